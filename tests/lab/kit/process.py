@@ -1,0 +1,115 @@
+"""Running a server so that it cannot outlive the tests: it dies with its parent, and its mounts die with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+# In this order: the kernel kills the server when the thread that started it ends; the server gets a mount namespace
+# of its own, so that whatever it mounts is gone when its last process is; and an empty /run, where several servers
+# make folders that no option moves.
+CONTAINED: Final = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--propagation", "private"),
+    *("sh", "-c", 'mount -t tmpfs lab /run && exec "$@"', "sh"),
+)
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SCRATCH: Final = Path("/var/tmp")  # on a disk, where overlayfs works, and short enough for the name of a socket
+PREFIX: Final = "auditor-lab-"
+
+
+class ServerError(Exception):
+    """A server did not start, or ended; the end of its log is in the message."""
+
+
+class Process:
+    """One server process with a log."""
+
+    def __init__(self, command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.name = Path(command[0]).name
+        self.log = log
+        with log.open("ab") as out:
+            self._popen = subprocess.Popen(
+                [*CONTAINED, *map(str, command)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd="/",
+                env={"PATH": PATH, "HOME": str(log.parent), "TMPDIR": str(log.parent), **(env or {})},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    def wait_until(self, ready: Callable[[], bool], *, seconds: float = 30) -> None:
+        """Return once `ready` says so; raise ServerError when the process ends or the time is up."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.running:
+                raise ServerError(f"{self.name} ended with {self._popen.returncode}:\n{self.tail()}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.name} is not ready after {seconds} s:\n{self.tail()}")
+            time.sleep(0.01)
+
+    def stop(self, *, seconds: float = 10) -> None:
+        """Ask the process to end, insist after `seconds`, and wait until it has."""
+        self._end(signal.SIGTERM, seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process as a power cut would, and wait until it has."""
+        self._end(signal.SIGKILL, 30)
+
+    def _end(self, number: signal.Signals, seconds: float) -> None:
+        if self.running:
+            self._popen.send_signal(number)
+        try:
+            self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            if number == signal.SIGKILL:
+                raise
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the end of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a private folder on a file system where overlayfs works; remove it, and any mount left in it."""
+    base = Path(tempfile.mkdtemp(dir=SCRATCH, prefix=f"{PREFIX}{os.getpid()}-"))
+    try:
+        yield base
+    finally:
+        remove(base)
+
+
+def remove(base: Path) -> None:
+    """Unmount what is left under `base`, then delete it."""
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        target = line.split()[1]
+        if target.startswith(f"{base}/"):
+            subprocess.run(["umount", "--lazy", target], check=False)
+    shutil.rmtree(base)
+
+
+def sweep() -> None:
+    """Delete the folders of sessions that were killed before they could."""
+    for left in SCRATCH.glob(f"{PREFIX}*"):
+        owner = left.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            remove(left)
