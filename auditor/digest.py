@@ -1,0 +1,122 @@
+"""Digests, and measuring a stream of bytes against one: the only room that hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from auditor.errors import InvalidDigest
+
+#: Length of the hex part by algorithm. OCI image-spec, descriptor.md, registers sha256 and sha512; containerd's
+#: go-digest also takes sha384.
+HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
+
+_PATTERN = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\Z", re.ASCII)
+
+
+class Digest(str):
+    """A well-formed digest such as `sha256:9f86…`; compares, sorts and prints as its text.
+
+    Build it with `Digest.parse`; the bare constructor does not check and is for text that was checked before.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Check `text` and return it as a digest.
+
+        Raises InvalidDigest for anything but lower-case hex of the right length behind a known algorithm, so that a
+        digest can be part of a path without a further look.
+        """
+        if not _PATTERN.match(text):
+            raise InvalidDigest(f"{_shown(text)} is not a digest", hint="a digest looks like sha256:<64 hex digits>")
+        return cls(text)
+
+    @classmethod
+    def of(cls, data: bytes, *, algorithm: str = "sha256") -> Self:
+        """The digest of `data`, which is all in memory."""
+        return cls(f"{algorithm}:{hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()}")
+
+    @property
+    def algorithm(self) -> str:
+        """The part before the colon: sha256, sha384 or sha512."""
+        return self.partition(":")[0]
+
+    @property
+    def hex(self) -> str:
+        """The part behind the colon."""
+        return self.partition(":")[2]
+
+    @property
+    def short(self) -> str:
+        """The algorithm and the first twelve digits, for people."""
+        return f"{self.algorithm}:{self.hex[:12]}"
+
+
+#: The digest of no bytes at all: what a truncated download or an emptied file hashes to.
+EMPTY = Digest("sha256:" + hashlib.sha256(b"", usedforsecurity=False).hexdigest())
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 100 else text[:97] + "...")  # noqa: PLR2004 - the length that fits a line
+
+
+class Hasher(Protocol):
+    """What we use of a hashlib object."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Add bytes; releases the interpreter lock for all but tiny pieces."""
+
+    def hexdigest(self) -> str:
+        """The digest of all bytes so far, as lower-case hex."""
+
+
+def hasher(algorithm: str) -> Hasher:
+    """A fresh hash object; `algorithm` is one of HEX_LENGTH."""
+    return hashlib.new(algorithm, usedforsecurity=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a stream turned out to be: its digest, its length in bytes."""
+
+    digest: Digest
+    size: int
+
+    def matches(self, digest: Digest, size: int | None = None) -> bool:
+        """Whether this is the blob `digest`, of `size` bytes where a size is known."""
+        return self.digest == digest and size in (None, self.size)
+
+
+class Meter:
+    """Hashes and counts what passes through `update`; `result` may be asked for at any time."""
+
+    def __init__(self, algorithm: str = "sha256") -> None:
+        self._algorithm = algorithm
+        self._hasher = hasher(algorithm)
+        self.size = 0
+
+    def update(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes."""
+        self._hasher.update(chunk)
+        self.size += len(chunk)
+
+    def result(self) -> Measured:
+        """Digest and size of all bytes so far."""
+        return Measured(digest=Digest(f"{self._algorithm}:{self._hasher.hexdigest()}"), size=self.size)
+
+
+def measure(
+    chunks: Iterable[bytes | memoryview], *, algorithm: str = "sha256", on_bytes: Callable[[int], None] | None = None
+) -> Measured:
+    """Hash and count all of `chunks`; `on_bytes` hears the length of each, for progress and rate limits."""
+    meter = Meter(algorithm)
+    for chunk in chunks:
+        meter.update(chunk)
+        if on_bytes is not None:
+            on_bytes(len(chunk))
+    return meter.result()

@@ -1,0 +1,199 @@
+"""Platforms: parsing, normalising and matching by the rules of containerd's `platforms` package; no I/O."""
+
+from __future__ import annotations
+
+import platform as _python_platform
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from auditor.errors import UsageError
+
+_PART = re.compile(r"[A-Za-z0-9_.-]+\Z", re.ASCII)
+_OS_PART = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?\Z", re.ASCII)
+_KNOWN_OS = frozenset(
+    ["aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "nacl", "netbsd", "openbsd", "plan9", "solaris", "windows", "zos"]
+)
+_KNOWN_ARCH = frozenset(
+    ["386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "loong64", "mips", "mipsle", "mips64", "mips64le", "mips64p32", "mips64p32le", "ppc", "ppc64", "ppc64le", "riscv", "riscv64", "s390", "s390x", "sparc", "sparc64", "wasm"]
+)
+
+
+class Platform(msgspec.Struct, frozen=True, order=True):
+    """What a manifest runs on; the fields of the OCI descriptor's `platform`."""
+
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+    os_version: str = ""
+    os_features: tuple[str, ...] = ()
+
+    @property
+    def unknown(self) -> bool:
+        """Whether this is the `unknown/unknown` that BuildKit gives attestations."""
+        return self.os == "unknown" and self.architecture == "unknown"
+
+    def __str__(self) -> str:
+        os = f"{self.os}({self.os_version})" if self.os_version else self.os
+        return "/".join(part for part in (os or "unknown", self.architecture or "unknown", self.variant) if part)
+
+
+def normalise(platform: Platform) -> Platform:
+    """The one spelling of a platform; containerd platforms/database.go `normalizeOS` and `normalizeArch`."""
+    os = platform.os.lower()
+    os = "darwin" if os == "macos" else os
+    arch, variant = _normalise_arch(platform.architecture.lower(), platform.variant.lower())
+    features = tuple(sorted(platform.os_features))
+    return Platform(os=os, architecture=arch, variant=variant, os_version=platform.os_version, os_features=features)
+
+
+def _normalise_arch(arch: str, variant: str) -> tuple[str, str]:
+    match arch:
+        case "i386":
+            return "386", ""
+        case "x86_64" | "x86-64" | "amd64":
+            return "amd64", "" if variant == "v1" else variant
+        case "aarch64" | "arm64":
+            return "arm64", "" if variant in ("8", "v8", "v8.0") else "v9" if variant in (
+                "9",
+                "v9",
+                "9.0",
+                "v9.0",
+            ) else variant
+        case "armhf":
+            return "arm", "v7"
+        case "armel":
+            return "arm", "v6"
+        case "arm":
+            return "arm", "v7" if variant in ("", "7") else f"v{variant}" if variant in ("5", "6", "8") else variant
+        case _:
+            return arch, variant
+
+
+def host() -> Platform:
+    """The platform of the machine that this runs on; ARM variants from the machine name as the kernel gives it."""
+    machine = _python_platform.machine().lower()
+    variant = {"armv5tel": "v5", "armv6l": "v6", "armv7l": "v7", "armv8l": "v8"}.get(machine, "")
+    return normalise(
+        Platform(os=_python_platform.system().lower(), architecture="arm" if variant else machine, variant=variant)
+    )
+
+
+def parse(text: str, *, default: Platform | None = None) -> Platform:
+    """Read `os`, `arch`, `os/arch` or `os/arch/variant`, with `os(version)` for Windows; platforms.go `Parse`.
+
+    What the text leaves open comes from `default`, else from the host. Raises UsageError for anything else.
+    """
+    base = default or host()
+    parts = text.split("/")
+    if not 1 <= len(parts) <= 3 or not all(_PART.match(part) for part in parts[1:]):  # noqa: PLR2004 - os/arch/variant
+        raise _bad(text)
+    match = _OS_PART.match(parts[0])
+    if match is None:
+        raise _bad(text)
+    os, version = match.group(1), match.group(2) or ""
+    if len(parts) > 1:
+        variant = parts[2] if len(parts) > 2 else ""  # noqa: PLR2004
+        return normalise(Platform(os=os, architecture=parts[1], variant=variant, os_version=version))
+    as_os = normalise(Platform(os=os, architecture=base.architecture, variant=base.variant, os_version=version))
+    if as_os.os in _KNOWN_OS:
+        return as_os
+    as_arch = normalise(Platform(os=base.os, architecture=os))
+    if as_arch.architecture in _KNOWN_ARCH and not version:
+        return as_arch
+    raise _bad(text)
+
+
+def _bad(text: str) -> UsageError:
+    return UsageError(f"{text[:100]!r} is not a platform", hint="write os/arch or os/arch/variant, such as linux/arm64")
+
+
+def compatible(wanted: Platform) -> tuple[Platform, ...]:
+    """The platforms that run on `wanted`, best first; containerd platforms/compare.go `platformVector`."""
+    wanted = normalise(wanted)
+    match wanted.architecture:
+        case "amd64":
+            lower = [_with(wanted, "amd64", f"v{v}") for v in range(_level(wanted.variant) - 1, 0, -1)]
+            vector = [wanted, *lower, _with(wanted, "386", "")]
+        case "arm":
+            vector = [wanted, *(_with(wanted, "arm", f"v{v}") for v in range(_level(wanted.variant) - 1, 4, -1))]
+        case "arm64":
+            vector = _arm64(wanted)
+        case _:
+            vector = [wanted]
+    return tuple(normalise(p) for p in vector)
+
+
+def _arm64(wanted: Platform) -> list[Platform]:
+    """v9.N also runs v9.M below it and v8.(N+5); v8.N all v8.M below it; both the 32-bit v8 to v5."""
+    major, _, minor = (wanted.variant or "v8").removeprefix("v").partition(".")
+    if major not in ("8", "9") or not (minor or "0").isdecimal():
+        return [wanted]
+    level = int(minor or "0")
+    vector = [_with(wanted, "arm64", f"v9.{m}") for m in range(level, -1, -1)] if major == "9" else []
+    top = level + 5 if major == "9" else level
+    vector += [_with(wanted, "arm64", f"v8.{m}") for m in range(top, -1, -1)]
+    return vector + [_with(wanted, "arm", f"v{v}") for v in range(8, 4, -1)]
+
+
+def _level(variant: str) -> int:
+    digits = variant.removeprefix("v")
+    return int(digits) if digits.isdecimal() and len(digits) < 3 else 1  # noqa: PLR2004 - no variant has three digits
+
+
+def _with(platform: Platform, arch: str, variant: str) -> Platform:
+    return msgspec.structs.replace(platform, architecture=arch, variant=variant)
+
+
+class Matcher(msgspec.Struct, frozen=True):
+    """Which platforms are wanted, best first; an empty tuple wants all of them."""
+
+    wanted: tuple[tuple[Platform, ...], ...] = ()
+
+    @property
+    def everything(self) -> bool:
+        """Whether every platform is wanted."""
+        return not self.wanted
+
+    def rank(self, platform: Platform) -> int | None:
+        """How good `platform` is (0 is best) for any of the wanted ones; None where it does not match."""
+        found = normalise(platform)
+        ranks = [i for vector in self.wanted for i, p in enumerate(vector) if _same(p, found)]
+        return min(ranks) if ranks else (0 if self.everything else None)
+
+    def choose(self, platforms: Sequence[Platform]) -> list[int]:
+        """The positions that a pull for the wanted platforms takes: the best match of each (`LimitManifests` 1)."""
+        if self.everything:
+            return list(range(len(platforms)))
+        found = [normalise(p) for p in platforms]
+        chosen = {_best(vector, found) for vector in self.wanted}
+        return sorted(i for i in chosen if i is not None)
+
+
+def _best(vector: tuple[Platform, ...], found: list[Platform]) -> int | None:
+    for candidate in vector:
+        for i, platform in enumerate(found):
+            if _same(candidate, platform):
+                return i
+    return None
+
+
+def _same(wanted: Platform, found: Platform) -> bool:
+    same = (wanted.os, wanted.architecture, wanted.variant) == (found.os, found.architecture, found.variant)
+    if wanted.os == "windows":
+        return same and _windows(wanted.os_version, found.os_version)
+    return same and set(found.os_features) <= set(wanted.os_features)
+
+
+def _windows(wanted: str, found: str) -> bool:
+    """Windows hosts take an image of their own major.minor version; platforms/defaults_windows.go."""
+    return not wanted or not found or wanted.split(".")[:2] == found.split(".")[:2]
+
+
+def only(platforms: Iterable[Platform]) -> Matcher:
+    """A matcher for `platforms` and what runs on them, as `platforms.Only` has it."""
+    return Matcher(wanted=tuple(compatible(p) for p in platforms))
+
+
+EVERYTHING = Matcher()
