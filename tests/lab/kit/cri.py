@@ -43,8 +43,9 @@ class ImageService:
         while True:
             try:
                 self.images()
-            except grpc.RpcError:
-                if time.monotonic() > deadline:
+            except grpc.RpcError as error:
+                # Unimplemented means that the plugin was not loaded, which no waiting mends; the log says why.
+                if error.code() == grpc.StatusCode.UNIMPLEMENTED or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
             else:

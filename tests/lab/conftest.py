@@ -1,0 +1,86 @@
+"""Fixtures of the lab: each test may have a daemon of its own, for starting one takes about a tenth of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.lab.kit.binaries import VERSIONS
+from tests.lab.kit.daemon import Containerd
+from tests.lab.kit.dockerd import Dockerd
+from tests.lab.kit.process import scratch, sweep
+from tests.lab.kit.registry import Registry
+
+HERE = Path(__file__).parent
+SECONDS = 120
+
+StartDaemon = Callable[..., Containerd]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("lab")
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(SECONDS))
+
+
+@pytest.fixture(scope="session")
+def session_base() -> Iterator[Path]:
+    sweep()
+    with scratch() as base:
+        yield base
+
+
+@pytest.fixture(scope="session")
+def registry(session_base: Path) -> Iterator[Registry]:
+    with Registry(session_base / "registry") as running:
+        yield running
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """Give a test its own folder on a disk, with a name short enough for sockets."""
+    with scratch() as folder:
+        yield folder
+
+
+@pytest.fixture
+def start_daemon(base: Path) -> Iterator[StartDaemon]:
+    """Start daemons of any version with any option of Containerd; they stop with the test."""
+    with ExitStack() as running:
+        count = 0
+
+        def start(version: str, **options: object) -> Containerd:
+            nonlocal count
+            count += 1
+            folder = base / f"{version}-{count}"
+            folder.mkdir()
+            return running.enter_context(Containerd(version, folder, **options))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture(params=VERSIONS)
+def daemon(request: pytest.FixtureRequest, start_daemon: StartDaemon) -> Containerd:
+    """Start a fresh daemon of each version in turn."""
+    return start_daemon(request.param)
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def shared_daemon(request: pytest.FixtureRequest, session_base: Path) -> Iterator[Containerd]:
+    """Start one daemon a version for all tests that only read, or that name what they write after themselves."""
+    folder = session_base / f"shared-{request.param}"
+    folder.mkdir()
+    with Containerd(request.param, folder) as running:
+        yield running
+
+
+@pytest.fixture
+def dockerd(start_daemon: StartDaemon, base: Path) -> Iterator[Dockerd]:
+    """Start a Docker engine that keeps its images in a containerd 1.7."""
+    with Dockerd(start_daemon("1.7"), base / "dockerd") as running:
+        yield running
