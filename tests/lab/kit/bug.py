@@ -98,6 +98,22 @@ def reproduce_docker(
     return _reproduce(dockerd.pull, registry, built=built or pair(name=name), name=name, namespace=MOBY_NAMESPACE)
 
 
+def reproduce_shared_config(daemon: Containerd, registry: Registry, *, name: str = "shared-config") -> Reproduction:
+    """Pull an index with two manifests of one platform and one config, gzip and zstd: the separate, second bug.
+
+    From 2.0 on both manifests are there and the layers of one, by chance either, are not: that one is `pair.second`.
+    Before, the CRI takes the first manifest and nothing of the other.
+    """
+    mixes = [images.files(f"{name}-{number}") for number in range(2)]
+    kinds: tuple[images.Compression, ...] = ("gzip", "zstd")
+    packed = [images.image([images.layer(mix, compression=kind) for mix in mixes]) for kind in kinds]
+    reference = registry.push(images.index(packed), f"lab/{name}:1")
+    daemon.cri_pull(reference)
+    blobs = daemon.blobs()
+    whole, lacking = sorted(packed, key=lambda one: one.layers[0].digest not in blobs)
+    return Reproduction(CRI_NAMESPACE, reference, reference, Pair(whole, lacking, len(mixes)))
+
+
 def _reproduce(
     pull: Callable[[str], None], registry: Registry, *, built: Pair, name: str, namespace: str
 ) -> Reproduction:

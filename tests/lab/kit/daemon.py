@@ -73,9 +73,20 @@ config_path = "{base}/certs.d"
 """
 
 
+# A collection otherwise runs a tenth of a second after the start and then four times a second, in the middle of
+# whatever a test is doing. This puts it off for longer than any test; one that is asked for runs at once, as ever.
+NO_AUTOMATIC_GC: Final = """\
+[plugins."io.containerd.gc.v1.scheduler"]
+startup_delay = "1h"
+pause_threshold = 0.000001
+mutation_threshold = 0
+"""
+
+
 class Containerd:
     """A daemon under `base`; starts on entering, stops on leaving. The folder is the caller's to remove.
 
+    Garbage is collected by `force_gc` and by clients that ask; `automatic_gc` restores the schedule containerd has.
     `extra_config` is TOML appended to the configuration. A `hosts.toml` for the CRI goes under `certs_dir/<host>/`.
     The daemon dies with the thread that started it: start it from the one that runs the tests.
     """
@@ -87,12 +98,14 @@ class Containerd:
         *,
         discard_unpacked_layers: bool = False,
         snapshotter: str = "overlayfs",
+        automatic_gc: bool = False,
         extra_config: str = "",
     ) -> None:
         self.version = version
         self.base = base
         self.snapshotter = snapshotter
         self.discard_unpacked_layers = discard_unpacked_layers
+        self.automatic_gc = automatic_gc
         self.extra_config = extra_config
         self.socket = base / "containerd.sock"
         self.root = base / "root"
@@ -174,10 +187,11 @@ class Containerd:
         with ImageService(self.socket) as service:
             service.wait()
 
-    def cri_pull(self, reference: str) -> str:
+    def cri_pull(self, reference: str, *, credentials: tuple[str, str] | None = None) -> str:
         """Pull as a kubelet does and return the image's id, the digest of its config."""
+        username, password = credentials or ("", "")
         with ImageService(self.socket) as service:
-            return service.pull(reference)
+            return service.pull(reference, username=username, password=password)
 
     def cri_remove_image(self, reference: str) -> None:
         """Remove an image as a kubelet does."""
@@ -228,7 +242,7 @@ class Containerd:
             snapshotter=self.snapshotter,
             discard=str(self.discard_unpacked_layers).lower(),
         )
-        whole = f"{text}{self.extra_config}\n"
+        whole = f"{text}{'' if self.automatic_gc else NO_AUTOMATIC_GC}{self.extra_config}\n"
         tomllib.loads(whole)
         return whole
 

@@ -1,7 +1,7 @@
 """Ways to break a store under a running daemon: in the files, in the records, in the snapshots.
 
 Faults of files leave the database as it was, which is what a bad disk or a power cut does. Faults of records go through
-the daemon, so a collection may follow; `Containerd.force_gc` brings it about at a known moment.
+the daemon; what they expose is collected when `Containerd.force_gc` is called, and not before.
 """
 
 from __future__ import annotations
@@ -149,23 +149,11 @@ def remove_record(daemon: Containerd, digest: str, *, namespace: str = CRI_NAMES
 def add_blob(daemon: Containerd, data: bytes, *, rooted: bool = True, namespace: str = CRI_NAMESPACE) -> str:
     """Commit a blob that no image names; `rooted` keeps it from collection."""
     digest = sha256(data)
-    for _ in range(5):
-        _ingest(daemon, digest, data, namespace=namespace)
-        if not rooted or _try_root(daemon, digest, namespace=namespace):
-            return digest
-    raise FaultError(f"{digest} is collected faster than it can be labelled")
-
-
-def _ingest(daemon: Containerd, digest: str, data: bytes, *, namespace: str) -> None:
-    size = str(len(data))
-    expected = ("--expected-digest", digest, "--expected-size", size)
+    expected = ("--expected-digest", digest, "--expected-size", str(len(data)))
     daemon.ctr("content", "ingest", *expected, f"lab-{digest}", namespace=namespace, stdin=data)
-
-
-def _try_root(daemon: Containerd, digest: str, *, namespace: str) -> bool:
-    """Label a blob unless a collection that was already due took it; a pull leaves one behind."""
-    daemon.ctr("content", "label", digest, f"{GC_ROOT_LABEL}=lab", namespace=namespace, check=False)
-    return digest in daemon.blobs(namespace=namespace)
+    if rooted:
+        set_labels(daemon, digest, {GC_ROOT_LABEL: "lab"}, namespace=namespace)
+    return digest
 
 
 def add_record_without_file(daemon: Containerd, data: bytes, *, namespace: str = CRI_NAMESPACE) -> str:

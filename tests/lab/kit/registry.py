@@ -45,19 +45,25 @@ class TokenAuth:
 
 
 class Registry:
-    """A registry under `base`; starts on entering, stops on leaving. `.host` stays the same over a restart."""
+    """A registry under `base`; starts on entering, stops on leaving. `.host` stays the same over a restart.
+
+    `tls` is a certificate chain and its key, `ca` what `push` trusts (the chain itself by default), `htpasswd` a file
+    with bcrypt hashes, and `credentials` what `push` and `request` present.
+    """
 
     def __init__(
         self,
         base: Path,
         *,
         tls: tuple[Path, Path] | None = None,
+        ca: Path | None = None,
         htpasswd: Path | None = None,
         credentials: tuple[str, str] | None = None,
         token: TokenAuth | None = None,
     ) -> None:
         self.base = base
         self.tls = tls
+        self.ca = ca
         self.htpasswd = htpasswd
         self.credentials = credentials
         self.token = token
@@ -185,7 +191,7 @@ class Registry:
         if self.tls is None:
             return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         return http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=60, context=ssl.create_default_context(cafile=self.tls[0])
+            "127.0.0.1", self.port, timeout=60, context=ssl.create_default_context(cafile=self.ca or self.tls[0])
         )
 
     def _listening(self) -> bool:

@@ -1,0 +1,95 @@
+"""The bug and the tool in one go, on real servers: `python -m tests.lab.demo [--version 2.1] [--keep]`.
+
+Everything runs under a private folder and on 127.0.0.1, and is gone when the program ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.lab.kit import bug, faults
+from tests.lab.kit.binaries import VERSIONS, NotInstalledError
+from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd, parse_check
+from tests.lab.kit.process import scratch, sweep
+from tests.lab.kit.registry import Registry
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show the bug, then what the auditor says and does; return 0 when the store is sound at the end."""
+    options = _options(arguments)
+    sweep()
+    try:
+        with scratch() as base, Registry(base / "registry") as registry:
+            (base / "containerd").mkdir()
+            with Containerd(options.version, base / "containerd") as daemon:
+                status = show(daemon, registry, base)
+                if options.keep:
+                    keep(daemon)
+    except NotInstalledError as error:
+        print(error, file=sys.stderr)
+        return 3
+    return status
+
+
+def show(daemon: Containerd, registry: Registry, base: Path) -> int:
+    """Walk through the whole story; return the exit status of the last check."""
+    say(f"containerd {daemon.version}: pull two images that share two layers, compressed at different levels")
+    found = bug.reproduce(daemon, registry, name="demo")
+    for name, verdict in parse_check(daemon.ctr("images", "check")).items():
+        if name in {found.first, found.second}:
+            print(f"  ctr images check    {name}  {verdict}")
+    export = daemon.ctr("images", "export", base / "broken.tar", found.second, check=False)
+    print(f"  ctr images export   exit {export.returncode}: {export.stderr.strip().splitlines()[-1]}")
+
+    top = found.pair.first.layers[-1].digest
+    say(f"and a disk that flips one bit of {top[:19]}…, which ctr does not notice")
+    faults.flip(daemon, top)
+    print(f"  ctr images check    {found.first}  {parse_check(daemon.ctr('images', 'check'))[found.first]}")
+
+    auditor(daemon, "check", "--verify", "digests")
+    auditor(daemon, "repair", "--verify", "digests", "--yes")
+    status = auditor(daemon, "check", "--verify", "digests")
+    auditor(daemon, "export", found.second, "--output", str(base / "whole.tar"))
+    return status
+
+
+def auditor(daemon: Containerd, command: str, *arguments: str) -> int:
+    """Run the auditor as a person would, and return its exit status."""
+    line = (command, "--address", str(daemon.socket), "--namespace", CRI_NAMESPACE, *arguments)
+    say(f"$ auditor {shlex.join(line)}")
+    status = subprocess.run([sys.executable, "-m", "auditor", *line], cwd=ROOT, check=False).returncode
+    print(f"  exit {status}")
+    return status
+
+
+def keep(daemon: Containerd) -> None:
+    """Leave the servers up until Ctrl-C."""
+    say(f"the store stays up; in another terminal: {shlex.join(daemon.ctr_command('images', 'check'))}")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        print()
+
+
+def say(text: str) -> None:
+    """Announce a step."""
+    print(f"\n== {text}", flush=True)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="demo", description="Show the missing-blobs bug and its repair.")
+    parser.add_argument("--version", choices=VERSIONS, default=VERSIONS[-1], help="release of containerd")
+    parser.add_argument("--keep", action="store_true", help="leave the servers up until Ctrl-C")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
