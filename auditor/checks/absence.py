@@ -1,0 +1,207 @@
+"""Why a layer's blob is absent: the classifier of CONTAINERD.md, "Telling the causes of an absent layer apart"."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property
+
+import msgspec
+
+from auditor import oci
+from auditor.digest import Digest
+from auditor.evidence import Evidence, NamespaceView
+from auditor.graph import Content, ImageGraph, Layer, ManifestNode
+from auditor.reach import expired
+from auditor.store import Ingest, Resource, Snapshot
+
+#: A lease younger than this may belong to a pull that is under way; an ingest that moved within it surely does.
+YOUNG = timedelta(hours=1)
+_CONFIG_LABEL = "containerd.io/gc.ref.content.config"
+_CONTENT_LABEL = "containerd.io/gc.ref.content"
+_REMOTE_LABEL = "containerd.io/snapshot/remote"
+_LAZY_LABELS = ("containerd.io/snapshot/nydus", "containerd.io/snapshot/overlaybd")
+
+
+class State(enum.StrEnum):
+    """What a layer is to the namespace, in the words of `tree`."""
+
+    PRESENT = "present"
+    EMBEDDED = "embedded"
+    FOREIGN = "foreign"
+    NOT_PULLED = "not pulled"
+    DISCARDED = "discarded"
+    LAZY = "lazy"
+    IN_PROGRESS = "pull in progress"
+    SHARED_CONFIG = "lost to a shared config"
+    SKIPPED = "skipped by the unpacker"
+    INCOMPLETE = "missing"
+    #: Absent, and the config that would tell why cannot be read.
+    UNKNOWN = "absent"
+
+    @property
+    def fault(self) -> bool:
+        """Whether the layer should be there."""
+        return self in (State.SHARED_CONFIG, State.SKIPPED, State.INCOMPLETE)
+
+
+class LayerState(msgspec.Struct, frozen=True):
+    """The verdict on one layer.
+
+    `snapshotters` have its snapshot. `prefix`: no present layer lies below it, as the unpacker's bug leaves them.
+    `labelled`: the manifest's gc labels name the blob.
+    """
+
+    layer: Layer
+    state: State
+    snapshotters: tuple[str, ...] = ()
+    prefix: bool = False
+    labelled: bool = False
+    twins: tuple[Digest, ...] = ()
+    #: The blob that the snapshot was really built from, where CRI wrote it down.
+    built_from: str = ""
+    #: A sibling manifest with the same config whose layers are there.
+    sibling: Digest | None = None
+
+
+def states(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> tuple[LayerState, ...]:
+    """Judge each layer of a manifest; empty where the manifest cannot be read."""
+    inside = view.content(node.digest)
+    return () if inside is None else _Case(evidence, view, graph, node, inside).judge()
+
+
+def unpacked(view: NamespaceView, inside: Content) -> bool:
+    """Whether the whole of an image is unpacked somewhere: its top snapshot exists."""
+    return bool(inside.chain and view.unpacked_on(inside.chain[-1]))
+
+
+class _Case:
+    """One manifest of one image, with what its layers share."""
+
+    def __init__(
+        self, evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
+    ) -> None:
+        self.evidence = evidence
+        self.view = view
+        self.graph = graph
+        self.node = node
+        self.inside = inside
+        self.labels = view.labels(node.digest)
+        self.labelled = {v for k, v in self.labels.items() if k.startswith(_CONTENT_LABEL)}
+        self.pulled = node.wanted or unpacked(view, inside)
+
+    def judge(self) -> tuple[LayerState, ...]:
+        """Go through the layers, lowest first."""
+        found = []
+        prefix = True
+        for layer in self.inside.layers:
+            digest = layer.descriptor.digest
+            # A digest named twice is one blob: it is absent in both places, so the run of absent ones goes on.
+            prefix = prefix and not self.view.has(digest)
+            base = LayerState(
+                layer=layer,
+                state=State.PRESENT,
+                snapshotters=self.view.unpacked_on(layer.chain_id),
+                prefix=prefix,
+                labelled=digest in self.labelled,
+            )
+            found.append(base if self.view.has(digest) else self._absent(base))
+        return tuple(found)
+
+    def _absent(self, base: LayerState) -> LayerState:
+        descriptor = base.layer.descriptor
+        if descriptor.embedded:
+            return _with(base, State.EMBEDDED)
+        if self.sibling is not None and (base.labelled or self.node.wanted):
+            return _with(base, State.SHARED_CONFIG, twins=self.evidence.twins(base.layer), sibling=self.sibling)
+        if oci.is_foreign(descriptor.media_type) and not base.snapshotters:
+            return _with(base, State.FOREIGN)
+        if not self.pulled:
+            return _with(base, State.NOT_PULLED)
+        if base.snapshotters and not base.labelled and _CONFIG_LABEL in self.labels:
+            return _with(base, State.DISCARDED)
+        if self._lazy(base):
+            return _with(base, State.LAZY)
+        if in_progress(self.view, descriptor.digest, self.node):
+            return _with(base, State.IN_PROGRESS)
+        if self.inside.config is None and self.inside.container:
+            return _with(base, State.UNKNOWN)
+        twins = self.evidence.twins(base.layer)
+        if base.snapshotters:
+            return _with(base, State.SKIPPED, twins=twins, built_from=_built_from(self.view, base))
+        return _with(base, State.INCOMPLETE, twins=twins)
+
+    @cached_property
+    def sibling(self) -> Digest | None:
+        """Another manifest of the same index with the same config, whose layers are all there (containerd#14000)."""
+        if not self.node.path or not (self.node.wanted or self.node.alike):
+            return None
+        for other in self.graph.manifests:
+            its = self.view.content(other.digest) if other.path == self.node.path else None
+            if its is None or its.manifest.config.digest != self.inside.manifest.config.digest:
+                continue
+            if its.layers != self.inside.layers and all(self.view.has(x.descriptor.digest) for x in its.layers):
+                return other.digest
+        return None
+
+    def _lazy(self, base: LayerState) -> bool:
+        """Whether a remote or staging snapshotter serves the layer without its blob."""
+        names = {chain_id for chain_id in (base.layer.chain_id, *self.inside.chain[-1:]) if chain_id is not None}
+        for snapshotter, held in self.view.inventory.snapshots.items():
+            found = [held[name] for name in names if name in held]
+            known = self.evidence.snapshotter(snapshotter)
+            if found and ((known is not None and known.lazy) or any(_remote(snapshot) for snapshot in found)):
+                return True
+        return False
+
+
+def _with(
+    base: LayerState,
+    state: State,
+    *,
+    twins: tuple[Digest, ...] = (),
+    built_from: str = "",
+    sibling: Digest | None = None,
+) -> LayerState:
+    return msgspec.structs.replace(base, state=state, twins=twins, built_from=built_from, sibling=sibling)
+
+
+def _remote(snapshot: Snapshot) -> bool:
+    return _REMOTE_LABEL in snapshot.labels or any(
+        label.startswith(prefix) for label in snapshot.labels for prefix in _LAZY_LABELS
+    )
+
+
+def in_progress(view: NamespaceView, digest: Digest, node: ManifestNode | None = None) -> bool:
+    """Whether somebody is working on this blob: an ingest that moves, or a young lease that holds its manifest."""
+    if any(digest in ingest.ref and young_ingest(view, ingest) for ingest in view.inventory.ingests):
+        return True
+    if node is None:
+        return False
+    held = Resource(type="content", id=str(node.digest))
+    return any(
+        lease.created_at is not None
+        and view.now - lease.created_at < YOUNG
+        and not expired(lease, view.now)
+        and held in (lease.resources or ())
+        for lease in view.inventory.leases
+    )
+
+
+def young_ingest(view: NamespaceView, ingest: Ingest) -> bool:
+    """Whether an ingest moved lately; one without a time is taken for young."""
+    return ingest.updated_at is None or view.now - ingest.updated_at < YOUNG
+
+
+def _built_from(view: NamespaceView, base: LayerState) -> str:
+    for snapshotter in base.snapshotters:
+        snapshot = view.snapshot(snapshotter, base.layer.chain_id or "")
+        if snapshot is not None:
+            return snapshot.labels.get("containerd.io/snapshot/cri.layer-digest", "")
+    return ""
+
+
+def faults(found: Sequence[LayerState]) -> tuple[LayerState, ...]:
+    """The layers that should be there and are not."""
+    return tuple(state for state in found if state.state.fault)

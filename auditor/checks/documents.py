@@ -1,0 +1,235 @@
+"""Indexes, manifests and configs: absent, wrong, malformed; and platforms that were never pulled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from auditor import oci
+from auditor.checks.absence import in_progress
+from auditor.checks.layers import PULL_IN_PROGRESS
+from auditor.checks.rule import IMAGES, Rule, blob_subject
+from auditor.evidence import Evidence, NamespaceView, image_ref
+from auditor.findings import Fact, Finding, ImageRef, Severity
+from auditor.graph import Broken, Content, Flaw, ImageGraph, ManifestNode, key
+from auditor.oci import Descriptor, Index, Manifest
+
+MISSING_MANIFEST = Rule(
+    code="missing-manifest",
+    severity=Severity.CRITICAL,
+    means="The root of an image, or the manifest of a wanted platform, has no record.",
+    matters="The image cannot be run, and what it is made of is not known here any more.",
+    do="auditor repair, or pull the image again.",
+)
+MISSING_CONFIG = Rule(
+    code="missing-config",
+    severity=Severity.CRITICAL,
+    means="An image's config has no record.",
+    matters="The image cannot be run or unpacked.",
+    do="auditor repair, or pull the image again.",
+)
+MALFORMED_MANIFEST = Rule(
+    code="malformed-manifest",
+    severity=Severity.CRITICAL,
+    means="An index, manifest or config has the right digest, and is not JSON, has the wrong shape, a negative size, a "
+    "malformed digest, or is over a limit of size or depth.",
+    matters="The image cannot be used by anybody: it was published like this.",
+    do="Ask the image's publisher; fetching it again brings the same bytes.",
+)
+MEDIA_TYPE_MISMATCH = Rule(
+    code="media-type-mismatch",
+    severity=Severity.WARNING,
+    means="A document says another media type of itself than the descriptor that leads to it.",
+    matters="Some tools refuse such images; containerd runs them.",
+    do="Ask the image's publisher.",
+)
+LAYER_COUNT_MISMATCH = Rule(
+    code="layer-count-mismatch",
+    severity=Severity.ERROR,
+    means="The manifest has more or fewer layers than the config has diff_ids.",
+    matters="The image cannot be unpacked: `number of layers and diffIDs don't match`.",
+    do="Ask the image's publisher; fetching it again brings the same bytes.",
+)
+PLATFORM_NOT_PULLED = Rule(
+    code="platform-not-pulled",
+    severity=Severity.INFO,
+    means="A platform that the index offers is not here, or only its manifest and config are.",
+    matters="Nothing is wrong: a pull takes the node's platform only.",
+    do="Nothing. Export with --platform, or pull with --all-platforms where all of them are needed.",
+)
+ATTESTATION_NOT_PULLED = Rule(
+    code="attestation-not-pulled",
+    severity=Severity.INFO,
+    means="An attestation that the index lists is not here.",
+    matters="Nothing is wrong: pulls leave attestations behind.",
+    do="Nothing.",
+)
+UNKNOWN_MEDIA_TYPE = Rule(
+    code="unknown-media-type",
+    severity=Severity.INFO,
+    means="An image leads to content of a type that is neither index nor manifest; it is not walked any further.",
+    matters="Whether what lies below is there and right is not known. Runtimes do not use such content.",
+    do="Nothing, unless the program that put it there misses something.",
+)
+RULES = (
+    UNKNOWN_MEDIA_TYPE,
+    MISSING_MANIFEST,
+    MISSING_CONFIG,
+    MALFORMED_MANIFEST,
+    MEDIA_TYPE_MISMATCH,
+    LAYER_COUNT_MISMATCH,
+    PLATFORM_NOT_PULLED,
+    ATTESTATION_NOT_PULLED,
+)
+
+
+def check(evidence: Evidence) -> Iterator[Finding]:
+    """Judge the documents of each image."""
+    for view in evidence.views:
+        for graph in view.graphs:
+            yield from _indexes(view, graph)
+            yield from _others(view, graph)
+            for node in graph.manifests:
+                yield from _manifest(view, graph, node)
+
+
+def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Finding]:
+    for descriptor in graph.indexes:
+        ref = image_ref(graph.group, "index")
+        if not view.has(descriptor.digest):
+            yield from _missing(view, descriptor, "index", ref)
+        yield from _flaws(view, descriptor, ref)
+    for descriptor in graph.too_deep:
+        text = f"an index of {IMAGES} lies more than {oci.MAX_DEPTH} indexes deep; nobody walks that far"
+        ref = image_ref(graph.group, "index")
+        yield MALFORMED_MANIFEST.hit(view.name, blob_subject("index", descriptor.digest), text, images=(ref,))
+
+
+def _others(view: NamespaceView, graph: ImageGraph) -> Iterator[Finding]:
+    """What is neither index nor manifest: only a root has to be here, since pulls skip what they do not know."""
+    for descriptor in graph.others:
+        ref = image_ref(graph.group, "content")
+        text = f"{IMAGES} leads to content of type {descriptor.media_type or 'none'}, which is not walked"
+        facts: dict[str, Fact] = {"media_type": descriptor.media_type, "present": view.has(descriptor.digest)}
+        subject = blob_subject("content", descriptor.digest)
+        yield UNKNOWN_MEDIA_TYPE.hit(view.name, subject, text, images=(ref,), facts=facts)
+        if descriptor.digest == graph.group.target.digest and not view.has(descriptor.digest):
+            yield from _missing(view, descriptor, "content", ref)
+
+
+def _missing(view: NamespaceView, descriptor: Descriptor, role: str, ref: ImageRef) -> Iterator[Finding]:
+    if descriptor.embedded:
+        return
+    subject = blob_subject(role, descriptor.digest)
+    facts: dict[str, Fact] = {"size": descriptor.size, "media_type": descriptor.media_type}
+    if in_progress(view, descriptor.digest):
+        text = f"the {role} of {IMAGES} has no blob: a pull is working on it"
+        yield PULL_IN_PROGRESS.hit(view.name, subject, text, images=(ref,), facts=facts)
+        return
+    rule = MISSING_CONFIG if role == "config" else MISSING_MANIFEST
+    text = f"the {role} of {IMAGES} is absent: namespace {view.name} has no record of {descriptor.digest.short}"
+    hint = f"auditor repair -n {view.name} {ref.name}"
+    yield rule.hit(view.name, subject, text, cause="record-absent", images=(ref,), facts=facts, hint=hint)
+
+
+def _manifest(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Finding]:
+    if node.attestation:
+        yield from _attestation(view, graph, node)
+        return
+    ref = image_ref(graph.group, "manifest", node=node)
+    if not view.has(node.digest):
+        if node.wanted and not _deliberate(view, graph, node):
+            yield from _missing(view, node.descriptor, "manifest", ref)
+        else:
+            yield _not_pulled(view, graph, node)
+        return
+    yield from _flaws(view, node.descriptor, ref)
+    inside = view.content(node.digest)
+    if inside is not None:
+        yield from _inside(view, graph, node, inside)
+
+
+def _deliberate(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> bool:
+    """Whether another platform was pulled instead of this one: all of it is here, and nothing speaks for this one.
+
+    CRI's third name of an image is its config's digest: it tells which platform the node took.
+    """
+    ids = {name.removeprefix("sha256:") for name in graph.group.names if name.startswith("sha256:")}
+    for other in graph.manifests:
+        inside = view.content(other.digest) if not other.attestation and other.digest != node.digest else None
+        if inside is None or not inside.container or other.alike:
+            continue
+        config = inside.manifest.config.digest
+        whole = view.has(config) and all(view.has(layer.descriptor.digest) for layer in inside.layers)
+        if whole and inside.layers and (not ids or config.hex in ids):
+            return True
+    return False
+
+
+def _inside(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content) -> Iterator[Finding]:
+    config = inside.manifest.config
+    ref = image_ref(graph.group, "config", node=node)
+    here = view.has(config.digest)
+    pulled = node.wanted or any(view.has(layer.descriptor.digest) for layer in inside.layers)
+    if not here and node.wanted:
+        yield from _missing(view, config, "config", ref)
+    elif here:
+        yield from _flaws(view, config, ref)
+    if not node.wanted and inside.container and not _complete(view, inside):
+        yield _not_pulled(view, graph, node)
+    if inside.counts_differ and pulled and inside.config is not None:
+        yield _counts(view, graph, node, inside, len(inside.config.diff_ids))
+
+
+def _complete(view: NamespaceView, inside: Content) -> bool:
+    return view.has(inside.manifest.config.digest) and all(view.has(x.descriptor.digest) for x in inside.layers)
+
+
+def _counts(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content, ids: int) -> Finding:
+    layers = sum(oci.is_layer(layer.descriptor.media_type) for layer in inside.layers)
+    text = f"the manifest of {IMAGES} has {layers} layers and its config {ids} diff_ids"
+    return LAYER_COUNT_MISMATCH.hit(
+        view.name,
+        blob_subject("manifest", node.digest),
+        text,
+        cause="published-so",
+        images=(image_ref(graph.group, "manifest", node=node),),
+        facts={"layers": layers, "diff_ids": ids, "config": str(inside.manifest.config.digest)},
+    )
+
+
+def _not_pulled(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Finding:
+    inside = view.content(node.digest)
+    layers = inside.layers if inside is not None else ()
+    held = sum(view.has(layer.descriptor.digest) for layer in layers)
+    text = f"{node.platform or 'a manifest without a platform'} of {graph.group.name} was not pulled"
+    return PLATFORM_NOT_PULLED.hit(
+        view.name,
+        blob_subject("manifest", node.digest),
+        text,
+        images=(image_ref(graph.group, "manifest", node=node),),
+        facts={"manifest_present": view.has(node.digest), "layers": len(layers), "layers_present": held},
+    )
+
+
+def _attestation(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Finding]:
+    inside = view.content(node.digest)
+    if view.has(node.digest) and inside is not None and _complete(view, inside):
+        return
+    ref = image_ref(graph.group, "attestation", node=node)
+    subject = blob_subject("attestation", node.digest)
+    text = f"an attestation of {graph.group.name} was not pulled"
+    yield ATTESTATION_NOT_PULLED.hit(view.name, subject, text, images=(ref,))
+
+
+def _flaws(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Iterator[Finding]:
+    """What is wrong with a document that is here; its bytes and its file are judged in `blobs`."""
+    where = key(descriptor)
+    loaded = view.documents.get(where) if where is not None and view.has(descriptor.digest) else None
+    subject = blob_subject(ref.role, descriptor.digest)
+    if isinstance(loaded, Broken) and loaded.flaw is Flaw.MALFORMED:
+        text = f"the {ref.role} of {IMAGES} cannot be used: {loaded.detail}"
+        yield MALFORMED_MANIFEST.hit(view.name, subject, text, cause="published-so", images=(ref,))
+    elif isinstance(loaded, Index | Manifest) and loaded.media_type not in ("", descriptor.media_type):
+        text = f"the {ref.role} of {IMAGES} says {loaded.media_type}, its descriptor {descriptor.media_type}"
+        facts: dict[str, Fact] = {"document": loaded.media_type, "descriptor": descriptor.media_type}
+        yield MEDIA_TYPE_MISMATCH.hit(view.name, subject, text, images=(ref,), facts=facts)

@@ -1,0 +1,163 @@
+"""Absent layers: the missing-blobs bug, images that cannot run, and what is absent by design."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from auditor.checks.absence import LayerState, State, states
+from auditor.checks.rule import IMAGES, Rule, blob_subject
+from auditor.evidence import Evidence, NamespaceView, image_ref
+from auditor.findings import Fact, Finding, Severity
+from auditor.graph import ImageGraph, ManifestNode
+
+SNAPSHOT_WITHOUT_BLOB = Rule(
+    code="snapshot-without-blob",
+    severity=Severity.ERROR,
+    means="A layer's snapshot exists, its blob has no record, and the manifest still references it: the missing-blobs "
+    "bug, or a record that somebody deleted.",
+    matters="The image runs. Exporting, pushing, converting it, or unpacking it for another snapshotter fails with "
+    "`content digest …: not found`.",
+    do="auditor repair fetches the layer by its digest; pulling the image again does not.",
+)
+INCOMPLETE_IMAGE = Rule(
+    code="incomplete-image",
+    severity=Severity.CRITICAL,
+    means="A layer has neither a blob nor a snapshot here.",
+    matters="The image cannot be run or unpacked.",
+    do="auditor repair, or remove the image and pull it again.",
+)
+SHARED_CONFIG_LAYERS = Rule(
+    code="shared-config-layers",
+    severity=Severity.ERROR,
+    means="The index has two manifests with one config, and the layers of one of them were not fetched: containerd "
+    "keeps the layers to unpack by config, so the second manifest overwrites the first.",
+    matters="The image runs from the other manifest. Exporting, pushing or converting all of it fails.",
+    do="auditor repair fetches the layers; containerd 2.4 and later do not lose them (containerd#14000).",
+)
+BLOB_DISCARDED = Rule(
+    code="blob-discarded",
+    severity=Severity.INFO,
+    means="A layer's blob is absent, its snapshot exists, and the manifest no longer references it: the node discards "
+    "layers after unpacking them (discard_unpacked_layers), or the content was pruned.",
+    matters="Nothing is wrong. The image runs; it cannot be exported from this node or served to peers.",
+    do="Nothing. auditor repair --include-discarded fetches such layers, against the node's policy.",
+)
+BLOB_LAZY = Rule(
+    code="blob-lazy",
+    severity=Severity.INFO,
+    means="A layer's blob is absent because its snapshotter reads it from the registry when it is needed.",
+    matters="Nothing is wrong. The image runs while the registry answers.",
+    do="Nothing.",
+)
+PULL_IN_PROGRESS = Rule(
+    code="pull-in-progress",
+    severity=Severity.INFO,
+    means="A blob is absent, and an ingest or a young lease is working on it.",
+    matters="Nothing is wrong yet.",
+    do="Check again when the pull has ended.",
+)
+FOREIGN_LAYER = Rule(
+    code="foreign-layer",
+    severity=Severity.INFO,
+    means="A layer is of a type that registries do not carry (nondistributable or foreign), and it is absent.",
+    matters="Nothing is wrong: the layer is fetched from its own address where the image runs.",
+    do="Nothing.",
+)
+RULES = (
+    SNAPSHOT_WITHOUT_BLOB,
+    INCOMPLETE_IMAGE,
+    SHARED_CONFIG_LAYERS,
+    BLOB_DISCARDED,
+    BLOB_LAZY,
+    PULL_IN_PROGRESS,
+    FOREIGN_LAYER,
+)
+
+_BY_STATE = {
+    State.SKIPPED: SNAPSHOT_WITHOUT_BLOB,
+    State.INCOMPLETE: INCOMPLETE_IMAGE,
+    State.SHARED_CONFIG: SHARED_CONFIG_LAYERS,
+    State.DISCARDED: BLOB_DISCARDED,
+    State.LAZY: BLOB_LAZY,
+    State.IN_PROGRESS: PULL_IN_PROGRESS,
+    State.FOREIGN: FOREIGN_LAYER,
+}
+
+
+def check(evidence: Evidence) -> Iterator[Finding]:
+    """Report each absent layer that is not merely of a platform nobody pulled."""
+    for view in evidence.views:
+        for graph, node in view.manifests():
+            if node.attestation:
+                continue
+            for state in states(evidence, view, graph, node):
+                rule = _BY_STATE.get(state.state)
+                if rule is not None:
+                    yield _hit(rule, view, graph, node, state)
+
+
+def _hit(rule: Rule, view: NamespaceView, graph: ImageGraph, node: ManifestNode, state: LayerState) -> Finding:
+    layer = state.layer
+    digest = layer.descriptor.digest
+    subject = blob_subject("layer", digest)
+    images = (image_ref(graph.group, "layer", node=node, layer=layer.index),)
+    number = f"layer {layer.index + 1}"
+    message = f"{number} of {IMAGES} has no blob: {_why(state)}"
+    hint = None
+    if rule in (SNAPSHOT_WITHOUT_BLOB, INCOMPLETE_IMAGE, SHARED_CONFIG_LAYERS):
+        hint = f"auditor repair -n {view.name} {graph.group.name}"
+    return rule.hit(view.name, subject, message, cause=cause(state), images=images, facts=facts(state), hint=hint)
+
+
+def cause(state: LayerState) -> str | None:
+    """The cause in a word, where it is known."""
+    if state.state is State.SKIPPED:
+        if state.twins or (state.built_from and state.built_from != state.layer.descriptor.digest):
+            return "missing-blobs-bug"
+        return "missing-blobs-bug-likely" if state.prefix and state.labelled else "record-deleted"
+    return {
+        State.SHARED_CONFIG: "shared-config-bug",
+        State.DISCARDED: "discarded-or-pruned",
+        State.LAZY: "remote-snapshotter",
+    }.get(state.state)
+
+
+def _why(state: LayerState) -> str:
+    twin = state.twins[0].short if state.twins else ""
+    match state.state, cause(state):
+        case State.SKIPPED, "missing-blobs-bug" if twin:
+            return f"its snapshot was made from {twin}, the same layer compressed otherwise, and the pull skipped it"
+        case State.SKIPPED, "missing-blobs-bug":
+            return f"its snapshot was made from {state.built_from[:19]}, and the pull skipped it"
+        case State.SKIPPED, "missing-blobs-bug-likely":
+            return "its snapshot existed already, so the pull skipped it (the blob that made it is gone)"
+        case State.SKIPPED, _:
+            return "its snapshot exists, and so does a layer below it: the record was deleted, not skipped by a pull"
+        case State.INCOMPLETE, _:
+            return "there is no snapshot of it either, so the image cannot run"
+        case State.SHARED_CONFIG, _:
+            return "another manifest of the index has the same config, and only its layers were fetched"
+        case State.DISCARDED, _:
+            return "its snapshot exists and the manifest does not reference it any more"
+        case State.LAZY, _:
+            return "its snapshotter reads it from the registry when needed"
+        case State.IN_PROGRESS, _:
+            return "a pull is working on it"
+        case _:
+            return "registries do not carry layers of this type"
+
+
+def facts(state: LayerState) -> dict[str, Fact]:
+    """What is known of the layer, flat."""
+    layer = state.layer
+    return {
+        "size": layer.descriptor.size,
+        "media_type": layer.descriptor.media_type,
+        "layer_index": layer.index,
+        "diff_id": str(layer.diff_id) if layer.diff_id else None,
+        "chain_id": str(layer.chain_id) if layer.chain_id else None,
+        "snapshotters": ",".join(state.snapshotters) or None,
+        "twin": str(state.twins[0]) if state.twins else None,
+        "built_from": state.built_from or None,
+        "sibling_manifest": str(state.sibling) if state.sibling else None,
+    }

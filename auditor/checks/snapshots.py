@@ -1,0 +1,109 @@
+"""Snapshots: what is unpacked, what says it is and is not, and chains that do not hold together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from auditor.checks.absence import State, faults, states
+from auditor.checks.rule import IMAGES, Rule, blob_subject
+from auditor.evidence import Evidence, NamespaceView, image_ref
+from auditor.findings import Fact, Finding, Severity, Subject
+from auditor.graph import Content, ImageGraph, ManifestNode
+from auditor.store import Snapshot
+
+BROKEN_SNAPSHOT_CHAIN = Rule(
+    code="broken-snapshot-chain",
+    severity=Severity.CRITICAL,
+    means="The top snapshot of an image is there, and below it a member of its chain is absent or has another parent.",
+    matters="Containers of the image do not start: `failed to stat parent`, `parent snapshot … does not exist`.",
+    do="Drain the node, remove the image and its containers, and pull the image again.",
+)
+SNAPSHOT_MISSING = Rule(
+    code="snapshot-missing",
+    severity=Severity.WARNING,
+    means="The config's label says that the image is unpacked; the snapshot is gone.",
+    matters="All blobs are there, so the image is unpacked again when it is needed; until then a start takes longer, or "
+    "fails in clients that trust the label.",
+    do="Unpack the image again: `ctr images unpack`, or start a container of it.",
+)
+NOT_UNPACKED = Rule(
+    code="not-unpacked",
+    severity=Severity.INFO,
+    means="An image is complete and no snapshotter has unpacked it.",
+    matters="Nothing is wrong: it was imported or fetched, not run.",
+    do="Nothing.",
+)
+RULES = (BROKEN_SNAPSHOT_CHAIN, SNAPSHOT_MISSING, NOT_UNPACKED)
+
+
+def check(evidence: Evidence) -> Iterator[Finding]:
+    """Judge the snapshots of each manifest whose chain is known."""
+    for view in evidence.views:
+        if not view.inventory.snapshots:
+            continue
+        for graph, node in view.manifests():
+            inside = view.content(node.digest)
+            if inside is not None and inside.chain and view.has(inside.manifest.config.digest):
+                yield from _manifest(evidence, view, graph, node, inside)
+
+
+def _manifest(
+    evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
+) -> Iterator[Finding]:
+    broken = tuple(_broken(evidence, view, graph, node, inside))
+    yield from broken
+    if broken or not (node.wanted or view.claims(inside.manifest.config.digest)):
+        return
+    found = states(evidence, view, graph, node)
+    if any(state.state in (State.INCOMPLETE, State.IN_PROGRESS) for state in found):
+        return
+    missing = tuple(_missing(view, graph, node, inside))
+    yield from missing
+    if not missing and not view.unpacked_on(inside.chain[-1]) and not faults(found) and node.wanted:
+        text = f"{IMAGES} is complete and not unpacked on any snapshotter"
+        ref = image_ref(graph.group, "manifest", node=node)
+        yield NOT_UNPACKED.hit(view.name, blob_subject("manifest", node.digest), text, images=(ref,))
+
+
+def _missing(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content) -> Iterator[Finding]:
+    config = inside.manifest.config.digest
+    for snapshotter, name in sorted(view.claims(config).items()):
+        held = view.inventory.snapshots.get(snapshotter)
+        if held is None or name in held:
+            continue
+        text = f"{IMAGES} is marked as unpacked on {snapshotter}, and the snapshot {name[:19]} is gone"
+        facts: dict[str, Fact] = {"snapshotter": snapshotter, "chain_id": name, "config": str(config)}
+        subject = Subject(kind="snapshot", name=f"{snapshotter}/{name}")
+        ref = image_ref(graph.group, "snapshot", node=node)
+        hint = f"ctr -n {view.name} images unpack --snapshotter {snapshotter} {graph.group.name}"
+        yield SNAPSHOT_MISSING.hit(view.name, subject, text, cause="removed", images=(ref,), facts=facts, hint=hint)
+
+
+def _broken(
+    evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
+) -> Iterator[Finding]:
+    for snapshotter, held in sorted(view.inventory.snapshots.items()):
+        known = evidence.snapshotter(snapshotter)
+        if inside.chain[-1] not in held or (known is not None and known.lazy):
+            continue
+        fault = _first_fault(inside, held)
+        if fault is None:
+            continue
+        index, words = fault
+        name = inside.chain[index]
+        text = f"the snapshot chain of {IMAGES} on {snapshotter} is broken at layer {index + 1}: {words}"
+        facts: dict[str, Fact] = {"snapshotter": snapshotter, "chain_id": str(name), "layer_index": index}
+        subject = Subject(kind="snapshot", name=f"{snapshotter}/{name}")
+        ref = image_ref(graph.group, "snapshot", node=node, layer=index)
+        yield BROKEN_SNAPSHOT_CHAIN.hit(view.name, subject, text, images=(ref,), facts=facts)
+
+
+def _first_fault(inside: Content, held: Mapping[str, Snapshot]) -> tuple[int, str] | None:
+    for index, name in enumerate(inside.chain):
+        snapshot = held.get(name)
+        parent = str(inside.chain[index - 1]) if index else ""
+        if snapshot is None:
+            return index, "the snapshot is absent"
+        if snapshot.parent != parent:
+            return index, f"its parent is {snapshot.parent[:19] or 'none'} instead of {parent[:19] or 'none'}"
+    return None
