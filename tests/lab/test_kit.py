@@ -23,7 +23,7 @@ from tests.lab.kit.binaries import VERSIONS, NotInstalledError, program
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd, parse_check
 from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.process import ServerError, scratch
-from tests.lab.kit.registry import Registry
+from tests.lab.kit.registry import Registry, TokenAuth
 
 SAMPLE = images.image([images.layer(images.files(f"sample-{number}")) for number in range(3)])
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,6 +203,16 @@ def test_a_registry_speaks_tls_and_asks_for_a_password(daemon: Containerd, base:
         assert daemon.cri_pull(reference, credentials=login) == SAMPLE.config_digest
 
 
+def test_a_registry_sends_its_clients_to_a_token_service(base: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(base / "ca.pem")
+    token = TokenAuth("http://127.0.0.1:9/token", "lab", "lab-issuer", base / "ca.pem")
+    with Registry(base / "token", token=token) as registry:
+        answer = registry.request("GET", "/v2/")
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="http://127.0.0.1:9/token",service="lab"'
+
+
 # Images
 
 
@@ -364,6 +374,17 @@ def test_a_stale_ingest_is_reported_with_its_age(pulled: Containerd) -> None:
     (line,) = pulled.ctr("content", "active").stdout.splitlines()[1:]
     assert line.split()[0] == found.ref
     assert "2 days" in line or "48" in line or "2d" in line
+
+
+def test_an_expired_lease_stays_until_a_collection(pulled: Containerd) -> None:
+    faults.add_lease(pulled, "old", expires_in=timedelta(hours=-1))
+    faults.add_lease(pulled, "young", expires_in=timedelta(hours=1))
+    listed = pulled.ctr("leases", "list").stdout
+    assert "old" in listed
+    pulled.force_gc()
+    listed = pulled.ctr("leases", "list").stdout
+    assert "old" not in listed
+    assert "young" in listed
 
 
 def test_a_snapshot_with_children_is_not_removed(pulled: Containerd) -> None:

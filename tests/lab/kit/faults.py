@@ -22,6 +22,7 @@ from tests.lab.kit.images import sha256
 PAGE: Final = 4096
 REMOTE_LABEL: Final = "containerd.io/snapshot/remote"
 GC_ROOT_LABEL: Final = "containerd.io/gc.root"
+EXPIRE_LABEL: Final = "containerd.io/gc.expire"
 
 
 class FaultError(Exception):
@@ -226,6 +227,20 @@ def _wait_for_ingest(daemon: Containerd, ref: str) -> Path:
                 return name.parent
         time.sleep(0.01)
     raise FaultError(f"the upload {ref} did not begin")
+
+
+# Leases
+
+
+def add_lease(
+    daemon: Containerd, name: str, *, expires_in: timedelta | None = None, namespace: str = CRI_NAMESPACE
+) -> None:
+    """Create a lease; a negative time leaves one that has expired already and goes at the next collection."""
+    labels = []
+    if expires_in is not None:
+        when = (datetime.now(UTC) + expires_in).isoformat(timespec="seconds").replace("+00:00", "Z")
+        labels.append(f"{EXPIRE_LABEL}={when}")
+    daemon.ctr("leases", "create", "--id", name, "--expires", "0s", *labels, namespace=namespace)
 
 
 # Snapshots
