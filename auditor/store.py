@@ -181,6 +181,8 @@ class ProofKind(enum.StrEnum):
     UNSTEADY = "unsteady"
     CORRUPT = "corrupt"
     UNREADABLE = "unreadable"
+    #: The record is there, the file is not.
+    MISSING = "missing"
     #: The record went while we read: collected or deleted, no fault.
     GONE = "gone"
 
@@ -201,6 +203,8 @@ class LayerProof(msgspec.Struct, frozen=True):
     diff_id: Digest | None = None
     size: int = 0
     detail: str = ""
+    #: What the bytes are compressed with, told by content: "gzip", "zstd", "none"; empty where nobody looked.
+    compression: str = ""
 
 
 class Proof(msgspec.Struct, frozen=True):
