@@ -1,0 +1,179 @@
+"""Who we are to a registry: docker's config.json, its credential helpers and identity tokens. Nothing here is shown."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from auditor.errors import SourceError
+
+#: What docker's configuration calls the registry docker.io; docker/cli cli/command/registry.go.
+_DOCKER_KEY = "https://index.docker.io/v1/"
+_DOCKER_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+#: The user name by which a helper says that its secret is an identity token; docker/docker-credential-helpers.
+_TOKEN_USER = "<token>"  # noqa: S105 - a marker, not a secret
+_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_HELPER_SECONDS = 30
+
+#: Runs `docker-credential-<name> get` with a server on its input: exit status and output.
+RunHelper = Callable[[str, str], tuple[int, bytes]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credential:
+    """A user name with a secret, an identity token to trade for access tokens, or a ready access token."""
+
+    username: str = field(default="", repr=False)
+    secret: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    access_token: str = field(default="", repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every text that must not be shown, in each form in which it is sent."""
+        return tuple(text for text in (self.secret, self.identity_token, self.access_token, self.basic) if text)
+
+    @property
+    def basic(self) -> str:
+        """User name and secret as RFC 7617 has them; empty without a secret."""
+        return base64.b64encode(f"{self.username}:{self.secret}".encode()).decode() if self.secret else ""
+
+
+ANONYMOUS = Credential()
+
+
+class _Auth(msgspec.Struct, rename="lower"):
+    auth: str = ""
+    username: str = ""
+    password: str = ""
+    identity_token: str = msgspec.field(name="identitytoken", default="")
+    registry_token: str = msgspec.field(name="registrytoken", default="")
+
+
+class _Config(msgspec.Struct, rename="camel"):
+    auths: dict[str, _Auth] | None = None
+    cred_helpers: dict[str, str] | None = None
+    creds_store: str = ""
+
+
+class _Helped(msgspec.Struct, rename="pascal"):
+    username: str = ""
+    secret: str = ""
+
+
+def run_helper(name: str, server: str) -> tuple[int, bytes]:
+    """Run a credential helper as docker does; its standard error, which may hold anything, is thrown away.
+
+    Raises OSError where it is not installed, subprocess.TimeoutExpired after 30 seconds.
+    """
+    done = subprocess.run(
+        [f"docker-credential-{name}", "get"],
+        input=server.encode(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=_HELPER_SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+class DockerConfig:
+    """The credentials of a config.json; an empty one knows none."""
+
+    def __init__(self, config: _Config | None = None, *, run: RunHelper = run_helper) -> None:
+        self._auths = (config.auths if config else None) or {}
+        self._helpers: Mapping[str, str] = (config.cred_helpers if config else None) or {}
+        self._store = config.creds_store if config else ""
+        self._run = run
+
+    def find(self, host: str) -> Credential:
+        """The credentials for `host[:port]`; ANONYMOUS where there are none.
+
+        A helper named for the host goes before the store for all, and both before the file, as docker/cli has it.
+        Raises SourceError where a helper is named and does not work, or the file's entry cannot be read.
+        """
+        server = _DOCKER_KEY if host in _DOCKER_HOSTS else host
+        helper = self._helpers.get(server) or self._helpers.get(host) or self._store
+        found = self._ask(helper, server) if helper else ANONYMOUS
+        return found if found != ANONYMOUS else self._look_up(server, host)
+
+    def _ask(self, helper: str, server: str) -> Credential:
+        if not _HELPER_NAME.fullmatch(helper):
+            raise SourceError("docker's config.json names a credential helper that is no program name")
+        try:
+            status, output = self._run(helper, server)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise _helper_failed(helper, type(error).__name__) from None
+        if status != 0:
+            if b"credentials not found" in output:
+                return ANONYMOUS
+            raise _helper_failed(helper, f"exit status {status}")
+        return _from_helper(helper, output)
+
+    def _look_up(self, server: str, host: str) -> Credential:
+        entry = self._auths.get(server)
+        if entry is None:
+            entry = next((auth for key, auth in self._auths.items() if _bare(key) == _bare(server)), None)
+        return _from_entry(entry, host) if entry is not None else ANONYMOUS
+
+
+def load_docker_config(path: Path | None, *, run: RunHelper = run_helper) -> DockerConfig:
+    """Read a config.json; one that is not there knows no credentials. Raises SourceError for one that is broken."""
+    try:
+        raw = path.read_bytes() if path is not None else b"{}"
+    except FileNotFoundError:
+        raw = b"{}"
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        return DockerConfig(msgspec.json.decode(raw or b"{}", type=_Config), run=run)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise SourceError(f"{path} is not a docker configuration", hint="`docker login` writes one") from None
+
+
+def _from_helper(helper: str, output: bytes) -> Credential:
+    try:
+        helped = msgspec.json.decode(output, type=_Helped)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise _helper_failed(helper, "its answer is not the JSON that docker asks for") from None
+    if helped.username == _TOKEN_USER:
+        return Credential(identity_token=helped.secret)
+    return Credential(username=helped.username, secret=helped.secret)
+
+
+def _from_entry(entry: _Auth, host: str) -> Credential:
+    username, secret = entry.username, entry.password
+    if entry.auth:
+        username, secret = _decode(entry.auth, host)
+    return Credential(
+        username=username, secret=secret, identity_token=entry.identity_token, access_token=entry.registry_token
+    )
+
+
+def _decode(auth: str, host: str) -> tuple[str, str]:
+    """Split the base64 of `user:secret`; docker/cli `decodeAuth` also drops trailing zero bytes."""
+    try:
+        username, colon, secret = base64.b64decode(auth, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        username, colon, secret = "", "", ""
+    if not colon:
+        raise SourceError(f"docker's config.json has credentials for {host} that are not base64 of name:secret")
+    return username, secret.strip("\0")
+
+
+def _bare(key: str) -> str:
+    """Reduce a key to its host; docker/cli `ConvertToHostname`."""
+    return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
+
+
+def _helper_failed(helper: str, why: str) -> SourceError:
+    return SourceError(
+        f"the credential helper docker-credential-{helper} failed: {why}", hint="run `docker login` again, or remove it"
+    )
