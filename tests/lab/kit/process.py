@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-# In this order: the kernel kills the server when the thread that started it ends; the server gets a mount namespace
-# of its own, so that whatever it mounts is gone when its last process is; and an empty /run, where several servers
-# make folders that no option moves.
-CONTAINED: Final = (
-    *("setpriv", "--pdeathsig", "KILL"),
+# The kernel kills the server when the thread that started it ends.
+MORTAL: Final = ("setpriv", "--pdeathsig", "KILL")
+# A mount namespace of its own: whatever the server mounts is gone when its last process is. And in it an empty /run,
+# where several servers make folders that no option moves.
+APART: Final = (
     *("unshare", "--mount", "--propagation", "private"),
     *("sh", "-c", 'mount -t tmpfs lab /run && exec "$@"', "sh"),
 )
@@ -38,7 +38,7 @@ class Process:
         self.log = log
         with log.open("ab") as out:
             self._popen = subprocess.Popen(
-                [*CONTAINED, *map(str, command)],
+                [*containment(), *map(str, command)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -86,6 +86,15 @@ class Process:
     def tail(self, lines: int = 15) -> str:
         """Return the end of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def containment() -> tuple[str, ...]:
+    """Return what a server is started through.
+
+    In a chroot, whose root is no mount, mounts cannot be kept from spreading; there `remove` has to find them.
+    """
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return (*MORTAL, *APART) if any(line.split()[4] == "/" for line in mounts) else MORTAL
 
 
 @contextmanager
