@@ -1,0 +1,22 @@
+"""Adapter: a live containerd over gRPC. Nothing outside this package imports grpc or sees a generated type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from auditor.containerd.channel import open_connection
+from auditor.containerd.discover import discover
+from auditor.containerd.read import ContainerdStore
+from auditor.containerd.sight import ContentRootOption
+
+__all__ = ["ContainerdStore", "connect", "discover"]
+
+#: Seconds for one call, or for the next message of a stream.
+DEFAULT_TIMEOUT = 30.0
+
+
+def connect(
+    address: Path, *, timeout: float = DEFAULT_TIMEOUT, content_root: ContentRootOption = "auto"
+) -> ContainerdStore:
+    """Connect for reading. Raises StoreUnreachable, StoreTimeout; later also what `Store` says."""
+    return ContainerdStore(open_connection(address, timeout=timeout), content_root=content_root)

@@ -1,0 +1,137 @@
+"""Messages of the API in, nouns of `auditor.store` out. Tight: a node has tens of thousands of records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from sys import intern
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from auditor.containerd._proto import (
+    containers_pb2,
+    content_pb2,
+    images_pb2,
+    introspection_pb2,
+    leases_pb2,
+    snapshots_pb2,
+    types_pb2,
+)
+from auditor.digest import Digest
+from auditor.oci import Descriptor
+from auditor.platforms import Platform, normalise
+from auditor.store import Blob, Container, Image, Ingest, Labels, Lease, Snapshot, Snapshotter
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Go's zero time, which some releases send for a time that is not known.
+_GO_ZERO = -62_135_596_800
+_NO_LABELS: Labels = {}
+_KINDS = {
+    snapshots_pb2.UNKNOWN: "unknown",
+    snapshots_pb2.VIEW: "view",
+    snapshots_pb2.ACTIVE: "active",
+    snapshots_pb2.COMMITTED: "committed",
+}
+#: containerd core/transfer/local/pull.go reads this export of a (proxy) snapshotter.
+_REMOTE = "enable_remote_snapshot_annotations"
+
+
+def moment(timestamp: Timestamp) -> datetime | None:
+    """A time in UTC, cut to microseconds; None where it is not set or beyond the calendar."""
+    seconds = timestamp.seconds
+    if seconds in (0, _GO_ZERO):
+        return None
+    try:
+        return _EPOCH + timedelta(seconds=seconds, microseconds=timestamp.nanos // 1000)
+    except OverflowError:
+        return None
+
+
+def labels_of(labels: Mapping[str, str]) -> Labels:
+    """A copy whose keys are shared by all records: there are few different ones."""
+    return {intern(key): value for key, value in labels.items()} if labels else _NO_LABELS
+
+
+def blob(namespace: str, info: content_pb2.Info) -> Blob:
+    """A content record. Raises InvalidDigest."""
+    return Blob(
+        namespace,
+        Digest.parse(info.digest),
+        info.size,
+        labels_of(info.labels),
+        moment(info.created_at),
+        moment(info.updated_at),
+    )
+
+
+def image(namespace: str, record: images_pb2.Image) -> Image:
+    """An image record. Raises InvalidDigest where its target is none."""
+    return Image(
+        namespace,
+        record.name,
+        _target(record.target),
+        labels_of(record.labels),
+        moment(record.created_at),
+        moment(record.updated_at),
+    )
+
+
+def _target(target: types_pb2.Descriptor) -> Descriptor:
+    return Descriptor(
+        intern(target.media_type), Digest.parse(target.digest), target.size, annotations=dict(target.annotations)
+    )
+
+
+def snapshot(namespace: str, snapshotter: str, info: snapshots_pb2.Info) -> Snapshot:
+    """A snapshot record; its name is any text for a container's, a chainID for a layer's."""
+    return Snapshot(
+        namespace,
+        snapshotter,
+        info.name,
+        info.parent,
+        _KINDS.get(info.kind, "unknown"),
+        labels_of(info.labels),
+        moment(info.created_at),
+        moment(info.updated_at),
+    )
+
+
+def lease(namespace: str, record: leases_pb2.Lease) -> Lease:
+    """A lease, without what it holds."""
+    return Lease(namespace, record.id, labels_of(record.labels), moment(record.created_at))
+
+
+def ingest(namespace: str, status: content_pb2.Status) -> Ingest:
+    """A write that has not been committed."""
+    return Ingest(
+        namespace,
+        status.ref,
+        status.offset,
+        status.total,
+        status.expected,
+        moment(status.started_at),
+        moment(status.updated_at),
+    )
+
+
+def container(namespace: str, record: containers_pb2.Container) -> Container:
+    """A container record."""
+    return Container(namespace, record.id, record.image, intern(record.snapshotter), record.snapshot_key)
+
+
+def snapshotter(plugin: introspection_pb2.Plugin) -> Snapshotter:
+    """A snapshotter plugin; lazy where its exports ask for remote annotations, and erofs always."""
+    lazy = plugin.id == "erofs" or plugin.exports.get(_REMOTE, "") == "true"
+    return Snapshotter(plugin.id, plugin.exports.get("root", ""), lazy)
+
+
+def platform(message: types_pb2.Platform) -> Platform:
+    """A platform in its one spelling."""
+    return normalise(
+        Platform(
+            os=message.os,
+            architecture=message.architecture,
+            variant=message.variant,
+            os_version=message.os_version,
+        )
+    )

@@ -1,0 +1,171 @@
+"""All records of a namespace with one list call a kind, side by side; never one call a blob."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import TypeVar
+
+from auditor.containerd import convert
+from auditor.containerd._proto import (
+    containers_pb2,
+    content_pb2,
+    images_pb2,
+    leases_pb2,
+    namespaces_pb2,
+    snapshots_pb2,
+)
+from auditor.containerd.channel import Connection, namespaced
+from auditor.containerd.status import translated
+from auditor.errors import AuditorError, InvalidDigest, StoreTimeout, StoreUnreachable
+from auditor.store import Blob, Container, Image, Ingest, Inventory, Labels, Lease, Resource, Snapshot
+
+_Message = TypeVar("_Message")
+_Noun = TypeVar("_Noun")
+#: What a listing gave, and what of it could not be taken, as sentences.
+_Listed = tuple[_Noun, tuple[str, ...]]
+#: Calls at once for one namespace; the daemon answers each from the same database.
+_WORKERS = 6
+
+
+def namespaces(connection: Connection) -> dict[str, Labels]:
+    """All namespaces by name, with their labels. Raises StoreError's kinds."""
+    with translated("list the namespaces"):
+        request = namespaces_pb2.ListNamespacesRequest()
+        answer = connection.namespaces.List(request, timeout=connection.timeout)
+    return {n.name: convert.labels_of(n.labels) for n in sorted(answer.namespaces, key=lambda n: n.name)}
+
+
+def inventory(connection: Connection, namespace: str, *, snapshotters: Sequence[str]) -> Inventory:
+    """List everything in a namespace.
+
+    Raises StoreError's kinds where images or content cannot be listed, for then nothing can be said; what else cannot
+    be listed is a gap.
+    """
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="list") as pool:
+        content = pool.submit(_content, connection, namespace)
+        chains = [pool.submit(_or_gap, connection, _snapshots, namespace, name) for name in snapshotters]
+        images = pool.submit(_images, connection, namespace)
+        leases = pool.submit(_or_gap, connection, _leases, namespace)
+        ingests = pool.submit(_or_gap, connection, _ingests, namespace)
+        containers = pool.submit(_or_gap, connection, _containers, namespace)
+        labels = pool.submit(_or_gap, connection, _labels, namespace)
+        found = [listing.result() for listing in chains]
+        parts = (images.result(), content.result(), leases.result(), ingests.result(), containers.result())
+        told = labels.result()
+    return Inventory(
+        namespace=namespace,
+        images=parts[0][0],
+        blobs={blob.digest: blob for blob in parts[1][0]},
+        snapshots={name: {s.name: s for s in listed} for name, (listed, _) in zip(snapshotters, found, strict=True)},
+        leases=parts[2][0],
+        ingests=parts[3][0],
+        containers=parts[4][0],
+        labels=told[0][0] if told[0] else {},
+        gaps=tuple(chain.from_iterable(gaps for _, gaps in (*parts, told, *found))),
+    )
+
+
+def resources(connection: Connection, namespace: str, lease: str) -> tuple[Resource, ...]:
+    """What a lease holds, sorted. Raises NoRecord and StoreError's kinds."""
+    request = leases_pb2.ListResourcesRequest(id=lease)
+    with translated(f"list what lease {lease!r} holds"):
+        answer = connection.leases.ListResources(request, timeout=connection.timeout, metadata=namespaced(namespace))
+    return tuple(sorted(Resource(r.type, r.id) for r in answer.resources))
+
+
+def _or_gap(
+    connection: Connection, listing: Callable[..., _Listed[tuple[_Noun, ...]]], namespace: str, *more: str
+) -> _Listed[tuple[_Noun, ...]]:
+    """Run a listing that the audit can do without; its failure is a gap, the daemon's own is raised.
+
+    A snapshotter that is a process of its own may be gone or hang while the daemon is well.
+    """
+    try:
+        return listing(connection, namespace, *more)
+    except (StoreUnreachable, StoreTimeout) as error:
+        if not connection.answers():
+            raise
+        return (), (error.message,)
+    except AuditorError as error:
+        return (), (error.message,)
+
+
+def _images(connection: Connection, namespace: str) -> _Listed[tuple[Image, ...]]:
+    with translated(f"list the images of {namespace}"):
+        request = images_pb2.ListImagesRequest()
+        answer = connection.images.List(request, timeout=connection.timeout, metadata=namespaced(namespace))
+    return _taken(
+        answer.images,
+        lambda record: convert.image(namespace, record),
+        lambda record: f"image {record.name!r} of {namespace} points to {record.target.digest!r}",
+    )
+
+
+def _content(connection: Connection, namespace: str) -> _Listed[tuple[Blob, ...]]:
+    doing = f"list the content of {namespace}"
+    with translated(doing):
+        call = connection.content.List(content_pb2.ListContentRequest(), metadata=namespaced(namespace))
+        batches = connection.watch.messages(call, doing)
+        return _taken(
+            (info for batch in batches for info in batch.info),
+            lambda info: convert.blob(namespace, info),
+            lambda info: f"a content record of {namespace} is named {info.digest!r}",
+        )
+
+
+def _snapshots(connection: Connection, namespace: str, snapshotter: str) -> _Listed[tuple[Snapshot, ...]]:
+    doing = f"list the snapshots of {snapshotter} in {namespace}"
+    with translated(doing):
+        request = snapshots_pb2.ListSnapshotsRequest(snapshotter=snapshotter)
+        call = connection.snapshots.List(request, metadata=namespaced(namespace))
+        batches = connection.watch.messages(call, doing)
+        return tuple(convert.snapshot(namespace, snapshotter, info) for batch in batches for info in batch.info), ()
+
+
+def _leases(connection: Connection, namespace: str) -> _Listed[tuple[Lease, ...]]:
+    with translated(f"list the leases of {namespace}"):
+        request = leases_pb2.ListRequest()
+        answer = connection.leases.List(request, timeout=connection.timeout, metadata=namespaced(namespace))
+    return tuple(convert.lease(namespace, record) for record in answer.leases), ()
+
+
+def _ingests(connection: Connection, namespace: str) -> _Listed[tuple[Ingest, ...]]:
+    with translated(f"list the unfinished writes of {namespace}"):
+        request = content_pb2.ListStatusesRequest()
+        answer = connection.content.ListStatuses(request, timeout=connection.timeout, metadata=namespaced(namespace))
+    return tuple(convert.ingest(namespace, status) for status in answer.statuses), ()
+
+
+def _containers(connection: Connection, namespace: str) -> _Listed[tuple[Container, ...]]:
+    with translated(f"list the containers of {namespace}"):
+        request = containers_pb2.ListContainersRequest()
+        answer = connection.containers.List(request, timeout=connection.timeout, metadata=namespaced(namespace))
+    return tuple(convert.container(namespace, record) for record in answer.containers), ()
+
+
+def _labels(connection: Connection, namespace: str) -> _Listed[tuple[Labels, ...]]:
+    return (namespaces(connection).get(namespace, {}),), ()
+
+
+def _taken(
+    messages: Iterable[_Message], convert_one: Callable[[_Message], _Noun], named: Callable[[_Message], str]
+) -> _Listed[tuple[_Noun, ...]]:
+    """Convert all; what has a malformed digest is left out, and said with one example."""
+    bad: list[_Message] = []
+    items = tuple(_converted(messages, convert_one, bad))
+    if not bad:
+        return items, ()
+    others = f", and {len(bad) - 1} more like it" if len(bad) > 1 else ""
+    return items, (f"{named(bad[0])}, which is not a digest{others}: not audited",)
+
+
+def _converted(
+    messages: Iterable[_Message], convert_one: Callable[[_Message], _Noun], bad: list[_Message]
+) -> Iterator[_Noun]:
+    for message in messages:
+        try:
+            yield convert_one(message)
+        except InvalidDigest:
+            bad.append(message)

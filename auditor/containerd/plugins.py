@@ -1,0 +1,95 @@
+"""What the daemon says of itself through introspection; older daemons say less, and then we say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.empty_pb2 import Empty
+
+from auditor.containerd import convert
+from auditor.containerd._proto import introspection_pb2
+from auditor.containerd.channel import Connection
+from auditor.containerd.status import translated
+from auditor.errors import AuditorError, StoreTimeout, StoreUnreachable
+from auditor.platforms import Platform, host
+from auditor.store import Snapshotter
+
+_CONTENT = ("io.containerd.content.v1", "content")
+_METADATA = ("io.containerd.metadata.v1", "bolt")
+#: From 2.4 on; containerd plugins/cri/images/plugin.go exports DiscardUnpackedLayers.
+_CRI_IMAGES = ("io.containerd.cri.v1", "images")
+_SNAPSHOTTER = "io.containerd.snapshotter.v1"
+_DIFFER = ("io.containerd.differ.v1", "walking")
+
+NO_DISCARD = "this containerd does not say whether it discards unpacked layers"
+
+
+@dataclass(frozen=True, slots=True)
+class SelfDescription:
+    """The plugins' exports that matter to us; empty or None where this release lacks them."""
+
+    content_root: Path | None = None
+    snapshotters: tuple[Snapshotter, ...] = ()
+    platform: Platform | None = None
+    policy: str = ""
+    discards_layers: bool | None = None
+    #: Identifies the daemon's root: it is kept in a file there.
+    uuid: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def describe(connection: Connection) -> SelfDescription:
+    """Ask for the plugins and for the daemon's own id. Raises StoreError and its kinds."""
+    with translated("list the plugins"):
+        request = introspection_pb2.PluginsRequest()
+        plugins = connection.introspection.Plugins(request, timeout=connection.timeout).plugins
+    return read_plugins(list(plugins), uuid=_uuid(connection))
+
+
+def read_plugins(plugins: Sequence[introspection_pb2.Plugin], *, uuid: str = "") -> SelfDescription:
+    """Pick what matters from the plugins that started; those with an error are as good as absent."""
+    running = {(p.type, p.id): p for p in plugins if not p.HasField("init_err")}
+    root = _export(running, _CONTENT, "root")
+    discards = _export(running, _CRI_IMAGES, "DiscardUnpackedLayers")
+    return SelfDescription(
+        content_root=Path(root) if root else None,
+        snapshotters=tuple(sorted(map(convert.snapshotter, _of_type(running, _SNAPSHOTTER)), key=lambda s: s.name)),
+        platform=_platform(running),
+        policy=_export(running, _METADATA, "policy"),
+        discards_layers=discards.lower() == "true" if discards else None,
+        uuid=uuid,
+        notes=() if discards else (NO_DISCARD,),
+    )
+
+
+_Plugins = dict[tuple[str, str], introspection_pb2.Plugin]
+
+
+def _of_type(running: _Plugins, kind: str) -> list[introspection_pb2.Plugin]:
+    return [plugin for (of_kind, _), plugin in running.items() if of_kind == kind]
+
+
+def _export(running: _Plugins, key: tuple[str, str], name: str) -> str:
+    plugin = running.get(key)
+    return plugin.exports.get(name, "") if plugin is not None else ""
+
+
+def _platform(running: _Plugins) -> Platform:
+    """The node's, as the differ that unpacks for it has it; this machine's where no plugin says."""
+    preferred = [plugin for key, plugin in running.items() if key == _DIFFER]
+    for plugin in (*preferred, *_of_type(running, _SNAPSHOTTER)):
+        for platform in plugin.platforms:
+            return convert.platform(platform)
+    return host()
+
+
+def _uuid(connection: Connection) -> str:
+    try:
+        with translated("ask for the daemon's id"):
+            return connection.introspection.Server(Empty(), timeout=connection.timeout).uuid
+    except (StoreUnreachable, StoreTimeout):
+        raise
+    except AuditorError:
+        return ""

@@ -1,0 +1,111 @@
+"""Deadlines for streams: not for the whole, since large blobs take their time, but for each wait for a message."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Protocol, TypeVar
+
+import grpc
+
+from auditor.errors import StoreTimeout
+
+_Message = TypeVar("_Message")
+_Message_co = TypeVar("_Message_co", covariant=True)
+
+
+class Streaming(Protocol[_Message_co]):
+    """What we use of a streaming call."""
+
+    def __iter__(self) -> Iterator[_Message_co]:
+        """The answers, as they come."""
+
+    def cancel(self) -> object:
+        """End the call from our side; a reader blocked in it wakes up."""
+
+
+class _Wait:
+    """One reader: since when it has been blocked, if it is."""
+
+    def __init__(self, call: Streaming[object]) -> None:
+        self.call = call
+        self.since: float | None = None
+        self.stalled = False
+
+
+class StallWatch:
+    """Cancels calls whose next message does not come within `seconds`; one thread for all streams of a connection.
+
+    The time that our own side spends between two messages does not count.
+    """
+
+    def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._waits: set[_Wait] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def messages(self, call: Streaming[_Message], doing: str) -> Generator[_Message, None, None]:
+        """The messages of `call`, which is cancelled when the iterator is closed or fails.
+
+        Raises StoreTimeout when the next does not come in time, and what the call itself raises.
+        """
+        wait = _Wait(call)
+        self._add(wait)
+        try:
+            incoming = iter(call)
+            while True:
+                wait.since = self._clock()
+                try:
+                    message = next(incoming)
+                except StopIteration:
+                    return
+                except grpc.RpcError:
+                    if wait.stalled:
+                        raise self._timeout(doing) from None
+                    raise
+                wait.since = None
+                yield message
+        finally:
+            self._remove(wait)
+            call.cancel()
+
+    def close(self) -> None:
+        """End the thread; streams still open are no longer watched."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _timeout(self, doing: str) -> StoreTimeout:
+        return StoreTimeout(
+            f"cannot {doing}: nothing came for {self.seconds:g} s",
+            hint="the daemon may hang, or its disk be overloaded; a longer --timeout gives it more time",
+        )
+
+    def _add(self, wait: _Wait) -> None:
+        with self._changed:
+            self._waits.add(wait)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="stall-watch", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _remove(self, wait: _Wait) -> None:
+        with self._changed:
+            self._waits.discard(wait)
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._closed:
+                self._changed.wait(min(1.0, self.seconds / 4) if self._waits else None)
+                for wait in self._waits:
+                    self._judge(wait)
+
+    def _judge(self, wait: _Wait) -> None:
+        since = wait.since
+        if since is not None and not wait.stalled and self._clock() - since > self.seconds:
+            wait.stalled = True
+            wait.call.cancel()
