@@ -110,7 +110,8 @@ class Evidence:
     """What the rules judge.
 
     `files` has an entry for each blob looked at; `incomplete` has a sentence for each thing that could not be examined;
-    `bytes_read` counts what was read for it.
+    `bytes_read` counts what was read for it. `proofs` come last, since what is to be read follows from the rest: they
+    are set before the rules run.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Evidence:
         views: tuple[NamespaceView, ...],
         documents: Documents,
         files: Mapping[Digest, FileState],
-        proofs: Mapping[Digest, Proof],
+        proofs: Mapping[Digest, Proof] | None = None,
         now: datetime,
         incomplete: tuple[str, ...] = (),
         bytes_read: int = 0,
@@ -133,7 +134,7 @@ class Evidence:
         self.views = views
         self.documents = documents
         self.files = files
-        self.proofs = proofs
+        self.proofs: Mapping[Digest, Proof] = proofs or {}
         self.now = now
         self.incomplete = incomplete
         self.bytes_read = bytes_read

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from auditor.checks.rule import IMAGES, Rule, blob_subject
 from auditor.digest import EMPTY, Digest
-from auditor.evidence import Evidence
+from auditor.evidence import Evidence, NamespaceView
 from auditor.findings import Fact, Finding, ImageRef, Severity, Verify
 from auditor.graph import Broken, Flaw
 from auditor.store import FileKind, FileState, LayerProofKind, Proof, ProofKind
@@ -146,7 +146,7 @@ def _cases(evidence: Evidence) -> dict[Digest, _Case]:
             case = cases.setdefault(digest, _Case(digest))
             case.namespaces.append(view.name)
             case.records.add(blob.size)
-        for digest, size, diff_id in _described(evidence, view.name):
+        for digest, size, diff_id in _described(view):
             if digest in cases:
                 cases[digest].descriptors.add(size)
                 cases[digest].diff_ids |= {diff_id} if diff_id is not None else set()
@@ -155,21 +155,18 @@ def _cases(evidence: Evidence) -> dict[Digest, _Case]:
     return cases
 
 
-def _described(evidence: Evidence, namespace: str) -> Iterator[tuple[Digest, int, Digest | None]]:
+def _described(view: NamespaceView) -> Iterator[tuple[Digest, int, Digest | None]]:
     """What descriptors say of sizes, and configs of diffIDs."""
-    for view in evidence.views:
-        if view.name != namespace:
+    for graph in view.graphs:
+        yield from ((d.digest, d.size, None) for d in (graph.group.target, *graph.indexes, *graph.others))
+    for _, node in view.manifests():
+        yield node.digest, node.descriptor.size, None
+        inside = view.content(node.digest)
+        if inside is None:
             continue
-        for graph in view.graphs:
-            yield from ((d.digest, d.size, None) for d in (graph.group.target, *graph.indexes, *graph.others))
-        for _, node in view.manifests():
-            yield node.digest, node.descriptor.size, None
-            inside = view.content(node.digest)
-            if inside is None:
-                continue
-            yield inside.manifest.config.digest, inside.manifest.config.size, None
-            for layer in inside.layers:
-                yield layer.descriptor.digest, layer.descriptor.size, layer.diff_id
+        yield inside.manifest.config.digest, inside.manifest.config.size, None
+        for layer in inside.layers:
+            yield layer.descriptor.digest, layer.descriptor.size, layer.diff_id
 
 
 def _document_flaws(evidence: Evidence) -> dict[Digest, Broken]:
@@ -270,7 +267,7 @@ def _corrupt(case: _Case, actual: Digest | None, detail: str) -> Finding:
 
 
 def _layer(case: _Case, proof: Proof) -> Iterator[Finding]:
-    """The layer's bytes are what its digest names; do they decompress to what the configs say?"""
+    """Judge what a layer decompresses to, its bytes being what the digest names."""
     layer = proof.layer
     if layer is None or proof.kind not in (ProofKind.SOUND, ProofKind.UNSTEADY):
         return

@@ -8,7 +8,7 @@ from datetime import timedelta
 from auditor.checks.rule import IMAGES, Rule, blob_subject
 from auditor.digest import Digest
 from auditor.evidence import Evidence, NamespaceView, image_ref
-from auditor.findings import Fact, Finding, Severity, Subject
+from auditor.findings import Fact, Finding, ImageRef, Severity, Subject
 from auditor.graph import Content, ImageGraph, ManifestNode
 from auditor.reach import expired
 from auditor.store import Ingest, Resource
@@ -19,8 +19,8 @@ _CONFIG_LABEL = "containerd.io/gc.ref.content.config"
 GC_UNPROTECTED = Rule(
     code="gc-unprotected",
     severity=Severity.WARNING,
-    means="A document's gc labels do not name a child that is present, and nothing else protects it: no lease, no other "
-    "label.",
+    means="A document's gc labels do not name a child that is present, and nothing else protects it: no lease, no "
+    "other label.",
     matters="Everything works until the next garbage collection, which takes the blob and what lies below it.",
     do="Pull the image again, which sets the labels, before anything deletes content in this namespace.",
 )
@@ -65,12 +65,12 @@ def _unprotected(view: NamespaceView, graph: ImageGraph) -> Iterator[Finding]:
             continue
         if not view.reach.blob(node.digest):
             if node.path and view.reach.blob(node.path[-1]):
-                yield _exposed(view, graph, node, node.path[-1], "index", [node.digest])
+                yield _exposed(view, image_ref(graph.group, "index"), node.path[-1], [node.digest])
             continue
         inside = view.content(node.digest)
         lost = [] if inside is None else _exposed_children(view, node, inside)
         if lost:
-            yield _exposed(view, graph, node, node.digest, "manifest", lost)
+            yield _exposed(view, image_ref(graph.group, "manifest", node=node), node.digest, lost)
 
 
 def _exposed_children(view: NamespaceView, node: ManifestNode, inside: Content) -> list[Digest]:
@@ -91,9 +91,8 @@ def _discarding(view: NamespaceView, node: ManifestNode, inside: Content) -> boo
     return _CONFIG_LABEL in labels and not any(layer.descriptor.digest in named for layer in inside.layers)
 
 
-def _exposed(
-    view: NamespaceView, graph: ImageGraph, node: ManifestNode, parent: Digest, role: str, lost: list[Digest]
-) -> Finding:
+def _exposed(view: NamespaceView, ref: ImageRef, parent: Digest, lost: list[Digest]) -> Finding:
+    role = ref.role
     count = f"{len(lost)} blob{'s' if len(lost) > 1 else ''}"
     text = f"the {role} of {IMAGES} has lost gc labels: the next garbage collection takes {count} of it"
     facts: dict[str, Fact] = {
@@ -101,7 +100,6 @@ def _exposed(
         "bytes": sum(view.inventory.blobs[digest].size for digest in lost),
         "first": str(lost[0]),
     }
-    ref = image_ref(graph.group, role, node=node if role == "manifest" else None)
     return GC_UNPROTECTED.hit(
         view.name, blob_subject(role, parent), text, cause="labels-missing", images=(ref,), facts=facts
     )

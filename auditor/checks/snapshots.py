@@ -14,7 +14,7 @@ from auditor.store import Snapshot
 BROKEN_SNAPSHOT_CHAIN = Rule(
     code="broken-snapshot-chain",
     severity=Severity.CRITICAL,
-    means="The top snapshot of an image is there, and below it a member of its chain is absent or has another parent.",
+    means="The top snapshot of an image is there; below it one of its chain is absent or has another parent.",
     matters="Containers of the image do not start: `failed to stat parent`, `parent snapshot … does not exist`.",
     do="Drain the node, remove the image and its containers, and pull the image again.",
 )

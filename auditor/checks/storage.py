@@ -15,7 +15,7 @@ SUSPECT_STORAGE = Rule(
     code="suspect-storage",
     severity=Severity.CRITICAL,
     means="Several blobs that share no image are damaged.",
-    matters="The disk, the memory or the file system is failing, or lost writes in a power cut; more is likely damaged.",
+    matters="The disk, the memory or the file system is failing, or a power cut lost writes; more is likely damaged.",
     do="Look at the kernel's log, SMART data and memory before repairing; repair writes to the same disk.",
 )
 RULES = (SUSPECT_STORAGE,)

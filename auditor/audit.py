@@ -1,0 +1,217 @@
+"""An audit: collect the evidence (the only step that does I/O), judge it, and look again before anything is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import datetime
+
+import msgspec
+
+from auditor import checks, platforms
+from auditor.digest import Digest
+from auditor.documents import load_documents
+from auditor.evidence import Evidence, NamespaceView
+from auditor.findings import Finding, Severity, Verify
+from auditor.graph import Group, Key, Loaded, group, walk
+from auditor.platforms import Matcher, Platform
+from auditor.reach import expired
+from auditor.selection import choose_images, choose_namespaces, choose_snapshotters, refuse_nothing
+from auditor.store import Blob, FileKind, FileState, Inventory, Proof, Store, StoreInfo
+
+#: How often the store is looked at before what is found must be believed; the last two looks have to agree.
+LOOKS = 3
+#: Seconds between two looks: enough for a commit that is under way, too short for anybody to mind.
+PAUSE = 0.1
+#: Threads for calls to the daemon; it answers a call in well under a millisecond, so more would only queue.
+JOBS = 8
+
+#: Hears what is being done, how many of how many.
+Progress = Callable[[str, int, int], None]
+#: Reads the bytes that an audit wants proven.
+Prove = Callable[[Evidence], Mapping[Digest, Proof]]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What to audit and how hard to look; empty tuples mean all, no platform means the node's."""
+
+    verify: Verify = Verify.PRESENCE
+    namespaces: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()
+    all_platforms: bool = False
+    snapshotters: tuple[str, ...] = ()
+    jobs: int = JOBS
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What an audit found, and the evidence that it was judged by."""
+
+    evidence: Evidence
+    findings: tuple[Finding, ...]
+
+
+def no_progress(_what: str, _done: int, _total: int, /) -> None:
+    """Tell nobody."""
+
+
+def audit(
+    store: Store,
+    request: Request,
+    *,
+    clock: Callable[[], datetime],
+    pause: Callable[[float], None],
+    prove: Prove | None = None,
+    on_progress: Progress = no_progress,
+) -> Outcome:
+    """Audit a store.
+
+    Whatever is found is looked at again: only what two looks in a row agree on is reported, so that an image that is
+    removed or pulled meanwhile is no finding. `prove` reads the bytes where they are wanted. Raises StoreError where
+    the store cannot be audited, NothingExamined where the selection matches nothing.
+    """
+    known: dict[Key, Loaded] = {}
+    evidence = collect(store, request, known=known, now=clock(), on_progress=on_progress)
+    proofs = {**store.proofs(), **(prove(evidence) if prove is not None else {})}
+    evidence.proofs = proofs
+    found = checks.judge(evidence)
+    for _ in range(LOOKS - 1):
+        if not any(_doubtful(finding) for finding in found):
+            break
+        pause(PAUSE)
+        before = {finding.key for finding in found}
+        evidence = collect(store, request, known=known, now=clock(), leases=True, on_progress=on_progress)
+        evidence.proofs = proofs
+        found = checks.judge(evidence)
+        if all(finding.key in before for finding in found):
+            break
+    else:
+        found = tuple(finding for finding in found if finding.key in before)
+    return Outcome(evidence, found)
+
+
+def _doubtful(finding: Finding) -> bool:
+    """Whether a second look, with leases, could make this go away."""
+    return finding.severity is not Severity.INFO or finding.code in ("orphan-blob", "pull-in-progress")
+
+
+def collect(
+    store: Store,
+    request: Request,
+    *,
+    known: dict[Key, Loaded],
+    now: datetime,
+    leases: bool = False,
+    on_progress: Progress = no_progress,
+) -> Evidence:
+    """Read all records, documents and file sizes that the request wants judged.
+
+    `known` keeps the documents that were read before: content does not change under its digest. With `leases`, what
+    each lease holds is listed too, which takes a call a lease.
+    """
+    info = store.info()
+    matcher = matcher_for(request, info)
+    inventories = list(_inventories(store, request, info, on_progress))
+    if leases:
+        inventories = [_with_resources(store, inventory, now) for inventory in inventories]
+    groups = choose_images([g for i in inventories for g in group(i.images)], request.images)
+    refuse_nothing(inventories, groups, request.namespaces)
+    with ThreadPoolExecutor(request.jobs) as pool:
+        read = load_documents(store, inventories, groups, known=known, pool=pool, on_progress=on_progress)
+        views = _views(inventories, groups, known, matcher, selected=bool(request.images), now=now)
+        files = _files(store, views, pool, on_progress)
+    return Evidence(
+        info=info,
+        verify=request.verify,
+        matcher=matcher,
+        views=views,
+        documents=dict(known),
+        files=files,
+        now=now,
+        incomplete=tuple(gap for inventory in inventories for gap in inventory.gaps),
+        bytes_read=read,
+    )
+
+
+def matcher_for(request: Request, info: StoreInfo) -> Matcher:
+    """The wanted platforms: those asked for, else the node's, else this machine's."""
+    if request.all_platforms:
+        return platforms.EVERYTHING
+    return platforms.only(request.platforms or (info.platform or platforms.host(),))
+
+
+def _inventories(store: Store, request: Request, info: StoreInfo, on_progress: Progress) -> Iterator[Inventory]:
+    names = choose_namespaces(store.namespaces(), request.namespaces)
+    snapshotters = choose_snapshotters(info.snapshotters, request.snapshotters)
+    for done, name in enumerate(names):
+        on_progress("listing namespaces", done, len(names))
+        yield store.inventory(name, snapshotters=snapshotters or None)
+
+
+def _with_resources(store: Store, inventory: Inventory, now: datetime) -> Inventory:
+    """List what the leases hold; an expired one holds nothing that a collection would honour."""
+    held = [
+        lease
+        if expired(lease, now)
+        else msgspec.structs.replace(lease, resources=store.resources(inventory.namespace, lease.id))
+        for lease in inventory.leases
+    ]
+    return msgspec.structs.replace(inventory, leases=tuple(held))
+
+
+def _views(
+    inventories: Sequence[Inventory],
+    groups: Sequence[Group],
+    known: Mapping[Key, Loaded],
+    matcher: Matcher,
+    *,
+    selected: bool,
+    now: datetime,
+) -> tuple[NamespaceView, ...]:
+    documents = dict(known)
+    by: dict[str, list[Group]] = {}
+    for each in groups:
+        by.setdefault(each.namespace, []).append(each)
+    return tuple(
+        NamespaceView(
+            inventory,
+            tuple(walk(each, documents, matcher) for each in by.get(inventory.namespace, ())),
+            documents,
+            selected=selected,
+            now=now,
+        )
+        for inventory in inventories
+    )
+
+
+def _files(
+    store: Store, views: Sequence[NamespaceView], pool: Executor, on_progress: Progress
+) -> Mapping[Digest, FileState]:
+    """Look at the file of each blob recorded: all at once on the disk, one by one through the daemon.
+
+    What the disk lacks is asked of the daemon before it is believed: the folder that we see might not be its own.
+    """
+    wanted: dict[Digest, tuple[str, Blob]] = {}
+    for view in views:
+        for digest in view.named & view.inventory.blobs.keys() if view.selected else view.inventory.blobs:
+            wanted.setdefault(digest, (view.name, view.inventory.blobs[digest]))
+    on_disk = store.files()
+    found = {digest: on_disk[digest] for digest in wanted if digest in on_disk} if on_disk is not None else {}
+    odd = [
+        (namespace, blob)
+        for digest, (namespace, blob) in wanted.items()
+        if digest not in found or (found[digest].kind is FileKind.REGULAR and found[digest].size != blob.size)
+    ]
+    probed = pool.map(lambda item: store.probe(item[0], item[1].digest, item[1].size), odd)
+    for done, ((_, blob), state) in enumerate(zip(odd, probed, strict=True), 1):
+        on_progress("looking at blobs", done, len(odd))
+        found[blob.digest] = _agreed(found.get(blob.digest), state)
+    return found
+
+
+def _agreed(on_disk: FileState | None, through_api: FileState) -> FileState:
+    """What to believe of a file that looked wrong: the disk on a size the API is bound to clamp, else the API."""
+    if on_disk is None or not through_api.at_least:
+        return through_api
+    longer = (on_disk.size or 0) > (through_api.size or 0)
+    return on_disk if longer else through_api
