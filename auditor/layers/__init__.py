@@ -1,0 +1,7 @@
+"""A layer as a stream: decompressed while it is read, hashed to its diffID, walked as a tar; in constant memory."""
+
+from __future__ import annotations
+
+from auditor.layers.inspector import LayerInspector, verifiable
+
+__all__ = ["LayerInspector", "verifiable"]
