@@ -1,4 +1,7 @@
-"""OCI and Docker documents: typed, bounded, without I/O. Manifests are hostile input; what parses here is safe to walk."""
+"""OCI and Docker documents: typed, bounded, without I/O.
+
+Manifests are hostile input; what parses here is safe to walk.
+"""
 
 from __future__ import annotations
 
