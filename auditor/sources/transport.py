@@ -157,27 +157,30 @@ class Transport:
         Raises Interrupted, NotTls, SourceError. Before a TLS handshake has succeeded nothing is sent.
         """
         origin = Origin.of(url)
-        connect = min(limits.connect, self._dial_timeout or limits.connect)
+        manager = self._managers[own].choose(origin)
         try:
-            response = (
-                self._managers[own]
-                .choose(origin)
-                .urlopen(
-                    method,
-                    url,
-                    headers=dict(headers),
-                    body=body,
-                    redirect=False,
-                    retries=False,
-                    preload_content=False,
-                    decode_content=False,
-                    timeout=urllib3.Timeout(connect=connect, read=limits.stall),
-                )
+            response = manager.urlopen(
+                method,
+                url,
+                headers=dict(headers),
+                body=body,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=self._connect_seconds(limits), read=limits.stall),
             )
+        except (HTTPError, OSError, ValueError) as error:
+            raise network_error(error, str(origin)) from None
         try:
-            yield Answer(response, origin)
+            answer = Answer(response, origin)
+            yield answer
+            answer.drain()
         finally:
             response.close()
+
+    def _connect_seconds(self, limits: Limits) -> float:
+        return min(limits.connect, self._dial_timeout or limits.connect)
 
 
 class _Managers:
