@@ -6,7 +6,7 @@ Times are aware datetimes in UTC, sizes are bytes.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -264,6 +264,34 @@ class Store(Protocol):
         """What opening this store has proven already: everything for an archive, nothing for a daemon."""
 
 
+class Replaced(Protocol):
+    """A blob whose file was put in place."""
+
+    @property
+    def aside(self) -> Path | None:
+        """The copy that was there before, kept until the staging ends; None where there was none."""
+
+    def undo(self) -> None:
+        """Put back what was there."""
+
+
+class Staging(Protocol):
+    """A folder of this run on the blobs' file system; it goes with all that is in it, after a kill by the next run."""
+
+    @property
+    def folder(self) -> Path:
+        """Where staged files and bad copies lie until the end."""
+
+    def stage(self, digest: Digest, chunks: Iterable[bytes], *, size: int) -> Path:
+        """Write, prove and sync a file that could be the blob's.
+
+        Raises BadBytes where the bytes are not `digest` or not `size` long.
+        """
+
+    def replace(self, digest: Digest, staged: Path) -> Replaced:
+        """Put a staged file where the blob's belongs, in one step, and set the old one aside."""
+
+
 class LeaseHandle(msgspec.Struct, frozen=True):
     """A lease of ours, to be passed with each write."""
 
@@ -295,10 +323,13 @@ class WritableStore(Store, Protocol):
         expected: Digest,
         labels: Labels | None = None,
         deferred: bool = False,
+        before_commit: Callable[[], None] | None = None,
     ) -> None:
         """Write `chunks` and commit them as `expected`.
 
         With `deferred`, the digest is not named until the commit, so that a file already in place is not adopted.
+        `before_commit` runs when the store has all bytes and none is committed: the moment to delete a bad record and
+        to collect its file.
         Raises AlreadyThere, Conflict, Busy.
         """
 
@@ -313,3 +344,6 @@ class WritableStore(Store, Protocol):
 
     def label(self, namespace: str, digest: Digest, labels: Labels) -> None:
         """Set labels of a blob, leaving its others as they are; an empty value removes one."""
+
+    def staging(self) -> AbstractContextManager[Staging] | None:
+        """A folder for replacing files; None where this process cannot write to the content root."""

@@ -8,8 +8,9 @@ from auditor.containerd.channel import open_connection
 from auditor.containerd.discover import discover
 from auditor.containerd.read import ContainerdStore
 from auditor.containerd.sight import ContentRootOption
+from auditor.containerd.write import WritableContainerdStore
 
-__all__ = ["ContainerdStore", "connect", "discover"]
+__all__ = ["ContainerdStore", "WritableContainerdStore", "connect", "connect_writable", "discover"]
 
 #: Seconds for one call, or for the next message of a stream.
 DEFAULT_TIMEOUT = 30.0
@@ -20,3 +21,10 @@ def connect(
 ) -> ContainerdStore:
     """Connect for reading. Raises StoreUnreachable, StoreTimeout; later also what `Store` says."""
     return ContainerdStore(open_connection(address, timeout=timeout), content_root=content_root)
+
+
+def connect_writable(
+    address: Path, *, timeout: float = DEFAULT_TIMEOUT, content_root: ContentRootOption = "auto"
+) -> WritableContainerdStore:
+    """Connect for a repair. Raises as `connect` does."""
+    return WritableContainerdStore(open_connection(address, timeout=timeout), content_root=content_root)

@@ -1,0 +1,132 @@
+"""Writing one blob: a conversation in lockstep, in which every answer says how far the daemon is."""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+import grpc
+
+from auditor.containerd._proto import content_pb2
+from auditor.containerd.channel import Connection, namespaced
+from auditor.containerd.status import translated
+from auditor.digest import Digest
+from auditor.errors import Conflict, StoreError
+from auditor.store import Labels, LeaseHandle
+
+#: Bytes of one WRITE. The daemon takes messages of up to 16 MiB; ctr sends 1 MiB.
+PIECE = 1 << 20
+
+_Request = content_pb2.WriteContentRequest
+_Response = content_pb2.WriteContentResponse
+
+
+class Conversation:
+    """One open `Write` stream: `say` sends a request and gives the daemon's answer."""
+
+    def __init__(self, requests: queue.SimpleQueue[_Request | None], answers: Iterator[_Response]) -> None:
+        self._requests = requests
+        self._answers = answers
+
+    def say(self, request: _Request) -> _Response:
+        """Send, and wait for the answer. Raises grpc.RpcError, StoreTimeout."""
+        self._requests.put(request)
+        answer = next(self._answers, None)
+        if answer is None:
+            raise StoreError("containerd ended a write without an answer")
+        return answer
+
+
+@contextmanager
+def conversation(connection: Connection, lease: LeaseHandle, doing: str) -> Iterator[Conversation]:
+    """Open a `Write` stream under a lease; leaving it without COMMIT leaves an ingest that can be resumed.
+
+    Raises Busy, AlreadyThere, Conflict, StoreError and its kinds, also from the body.
+    """
+    requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+    with translated(doing):
+        call: Any = connection.content.Write(
+            iter(requests.get, None), metadata=namespaced(lease.namespace, lease=lease.id)
+        )
+        answers = connection.watch.messages(call, doing)
+        try:
+            yield Conversation(requests, answers)
+        finally:
+            # Ends the stream from our side, then waits for the daemon's end: only after it the reference is unlocked.
+            requests.put(None)
+            with suppress(grpc.RpcError, StoreError), closing(answers):
+                deque(answers, maxlen=0)
+
+
+def write(
+    connection: Connection,
+    lease: LeaseHandle,
+    ref: str,
+    chunks: Iterable[bytes],
+    *,
+    size: int,
+    expected: Digest,
+    labels: Labels,
+    deferred: bool,
+    before_commit: Callable[[], None] | None,
+) -> None:
+    """Write and commit; what an earlier try left under `ref` is dropped, since nobody has proven it."""
+    doing = f"write {expected}"
+    with conversation(connection, lease, doing) as talk:
+        talk.say(_Request(ref=ref, total=size, expected="" if deferred else expected))
+        offset = _send(talk, ref, chunks, size=size)
+        if offset != size:
+            raise Conflict(f"cannot {doing}: the source gave {offset} of {size} bytes")
+        if before_commit is not None:
+            before_commit()
+        _commit(talk, ref, size=size, expected=expected, labels=labels)
+
+
+def adopt(connection: Connection, lease: LeaseHandle, ref: str, digest: Digest, *, size: int, labels: Labels) -> bool:
+    """Commit what another namespace holds; False, with nothing committed, where the daemon offers nothing.
+
+    containerd core/metadata/content.go `Writer`: under the shared policy the first answer already carries the digest.
+    """
+    with conversation(connection, lease, f"adopt {digest}") as talk:
+        answer = talk.say(_Request(ref=ref, total=size, expected=digest))
+        if answer.digest != digest:
+            return False
+        _commit(talk, ref, size=size, expected=digest, labels=labels)
+    return True
+
+
+def _send(talk: Conversation, ref: str, chunks: Iterable[bytes], *, size: int) -> int:
+    """Send all chunks from offset 0, which makes the daemon drop what it has; gives the bytes sent."""
+    offset = 0
+    for piece in regroup(chunks):
+        if offset + len(piece) > size:
+            raise Conflict(f"the source gives more than the {size} bytes of the blob")
+        answer = talk.say(_Request(action=content_pb2.WRITE, ref=ref, offset=offset, data=bytes(piece)))
+        offset += len(piece)
+        if answer.offset != offset:
+            raise Conflict(f"containerd is at byte {answer.offset} of a write of which we sent {offset}")
+    return offset
+
+
+def _commit(talk: Conversation, ref: str, *, size: int, expected: Digest, labels: Mapping[str, str]) -> None:
+    talk.say(
+        _Request(action=content_pb2.COMMIT, ref=ref, offset=size, total=size, expected=expected, labels=dict(labels))
+    )
+
+
+def regroup(chunks: Iterable[bytes], *, piece: int = PIECE) -> Iterator[bytes | memoryview]:
+    """The same bytes in pieces of `piece` bytes, the last one shorter; nothing empty."""
+    pending = bytearray()
+    for chunk in chunks:
+        if not pending and len(chunk) == piece:
+            yield chunk
+            continue
+        pending += chunk
+        while len(pending) >= piece:
+            yield bytes(memoryview(pending)[:piece])
+            del pending[:piece]
+    if pending:
+        yield bytes(pending)

@@ -1,0 +1,211 @@
+"""The same store, with what a repair may do to it: every write under a lease of ours that ends by itself."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from auditor.containerd import files, ingest
+from auditor.containerd._proto import content_pb2, leases_pb2
+from auditor.containerd.channel import Connection, namespaced
+from auditor.containerd.files import Staging
+from auditor.containerd.read import ContainerdStore
+from auditor.containerd.sight import ContentRootOption
+from auditor.containerd.status import translated
+from auditor.digest import Digest
+from auditor.errors import AlreadyThere, AuditorError, Busy, NoRecord, StoreTimeout
+from auditor.store import Labels, LeaseHandle, Resource
+
+#: containerd core/metadata/gc.go: a lease with this label ends by itself at that time, RFC 3339.
+EXPIRE = "containerd.io/gc.expire"
+#: Seconds after which a lease made only to start a collection would go by itself.
+_GC_LEASE = 3600
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _token() -> str:
+    return secrets.token_hex(8)
+
+
+class WritableContainerdStore(ContainerdStore):
+    """Implements `auditor.store.WritableStore`. `now` and `token` give the time and names that nobody else uses."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        content_root: ContentRootOption = "auto",
+        now: Callable[[], datetime] = _now,
+        token: Callable[[], str] = _token,
+    ) -> None:
+        super().__init__(connection, content_root=content_root)
+        self._now = now
+        self._token = token
+
+    @contextmanager
+    def lease(self, namespace: str, *, seconds: int, labels: Labels | None = None) -> Iterator[LeaseHandle]:
+        """A lease of ours. Deleted on leaving; where that fails after an error, the error is what is told.
+
+        containerd makes a namespace that does not exist when a lease is asked for in it, and keeps it: never ask in one
+        that `namespaces` does not list.
+        """
+        handle = self._create_lease(namespace, seconds=seconds, labels=labels or {})
+        try:
+            yield handle
+        except BaseException:
+            with suppress(AuditorError):
+                self._delete_lease(handle)
+            raise
+        self._delete_lease(handle)
+
+    def hold(self, lease: LeaseHandle, resource: Resource) -> None:
+        """Add a resource to the lease; containerd takes ids that do not exist as well.
+
+        Raises Unsupported for `images` before 2.0: hold the content and the snapshots instead.
+        """
+        request = leases_pb2.AddResourceRequest(
+            id=lease.id, resource=leases_pb2.Resource(id=resource.id, type=resource.type)
+        )
+        with translated(f"hold {resource.type} {resource.id}"):
+            self._connection.leases.AddResource(
+                request, timeout=self._connection.timeout, metadata=namespaced(lease.namespace)
+            )
+
+    def collect_garbage(self, namespace: str) -> None:
+        """Run a collection and wait for its end, which may take minutes on a large node; in a namespace that exists.
+
+        Raises StoreTimeout only where the daemon does not answer other calls either.
+        """
+        handle = self._create_lease(namespace, seconds=_GC_LEASE, labels={})
+        self._delete_lease(handle, sync=True)
+
+    def ingest(
+        self,
+        lease: LeaseHandle,
+        ref: str,
+        chunks: Iterator[bytes],
+        *,
+        size: int,
+        expected: Digest,
+        labels: Labels | None = None,
+        deferred: bool = False,
+        before_commit: Callable[[], None] | None = None,
+    ) -> None:
+        """Write `chunks` and commit them as `expected`; what fails leaves nothing behind.
+
+        `before_commit` runs when the daemon has all bytes and none is committed: the moment to delete a bad record and
+        collect its file. Raises AlreadyThere, Conflict, Busy, StoreError and its kinds.
+        """
+        try:
+            ingest.write(
+                self._connection,
+                lease,
+                ref,
+                chunks,
+                size=size,
+                expected=expected,
+                labels=labels or {},
+                deferred=deferred,
+                before_commit=before_commit,
+            )
+        except (Busy, AlreadyThere):
+            raise
+        except BaseException:
+            with suppress(AuditorError):
+                self._abort(lease.namespace, ref, lease=lease.id)
+            raise
+
+    def adopt(self, lease: LeaseHandle, digest: Digest, *, size: int, labels: Labels | None = None) -> bool:
+        """Commit a blob that another namespace holds; whatever bytes are there are taken, good or bad.
+
+        Raises AlreadyThere where this namespace has a record, Conflict where the file has not `size` bytes.
+        """
+        ref = f"auditor-adopt-{self._token()}"
+        adopted = False
+        try:
+            adopted = ingest.adopt(self._connection, lease, ref, digest, size=size, labels=labels or {})
+        finally:
+            if not adopted:
+                with suppress(AuditorError):
+                    self._abort(lease.namespace, ref, lease=lease.id)
+        return adopted
+
+    def abort(self, namespace: str, ref: str) -> None:
+        """Drop an ingest; none is fine."""
+        self._abort(namespace, ref)
+
+    def _abort(self, namespace: str, ref: str, *, lease: str = "") -> None:
+        """Under the lease that the ingest was made under, the lease forgets it too."""
+        headers = namespaced(namespace, lease=lease)
+        with suppress(NoRecord), translated(f"drop the unfinished write {ref!r}"):
+            request = content_pb2.AbortRequest(ref=ref)
+            self._connection.content.Abort(request, timeout=self._connection.timeout, metadata=headers)
+
+    def delete_record(self, namespace: str, digest: Digest) -> None:
+        """Delete a content record. Raises NoRecord."""
+        request = content_pb2.DeleteContentRequest(digest=digest)
+        with translated(f"delete the record of {digest}"):
+            self._connection.content.Delete(request, timeout=self._connection.timeout, metadata=namespaced(namespace))
+
+    def label(self, namespace: str, digest: Digest, labels: Labels) -> None:
+        """Set labels of a blob, leaving its others as they are; an empty value removes one. Raises NoRecord.
+
+        The mask's path is `labels.` and the key as it is: containerd cuts the prefix and takes the rest, dots and all
+        (core/metadata/content.go `Update`).
+        """
+        if not labels:
+            return
+        request = content_pb2.UpdateRequest(
+            info=content_pb2.Info(digest=digest, labels=dict(labels)),
+            update_mask=FieldMask(paths=[f"labels.{key}" for key in labels]),
+        )
+        with translated(f"label {digest}"):
+            self._connection.content.Update(request, timeout=self._connection.timeout, metadata=namespaced(namespace))
+
+    def staging(self) -> AbstractContextManager[Staging] | None:
+        """A folder in the content root for replacing files; None where we cannot write there."""
+        root = self._root
+        if root is None or not files.writable(root):
+            return None
+        return files.staging(root, token=self._token)
+
+    def _create_lease(self, namespace: str, *, seconds: int, labels: Labels) -> LeaseHandle:
+        expires = (self._now() + timedelta(seconds=seconds)).astimezone(UTC)
+        request = leases_pb2.CreateRequest(
+            id=f"auditor-{self._token()}", labels={**labels, EXPIRE: expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        )
+        with translated(f"create a lease in {namespace}"):
+            answer = self._connection.leases.Create(
+                request, timeout=self._connection.timeout, metadata=namespaced(namespace)
+            )
+        return LeaseHandle(namespace, answer.lease.id)
+
+    def _delete_lease(self, lease: LeaseHandle, *, sync: bool = False) -> None:
+        request = leases_pb2.DeleteRequest(id=lease.id, sync=sync)
+        with suppress(NoRecord), translated(f"delete the lease {lease.id}"):
+            call = self._connection.leases.Delete.future(request, metadata=namespaced(lease.namespace))
+            self._wait(call)
+
+    def _wait(self, call: grpc.Future[Any]) -> None:
+        """Wait for a call that may take long, for as long as the daemon answers others."""
+        while True:
+            try:
+                call.result(timeout=self._connection.timeout)
+            except grpc.FutureTimeoutError:
+                if not self._connection.answers():
+                    call.cancel()
+                    raise StoreTimeout(
+                        "a garbage collection does not end, and the daemon answers nothing else",
+                        hint="the lease that started it expires by itself",
+                    ) from None
+            else:
+                return
