@@ -1,0 +1,217 @@
+"""What an archive holds, told from its documents: images by name, blobs by digest, and what does not fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from auditor import graph, oci
+from auditor.archive import docker, names
+from auditor.archive.docker import MANIFEST_JSON, Entry, Files
+from auditor.archive.members import Collector, Seen, claimed, cleaned
+from auditor.archive.problems import DISAGREE, INCOMPLETE, MALFORMED, UNSAFE, ArchiveProblem, shown
+from auditor.digest import Digest
+from auditor.errors import MalformedDocument
+from auditor.oci import Descriptor, Index, Manifest
+from auditor.store import Image
+
+#: An archive has no namespaces; all that is in it is in this one.
+NAMESPACE: Final = ""
+INDEX_JSON: Final = "index.json"
+OCI_LAYOUT: Final = "oci-layout"
+IMAGE_NAME: Final = "io.containerd.image.name"
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+_LAYOUT_VERSION: Final = "1.0.0"
+
+
+class _LayoutFile(msgspec.Struct):
+    image_layout_version: str = msgspec.field(name="imageLayoutVersion", default="")
+
+
+class Catalog:
+    """The meaning of what was collected; `problems` are those of the pass and those found here.
+
+    `held` has the file of each blob, `made` the bytes of the manifests that stand for a docker archive's images.
+    """
+
+    def __init__(self, collected: Collector, *, complete: bool) -> None:
+        self.files = Files(files=collected.files, links=collected.links)
+        self.problems = collected.problems
+        self.images: tuple[Image, ...] = ()
+        self.held: dict[Digest, Seen] = {}
+        self.made: dict[Digest, bytes] = {}
+        self.layout = ""
+        self._complete = complete
+        for name, seen in collected.files.items():
+            promise = claimed(name)
+            if promise is not None:
+                self.held[promise] = seen
+        self._interpret()
+
+    def document(self, descriptor: Descriptor) -> oci.Document | None:
+        """A document that is in the archive and sound; None for any other."""
+        seen = self.held.get(descriptor.digest)
+        if seen is None or seen.kept is None or seen.digest != descriptor.digest:
+            return None
+        try:
+            return oci.parse(seen.kept, descriptor.media_type)
+        except MalformedDocument:
+            return None
+
+    def _report(self, problem: ArchiveProblem) -> None:
+        self.problems.append(problem)
+
+    def _interpret(self) -> None:
+        self._check_links()
+        layout, index = self._check_layout(), self._index()
+        entries = self._entries()
+        if index is not None:
+            self.layout = "oci"
+            self.images = tuple(_image(child) for child in index.manifests)
+            self._agree(index, entries)
+        elif entries is not None:
+            self.layout = "docker"
+            self.images = tuple(image for entry in entries for image in self._docker(entry))
+        if INDEX_JSON not in self.files.files:
+            self._lacks_index(layout)
+
+    def _check_links(self) -> None:
+        for name, target in self.files.links.items():
+            if self.files.find(name) is None and self._complete:
+                message = f"the link {shown(name)} leads to {shown(target)}, which is no file of the archive"
+                self._report(ArchiveProblem(UNSAFE, message, member=shown(name)))
+
+    def _check_layout(self) -> bool:
+        """Whether there is an oci-layout; one that is absent beside an index.json, or that is wrong, is a problem.
+
+        OCI image-layout.md, "oci-layout file"; containerd's importer refuses other versions.
+        """
+        seen = self.files.files.get(OCI_LAYOUT)
+        if seen is None:
+            if INDEX_JSON in self.files.files and self._complete:
+                message = "there is no oci-layout beside index.json; importers do not take it for an OCI layout"
+                self._report(ArchiveProblem(INCOMPLETE, message, member=OCI_LAYOUT))
+            return False
+        try:
+            version = msgspec.json.decode(seen.kept or b"", type=_LayoutFile).image_layout_version
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            version = ""
+        if version != _LAYOUT_VERSION:
+            message = f"oci-layout does not give the version {_LAYOUT_VERSION}"
+            self._report(ArchiveProblem(MALFORMED, message, member=OCI_LAYOUT))
+        return True
+
+    def _lacks_index(self, layout: bool) -> None:
+        if not self._complete or not (layout or MANIFEST_JSON not in self.files.files):
+            return
+        what = (
+            "there is an oci-layout, but no index.json" if layout else "there is neither index.json nor manifest.json"
+        )
+        self._report(ArchiveProblem(INCOMPLETE, f"{what}: importers find no image in it", member=INDEX_JSON))
+
+    def _index(self) -> Index | None:
+        seen = self.files.files.get(INDEX_JSON)
+        if seen is None or not seen.whole:
+            return None
+        try:
+            parsed = oci.parse(docker.text(seen), oci.OCI_INDEX)
+        except MalformedDocument as error:
+            self._report(docker.malformed(error, INDEX_JSON))
+            return None
+        return parsed if isinstance(parsed, Index) else None
+
+    def _entries(self) -> tuple[Entry, ...] | None:
+        seen = self.files.files.get(MANIFEST_JSON)
+        if seen is None or not seen.whole:
+            return None
+        try:
+            return docker.entries(seen)
+        except MalformedDocument as error:
+            self._report(docker.malformed(error, MANIFEST_JSON))
+            return None
+
+    def _docker(self, entry: Entry) -> Iterator[Image]:
+        made = docker.virtual(entry, self.files, self._report)
+        if made is None:
+            return
+        self.made[made.target.digest] = made.raw
+        for digest, seen in made.held.items():
+            self.held.setdefault(digest, seen)
+        for name in made.names or (str(made.target.digest),):
+            yield Image(namespace=NAMESPACE, name=names.full(name), target=made.target)
+
+    def _agree(self, index: Index, entries: tuple[Entry, ...] | None) -> None:
+        known = _Reached(self, index)
+        for entry in entries or ():
+            self._present(entry)
+            if known.whole:
+                for message in known.quarrels(entry, self.files):
+                    self._report(ArchiveProblem(DISAGREE, message, member=MANIFEST_JSON))
+
+    def _present(self, entry: Entry) -> None:
+        """What manifest.json names must be there: index.json may leave platforms out, but docker loads this one."""
+        absent = [name for name in entry.paths if self.files.find(name) is None]
+        if absent and self._complete:
+            whose = f"of {', '.join(entry.repo_tags)}" if entry.repo_tags else "of an image without a name"
+            message = f"manifest.json names {len(absent)} files {whose} that are not in the archive: {shown(absent[0])}"
+            message += " and others" if len(absent) > 1 else ""
+            facts = {"absent": len(absent), "named": len(entry.paths)}
+            self._report(ArchiveProblem(INCOMPLETE, message, member=MANIFEST_JSON, facts=facts))
+
+
+class _Reached:
+    """The image manifests that index.json leads to, as far as they are in the archive.
+
+    `whole` says that none of the documents on the way is absent in part: then what is not found is not there.
+    """
+
+    def __init__(self, catalog: Catalog, index: Index) -> None:
+        self.catalog = catalog
+        self.whole = True
+        self.manifests: dict[Digest, set[tuple[Digest, ...]]] = {}
+        self.by_name: dict[str, set[Digest]] = {}
+        for child in index.manifests:
+            found = self._walk(child, 0)
+            self.by_name.setdefault(_image(child).name, set()).update(found)
+
+    def _walk(self, descriptor: Descriptor, depth: int) -> set[Digest]:
+        """The digests of the configs below a descriptor."""
+        document = self.catalog.document(descriptor)
+        match document:
+            case Index() if depth < oci.MAX_DEPTH:
+                return {config for child in document.manifests for config in self._walk(child, depth + 1)}
+            case Manifest():
+                layers = tuple(layer.digest for layer in document.layers)
+                self.manifests.setdefault(document.config.digest, set()).add(layers)
+                return {document.config.digest}
+        if descriptor.digest in self.catalog.held and graph.family(descriptor.media_type) is not None:
+            self.whole = False
+        return set()
+
+    def quarrels(self, entry: Entry, files: Files) -> Iterator[str]:
+        """What an entry of manifest.json says otherwise than index.json, as sentences."""
+        config, *layers = [_digest(name, files) for name in entry.paths]
+        if config is None or None in layers:
+            return
+        if config not in self.manifests:
+            yield f"manifest.json names the config {shown(entry.config)}, to which index.json does not lead"
+        elif tuple(layers) not in self.manifests[config]:
+            yield f"manifest.json gives the config {shown(entry.config)} other layers than its manifest does"
+        for tag in entry.repo_tags or ():
+            named = self.by_name.get(names.full(tag))
+            if named and config not in named:
+                yield f"{shown(tag)} is one image in manifest.json and another in index.json"
+
+
+def _digest(name: str, files: Files) -> Digest | None:
+    seen = files.find(name)
+    return claimed(cleaned(name) or "") or (seen.digest if seen is not None else None)
+
+
+def _image(descriptor: Descriptor) -> Image:
+    """The image record that an import would make of a descriptor in index.json."""
+    notes = descriptor.annotations
+    name = notes.get(IMAGE_NAME) or notes.get(REF_NAME) or str(descriptor.digest)
+    return Image(namespace=NAMESPACE, name=name, target=descriptor)

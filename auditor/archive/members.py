@@ -1,0 +1,249 @@
+"""What passes by on the way through an archive: each file measured, small documents kept, layers looked into."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from auditor import oci
+from auditor.archive.outer import AHEAD, CHUNK
+from auditor.archive.problems import DUPLICATE, MALFORMED, UNSAFE, ArchiveProblem, Fault, PassError, shown
+from auditor.archive.tar import Header, Kind
+from auditor.digest import Digest, Meter
+from auditor.errors import InvalidDigest
+from auditor.store import LayerProof
+
+#: Bytes of documents kept in memory in all. What is beyond is read again when it is asked for.
+KEEP_TOTAL: Final = 64 << 20
+#: Members of one archive; an image has some hundreds.
+MAX_MEMBERS: Final = 100_000
+BLOBS: Final = "blobs/"
+
+
+class Inspector(Protocol):
+    """What looks into a layer while it passes: `auditor.layers.LayerInspector`."""
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes."""
+
+    def finish(self) -> LayerProof:
+        """Say what the layer turned out to be; called once, at the end."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A file of an archive as it passed.
+
+    `size` is what its header says, `read` how much came, both in bytes; `digest` is of what came. `offset` is where its
+    data begins in the unpacked tar, `path` where it lies in a folder. `error` has the system's words where reading
+    this one file failed.
+    """
+
+    name: str
+    size: int
+    read: int
+    digest: Digest
+    packing: str = ""
+    layer: LayerProof | None = None
+    kept: bytes | None = None
+    offset: int | None = None
+    path: Path | None = None
+    error: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it came."""
+        return self.read == self.size
+
+
+def claimed(name: str) -> Digest | None:
+    """The digest that a member's name promises: `blobs/<algorithm>/<hex>`; OCI image-layout.md, "Blobs"."""
+    parts = name.split("/")
+    if len(parts) != 3 or parts[0] != "blobs":  # noqa: PLR2004 - the three parts of that path
+        return None
+    try:
+        return Digest.parse(f"{parts[1]}:{parts[2]}")
+    except InvalidDigest:
+        return None
+
+
+def cleaned(name: str) -> str | None:
+    """The name below the archive's root, without `./` and doubled slashes; None where it is absolute or has `..`."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return None if name.startswith("/") or ".." in parts else "/".join(parts)
+
+
+class Collector:
+    """Takes in one member after the other and remembers what there is to know of it.
+
+    `inspect` makes an inspector for each file that may be a layer; `layers` says whether blobs that are named by their
+    digest are looked into as well. What is no layer comes out undecodable, and nobody asks for it.
+    """
+
+    def __init__(
+        self,
+        *,
+        inspect: Callable[[], Inspector],
+        layers: bool,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        self.files: dict[str, Seen] = {}
+        self.links: dict[str, str] = {}
+        self.problems: list[ArchiveProblem] = []
+        self.bytes = 0
+        self._inspect = inspect
+        self._layers = layers
+        self._on_bytes = on_bytes
+        self._kept = 0
+        self._members = 0
+
+    def take(self, header: Header, body: Iterable[memoryview], *, path: Path | None = None) -> None:
+        """Take in one member. Raises PassError where its body ends early, after remembering what came."""
+        self._members += 1
+        if self._members > MAX_MEMBERS:
+            raise PassError(ArchiveProblem(MALFORMED, f"the archive has more than {MAX_MEMBERS} members"))
+        name = self._safe(header)
+        if name is None or header.kind is Kind.FOLDER:
+            return
+        if name in self.files or name in self.links:
+            self._problem(DUPLICATE, f"two members have the name {shown(name)}", name)
+        self.files.pop(name, None)
+        if header.kind is Kind.SYMLINK:
+            self.links[name] = header.link
+            return
+        self._measure(header, name, body, path)
+
+    def _safe(self, header: Header) -> str | None:
+        """The clean name of a member that may be in an image archive; None, and a problem, for any other."""
+        try:
+            header.name.encode("utf-8")
+        except UnicodeEncodeError:
+            self._problem(UNSAFE, f"the name {shown(header.name)} is not UTF-8", header.name)
+            return None
+        name = cleaned(header.name)
+        if name is None:
+            what = "is absolute" if header.name.startswith("/") else "leads out of the archive"
+            self._problem(UNSAFE, f"the name {shown(header.name)} {what}", header.name)
+            return None
+        if header.kind in (Kind.FILE, Kind.FOLDER) or (header.kind is Kind.SYMLINK and not name.startswith(BLOBS)):
+            return name
+        self._problem(UNSAFE, f"{shown(header.name)} is a {header.kind}", header.name)
+        return None
+
+    def _problem(self, fault: Fault, message: str, name: str) -> None:
+        self.problems.append(ArchiveProblem(fault, message, member=shown(name)))
+
+    def _measure(self, header: Header, name: str, body: Iterable[memoryview], path: Path | None) -> None:
+        promise = claimed(name)
+        passing = _Passing(
+            algorithm=promise.algorithm if promise else "sha256",
+            keep=header.size <= min(oci.MAX_DOCUMENT, KEEP_TOTAL - self._kept),
+            inspector=self._inspector(header) if self._layers or promise is None else None,
+        )
+        error = ""
+        try:
+            for piece in body:
+                passing.update(piece)
+                self._count(len(piece))
+        except OSError as caught:
+            error = caught.strerror or str(caught)
+        finally:
+            seen = passing.finish(header, name, path, error)
+            self.files[name] = seen
+            self._kept += len(seen.kept or b"")
+
+    def _count(self, size: int) -> None:
+        self.bytes += size
+        if self._on_bytes is not None:
+            self._on_bytes(size)
+
+    def _inspector(self, header: Header) -> Inspector:
+        inspector = self._inspect()
+        return Aside(inspector) if header.size > CHUNK else inspector
+
+
+class _Passing:
+    """One file on its way through."""
+
+    def __init__(self, *, algorithm: str, keep: bool, inspector: Inspector | None) -> None:
+        self._meter = Meter(algorithm)
+        self._keep = keep
+        self._inspector = inspector
+        self._head = b""
+        self._kept: list[bytes] = []
+
+    def update(self, piece: memoryview) -> None:
+        if not self._meter.size:
+            self._head = bytes(piece[:512])
+            self._keep = self._keep and _like_json(self._head)
+        self._meter.update(piece)
+        if self._keep:
+            self._kept.append(bytes(piece))
+        if self._inspector is not None:
+            self._inspector.update(piece)
+
+    def finish(self, header: Header, name: str, path: Path | None, error: str) -> Seen:
+        measured = self._meter.result()
+        return Seen(
+            name=name,
+            size=header.size,
+            read=measured.size,
+            digest=measured.digest,
+            packing=_packing(self._head),
+            layer=self._inspector.finish() if self._inspector is not None else None,
+            kept=b"".join(self._kept) if self._keep else None,
+            offset=None if path else header.offset,
+            path=path,
+            error=error,
+        )
+
+
+def _like_json(head: bytes) -> bool:
+    return head.lstrip()[:1] in (b"{", b"[") and _packing(head) != "tar"
+
+
+def _packing(head: bytes) -> str:
+    """How a layer is packed, by its first bytes; containerd pkg/archive/compression `DetectCompression`."""
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        return "zstd"
+    return "tar" if head[257:262] == b"ustar" else ""
+
+
+class Aside:
+    """An inspector that works in a thread of its own, a few chunks behind: inflating beside hashing."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self._inspector = inspector
+        self._line: queue.Queue[bytes | memoryview | None] = queue.Queue(AHEAD)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="archive-layer", daemon=True)
+        self._thread.start()
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        """Hand the next bytes over; waits where the inspector is behind."""
+        self._line.put(chunk)
+
+    def finish(self) -> LayerProof:
+        """Wait for the inspector and ask it."""
+        self._line.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._inspector.finish()
+
+    def _work(self) -> None:
+        while (chunk := self._line.get()) is not None:
+            if self._error is None:
+                self._update(chunk)
+
+    def _update(self, chunk: bytes | memoryview) -> None:
+        try:
+            self._inspector.update(chunk)
+        except BaseException as error:  # noqa: BLE001 - it is raised again in `finish`
+            self._error = error

@@ -1,0 +1,242 @@
+"""Opening an archive as a Store: one pass proves every byte, afterwards it answers from what it saw."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from auditor.archive import again, folder, outer, tar
+from auditor.archive.catalog import NAMESPACE, Catalog
+from auditor.archive.docker import VIRTUAL
+from auditor.archive.members import Collector, Inspector, Seen
+from auditor.archive.outer import CHUNK
+from auditor.archive.problems import TRAILING, ArchiveProblem, PassError
+from auditor.archive.tar import Cursor
+from auditor.digest import Digest
+from auditor.errors import MalformedDocument, NoRecord, ReadFailed, StoreUnreachable
+from auditor.layers import LayerInspector
+from auditor.store import (
+    Blob,
+    FileKind,
+    FileState,
+    Inventory,
+    Proof,
+    ProofKind,
+    Resource,
+    SourceKind,
+    StoreInfo,
+)
+
+#: The name that stands for standard input.
+PIPE: Final = "-"
+FOLDER: Final = "folder"
+
+
+def open_archive(
+    path: Path | str,
+    *,
+    stdin: BinaryIO | None = None,
+    layers: bool = True,
+    inspect: Callable[[], Inspector] = LayerInspector,
+    on_bytes: Callable[[int], None] | None = None,
+) -> ArchiveStore:
+    """Read an archive or an OCI layout folder once, from start to end, in constant memory, and give it as a store.
+
+    `-` reads `stdin`. With `layers`, every blob is looked into as a layer too; layers of docker's old archives always
+    are, as they have no digest of their own. `on_bytes` hears of bytes as they pass, for progress.
+    What is wrong with the archive is in `problems` of the store, also where it ends early. Raises StoreUnreachable
+    where it cannot be read at all, Unsupported for a compression that is not read.
+    """
+    collector = Collector(inspect=inspect, layers=layers, on_bytes=on_bytes)
+    try:
+        if str(path) == PIPE:
+            return _from_tar(collector, path, _chunks(stdin, "from the pipe") if stdin else iter(()), seekable=False)
+        if Path(path).is_dir():
+            return _from_folder(collector, Path(path))
+        with Path(path).open("rb", buffering=0) as file:
+            seekable = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            return _from_tar(collector, path, _chunks(file, path), seekable=seekable)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise StoreUnreachable(
+            f"the archive {path} cannot be read: {why}", hint="check the path and its mode"
+        ) from None
+
+
+def _chunks(file: BinaryIO, name: Path | str) -> Iterator[bytes]:
+    """All of a file. A fault of the medium is not one of the archive: it ends the run."""
+    try:
+        while chunk := file.read(CHUNK):
+            yield chunk
+    except OSError as error:
+        raise StoreUnreachable(f"the archive {name} cannot be read: {error.strerror or error}") from None
+
+
+def _from_tar(collector: Collector, path: Path | str, chunks: Iterator[bytes], *, seekable: bool) -> ArchiveStore:
+    complete = True
+    with closing(outer.ahead(chunks)) as early:
+        packing, unpacked = outer.plain(early)
+        try:
+            _walk(collector, unpacked, packing)
+        except PassError as stop:
+            collector.problems.append(stop.problem)
+            complete = stop.problem.fault is TRAILING
+    return _opened(collector, path, packing=packing, seekable=seekable, complete=complete)
+
+
+def _walk(collector: Collector, unpacked: Iterator[bytes], packing: str) -> None:
+    """Take in all members; unpacking gets a thread of its own."""
+    with closing(outer.ahead(unpacked) if packing != "none" else outer.each(unpacked)) as chunks:
+        for header, body in tar.walk(Cursor(chunks), collector.problems.append):
+            collector.take(header, body)
+
+
+def _from_folder(collector: Collector, path: Path) -> ArchiveStore:
+    if folder.is_image(path):
+        for header, body, where in folder.walk(path):
+            collector.take(header, body, path=where)
+    return _opened(collector, path, packing=FOLDER, seekable=True, complete=True)
+
+
+def _opened(collector: Collector, path: Path | str, *, packing: str, seekable: bool, complete: bool) -> ArchiveStore:
+    catalog = Catalog(collector, complete=complete)
+    opened = Opened(address=str(path), packing=packing, seekable=seekable, complete=complete, read=collector.bytes)
+    return ArchiveStore(catalog, opened=opened)
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """How an archive was opened: where it lies, how it is packed, if it can be read again, if it has an end."""
+
+    address: str
+    packing: str
+    seekable: bool
+    complete: bool
+    read: int
+
+
+class ArchiveStore:
+    """An archive or an OCI layout as a Store: everything in it is proven by the pass that opened it.
+
+    `problems` are the faults of the archive itself; `complete` says that it was read to its end; `layout` is `oci`,
+    `docker`, or empty where it is neither; `packing` is `gzip`, `zstd`, `none` or `folder`; `bytes_read` counts the
+    unpacked bytes of all files.
+    """
+
+    def __init__(self, catalog: Catalog, *, opened: Opened) -> None:
+        self.problems: tuple[ArchiveProblem, ...] = tuple(catalog.problems)
+        self.layout = catalog.layout
+        self.complete = opened.complete
+        self.packing = opened.packing
+        self.bytes_read = opened.read
+        self.address = opened.address
+        self.seekable = opened.seekable
+        self._images = catalog.images
+        self._held = catalog.held
+        self._made = catalog.made
+
+    def info(self) -> StoreInfo:
+        """Say what this is; `version` is the kind of archive."""
+        kind = " ".join(part for part in (self.layout, "" if self.packing == "none" else self.packing) if part)
+        return StoreInfo(kind=SourceKind.ARCHIVE, address=self.address, version=kind)
+
+    def namespaces(self) -> Sequence[str]:
+        """The one that all is in."""
+        return (NAMESPACE,)
+
+    def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
+        """Images and blobs; an archive has nothing else."""
+        del snapshotters
+        return Inventory(namespace=namespace, images=self._images, blobs=dict(self._blobs()))
+
+    def _blobs(self) -> Iterator[tuple[Digest, Blob]]:
+        for digest, seen in self._held.items():
+            yield digest, Blob(namespace=NAMESPACE, digest=digest, size=seen.size)
+        for digest, raw in self._made.items():
+            yield digest, Blob(namespace=NAMESPACE, digest=digest, size=len(raw), labels={VIRTUAL: "manifest.json"})
+
+    def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
+        """Nothing; an archive has no leases."""
+        del namespace, lease
+        return ()
+
+    def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
+        """Read a small blob whole; as Store.read."""
+        size = len(self._made[digest]) if digest in self._made else self._find(digest).size
+        if size > limit:
+            raise MalformedDocument(f"{digest.short} has {size} bytes; more than {limit} are not read")
+        with self.stream(namespace, digest) as pieces:
+            return b"".join(pieces)
+
+    @contextmanager
+    def stream(self, namespace: str, digest: Digest, *, fresh: bool = False) -> Iterator[Iterator[bytes]]:
+        """Read a blob from its start in pieces: from memory, by seeking, or by unpacking again up to it.
+
+        Raises NoRecord; ReadFailed for what came through a pipe and was not kept, and where reading fails or ends.
+        """
+        del namespace, fresh
+        if digest in self._made:
+            yield iter((self._made[digest],))
+            return
+        seen = self._find(digest)
+        if seen.kept is not None and seen.whole:
+            yield iter((seen.kept,))
+            return
+        if not self.seekable:
+            raise ReadFailed(f"{digest.short} came through a pipe and is gone", hint="store the archive in a file")
+        with closing(again.pieces(self.address, seen, packing=self.packing, what=digest.short)) as pieces:
+            yield pieces
+
+    def open_file(self, namespace: str, digest: Digest) -> int | None:
+        """A descriptor of the blob's own file, to be closed by the caller; None where it has none."""
+        del namespace
+        seen = self._held.get(digest)
+        if seen is None or seen.path is None:
+            return None
+        try:
+            return os.open(seen.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise ReadFailed(f"{digest.short} cannot be opened: {error.strerror}") from None
+
+    def files(self) -> Mapping[Digest, FileState]:
+        """What came of each blob."""
+        return {blob: self.probe(NAMESPACE, blob, 0) for blob in (*self._held, *self._made)}
+
+    def probe(self, namespace: str, digest: Digest, size: int) -> FileState:
+        """What came of one blob."""
+        del namespace, size
+        if digest in self._made:
+            return FileState(kind=FileKind.REGULAR, size=len(self._made[digest]))
+        seen = self._held.get(digest)
+        if seen is None:
+            return FileState(kind=FileKind.MISSING)
+        if seen.error:
+            return FileState(kind=FileKind.UNREADABLE, error=seen.error)
+        return FileState(kind=FileKind.REGULAR, size=seen.read)
+
+    def proofs(self) -> Mapping[Digest, Proof]:
+        """The proof of every blob."""
+        made = {d: Proof(digest=d, kind=ProofKind.SOUND, size=len(raw), actual=d) for d, raw in self._made.items()}
+        return {digest: _proof(digest, seen) for digest, seen in self._held.items()} | made
+
+    def _find(self, digest: Digest) -> Seen:
+        seen = self._held.get(digest)
+        if seen is None:
+            raise NoRecord(f"{digest.short} is not in the archive {self.address}")
+        return seen
+
+
+def _proof(digest: Digest, seen: Seen) -> Proof:
+    kind, detail = ProofKind.SOUND, ""
+    if seen.error:
+        kind, detail = ProofKind.UNREADABLE, seen.error
+    elif not seen.whole:
+        kind, detail = ProofKind.CORRUPT, f"cut off after {seen.read} of {seen.size} bytes"
+    elif seen.digest != digest:
+        kind, detail = ProofKind.CORRUPT, "empty" if not seen.size else ""
+    return Proof(digest=digest, kind=kind, size=seen.read, actual=seen.digest, detail=detail, layer=seen.layer)
