@@ -5,7 +5,7 @@ Use-cases hold a `Source`; the adapters in auditor/sources implement it. A sourc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
@@ -83,7 +83,7 @@ class Source(Protocol):
         """
 
 
-def proven(chunks: Iterable[bytes], *, digest: Digest, size: int, place: str) -> Iterator[bytes]:
+def proven(chunks: Iterable[bytes], *, digest: Digest, size: int, place: str) -> Generator[bytes]:
     """Pass `chunks` on, and end without an error only if they are the `size` bytes that `digest` names.
 
     One piece is held back until its successor or the end has come, so that the last piece is yielded only after the

@@ -68,6 +68,11 @@ class _Helped(msgspec.Struct, rename="pascal"):
     secret: str = ""
 
 
+def login(host: str) -> str:
+    """The command that gives us credentials for a host."""
+    return "docker login" if host in _DOCKER_HOSTS else f"docker login {host}"
+
+
 def run_helper(name: str, server: str) -> tuple[int, bytes]:
     """Run a credential helper as docker does; its standard error, which may hold anything, is thrown away.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -37,7 +36,7 @@ class Endpoint:
     ca: tuple[Path, ...] = ()
     client: tuple[tuple[Path, Path | None], ...] = ()
     skip_verify: bool = False
-    header: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    header: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), repr=False)
     dial_timeout: float | None = None
     fallback: bool = False
 
@@ -141,7 +140,7 @@ def _endpoint(table: HostTable, *, scheme: str, host: str, path: str = "/v2", pu
         ca=table.ca,
         client=table.client,
         skip_verify=bool(table.skip_verify),
-        header=table.header,
+        header=tuple(table.header.items()),
         dial_timeout=table.dial_timeout,
     )
 

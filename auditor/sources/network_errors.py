@@ -7,6 +7,7 @@ import ssl
 
 from urllib3.exceptions import (
     ConnectTimeoutError,
+    LocationParseError,
     NameResolutionError,
     NewConnectionError,
     ProxyError,
@@ -49,6 +50,8 @@ def network_error(error: BaseException, place: str) -> SourceError:
     cause = _ssl_cause(error)
     if cause is not None:
         return _tls_error(cause, place)
+    if isinstance(error, LocationParseError):
+        return SourceError(f"{place} cannot be asked: a part of the address is not one")
     if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
         return Stalled(f"{place} does not accept the connection in time")
     if isinstance(error, NameResolutionError):

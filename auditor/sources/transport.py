@@ -70,7 +70,8 @@ class Origin:
         return cls(scheme=parts.scheme, host=parts.hostname, port=port or _PORTS[parts.scheme])
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 class Answer:

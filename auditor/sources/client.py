@@ -1,0 +1,131 @@
+"""Asking one server for one thing: the credentials that it may see, the redirects that may be followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from urllib.parse import urljoin
+
+from auditor.errors import AccessDenied, BadBytes, NotOffered, SourceError
+from auditor.sources.authorizer import Authorizer
+from auditor.sources.credentials import Credential, login
+from auditor.sources.hosts import Endpoint
+from auditor.sources.network_errors import NotTls, Stalled
+from auditor.sources.pauses import Timing, TryLater, retry_after
+from auditor.sources.proxies import Proxies
+from auditor.sources.transport import Answer, Limits, Origin, Transport
+
+#: How many redirects are followed for one request; Go's client, and so containerd's, stops there too.
+_MAX_REDIRECTS = 10
+#: containerd's TLSHandshakeTimeout, after which a server that may be plain is taken for plain; in seconds.
+_HANDSHAKE_SECONDS = 10.0
+_OK = frozenset({200, 206})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LATER = frozenset({408, 429, 500, 502, 503, 504})
+_UNAUTHORIZED, _FORBIDDEN, _UNSATISFIABLE = 401, 403, 416
+_ABSENT = frozenset({404, 410})
+
+
+class Client:
+    """One endpoint of a registry; safe for several threads.
+
+    Credentials, custom headers and client certificates go to the endpoint's own scheme, host and port and nowhere
+    else; once a redirect has led away, they do not come back. Raises SourceError on construction where a certificate
+    cannot be read, or where it has to be found out whether the server speaks TLS and it cannot be reached.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        find: Callable[[], Credential],
+        proxies: Proxies,
+        limits: Limits,
+        timing: Timing,
+        user_agent: str,
+    ) -> None:
+        self._transport = Transport(endpoint, proxies=proxies)
+        self._timing = timing
+        self._user_agent = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
+        self.endpoint = _settle(endpoint, self._transport, limits, self._user_agent)
+        self._origin = Origin.of(self.endpoint.root)
+        self._header = {name.title(): ", ".join(values) for name, values in endpoint.header}
+        self._authorizer = Authorizer(self._origin, self._transport, find=find, header=self._header, timing=timing)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not appear in a message: credentials, tokens, the values of custom headers."""
+        return (*self._authorizer.secrets, *(value for _, values in self.endpoint.header for value in values))
+
+    @contextmanager
+    def get(self, path: str, *, scope: str, headers: Mapping[str, str], limits: Limits) -> Iterator[Answer]:
+        """GET a path below the API's root and give the answer, 200 or 206.
+
+        Raises AccessDenied, NotOffered, TryLater, Interrupted, BadBytes for a range beyond the end, SourceError.
+        """
+        url, own, seen = self.endpoint.root + path, True, [self.endpoint.root + path]
+        shown, challenged = self._authorizer.header(scope), False
+        while True:
+            ours = {**self._header, **shown} if own else {}
+            sent = {**self._user_agent, **ours, **headers}
+            with self._transport.send("GET", url, headers=sent, limits=limits, own=own) as answer:
+                if answer.status in _REDIRECTS:
+                    url = _next(url, answer, seen)
+                    own = own and Origin.of(url) == self._origin
+                elif answer.status == _UNAUTHORIZED and own and not challenged:
+                    challenged = True
+                    challenges = answer.headers("www-authenticate")
+                    shown = self._authorizer.answer(challenges, scope, limits=limits)
+                else:
+                    self._check(answer, url)
+                    yield answer
+                    return
+
+    def _check(self, answer: Answer, url: str) -> None:
+        """Turn a status that gives no content into an error, without the server's words: they may repeat ours."""
+        place, status = Origin.of(url), answer.status
+        if status in _OK:
+            return
+        if status in (_UNAUTHORIZED, _FORBIDDEN):
+            raise AccessDenied(f"{place} refuses us ({status})", hint=login(self.endpoint.host))
+        if status in _ABSENT:
+            raise NotOffered(f"{place} does not have it ({status})")
+        if status in _LATER:
+            after = retry_after(answer.header("retry-after"), self._timing.now())
+            raise TryLater(f"{place} answers {status}", after=after)
+        if status == _UNSATISFIABLE:
+            raise BadBytes(f"{place} has fewer bytes than it began to send ({status})")
+        raise SourceError(f"{place} answers {status}, which is no answer to a download")
+
+
+def _next(url: str, answer: Answer, seen: list[str]) -> str:
+    """Where a redirect leads; `seen` are the addresses so far."""
+    try:
+        target = urljoin(url, answer.header("location"))
+    except ValueError:
+        raise SourceError(f"{Origin.of(url)} redirects to an address that is none") from None
+    Origin.of(target)
+    if target in seen:
+        raise SourceError(f"{Origin.of(url)} redirects in a circle")
+    if len(seen) > _MAX_REDIRECTS:
+        raise SourceError(f"{Origin.of(url)} redirects more than {_MAX_REDIRECTS} times")
+    seen.append(target)
+    return target
+
+
+def _settle(endpoint: Endpoint, transport: Transport, limits: Limits, headers: Mapping[str, str]) -> Endpoint:
+    """Find out whether an endpoint that may be plain speaks TLS, by a request that carries nothing of ours.
+
+    hosts.go and resolver.go `NewHTTPFallback`: https first, http where the handshake meets plain HTTP or takes too
+    long. Raises SourceError for any other fault.
+    """
+    if not endpoint.fallback:
+        return endpoint
+    plain = replace(endpoint, scheme="http", fallback=False)
+    short = limits.within(_HANDSHAKE_SECONDS)
+    try:
+        with transport.send("GET", f"{endpoint.root}/", headers=headers, limits=short):
+            return replace(endpoint, fallback=False)
+    except (NotTls, Stalled):
+        return plain

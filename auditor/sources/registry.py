@@ -1,0 +1,198 @@
+"""Registries as a source: every server that containerd would ask for an image, one after the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from auditor.digest import Digest
+from auditor.errors import AccessDenied, BadBytes, NotOffered, SourceError
+from auditor.source import Hints, Offer, proven
+from auditor.sources.client import Client
+from auditor.sources.credentials import DockerConfig
+from auditor.sources.download import Download
+from auditor.sources.hosts import Endpoint, Hosts, find_hosts
+from auditor.sources.pauses import SYSTEM, Backoff, Timing
+from auditor.sources.pieces import gathered
+from auditor.sources.places import Repository, repositories
+from auditor.sources.proxies import Proxies
+from auditor.sources.transport import Limits
+
+#: A secret shorter than this is not looked for in messages: it would match at random.
+_SHORTEST_SECRET = 4
+
+
+class _Place(NamedTuple):
+    """A repository at one server."""
+
+    repository: Repository
+    endpoint: Endpoint
+
+    @property
+    def mirrored(self) -> str:
+        """The registry that the server stands in for; empty where it is that registry itself."""
+        return "" if self.endpoint.stands_for(self.repository.host) else self.repository.host
+
+    def __str__(self) -> str:
+        return f"{self.repository} at {self.endpoint.host}" if self.mirrored else str(self.repository)
+
+
+class RegistrySource:
+    """The registries that the hints of a blob lead to; safe for several threads.
+
+    `hosts_dir` is the root of a `hosts.toml` tree, None for containerd's defaults. Neither `repr` nor any error holds
+    a credential.
+    """
+
+    name: Final = "registry"
+
+    def __init__(
+        self,
+        *,
+        hosts_dir: Path | None,
+        credentials: DockerConfig,
+        proxies: Proxies | None = None,
+        limits: Limits | None = None,
+        backoff: Backoff | None = None,
+        timing: Timing = SYSTEM,
+        user_agent: str = "containerd-auditor",
+    ) -> None:
+        self._hosts_dir = hosts_dir
+        self._credentials = credentials
+        self._proxies = proxies or Proxies()
+        self._limits = limits or Limits()
+        self._backoff = backoff or Backoff()
+        self._timing = timing
+        self._user_agent = user_agent
+        self._lock = threading.Lock()
+        self._hosts: dict[str, Hosts] = {}
+        self._clients: dict[Endpoint, Client] = {}
+        self._failed: set[tuple[Digest, _Place]] = set()
+
+    def describe(self) -> str:
+        """The registries by name and label, through the tree of hosts."""
+        tree = f" by {self._hosts_dir}" if self._hosts_dir is not None else ""
+        return f"the registries that the images name{tree}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the tree of hosts could not be used so far, as sentences."""
+        with self._lock:
+            return tuple(note for hosts in self._hosts.values() for note in hosts.notes)
+
+    def offers(self, digest: Digest, *, size: int, media_type: str, hints: Hints) -> Offer | None:
+        """Offer to ask, without asking, where a name or a label leads to a server that has not failed this digest."""
+        places = self._places(digest, hints)
+        if not places:
+            return None
+        return Offer(
+            source=self.name,
+            digest=digest,
+            size=size,
+            media_type=media_type,
+            place=", ".join(dict.fromkeys(map(str, places))),
+            certain=False,
+            hints=hints,
+        )
+
+    @contextmanager
+    def open(self, offer: Offer) -> Iterator[Iterator[bytes]]:
+        """Give the proven bytes of the first server that begins to send them.
+
+        Blobs of up to 1 MiB are proven before the first byte is given, so a server that lies about one is passed over
+        in silence. Servers that fail later are left out of the next `offers`.
+        """
+        deadline = self._timing.monotonic() + self._limits.total
+        first, rest, place = self._begin(offer, deadline)
+        try:
+            yield self._guarded(first, rest, offer, place)
+        finally:
+            rest.close()
+
+    def _begin(self, offer: Offer, deadline: float) -> tuple[bytes, Generator[bytes], _Place]:
+        """Try the places until one gives a first piece, which is all of a small blob."""
+        failures: list[SourceError] = []
+        for place in self._places(offer.digest, offer.hints):
+            pieces = self._download(offer, place, deadline)
+            try:
+                return next(pieces, b""), pieces, place
+            except SourceError as error:
+                failures.append(self._failure(error, offer, place))
+        raise _none_gave(offer, failures, self.notes)
+
+    def _download(self, offer: Offer, place: _Place, deadline: float) -> Generator[bytes]:
+        download = Download(
+            offer=offer,
+            repository=place.repository,
+            client=partial(self._client, place.endpoint),
+            mirrored=place.mirrored,
+            limits=self._limits,
+            backoff=self._backoff,
+            timing=self._timing,
+            deadline=deadline,
+        )
+        return proven(gathered(download.pieces()), digest=offer.digest, size=offer.size, place=str(place))
+
+    def _guarded(self, first: bytes, rest: Generator[bytes], offer: Offer, place: _Place) -> Iterator[bytes]:
+        if first:
+            yield first
+        try:
+            yield from rest
+        except SourceError as error:
+            raise self._failure(error, offer, place) from None
+
+    def _places(self, digest: Digest, hints: Hints) -> Sequence[_Place]:
+        found = [
+            _Place(repository, endpoint)
+            for repository in repositories(hints)
+            for endpoint in self._find(repository.host).endpoints
+        ]
+        with self._lock:
+            return [place for place in found if (digest, place) not in self._failed]
+
+    def _find(self, host: str) -> Hosts:
+        with self._lock:
+            if host not in self._hosts:
+                self._hosts[host] = find_hosts(self._hosts_dir, host)
+            return self._hosts[host]
+
+    def _client(self, endpoint: Endpoint) -> Client:
+        """The client of an endpoint; made without the lock, for it may have to ask the server, and kept if it works."""
+        with self._lock:
+            known = self._clients.get(endpoint)
+        client = known or Client(
+            endpoint,
+            find=partial(self._credentials.find, endpoint.host),
+            proxies=self._proxies,
+            limits=self._limits,
+            timing=self._timing,
+            user_agent=self._user_agent,
+        )
+        with self._lock:
+            return self._clients.setdefault(endpoint, client)
+
+    def _failure(self, error: SourceError, offer: Offer, place: _Place) -> SourceError:
+        """Remember that a place failed a digest, and take every known secret out of what is said of it."""
+        with self._lock:
+            self._failed.add((offer.digest, place))
+            secrets = [secret for client in self._clients.values() for secret in client.secrets]
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SECRET:
+                error.message = error.message.replace(secret, "***")
+        error.args = (error.message,)
+        return error
+
+
+def _none_gave(offer: Offer, failures: Sequence[SourceError], notes: Sequence[str]) -> SourceError:
+    """One error for all places: the most telling kind, each place's words, the first hint."""
+    kinds = [type(failure) for failure in failures]
+    kind = next((kind for kind in (BadBytes, AccessDenied) if kind in kinds), SourceError)
+    if set(kinds) <= {NotOffered}:
+        kind = NotOffered
+    words = "; ".join(dict.fromkeys(failure.message for failure in failures)) or "nobody is left to ask"
+    hints = [failure.hint for failure in failures if failure.hint] + list(notes)
+    return kind(f"no registry gave {offer.digest.short}: {words}", hint=next(iter(hints), ""))

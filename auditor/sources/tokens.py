@@ -1,0 +1,133 @@
+"""Getting an access token from the service that a registry names, by distribution's "Token Authentication"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from auditor.errors import AccessDenied, SourceError
+from auditor.sources.challenge import Challenge
+from auditor.sources.credentials import Credential, login
+from auditor.sources.pauses import TryLater, retry_after
+from auditor.sources.transport import Answer, Limits, Origin, Transport
+
+_CLIENT = "containerd-auditor"
+_MAX_ANSWER = 1 << 20
+#: What a token is worth without `expires_in`; distribution's spec, "Token Response Fields".
+_DEFAULT_SECONDS = 60.0
+_MAX_SECONDS = 3600.0
+_VISIBLE = re.compile(r"[\x21-\x7e]+", re.ASCII)
+_OK = 200
+_LATER = frozenset({408, 429, 500, 502, 503, 504})
+_REFUSED = frozenset({400, 401, 403, 404})
+
+
+@dataclass(frozen=True)
+class Token:
+    """An access token and the seconds that it is worth."""
+
+    text: str = field(repr=False)
+    seconds: float
+
+
+class _Answer(msgspec.Struct):
+    token: str = ""
+    access_token: str = ""
+    expires_in: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRequest:
+    """What is asked of a token service for one registry; `header` is the registry's own and may hold secrets."""
+
+    registry: Origin
+    challenge: Challenge
+    scope: str
+    credential: Credential = field(repr=False)
+    header: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def realm(self) -> str:
+        """The address of the service."""
+        return self.challenge.parameters.get("realm", "")
+
+    @property
+    def parameters(self) -> list[tuple[str, str]]:
+        """Service and scopes; what the challenge asks for goes with what we need, as containerd's `GetTokenScopes`."""
+        asked = self.challenge.parameters.get("scope", "").split(" ")
+        service = self.challenge.parameters.get("service", "")
+        scopes = sorted({self.scope, *asked} - {""})
+        return [*([("service", service)] if service else []), *(("scope", scope) for scope in scopes)]
+
+
+def fetch_token(request: TokenRequest, transport: Transport, *, limits: Limits, now: datetime) -> Token:
+    """Ask the service for a token: with an identity token by POST, else by GET, as docker does.
+
+    The custom headers and client certificates of the registry go to the service only where it is the same server, and
+    secrets never from https to http. Raises AccessDenied, Interrupted, SourceError.
+    """
+    service = Origin.of(request.realm)
+    if request.registry.scheme == "https" and service.scheme == "http" and request.credential.secrets:
+        raise AccessDenied(f"{request.registry} wants its credentials sent to {service} without TLS; they are not")
+    own = service == request.registry
+    headers = dict(request.header) if own else {}
+    if request.credential.identity_token:
+        method, url, body = "POST", request.realm, _form(request)
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    else:
+        method, url, body = "GET", _with_query(request.realm, request.parameters), None
+        headers |= {"Authorization": f"Basic {request.credential.basic}"} if request.credential.basic else {}
+    with transport.send(method, url, headers=headers, body=body, limits=limits, own=own) as answer:
+        _check(answer, service, request, now)
+        return _parse(answer.body(_MAX_ANSWER), service)
+
+
+def _form(request: TokenRequest) -> bytes:
+    """Build the form of distribution's "OAuth2 Token Authentication"."""
+    scope = " ".join(value for key, value in request.parameters if key == "scope")
+    return urlencode(
+        {
+            "grant_type": "refresh_token",
+            "service": request.challenge.parameters.get("service", ""),
+            "client_id": _CLIENT,
+            "scope": scope,
+            "refresh_token": request.credential.identity_token,
+        }
+    ).encode()
+
+
+def _with_query(url: str, parameters: list[tuple[str, str]]) -> str:
+    parts = urlsplit(url)
+    query = "&".join(text for text in (parts.query, urlencode(parameters)) if text)
+    return urlunsplit(parts._replace(query=query, fragment=""))
+
+
+def _check(answer: Answer, service: Origin, request: TokenRequest, now: datetime) -> None:
+    if answer.status == _OK:
+        return
+    if answer.status in _LATER:
+        after = retry_after(answer.header("retry-after"), now)
+        raise TryLater(f"the token service {service} answers {answer.status}", after=after)
+    if answer.status in _REFUSED:
+        who = "the credentials in docker's config.json" if request.credential.secrets else "us without credentials"
+        raise AccessDenied(
+            f"the token service {service} refuses {who} ({answer.status})", hint=login(str(request.registry))
+        )
+    raise SourceError(f"the token service {service} answers {answer.status}")
+
+
+def _parse(body: bytes, service: Origin) -> Token:
+    try:
+        found = msgspec.json.decode(body, type=_Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise SourceError(f"the token service {service} does not answer with a token") from None
+    text = found.token or found.access_token
+    if not _VISIBLE.fullmatch(text):
+        raise SourceError(f"the token service {service} does not answer with a token")
+    worth = found.expires_in or 0.0
+    return Token(text=text, seconds=min(worth, _MAX_SECONDS) if worth > 0 else _DEFAULT_SECONDS)
