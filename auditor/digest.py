@@ -74,6 +74,9 @@ class Hasher(Protocol):
     def hexdigest(self) -> str:
         """The digest of all bytes so far, as lower-case hex."""
 
+    def copy(self) -> Hasher:
+        """Another object that has taken the same bytes, for many endings of one beginning."""
+
 
 def hasher(algorithm: str) -> Hasher:
     """A fresh hash object; `algorithm` is one of HEX_LENGTH."""

@@ -137,6 +137,8 @@ class StoreInfo(msgspec.Struct, frozen=True):
     kind: SourceKind
     address: str
     version: str = ""
+    #: What tells this store from any other, whatever it is reached by: the daemon's uuid; empty where it has none.
+    id: str = ""
     platform: Platform | None = None
     #: Where the blobs lie, when this process can see them; None means that every byte comes over the API.
     content_root: Path | None = None
