@@ -79,9 +79,9 @@ def audit(
         if not any(_doubtful(finding) for finding in found):
             break
         pause(PAUSE)
-        before = {finding.key for finding in found}
+        before, read = {finding.key for finding in found}, evidence.bytes_read
         evidence = collect(store, request, known=known, now=clock(), leases=True, on_progress=on_progress)
-        evidence.proofs = proofs
+        evidence.proofs, evidence.bytes_read = proofs, evidence.bytes_read + read
         found = checks.judge(evidence)
         if all(finding.key in before for finding in found):
             break

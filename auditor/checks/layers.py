@@ -126,11 +126,13 @@ def _why(state: LayerState) -> str:
     twin = state.twins[0].short if state.twins else ""
     match state.state, cause(state):
         case State.SKIPPED, "missing-blobs-bug" if twin:
-            return f"its snapshot was made from {twin}, the same layer compressed otherwise, and the pull skipped it"
+            return (
+                f"the same layer is here compressed otherwise ({twin}), so the pull found its snapshot and skipped it"
+            )
         case State.SKIPPED, "missing-blobs-bug":
             return f"its snapshot was made from {state.built_from[:19]}, and the pull skipped it"
         case State.SKIPPED, "missing-blobs-bug-likely":
-            return "its snapshot existed already, so the pull skipped it (the blob that made it is gone)"
+            return "its snapshot was there already, so the pull skipped it (the blob that made it is gone)"
         case State.SKIPPED, _:
             return "its snapshot exists, and so does a layer below it: the record was deleted, not skipped by a pull"
         case State.INCOMPLETE, _:

@@ -1,0 +1,21 @@
+"""`python -m auditor` and the console script; answers `--version` before anything heavy is imported."""
+
+from __future__ import annotations
+
+import sys
+
+from auditor.version import __version__
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"auditor {__version__}\n")
+        return 0
+    from auditor.cli import app  # noqa: PLC0415 - see above
+
+    return app.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The command line: the only composer of adapters, use-cases and formats."""

@@ -1,0 +1,98 @@
+"""The program: the commands, and the one place where errors become sentences and exit statuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import typer
+from typer.exceptions import TyperException
+
+from auditor.cli import check, rules, tree
+from auditor.cli.output import complain, say
+from auditor.errors import AuditorError, UsageError
+from auditor.version import __version__
+
+USAGE = 2
+COULD_NOT = 3
+INTERRUPTED = 130
+TERMINATED = 143
+
+app = typer.Typer(
+    name="auditor",
+    help="fsck for containerd: audit every image, name the cause of every fault, prove it.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(check.check)
+app.command()(tree.tree)
+app.command()(rules.rules)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"auditor {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(version: bool = typer.Option(False, "--version", callback=_version, help="Print the version.")) -> None:
+    """Fsck for containerd: audit every image, name the cause of every fault, prove it."""
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived; raised in the main thread so that leases and temporary files are cleaned up."""
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status; no exception leaves this function."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status = _run(arguments)
+    except (_Terminated, KeyboardInterrupt) as error:
+        status = TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
+    if status in (INTERRUPTED, TERMINATED):
+        say("auditor: interrupted")
+    return status
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(args=given or ["--help"], prog_name="auditor", standalone_mode=False)
+        sys.stdout.flush()
+        if not given:
+            return USAGE
+    except AuditorError as error:
+        complain(error)
+        return USAGE if isinstance(error, UsageError) else COULD_NOT
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "auditor"
+        complain(UsageError(_sentence(error.format_message()), hint=f"{command} --help lists what it takes"))
+        return USAGE
+    except typer.Abort:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        say("auditor: whatever read the output ended early")
+        return COULD_NOT
+    except Exception as error:
+        if os.environ.get("AUDITOR_DEBUG"):
+            raise
+        say(f"auditor: a bug in auditor itself: {type(error).__name__}: {error}")
+        say("hint: please report it; AUDITOR_DEBUG=1 shows where it happened")
+        return COULD_NOT
+    return result if isinstance(result, int) else 0
+
+
+def _sentence(text: str) -> str:
+    return text.strip().rstrip(".") or "nothing was asked for"

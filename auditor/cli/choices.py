@@ -1,0 +1,30 @@
+"""The words that options choose among, in a module so light that `--help` stays instant."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Format(enum.StrEnum):
+    """How to print a report."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Verify(enum.StrEnum):
+    """How hard to look; the same words as auditor.findings.Verify."""
+
+    PRESENCE = "presence"
+    DIGESTS = "digests"
+    LAYERS = "layers"
+
+
+class FailOn(enum.StrEnum):
+    """From which severity on to fail; the same words as auditor.findings.FailOn."""
+
+    CRITICAL = "critical"
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+    NEVER = "never"

@@ -1,0 +1,114 @@
+"""The options that every command takes after its name, and what they come to together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        "-a",
+        envvar="CONTAINERD_ADDRESS",
+        metavar="SOCKET",
+        help="containerd's socket; else the first of the usual ones that exists.",
+        show_default=False,
+    ),
+]
+Namespaces = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        envvar="CONTAINERD_NAMESPACE",
+        metavar="NAMESPACE",
+        help="Look at this namespace only; may be repeated. All of them by default.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write the report to FILE, whole or not at all."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when nothing is wrong.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print what is normal too, and how it was found.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="Show no progress on a terminal.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long one answer of the daemon may take.")
+]
+ContentRoot = Annotated[
+    str,
+    typer.Option(
+        "--content-root",
+        metavar="auto|none|DIR",
+        help="Where blobs are read: where the daemon says, through its API alone, or where its content store is "
+        "mounted here.",
+    ),
+]
+Platforms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--platform",
+        metavar="OS/ARCH",
+        help="Want this platform; may be repeated. The node's by default.",
+        show_default=False,
+    ),
+]
+AllPlatforms = Annotated[bool, typer.Option("--all-platforms", help="Want every platform that an index lists.")]
+Snapshotters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--snapshotter",
+        metavar="NAME",
+        help="Look at this snapshotter only; may be repeated. All that the daemon offers by default.",
+        show_default=False,
+    ),
+]
+
+
+class Common(msgspec.Struct, frozen=True, kw_only=True):
+    """What the common options said."""
+
+    address: str | None = None
+    namespaces: tuple[str, ...] = ()
+    output: Path | None = None
+    quiet: bool = False
+    verbose: bool = False
+    progress: bool = True
+    timeout: float = 30.0
+    content_root: str = "auto"
+
+
+def common(
+    *,
+    address: str | None,
+    namespaces: list[str] | None,
+    output: Path | None,
+    quiet: bool,
+    verbose: bool,
+    no_progress: bool,
+    timeout: float,
+    content_root: str,
+) -> Common:
+    """Put the common options together; CONTAINERD_NAMESPACE may hold several names, separated by commas or spaces."""
+    names = [part for text in namespaces or [] for part in text.replace(",", " ").split()]
+    return Common(
+        address=address,
+        namespaces=tuple(dict.fromkeys(names)),
+        output=output,
+        quiet=quiet,
+        verbose=verbose,
+        progress=not (no_progress or quiet),
+        timeout=timeout,
+        content_root=content_root,
+    )
+
+
+def colour(stream_is_terminal: bool) -> bool:
+    """Whether to colour: on a terminal only, and not where NO_COLOR or a dumb terminal asks for none."""
+    return stream_is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,84 @@
+"""What commands share: connecting, auditing, making the report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from auditor import audit, checks, containerd, platforms, verdict
+from auditor.cli.options import Common
+from auditor.cli.output import say
+from auditor.cli.progress import progress
+from auditor.digest import Digest
+from auditor.errors import UsageError
+from auditor.evidence import Evidence
+from auditor.findings import Report
+from auditor.formats.table import Advice
+from auditor.store import Proof, Store
+
+Prove = Callable[[Evidence], Mapping[Digest, Proof]]
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+@contextmanager
+def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
+    """The store that the options mean. Raises StoreUnreachable, UsageError."""
+    address = containerd.discover(options.address, environ=os.environ)
+    root = content_root(options.content_root)
+    with containerd.connect(address, timeout=options.timeout, content_root=root) as store:
+        if options.verbose:
+            for note in store.info().notes:
+                say(f"note: {note}")
+        yield store
+
+
+def content_root(text: str) -> Literal["auto"] | Path | None:
+    """Read --content-root. Raises UsageError for a folder that is not there."""
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return None
+    path = Path(text)
+    if not (path / "blobs").is_dir():
+        raise UsageError(
+            f"{text} holds no blobs folder", hint="name the folder io.containerd.content.v1.content, or auto, or none"
+        )
+    return path
+
+
+def wanted_platforms(texts: list[str] | None) -> tuple[platforms.Platform, ...]:
+    """Read --platform. Raises UsageError."""
+    return tuple(platforms.parse(text) for text in texts or ())
+
+
+def audited(
+    store: Store, request: audit.Request, options: Common, *, prove: Prove | None = None
+) -> tuple[audit.Outcome, Report]:
+    """Audit, with progress, and make the report."""
+    started, clock = now(), time.monotonic()
+    with progress(wanted=options.progress) as meter:
+        outcome = audit.audit(store, request, clock=now, pause=time.sleep, prove=prove, on_progress=meter)
+    made = verdict.report(
+        outcome.evidence,
+        outcome.findings,
+        host=platform.node(),
+        started=started,
+        finished=now(),
+        seconds=time.monotonic() - clock,
+    )
+    return outcome, made
+
+
+def advice() -> dict[str, Advice]:
+    """What each code means, for formats that say it."""
+    return {rule.code: Advice(means=rule.means, matters=rule.matters) for rule in checks.RULES}

@@ -1,0 +1,43 @@
+"""Making hostile text harmless: names and labels come from strangers, and a terminal obeys control characters."""
+
+from __future__ import annotations
+
+import unicodedata
+
+#: Control, format (bidi marks, zero-width), surrogate, private, unassigned; and the line and paragraph separators.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def plain(text: str, *, width: int | None = None) -> str:
+    r"""Replace what a terminal would obey or hide by its escape (`\x1b`, `\u202e`); cut in the middle at `width`."""
+    shown = text if text.isascii() and text.isprintable() else "".join(map(_shown, text))
+    return shorten(shown, width) if width is not None else shown
+
+
+def _shown(char: str) -> str:
+    if unicodedata.category(char) not in _HIDDEN:
+        return char
+    return char.encode("unicode_escape").decode("ascii") if ord(char) < 0xD800 else f"\\u{ord(char):04x}"  # noqa: PLR2004
+
+
+def shorten(text: str, width: int) -> str:
+    """Keep both ends of a long text: the host in front and the tag behind are what people look for."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def size(number: int) -> str:
+    """Bytes for people, in binary units: 1536 is 1.5 KiB."""
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:  # noqa: PLR2004 - the step between binary units
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def plural(number: int, word: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

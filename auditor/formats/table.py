@@ -1,0 +1,165 @@
+"""The report as plain text, for terminals, cron mail and journals: by image, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+
+import msgspec
+
+from auditor.findings import BlobCounts, Finding, ImageRef, PlatformState, Report, Severity, Status
+from auditor.formats.plain import plain, plural, size
+
+#: Findings of one code that are listed for one image before the rest is only counted.
+LISTED = 8
+_NAME_WIDTH = 100
+_COLOURS = {Severity.CRITICAL: "1;31", Severity.ERROR: "31", Severity.WARNING: "33", Severity.INFO: "2"}
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """What a rule means and why it matters, for people."""
+
+    means: str
+    matters: str
+
+
+class Style(msgspec.Struct, frozen=True):
+    """How to print: with colour, with what is normal too, how wide."""
+
+    colour: bool = False
+    verbose: bool = False
+    width: int = 100
+
+
+def render(report: Report, *, advice: Mapping[str, Advice], style: Style) -> str:
+    """The whole report as lines of text with a newline at the end."""
+    lines = [_head(report)]
+    lines += (f"note: {plain(why)}" for why in report.incomplete)
+    shown = [f for f in report.findings if style.verbose or f.severity is not Severity.INFO]
+    for title, findings in _sections(shown):
+        lines += ["", _paint(style, "1", title)]
+        lines += _section(findings, advice, style)
+    if style.verbose:
+        lines += ["", *_images(report)]
+    lines += ["", _verdict(report, style), counts(report)]
+    return "\n".join(lines) + "\n"
+
+
+def _head(report: Report) -> str:
+    source = report.source
+    version = f" {source.version}" if source.version else ""
+    return plain(f"{source.kind}{version} at {source.address}, looking at {report.verify}")
+
+
+def _verdict(report: Report, style: Style) -> str:
+    worst = report.findings[0].severity if report.findings else Severity.INFO
+    if worst is Severity.INFO:
+        text, code = ("sound", "32") if report.complete else ("nothing wrong found, but not all was examined", "33")
+    else:
+        damaged = report.summary.images.damaged
+        text = f"{plural(damaged, 'image')} damaged" if damaged else "something needs attention"
+        code = _COLOURS[worst]
+    return _paint(style, code, text)
+
+
+def counts(report: Report) -> str:
+    """The last line: all counts, whatever was found."""
+    s = report.summary
+    parts = [
+        f"{plural(s.images.total, 'image')}: {s.images.sound} sound, {s.images.damaged} damaged",
+        f"{plural(s.blobs.total, 'blob')}: {s.blobs.present} present ({size(s.bytes.present)}), {_blobs(s.blobs)}",
+        "findings: " + ", ".join(f"{getattr(s.findings, severity)} {severity}" for severity in Severity),
+        f"{report.duration_seconds:.2f} s",
+    ]
+    return " | ".join(parts)
+
+
+def _blobs(blobs: BlobCounts) -> str:
+    return f"{blobs.absent} absent, {blobs.verified} verified, {blobs.corrupt} corrupt"
+
+
+def _sections(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
+    """Findings by the first image that each hurts, images in the order of their worst finding."""
+    by: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        first = finding.images[0] if finding.images else None
+        key = (finding.namespace, first.name if first else "", first.target if first else "")
+        by.setdefault(key, []).append(finding)
+    for (namespace, name, _), found in by.items():
+        where = f"namespace {plain(namespace, width=_NAME_WIDTH)}" if namespace else "the store"
+        yield (f"{plain(name, width=_NAME_WIDTH)}  ({where})" if name else where), found
+
+
+def _section(findings: Sequence[Finding], advice: Mapping[str, Advice], style: Style) -> Iterator[str]:
+    for code, same in groupby(findings, key=lambda f: f.code):
+        found = list(same)
+        severity = found[0].severity
+        yield f"  {_paint(style, _COLOURS[severity], severity.upper())} {code}" + _how_many(found)
+        for finding in found[:LISTED]:
+            yield from _finding(finding, style.width)
+        if len(found) > LISTED:
+            yield f"    and {len(found) - LISTED} more of the same; --format json lists all"
+        known = advice.get(code)
+        if known is not None:
+            yield from _wrapped("    means: ", f"{known.means} {known.matters}", style.width)
+        for hint in dict.fromkeys(finding.hint for finding in found[:LISTED] if finding.hint):
+            yield f"    do:    {plain(hint)}"
+
+
+def _how_many(found: Sequence[Finding]) -> str:
+    return f" ({len(found)})" if len(found) > 1 else ""
+
+
+def _finding(finding: Finding, width: int) -> Iterator[str]:
+    yield from _wrapped("    - ", plain(finding.message, width=400), width)
+    details = [finding.subject.id, *_facts(finding)]
+    yield f"      {plain('  '.join(details), width=400)}"
+    others = _others(finding.images)
+    if others:
+        yield f"      also hurts: {plain(', '.join(others), width=300)}"
+
+
+def _facts(finding: Finding) -> Iterator[str]:
+    if "size" in finding.facts:
+        yield size(int(finding.facts["size"] or 0))
+    for name in ("twin", "snapshotters", "namespaces"):
+        if finding.facts.get(name):
+            yield f"{name} {finding.facts[name]}"
+    if finding.cause:
+        yield f"cause {finding.cause}"
+
+
+def _others(images: Sequence[ImageRef]) -> list[str]:
+    names = dict.fromkeys((image.namespace, image.name) for image in images)
+    first = (images[0].namespace, images[0].name) if images else None
+    return [name for namespace, name in names if (namespace, name) != first]
+
+
+def _wrapped(label: str, text: str, width: int) -> Iterator[str]:
+    indent = " " * len(label)
+    line = label
+    for word in text.split():
+        if len(line) + len(word) > width and line.strip() and line != indent:
+            yield line.rstrip()
+            line = indent
+        line += f"{word} "
+    yield line.rstrip()
+
+
+def _images(report: Report) -> Iterator[str]:
+    yield "images:"
+    for image in report.images:
+        mark = {Status.SOUND: "sound  ", Status.DAMAGED: "DAMAGED", Status.UNKNOWN: "unknown"}[image.status]
+        shown = ", ".join(_platforms(image.platforms)) or "no platform here"
+        yield f"  {mark} {plain(image.namespace)} {plain(image.names[0], width=_NAME_WIDTH)}  {plain(shown)}"
+
+
+def _platforms(states: Iterable[PlatformState]) -> Iterator[str]:
+    for state in states:
+        unpacked = [name for name, done in state.unpacked.items() if done]
+        where = f" unpacked on {', '.join(unpacked)}" if unpacked else ""
+        yield f"{state.platform or 'no platform'}{where}"
+
+
+def _paint(style: Style, code: str, text: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if style.colour else text
