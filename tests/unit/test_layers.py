@@ -144,7 +144,7 @@ def test_a_limit_that_is_reached_and_not_passed_stops_nothing() -> None:
 
 
 def test_a_window_too_large_for_our_memory_is_unverifiable_not_corrupt() -> None:
-    options = {zstd.CompressionParameter.window_log: 28}
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 28}
     compressor = zstd.ZstdCompressor(options=options)
     proof = inspect(compressor.compress(CONTENT) + compressor.flush())
     assert proof.kind is LayerProofKind.UNVERIFIABLE

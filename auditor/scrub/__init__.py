@@ -1,0 +1,21 @@
+"""Prove bytes: read each blob to its end once, hash it, say how it is wrong where it is; within a budget, and remember."""
+
+from __future__ import annotations
+
+from auditor.scrub.plan import Coverage, coverage, plan
+from auditor.scrub.run import prove
+from auditor.scrub.standing import scrub
+from auditor.scrub.targets import Target, largest_first, layers_of, targets_of, wanted
+
+__all__ = [
+    "Coverage",
+    "Target",
+    "coverage",
+    "largest_first",
+    "layers_of",
+    "plan",
+    "prove",
+    "scrub",
+    "targets_of",
+    "wanted",
+]

@@ -1,0 +1,151 @@
+"""Prove many blobs with several threads, in the order given, as slowly as asked for."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
+
+from auditor.digest import Digest
+from auditor.errors import StoreError
+from auditor.pace import Pace, idle_io
+from auditor.scrub.blob import Prover
+from auditor.scrub.targets import Target
+from auditor.store import Proof, Store
+
+#: Seconds between two looks at whether the run is over, while waiting for the rate limit.
+_LOOK = 0.1
+#: Seconds to wait at the end for a thread that hangs in a read; it is a daemon and does not hold up the exit.
+_JOIN = 5.0
+
+
+def never() -> bool:
+    """Run to the end."""
+    return False
+
+
+def silent(_count: int, /) -> None:
+    """Tell nobody."""
+
+
+def unrecorded(_target: Target, /) -> None:
+    """Note nothing."""
+
+
+def prove(
+    store: Store,
+    targets: Iterable[Target],
+    *,
+    jobs: int,
+    layers: bool = False,
+    max_layer: int | None = None,
+    known: Container[Digest] = (),
+    pace: Pace | None = None,
+    idle: bool = False,
+    over: Callable[[], bool] = never,
+    on_start: Callable[[Target], None] = unrecorded,
+    on_bytes: Callable[[int], None] = silent,
+) -> Iterator[Proof]:
+    """Read `targets` with `jobs` threads and give the outcomes as they come.
+
+    `over` is asked before each piece of at most a MiB and while waiting: once it is true, what is being read is given
+    up and the run ends. Closing the iterator ends it too. `on_start` and `on_bytes` are called from the threads, one at
+    a time. `known` names the blobs whose bytes may be found under another's name. Raises StoreError where the store
+    fails as a whole, after the outcomes that were reached before.
+    """
+    run = _Run(iter(targets), over=over, pace=pace, on_start=on_start, on_bytes=on_bytes)
+    prover = Prover(store, layers=layers, max_layer=max_layer, known=known, admit=run.admit, on_bytes=run.count)
+    threads = [threading.Thread(target=run.work, args=(prover, idle), daemon=True) for _ in range(max(1, jobs))]
+    try:
+        for thread in threads:
+            thread.start()
+        yield from run.outcomes(len(threads))
+    finally:
+        run.stop.set()
+        for thread in threads:
+            thread.join(_JOIN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: Exception
+
+
+class _Run:
+    """What the threads of one run share."""
+
+    def __init__(
+        self,
+        targets: Iterator[Target],
+        *,
+        over: Callable[[], bool],
+        pace: Pace | None,
+        on_start: Callable[[Target], None],
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        self.stop = threading.Event()
+        self._targets = targets
+        self._over = over
+        self._pace = pace
+        self._on_start = on_start
+        self._on_bytes = on_bytes
+        self._lock = threading.Lock()
+        self._done: queue.SimpleQueue[Proof | _Failure | None] = queue.SimpleQueue()
+
+    def work(self, prover: Prover, idle: bool) -> None:
+        """One thread: prove until there is nothing left or the run is over."""
+        try:
+            if idle:
+                idle_io()
+            while (target := self._next()) is not None:
+                proof = prover.prove(target)
+                if proof is not None:
+                    self._done.put(proof)
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that consumes
+            self.stop.set()
+            self._done.put(_Failure(error))
+        finally:
+            self._done.put(None)
+
+    def outcomes(self, workers: int) -> Iterator[Proof]:
+        """All proofs until the last thread has ended, then the first failure."""
+        failure: Exception | None = None
+        while workers:
+            match self._done.get():
+                case None:
+                    workers -= 1
+                case _Failure(error):
+                    # The daemon going away fails every thread; a fault of ours must not hide behind it.
+                    failure = error if failure is None or isinstance(failure, StoreError) else failure
+                case proof:
+                    yield proof
+        if failure is not None:
+            raise failure
+
+    def admit(self, count: int) -> bool:
+        """Wait until `count` bytes may be read; False once the run is over."""
+        wait = self._pace.reserve(count) if self._pace is not None else 0.0
+        while not self._ended():
+            if wait <= 0:
+                return True
+            step = min(wait, _LOOK)
+            self.stop.wait(step)
+            wait -= step
+        return False
+
+    def count(self, read: int) -> None:
+        with self._lock:
+            self._on_bytes(read)
+
+    def _next(self) -> Target | None:
+        if self._ended():
+            return None
+        with self._lock:
+            target = next(self._targets, None)
+            if target is not None:
+                self._on_start(target)
+            return target
+
+    def _ended(self) -> bool:
+        return self.stop.is_set() or self._over()
