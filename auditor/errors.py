@@ -3,6 +3,7 @@
 AuditorError                    the root: what the command line catches, once
 ├── UsageError                  the user asked for something that cannot be meant (exit 2)
 ├── OutputError                 a report or an archive could not be written where it was asked for (exit 3)
+├── ExportRefused               something that an archive needs is missing or wrong, so none is written (exit 1)
 ├── NothingExamined             a name or a namespace matched nothing; not the same as sound (exit 3)
 ├── StateError                  the state file of `scrub` is in use or cannot be used (exit 3)
 ├── InvalidDigest               a text that is not `algorithm:hex`
@@ -45,6 +46,10 @@ class UsageError(AuditorError):
 
 class OutputError(AuditorError):
     """A file that was asked for could not be written; nothing is left half-written."""
+
+
+class ExportRefused(AuditorError):
+    """What an archive needs is missing or not what its digest says; there is no archive."""
 
 
 class NothingExamined(AuditorError):

@@ -266,6 +266,17 @@ class Store(Protocol):
         """What opening this store has proven already: everything for an archive, nothing for a daemon."""
 
 
+@runtime_checkable
+class FileBacked(Protocol):
+    """A store that can hand out the files of its blobs, so that the kernel copies them."""
+
+    def open_file(self, namespace: str, digest: Digest) -> int | None:
+        """A descriptor of the blob's own file, open for reading, the caller's to close; None where it has none to give.
+
+        Nothing says that the file is regular, of the recorded size or sound. Raises NoFile, ReadFailed.
+        """
+
+
 class Replaced(Protocol):
     """A blob whose file was put in place."""
 
