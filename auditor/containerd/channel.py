@@ -135,8 +135,7 @@ def _containerd_version(channel: grpc.Channel, address: Path, *, timeout: float)
     except StoreError as error:
         raise StoreUnreachable(
             f"what listens at {address} does not answer as containerd does",
-            hint="dockerd and other programs have sockets of their own; give containerd's with --address "
-            f"({error.message})",
+            hint="dockerd and other programs have sockets of their own; give containerd's with --address",
         ) from error
 
 

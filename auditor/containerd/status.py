@@ -29,6 +29,8 @@ _NO_FILE = re.compile(r"expected at .*: blob not found|blob not found")
 _LOCKED = re.compile(r"\bref .* locked\b", re.DOTALL)
 #: What grpc says, under UNKNOWN, of a connection that went away while a stream was open.
 _CUT = re.compile(r"\bstream removed\b", re.IGNORECASE)
+#: What grpc says when it cannot connect, before a page of addresses.
+_REFUSED = re.compile(r"failed to connect to all addresses")
 
 _SLOW = "the daemon may hang, or its disk be overloaded; a longer --timeout gives it more time"
 _GONE = "is containerd running? systemctl status containerd"
@@ -75,7 +77,16 @@ def translation(
         kind, hint = Busy, "another client is writing to the same reference; try again when it has finished"
     elif code is _Code.UNKNOWN and _CUT.search(words):
         kind, hint = StoreUnreachable, _GONE
-    return kind(f"cannot {doing}: {words or code.name.lower().replace('_', ' ')}", hint=hint)
+    return kind(f"cannot {doing}: {_plain(code, words)}", hint=hint)
+
+
+def _plain(code: grpc.StatusCode, words: str) -> str:
+    """The daemon's words as they are; gRPC's own, which name its machinery, in ours."""
+    if code is _Code.DEADLINE_EXCEEDED:
+        return "no answer in time"
+    if _REFUSED.match(words):
+        return "the daemon does not answer any more"
+    return words or code.name.lower().replace("_", " ")
 
 
 def _code(error: grpc.RpcError) -> grpc.StatusCode:
