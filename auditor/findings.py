@@ -211,6 +211,17 @@ class ImageState(msgspec.Struct, frozen=True):
     platforms: tuple[PlatformState, ...] = ()
 
 
+class Coverage(msgspec.Struct, frozen=True):
+    """How much of the store's bytes a scrub and those before it have proven; `oldest_proof_at` is RFC 3339."""
+
+    blobs: int
+    bytes: int
+    proven_blobs: int
+    proven_bytes: int
+    known_bad: int
+    oldest_proof_at: datetime | None = None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The report of DESIGN.md, version 1; times are RFC 3339 in UTC, durations seconds, sizes bytes."""
 
@@ -227,6 +238,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     summary: Summary
     findings: tuple[Finding, ...]
     images: tuple[ImageState, ...]
+    #: Only in the report of a scrub.
+    coverage: Coverage | None = None
 
 
 def count(findings: Sequence[Finding]) -> FindingCounts:

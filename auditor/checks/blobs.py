@@ -111,12 +111,12 @@ class _Case:
 
     @property
     def whose(self) -> str:
-        return f"the {self._what} of {IMAGES}" if self.images else f"the unreferenced blob {self.digest.short}"
+        return f"{self._what} of {IMAGES}" if self.images else f"the unreferenced blob {self.digest.short}"
 
     @property
     def _what(self) -> str:
         layer = self.images[0].layer
-        return self.role if layer is None else f"layer {layer + 1}"
+        return f"the {self.role}" if layer is None else f"layer {layer + 1}"
 
     def hit(self, rule: Rule, text: str, *, cause: str | None = None, facts: dict[str, Fact] | None = None) -> Finding:
         named = sorted({image.namespace for image in self.images}) or self.namespaces
@@ -243,6 +243,8 @@ def _proof(case: _Case, proof: Proof) -> Iterator[Finding]:
             yield _corrupt(case, proof.actual, proof.detail)
         case ProofKind.UNREADABLE:
             yield _unreadable(case, proof.detail)
+        case ProofKind.MISSING:
+            yield _no_file(case, FileState(FileKind.MISSING))
         case ProofKind.UNSTEADY:
             text = f"{case.whose} hashed wrong at the first reading and right at the second"
             yield case.hit(READ_UNSTEADY, text, facts={"first": proof.detail or None})

@@ -11,7 +11,7 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from auditor.cli import check, rules, tree
+from auditor.cli import check, rules, scrub, tree
 from auditor.cli.output import complain, say
 from auditor.errors import AuditorError, UsageError
 from auditor.version import __version__
@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(check.check)
+app.command()(scrub.scrub)
 app.command()(tree.tree)
 app.command()(rules.rules)
 

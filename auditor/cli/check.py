@@ -22,6 +22,9 @@ def check(
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
     fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    jobs: o.Jobs = None,
+    limit_rate: o.LimitRate = None,
+    max_layer_size: o.MaxLayer = None,
     address: o.Address = None,
     namespace: o.Namespaces = None,
     output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print the report.")] = Format.TABLE,
@@ -34,13 +37,19 @@ def check(
 ) -> int:
     """Walk every image and name what is wrong.
 
+    --verify presence looks at records, documents and file sizes; digests reads every blob to its end and hashes it;
+    layers decompresses every layer to its diffID as well.
+
     Exit status: 0 sound, 1 findings at or over --fail-on, 2 wrong usage, 3 could not audit all of it.
     """
+    from functools import partial
+
     from auditor import findings
     from auditor.audit import Request
-    from auditor.cli import run
+    from auditor.cli import proving, run
     from auditor.cli.output import check_target
     from auditor.cli.publish import publish
+    from auditor.cli.units import size
 
     check_target(output)
     common = o.common(
@@ -61,6 +70,8 @@ def check(
         all_platforms=all_platforms,
         snapshotters=tuple(snapshotter or ()),
     )
+    limit, bound = proving.pace(limit_rate), size(max_layer_size) if max_layer_size else None
     with run.connected(common) as store:
-        _, report = run.audited(store, request, common)
+        reading = partial(proving.prover, store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
+        _, report = run.audited(store, request, common, proving=reading)
     return publish(report, common, output_format, status=findings.exit_status(report, findings.FailOn(fail_on)))

@@ -20,6 +20,13 @@ class Verify(enum.StrEnum):
     LAYERS = "layers"
 
 
+class Depth(enum.StrEnum):
+    """How far a scrub reads."""
+
+    DIGESTS = "digests"
+    LAYERS = "layers"
+
+
 class FailOn(enum.StrEnum):
     """From which severity on to fail; the same words as auditor.findings.FailOn."""
 

@@ -70,6 +70,28 @@ Snapshotters = Annotated[
     ),
 ]
 
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", metavar="N", min=1, max=256, help="Threads; one a core by default.", show_default=False
+    ),
+]
+LimitRate = Annotated[
+    str | None,
+    typer.Option(
+        "--limit-rate", metavar="RATE", help="Read no more than this a second, as in 50MiB.", show_default=False
+    ),
+]
+MaxLayer = Annotated[
+    str | None,
+    typer.Option(
+        "--max-layer-size",
+        metavar="SIZE",
+        help="Decompress no layer further than this; what is larger is said to be unverifiable.",
+        show_default=False,
+    ),
+]
+
 
 class Common(msgspec.Struct, frozen=True, kw_only=True):
     """What the common options said."""

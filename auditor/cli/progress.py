@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,37 +17,67 @@ PATIENCE = 1.0
 
 
 class Meter:
-    """Hears how far the work is; draws once it has taken PATIENCE seconds. Safe to call from threads."""
+    """Hears how far the work is; draws once it has taken PATIENCE seconds. Threads may share it."""
 
     def __init__(self, *, shown: bool) -> None:
         self._shown = shown
         self._begun = time.monotonic()
+        self._lock = threading.Lock()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._what = ""
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Take a step: `done` of `total`, or an unknown end where total is 0."""
+        """Say that `done` of `total` things are done; 0 where nobody knows how many there are."""
+        self._draw(what, done, total, in_bytes=False)
+
+    def reading(self, total: int, what: str = "reading") -> Callable[[int], None]:
+        """Give what is to be told of each piece of `total` bytes that was read."""
+        done = 0
+
+        def read(count: int) -> None:
+            nonlocal done
+            done += count
+            self._draw(what, done, total, in_bytes=True)
+
+        return read
+
+    def _draw(self, what: str, done: int, total: int, *, in_bytes: bool) -> None:
         if not self._shown or time.monotonic() - self._begun < PATIENCE:
             return
-        if self._bar is None or self._task is None:
-            self._start()
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=what, completed=done, total=total or None)
+        with self._lock:
+            if what != self._what:
+                self._restart(what, total, in_bytes=in_bytes)
+            if self._bar is not None and self._task is not None:
+                self._bar.update(self._task, completed=done, total=total or None)
 
-    def _start(self) -> None:
+    def _restart(self, what: str, total: int, *, in_bytes: bool) -> None:
+        """Begin a bar for another kind of work: things are counted, bytes have a rate and an end in sight."""
+        from rich import progress
         from rich.console import Console
-        from rich.progress import Progress
 
-        self._bar = Progress(console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task("", total=None)
+        self._stop()
+        columns = [progress.TextColumn("{task.description}"), progress.BarColumn()]
+        if in_bytes:
+            columns += [progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn()]
+            columns += [progress.TimeRemainingColumn()]
+        else:
+            columns += [progress.MofNCompleteColumn()]
+        self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(what, total=total or None)
         self._bar.start()
+        self._what = what
 
-    def close(self) -> None:
-        """Take the bar away."""
+    def _stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def close(self) -> None:
+        """Take the bar away for good."""
+        with self._lock:
             self._shown = False
+            self._stop()
 
 
 @contextmanager

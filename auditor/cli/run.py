@@ -5,24 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from auditor import audit, checks, containerd, platforms, verdict
+from auditor.audit import Prove
 from auditor.cli.options import Common
 from auditor.cli.output import say
-from auditor.cli.progress import progress
-from auditor.digest import Digest
+from auditor.cli.progress import Meter, progress
 from auditor.errors import UsageError
-from auditor.evidence import Evidence
 from auditor.findings import Report
 from auditor.formats.table import Advice
-from auditor.store import Proof, Store
-
-Prove = Callable[[Evidence], Mapping[Digest, Proof]]
+from auditor.store import Store
 
 
 def now() -> datetime:
@@ -62,11 +59,12 @@ def wanted_platforms(texts: list[str] | None) -> tuple[platforms.Platform, ...]:
 
 
 def audited(
-    store: Store, request: audit.Request, options: Common, *, prove: Prove | None = None
+    store: Store, request: audit.Request, options: Common, *, proving: Callable[[Meter], Prove | None] | None = None
 ) -> tuple[audit.Outcome, Report]:
-    """Audit, with progress, and make the report."""
+    """Audit, with progress, and make the report; `proving` makes what reads the bytes."""
     started, clock = now(), time.monotonic()
     with progress(wanted=options.progress) as meter:
+        prove = proving(meter) if proving is not None else None
         outcome = audit.audit(store, request, clock=now, pause=time.sleep, prove=prove, on_progress=meter)
     made = verdict.report(
         outcome.evidence,

@@ -41,7 +41,7 @@ def render(report: Report, *, advice: Mapping[str, Advice], style: Style) -> str
         lines += _section(findings, advice, style)
     if style.verbose:
         lines += ["", *_images(report)]
-    lines += ["", _verdict(report, style), counts(report)]
+    lines += ["", _verdict(report, style), *_coverage(report), counts(report)]
     return "\n".join(lines) + "\n"
 
 
@@ -60,6 +60,16 @@ def _verdict(report: Report, style: Style) -> str:
         text = f"{plural(damaged, 'image')} damaged" if damaged else "something needs attention"
         code = _COLOURS[worst]
     return _paint(style, code, text)
+
+
+def _coverage(report: Report) -> Iterator[str]:
+    """How much is proven, by this scrub and those before it."""
+    known = report.coverage
+    if known is None:
+        return
+    oldest = f", the oldest proof of {known.oldest_proof_at:%Y-%m-%d %H:%M} UTC" if known.oldest_proof_at else ""
+    share = known.proven_bytes / known.bytes if known.bytes else 1.0
+    yield f"proven: {known.proven_blobs} of {plural(known.blobs, 'blob')}, {share:.1%} of {size(known.bytes)}{oldest}"
 
 
 def counts(report: Report) -> str:
