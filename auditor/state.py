@@ -136,7 +136,7 @@ class State:
             " ON CONFLICT DO UPDATE SET read_at = excluded.read_at, proof = excluded.proof,"
             " bad_since = CASE WHEN excluded.bad_since IS NULL THEN NULL"
             " ELSE coalesce(bad_since, excluded.bad_since) END",
-            [(self._store, proof.digest, when, when, bad, msgspec.json.encode(proof))],
+            [(self._store, proof.digest, when, when, bad, msgspec.json.encode(proof, enc_hook=str))],
         )
 
     def remembered(self) -> dict[Digest, Remembered]:
@@ -192,11 +192,10 @@ def _lock(path: Path) -> int:
 def _open(path: Path, notes: list[str]) -> tuple[sqlite3.Connection, Path]:
     """The database and where it is, after what was wrong with the file has been put aside."""
     try:
-        connection = _connect(path)
-        version = _version(connection)
+        connection, version = _connect(path)
+    except sqlite3.OperationalError:
+        raise
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
         notes.append(f"{path} could not be read ({error}); it was kept as {_set_aside(path)} and nothing is remembered")
         return _open(path, notes)
     if version <= VERSION:
@@ -207,27 +206,36 @@ def _open(path: Path, notes: list[str]) -> tuple[sqlite3.Connection, Path]:
     return _open(own, notes)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
+    """A database that can be used, or one of a newer version. Raises DatabaseError where it is damaged or not ours."""
     connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
-    # NORMAL: a kill loses nothing, a power cut the last outcomes, which are then proven again.
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
+    try:
+        version = _version(connection)
+        if version <= VERSION:
+            # NORMAL: a kill loses nothing, a power cut the last outcomes, which are then proven again.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            _check(connection, version)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection, version
 
 
 def _version(connection: sqlite3.Connection) -> int:
-    """The version of the file, which is given its table where it is new. Raises DatabaseError where it is damaged."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        return int(version)
+    return int(version)
+
+
+def _check(connection: sqlite3.Connection, version: int) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
-    if version == 0:
+    if version <= 0:
         _create(connection)
-    elif not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'proofs'").fetchone():
-        raise sqlite3.DatabaseError("its table is missing")
-    return VERSION
+    names = [row[1] for row in connection.execute("PRAGMA table_info(proofs)")]
+    if names != ["store", "digest", "tried_at", "read_at", "bad_since", "proof"]:
+        raise sqlite3.DatabaseError("its table is not ours")
 
 
 def _create(connection: sqlite3.Connection) -> None:
