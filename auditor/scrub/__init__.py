@@ -1,4 +1,4 @@
-"""Prove bytes: read each blob to its end once, hash it, say how it is wrong where it is; within a budget, and remember."""
+"""Prove bytes: read each blob to its end once, hash it, say how it is wrong; within a budget, and remember."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from auditor.digest import Digest
@@ -46,7 +46,7 @@ def prove(
     over: Callable[[], bool] = never,
     on_start: Callable[[Target], None] = unrecorded,
     on_bytes: Callable[[int], None] = silent,
-) -> Iterator[Proof]:
+) -> Generator[Proof, None, None]:
     """Read `targets` with `jobs` threads and give the outcomes as they come.
 
     `over` is asked before each piece of at most a MiB and while waiting: once it is true, what is being read is given

@@ -1,8 +1,9 @@
-"""The proof as a standing job: what is begun and what came out is written down at once, so that a kill costs one blob."""
+"""The proof as a standing job: what came out is written down at once, so a kill costs what was being read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable
+from contextlib import closing
 from datetime import datetime
 
 from auditor.digest import Digest
@@ -27,11 +28,11 @@ def scrub(
     idle: bool = True,
     over: Callable[[], bool] = never,
     on_bytes: Callable[[int], None] = silent,
-) -> Iterator[Proof]:
+) -> Generator[Proof, None, None]:
     """Prove `targets`, which `plan` ordered, and remember each outcome before it is given.
 
-    The options are those of `prove`; `now` dates the outcomes. Raises StoreError, and StateError where an outcome cannot
-    be written down.
+    The options are those of `prove`; `now` dates the outcomes. Raises StoreError, and StateError where an outcome
+    cannot be written down.
     """
     outcomes = prove(
         store,
@@ -46,6 +47,7 @@ def scrub(
         on_start=lambda target: state.begin(target.digest, at=now()),
         on_bytes=on_bytes,
     )
-    for proof in outcomes:
-        state.record(proof, at=now())
-        yield proof
+    with closing(outcomes):
+        for proof in outcomes:
+            state.record(proof, at=now())
+            yield proof

@@ -10,12 +10,11 @@ from auditor.store import LayerProofKind
 
 #: A page of zeros inside compressed bytes or a document does not happen by itself.
 PAGE = 4096
-#: Zeros at the end are worth a word from one sector on, or behind a tar from more than a writer pads with.
+#: Zeros at the end are worth a word from one sector on; behind a tar from more than a writer pads with.
 _SECTOR = 512
 _TAR_PADDING = 20 * 512
 #: Largest blob whose bits are all tried, in bytes: 65,536 hashes, a third of a second.
 TRIED = 8192
-_PACKED = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"{")
 
 
 class Wounds:
@@ -30,7 +29,6 @@ class Wounds:
         self._digest = digest
         self._size = size
         self._known = known
-        self._start = b""
         self._head = Meter(digest.algorithm)
         self._zeros = _Zeros()
         self._kept = bytearray()
@@ -39,7 +37,6 @@ class Wounds:
 
     def update(self, piece: bytes) -> None:
         """Take the next bytes."""
-        self._start = self._start or bytes(piece[:_SECTOR])
         if self._head.size < self._size:
             self._head.update(piece[: self._size - self._head.size])
         if len(self._kept) <= TRIED:
@@ -66,24 +63,23 @@ class Wounds:
         return f"longer by {_count(-lost)}"
 
     def _damage(self, found: Measured) -> str:
-        packed = self._start.startswith(_PACKED)
-        if zeros := self._zeros.words(found.size, packed=packed):
+        # In compressed bytes and documents no zeros belong; in a tar that can be walked they may.
+        proof = self._layer.finish()
+        walkable = proof.kind is LayerProofKind.SOUND
+        if zeros := self._zeros.words(found.size, belong=walkable and proof.compression == "none"):
             return zeros
         if found.size != self._size:
             return ""
         if bit := self._one_bit(found.size):
             return bit
-        return self._decoding() if self._start.startswith(_PACKED[:2]) else "other bytes of the same length"
+        if walkable and proof.compression != "none":
+            return "another layer of the same length, undamaged in itself"
+        why = self._zeros.tail(found.size) if walkable else proof.detail if proof.compression != "none" else ""
+        return "; ".join(filter(None, ("other bytes of the same length", why)))
 
     def _one_bit(self, size: int) -> str:
         place = flipped_bit(bytes(self._kept), self._digest) if size <= TRIED else None
         return f"one bit differs: bit {place[1]} of byte {place[0]}" if place else ""
-
-    def _decoding(self) -> str:
-        proof = self._layer.finish()
-        if proof.kind is LayerProofKind.SOUND:
-            return "another layer of the same length, undamaged in itself"
-        return f"other bytes of the same length; {proof.detail}"
 
 
 def flipped_bit(data: bytes, digest: Digest) -> tuple[int, int] | None:
@@ -141,15 +137,26 @@ class _Zeros:
         self._length += zeros
         self._open = zeros == len(piece)
 
-    def words(self, size: int, *, packed: bool) -> str:
-        """What zeros there are that do not belong; `packed` where none of any length do."""
+    def words(self, size: int, *, belong: bool) -> str:
+        """What zeros there are that cannot be right; `belong` where content of this kind may have some."""
         if self._filled_from == 0:
             return "all zeros"
-        if size - self._filled_from >= (_SECTOR if packed else _TAR_PADDING + 1):
+        if self._start == 0:
+            return self._run(size)
+        if belong:
+            return ""
+        if size - self._filled_from >= _SECTOR:
             return f"zero-filled from byte {self._filled_from} to the end"
-        if self._start is not None and (packed or self._start == 0):
-            return f"zeros from byte {self._start} to byte {self._start + self._length}"
-        return ""
+        return self._run(size) if self._start is not None else ""
+
+    def tail(self, size: int) -> str:
+        """Zeros at the end that are more than a tar's padding, said without blame."""
+        return f"zeros from byte {self._filled_from} on" if size - self._filled_from > _TAR_PADDING else ""
+
+    def _run(self, size: int) -> str:
+        start = self._start or 0
+        end = start + self._length
+        return f"zeros from byte {start} to " + ("the end" if end == size else f"byte {end}")
 
 
 def _count(number: int) -> str:
