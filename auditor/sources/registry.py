@@ -188,7 +188,9 @@ class RegistrySource:
 
 
 def _none_gave(offer: Offer, failures: Sequence[SourceError], notes: Sequence[str]) -> SourceError:
-    """One error for all places: the most telling kind, each place's words, the first hint."""
+    """One error for all places: a single one as it is, else the most telling kind, all words, the first hint."""
+    if len(failures) == 1:
+        return failures[0]
     kinds = [type(failure) for failure in failures]
     kind = next((kind for kind in (BadBytes, AccessDenied) if kind in kinds), SourceError)
     if set(kinds) <= {NotOffered}:
