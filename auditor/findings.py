@@ -201,6 +201,20 @@ class PlatformState(msgspec.Struct, frozen=True, order=True):
     unpacked: dict[str, bool] = {}
 
 
+class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A descriptor in an image's tree: what it is, its digest, its size in bytes as described, and its state.
+
+    `state` is a word or two: verified, present (not read to its end), corrupt, missing, discarded, not pulled ...
+    """
+
+    kind: str
+    digest: str
+    size: int
+    state: str = "present"
+    platform: str = ""
+    children: tuple[Node, ...] = ()
+
+
 class ImageState(msgspec.Struct, frozen=True):
     """The verdict on one image: a target in a namespace, with all its names."""
 
@@ -209,6 +223,8 @@ class ImageState(msgspec.Struct, frozen=True):
     target: str
     status: Status
     platforms: tuple[PlatformState, ...] = ()
+    #: What the image is made of, in the order of its documents; None in reports that were made without.
+    tree: Node | None = None
 
 
 class Coverage(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from auditor import audit, checks, containerd, platforms, verdict
+from auditor import audit, checks, containerd, contents, platforms, verdict
 from auditor.audit import Prove
 from auditor.cli.options import Common
 from auditor.cli.output import say
@@ -74,7 +74,7 @@ def audited(
         finished=now(),
         seconds=time.monotonic() - clock,
     )
-    return outcome, made
+    return outcome, contents.add_trees(made, outcome.evidence, outcome.findings)
 
 
 def advice() -> dict[str, Advice]:
