@@ -45,23 +45,27 @@ def open_archive(
     layers: bool = True,
     inspect: Callable[[], Inspector] = LayerInspector,
     on_bytes: Callable[[int], None] | None = None,
+    on_chunk: Callable[[bytes], None] | None = None,
 ) -> ArchiveStore:
     """Read an archive or an OCI layout folder once, from start to end, in constant memory, and give it as a store.
 
     `-` reads `stdin`. With `layers`, every blob is looked into as a layer too; layers of docker's old archives always
-    are, as they have no digest of their own. `on_bytes` hears of bytes as they pass, for progress.
+    are, as they have no digest of their own. `on_bytes` hears of bytes as they pass, for progress; `on_chunk` gets
+    those of the file itself, packed as they are, in the thread that reads.
     What is wrong with the archive is in `problems` of the store, also where it ends early. Raises StoreUnreachable
     where it cannot be read at all, Unsupported for a compression that is not read.
     """
     collector = Collector(inspect=inspect, layers=layers, on_bytes=on_bytes)
     try:
         if str(path) == PIPE:
-            return _from_tar(collector, path, _chunks(stdin, "from the pipe") if stdin else iter(()), seekable=False)
+            return _from_tar(
+                collector, path, _chunks(stdin, "from the pipe", on_chunk) if stdin else iter(()), seekable=False
+            )
         if Path(path).is_dir():
             return _from_folder(collector, Path(path))
         with Path(path).open("rb", buffering=0) as file:
             seekable = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            return _from_tar(collector, path, _chunks(file, path), seekable=seekable)
+            return _from_tar(collector, path, _chunks(file, path, on_chunk), seekable=seekable)
     except OSError as error:
         why = error.strerror or str(error)
         raise StoreUnreachable(
@@ -69,10 +73,12 @@ def open_archive(
         ) from None
 
 
-def _chunks(file: BinaryIO, name: Path | str) -> Iterator[bytes]:
+def _chunks(file: BinaryIO, name: Path | str, on_chunk: Callable[[bytes], None] | None) -> Iterator[bytes]:
     """All of a file. A fault of the medium is not one of the archive: it ends the run."""
     try:
         while chunk := file.read(CHUNK):
+            if on_chunk is not None:
+                on_chunk(chunk)
             yield chunk
     except OSError as error:
         raise StoreUnreachable(f"the archive {name} cannot be read: {error.strerror or error}") from None

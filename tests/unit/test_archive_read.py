@@ -12,8 +12,8 @@ from typing import Literal
 import pytest
 
 from auditor import oci
-from auditor.archive import members as members_module
 from auditor.archive import folder, names, outer
+from auditor.archive import members as members_module
 from auditor.archive.read import open_archive
 from auditor.digest import Digest
 from auditor.errors import MalformedDocument, NoRecord, ReadFailed, StoreUnreachable, Unsupported
