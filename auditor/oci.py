@@ -6,6 +6,7 @@ Manifests are hostile input; what parses here is safe to walk.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -84,7 +85,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False):
     annotations: dict[str, str] = {}
     urls: tuple[str, ...] = ()
     artifact_type: str = ""
-    #: Whether the descriptor carries the content itself (`data`); then a store need not hold it.
+    #: Whether the descriptor carries the content itself (`data`), so that a store need not hold it. Said only of data
+    #: that is what the digest names; containerd core/content/helpers.go `useDescriptorData`.
     embedded: bool = False
 
     @property
@@ -128,54 +130,58 @@ class ImageConfig(msgspec.Struct, frozen=True):
 Document = Index | Manifest | ImageConfig
 
 
-# The wire side. Names are the specs' own; every size and length that an attacker could choose has a bound.
+# The wire side. Names are the specs' own; every length that an attacker could choose has a bound. What Go reads as
+# absent is absent here too: `null`, wherever a field may be left out. What only has to be noticed stays Raw, since a
+# small text can decode to a great many objects.
 
-_Text = Annotated[str, msgspec.Meta(max_length=4096)]
+_Text = Annotated[str, msgspec.Meta(max_length=4096)] | None
+_Url = Annotated[str, msgspec.Meta(max_length=1 << 16)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-_Annotations = dict[str, Annotated[str, msgspec.Meta(max_length=1 << 20)]]
+_Annotations = dict[str, Annotated[str, msgspec.Meta(max_length=1 << 20)] | None]
+_NOTHING = msgspec.Raw()
 
 
 class _Platform(msgspec.Struct):
-    os: _Text = ""
-    architecture: _Text = ""
-    variant: _Text = ""
-    os_version: Annotated[_Text, "os.version"] = msgspec.field(name="os.version", default="")
+    os: _Text = None
+    architecture: _Text = None
+    variant: _Text = None
+    os_version: _Text = msgspec.field(name="os.version", default=None)
     os_features: list[_Text] | None = msgspec.field(name="os.features", default=None)
 
 
 class _Descriptor(msgspec.Struct, rename="camel"):
     digest: Digest
     size: _Size
-    media_type: _Text = ""
+    media_type: _Text = None
     platform: _Platform | None = None
     annotations: _Annotations | None = None
-    urls: list[_Text] | None = None
-    artifact_type: _Text = ""
-    data: Any = None
+    urls: list[_Url] | None = None
+    artifact_type: _Text = None
+    data: bytes | None = None
 
 
 class _Index(msgspec.Struct, rename="camel"):
     manifests: list[_Descriptor] | None = None
-    media_type: _Text = ""
+    media_type: _Text = None
     annotations: _Annotations | None = None
-    config: Any = None
-    layers: Any = None
-    fs_layers: Any = None
+    config: msgspec.Raw = _NOTHING
+    layers: msgspec.Raw = _NOTHING
+    fs_layers: msgspec.Raw = _NOTHING
 
 
 class _Manifest(msgspec.Struct, rename="camel"):
     config: _Descriptor | None = None
     layers: list[_Descriptor] | None = None
-    media_type: _Text = ""
-    artifact_type: _Text = ""
+    media_type: _Text = None
+    artifact_type: _Text = None
     subject: _Descriptor | None = None
     annotations: _Annotations | None = None
-    manifests: Any = None
-    fs_layers: Any = None
+    manifests: msgspec.Raw = _NOTHING
+    fs_layers: msgspec.Raw = _NOTHING
 
 
 class _RootFS(msgspec.Struct):
-    type: _Text = ""
+    type: _Text = None
     diff_ids: list[Digest] | None = None
 
 
@@ -183,13 +189,14 @@ class _Config(_Platform):
     rootfs: _RootFS | None = None
 
 
-def _decode_digest(kind: type, value: object) -> object:
-    if kind is Digest and isinstance(value, str):
-        try:
-            return Digest.parse(value)
-        except InvalidDigest as error:
-            raise ValueError(error.message) from None
-    raise NotImplementedError
+def _decode_digest(_kind: type, value: object) -> Digest:
+    """Digest is the only type of ours in the wire structs, so the only one that msgspec asks about."""
+    if not isinstance(value, str):
+        raise ValueError("a digest is not a string")  # noqa: TRY004 - msgspec adds where it is to a ValueError
+    try:
+        return Digest.parse(value)
+    except InvalidDigest as error:
+        raise ValueError(error.message) from None
 
 
 _Wire = TypeVar("_Wire", _Index, _Manifest, _Config)
@@ -202,10 +209,30 @@ def _decode(raw: bytes, kind: type[_Wire], what: str) -> _Wire:
     if len(raw) > MAX_DOCUMENT:
         raise MalformedDocument(f"the {what} has {len(raw)} bytes; more than {MAX_DOCUMENT} are not read")
     try:
-        document: _Wire = _DECODERS[kind].decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        document: _Wire = _decoded(raw, _DECODERS[kind])
+    except (msgspec.DecodeError, RecursionError) as error:
         raise MalformedDocument(f"the {what} is not what its type says: {_words(error)}") from None
     return document
+
+
+def _decoded(raw: bytes, decoder: msgspec.json.Decoder[_Wire]) -> _Wire:
+    """Decode with U+FFFD for what is no Unicode, as Go's decoder does: containerd runs images that have some."""
+    if b"\\ud" in raw or b"\\uD" in raw:
+        raw = _ESCAPE.sub(lambda found: _whole(found.group()), raw)
+    try:
+        return decoder.decode(raw)
+    except UnicodeDecodeError:
+        return decoder.decode(raw.decode(errors="replace"))
+
+
+#: One escape of JSON, a pair of surrogates being one; anchored so that a backslash that is escaped begins none.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
+)
+
+
+def _whole(escape: bytes) -> bytes:
+    return b"\\ufffd" if len(escape) == 6 else escape  # noqa: PLR2004 - a surrogate alone; a pair has twelve
 
 
 def _words(error: Exception) -> str:
@@ -234,33 +261,42 @@ def parse(raw: bytes, media_type: str) -> Document:
 
 def _index(raw: bytes) -> Index:
     wire = _decode(raw, _Index, "index")
-    if wire.fs_layers:
+    if _given(wire.fs_layers):
         raise MalformedDocument("the index is a Docker schema 1 manifest, which is not supported")
-    if wire.config or wire.layers or wire.media_type in MANIFEST_TYPES:
+    if _given(wire.config) or _given(wire.layers) or wire.media_type in MANIFEST_TYPES:
         raise MalformedDocument("expected an index but found a manifest")
     children = _bounded(wire.manifests or (), MAX_CHILDREN, "manifests")
     return Index(
         manifests=tuple(_descriptor(child) for child in children),
-        media_type=wire.media_type,
-        annotations=wire.annotations or {},
+        media_type=wire.media_type or "",
+        annotations=_annotations(wire.annotations),
     )
+
+
+def _given(raw: msgspec.Raw) -> bool:
+    """Whether a field is there at all, `null` and `[]` included: that is enough for containerd to refuse it."""
+    return len(bytes(raw)) > 0
+
+
+def _annotations(wire: dict[str, str | None] | None) -> dict[str, str]:
+    return {name: value or "" for name, value in wire.items()} if wire else {}
 
 
 def _manifest(raw: bytes) -> Manifest:
     wire = _decode(raw, _Manifest, "manifest")
-    if wire.fs_layers:
+    if _given(wire.fs_layers):
         raise MalformedDocument("the manifest is of Docker schema 1, which is not supported")
-    if wire.manifests or wire.media_type in INDEX_TYPES:
+    if _given(wire.manifests) or wire.media_type in INDEX_TYPES:
         raise MalformedDocument("expected a manifest but found an index")
     if wire.config is None:
         raise MalformedDocument("the manifest names no config")
     return Manifest(
         config=_descriptor(wire.config),
         layers=tuple(_descriptor(layer) for layer in _bounded(wire.layers or (), MAX_LAYERS, "layers")),
-        media_type=wire.media_type,
-        artifact_type=wire.artifact_type,
+        media_type=wire.media_type or "",
+        artifact_type=wire.artifact_type or "",
         subject=_descriptor(wire.subject) if wire.subject else None,
-        annotations=wire.annotations or {},
+        annotations=_annotations(wire.annotations),
     )
 
 
@@ -270,7 +306,7 @@ def _config(raw: bytes) -> ImageConfig:
     return ImageConfig(
         platform=_platform(wire),
         diff_ids=tuple(_bounded(rootfs.diff_ids or (), MAX_LAYERS, "diff_ids")),
-        rootfs_type=rootfs.type,
+        rootfs_type=rootfs.type or "",
     )
 
 
@@ -285,25 +321,31 @@ def _bounded(items: Sequence[_Item], limit: int, what: str) -> Sequence[_Item]:
 
 def _descriptor(wire: _Descriptor) -> Descriptor:
     return Descriptor(
-        media_type=wire.media_type,
+        media_type=wire.media_type or "",
         digest=wire.digest,
         size=wire.size,
         platform=_platform(wire.platform) if wire.platform is not None else None,
-        annotations=wire.annotations or {},
+        annotations=_annotations(wire.annotations),
         urls=tuple(wire.urls or ()),
-        artifact_type=wire.artifact_type,
-        embedded=wire.data is not None,
+        artifact_type=wire.artifact_type or "",
+        embedded=_embedded(wire),
     )
+
+
+def _embedded(wire: _Descriptor) -> bool:
+    if wire.data is None or len(wire.data) != wire.size:
+        return False
+    return Digest.of(wire.data, algorithm=wire.digest.algorithm) == wire.digest
 
 
 def _platform(wire: _Platform) -> Platform:
     return normalise(
         Platform(
-            os=wire.os,
-            architecture=wire.architecture,
-            variant=wire.variant,
-            os_version=wire.os_version,
-            os_features=tuple(wire.os_features or ()),
+            os=wire.os or "",
+            architecture=wire.architecture or "",
+            variant=wire.variant or "",
+            os_version=wire.os_version or "",
+            os_features=tuple(feature or "" for feature in wire.os_features or ()),
         )
     )
 

@@ -12,6 +12,9 @@ from auditor.errors import UsageError
 
 _PART = re.compile(r"[A-Za-z0-9_.-]+\Z", re.ASCII)
 _OS_PART = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?\Z", re.ASCII)
+_ARM64 = re.compile(r"v(8|9(?!\.[89]))(?:\.([0-9]))?\Z", re.ASCII)
+#: No variant has three digits; an endless one must not become an endless list.
+_NUMBER = re.compile(r"[0-9]{1,2}\Z", re.ASCII)
 _KNOWN_OS = frozenset(
     "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows "
     "zos".split()
@@ -37,7 +40,8 @@ class Platform(msgspec.Struct, frozen=True, order=True):
         return self.os == "unknown" and self.architecture == "unknown"
 
     def __str__(self) -> str:
-        os = f"{self.os}({self.os_version})" if self.os_version else self.os
+        options = "+".join((self.os_version, *self.os_features))
+        os = f"{self.os}({options})" if options else self.os
         return "/".join(part for part in (os or "unknown", self.architecture or "unknown", self.variant) if part)
 
 
@@ -46,7 +50,7 @@ def normalise(platform: Platform) -> Platform:
     os = platform.os.lower()
     os = "darwin" if os == "macos" else os
     arch, variant = _normalise_arch(platform.architecture.lower(), platform.variant.lower())
-    features = tuple(sorted(platform.os_features))
+    features = tuple(sorted(set(platform.os_features)))
     return Platform(os=os, architecture=arch, variant=variant, os_version=platform.os_version, os_features=features)
 
 
@@ -94,17 +98,20 @@ def parse(text: str, *, default: Platform | None = None) -> Platform:
     match = _OS_PART.match(parts[0])
     if match is None:
         raise _bad(text)
-    os, version = match.group(1), match.group(2) or ""
+    os = Platform(os=match[1], os_version=match[2] or "", os_features=_features(match[3] or ""))
     if len(parts) > 1:
-        variant = parts[2] if len(parts) > 2 else ""  # noqa: PLR2004
-        return normalise(Platform(os=os, architecture=parts[1], variant=variant, os_version=version))
-    as_os = normalise(Platform(os=os, architecture=base.architecture, variant=base.variant, os_version=version))
+        return normalise(_with(os, parts[1], "".join(parts[2:])))
+    as_os = normalise(_with(os, base.architecture, base.variant))
     if as_os.os in _KNOWN_OS:
         return as_os
-    as_arch = normalise(Platform(os=base.os, architecture=os))
-    if as_arch.architecture in _KNOWN_ARCH and not version:
+    as_arch = normalise(Platform(os=base.os, architecture=os.os))
+    if as_arch.architecture in _KNOWN_ARCH and "(" not in text:
         return as_arch
     raise _bad(text)
+
+
+def _features(text: str) -> tuple[str, ...]:
+    return tuple(feature for feature in text.split("+") if feature)
 
 
 def _bad(text: str) -> UsageError:
@@ -128,20 +135,23 @@ def compatible(wanted: Platform) -> tuple[Platform, ...]:
 
 
 def _arm64(wanted: Platform) -> list[Platform]:
-    """v9.N also runs v9.M below it and v8.(N+5); v8.N all v8.M below it; both the 32-bit v8 to v5."""
-    major, _, minor = (wanted.variant or "v8").removeprefix("v").partition(".")
-    if major not in ("8", "9") or not (minor or "0").isdecimal():
+    """v9.N also runs v9.M below it and v8.(N+5); v8.N all v8.M below it; both the 32-bit v8 to v5.
+
+    compare.go `arm64variantToVersion` ends at v8.9 and v9.7. A variant beyond it matches nothing there, itself here.
+    """
+    known = _ARM64.match(wanted.variant or "v8")
+    if known is None:
         return [wanted]
-    level = int(minor or "0")
-    vector = [_with(wanted, "arm64", f"v9.{m}") for m in range(level, -1, -1)] if major == "9" else []
-    top = level + 5 if major == "9" else level
+    level = int(known[2] or "0")
+    vector = [_with(wanted, "arm64", f"v9.{m}") for m in range(level, -1, -1)] if known[1] == "9" else []
+    top = min(level + 5, 9) if known[1] == "9" else level
     vector += [_with(wanted, "arm64", f"v8.{m}") for m in range(top, -1, -1)]
     return vector + [_with(wanted, "arm", f"v{v}") for v in range(8, 4, -1)]
 
 
 def _level(variant: str) -> int:
     digits = variant.removeprefix("v")
-    return int(digits) if digits.isdecimal() and len(digits) < 3 else 1  # noqa: PLR2004 - no variant has three digits
+    return int(digits) if _NUMBER.match(digits) else 1
 
 
 def _with(platform: Platform, arch: str, variant: str) -> Platform:
@@ -174,15 +184,18 @@ class Matcher(msgspec.Struct, frozen=True):
 
 
 def _best(vector: tuple[Platform, ...], found: list[Platform]) -> int | None:
+    """The first that runs on the best member of `vector`; among those, what uses the most features comes first."""
     for candidate in vector:
-        for i, platform in enumerate(found):
-            if _same(candidate, platform):
-                return i
+        same = [i for i, platform in enumerate(found) if _same(candidate, platform)]
+        if same:
+            return max(same, key=lambda i: len(found[i].os_features))
     return None
 
 
 def _same(wanted: Platform, found: Platform) -> bool:
-    same = (wanted.os, wanted.architecture, wanted.variant) == (found.os, found.architecture, found.variant)
+    """Whether `found` is `wanted`; platforms.go `Match`. One that names no system is taken for the node's own."""
+    os = found.os or wanted.os
+    same = (wanted.os, wanted.architecture, wanted.variant) == (os, found.architecture, found.variant)
     if wanted.os == "windows":
         return same and _windows(wanted.os_version, found.os_version)
     return same and set(found.os_features) <= set(wanted.os_features)
