@@ -349,8 +349,28 @@ class WritableStore(Store, Protocol):
     def adopt(self, lease: LeaseHandle, digest: Digest, *, size: int, labels: Labels | None = None) -> bool:
         """Commit a blob that another namespace holds, without sending a byte; False where the policy isolates."""
 
+    def fill(self, lease: LeaseHandle, ref: str, chunks: Iterable[bytes], *, size: int) -> None:
+        """Write `chunks` and leave them uncommitted and unnamed, for `commit` to find, also in a later run.
+
+        Raises Conflict where they are not `size` bytes, Busy.
+        """
+
+    def commit(
+        self, lease: LeaseHandle, ref: str, *, size: int, expected: Digest, labels: Labels | None = None
+    ) -> None:
+        """Commit what `fill` left; the store hashes it. Raises NoRecord for nothing, AlreadyThere, Conflict, Busy."""
+
     def abort(self, namespace: str, ref: str) -> None:
         """Drop an ingest; none is fine."""
+
+    def release(self, lease: LeaseHandle) -> None:
+        """Delete a lease of ours that an earlier run left; none is fine."""
+
+    def exclusive(self, name: str) -> AbstractContextManager[None]:
+        """Be the only client of this store inside a block called `name`; a killed one leaves it at once.
+
+        Raises Busy where another is inside.
+        """
 
     def delete_record(self, namespace: str, digest: Digest) -> None:
         """Delete a content record; the file goes with the next collection."""

@@ -14,7 +14,7 @@ from auditor.containerd._proto import content_pb2
 from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.status import translated
 from auditor.digest import Digest
-from auditor.errors import Conflict, StoreError
+from auditor.errors import Conflict, NoRecord, StoreError
 from auditor.store import Labels, LeaseHandle
 
 #: Bytes of one WRITE. The daemon takes messages of up to 16 MiB; ctr sends 1 MiB.
@@ -96,6 +96,40 @@ def adopt(connection: Connection, lease: LeaseHandle, ref: str, digest: Digest, 
             return False
         _commit(talk, ref, size=size, expected=digest, labels=labels)
     return True
+
+
+def fill(connection: Connection, lease: LeaseHandle, ref: str, chunks: Iterable[bytes], *, size: int) -> None:
+    """Write and do not commit; what an earlier try left under `ref` is dropped."""
+    doing = f"stage {size} bytes"
+    with conversation(connection, lease, doing) as talk:
+        talk.say(_Request(ref=ref, total=size))
+        offset = _send(talk, ref, chunks, size=size)
+        if offset != size:
+            raise Conflict(f"cannot {doing}: the source gave {offset}")
+
+
+def commit(
+    connection: Connection, lease: LeaseHandle, ref: str, *, size: int, expected: Digest, labels: Labels
+) -> None:
+    """Commit what `fill` left; the daemon reads and hashes it when it opens it again. Raises NoRecord for nothing."""
+    doing = f"commit {expected}"
+    with conversation(connection, lease, doing) as talk:
+        found = talk.say(_Request(ref=ref, total=size)).offset
+        if found != size:
+            kind = NoRecord if found == 0 else Conflict
+            raise kind(f"cannot {doing}: {found} of {size} bytes were staged")
+        _commit(talk, ref, size=size, expected=expected, labels=labels)
+
+
+@contextmanager
+def claimed(connection: Connection, namespace: str, ref: str) -> Iterator[None]:
+    """Keep a write open that writes nothing: the daemon lets nobody else open it, and frees it when we die.
+
+    containerd plugins/content/local/locks.go. Raises Busy where another client has it open.
+    """
+    with conversation(connection, LeaseHandle(namespace, ""), f"claim {ref!r} in {namespace}") as talk:
+        talk.say(_Request(ref=ref))
+        yield
 
 
 def _send(talk: Conversation, ref: str, chunks: Iterable[bytes], *, size: int) -> int:

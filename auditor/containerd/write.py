@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -139,9 +139,55 @@ class WritableContainerdStore(ContainerdStore):
                     self._abort(lease.namespace, ref, lease=lease.id)
         return adopted
 
+    def fill(self, lease: LeaseHandle, ref: str, chunks: Iterable[bytes], *, size: int) -> None:
+        """Write `chunks` and leave them for `commit`; what fails leaves nothing. Raises Conflict, Busy, StoreError."""
+        try:
+            ingest.fill(self._connection, lease, ref, chunks, size=size)
+        except Busy:
+            raise
+        except BaseException:
+            with suppress(AuditorError):
+                self._abort(lease.namespace, ref, lease=lease.id)
+            raise
+
+    def commit(
+        self, lease: LeaseHandle, ref: str, *, size: int, expected: Digest, labels: Labels | None = None
+    ) -> None:
+        """Commit what `fill` left; what fails leaves it where it is, for another try.
+
+        Raises NoRecord where nothing was staged, AlreadyThere, Conflict, Busy, StoreError.
+        """
+        ingest.commit(self._connection, lease, ref, size=size, expected=expected, labels=labels or {})
+
     def abort(self, namespace: str, ref: str) -> None:
         """Drop an ingest; none is fine."""
         self._abort(namespace, ref)
+
+    def release(self, lease: LeaseHandle) -> None:
+        """Delete a lease that an earlier run left; none is fine."""
+        self._delete_lease(lease)
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Claim `name` in every namespace, in one order; what is claimed goes with the process, whatever ends it.
+
+        Raises Busy.
+        """
+        ref = f"auditor-{name}"
+        with ExitStack() as claims:
+            for namespace in self.namespaces():
+                claims.enter_context(self._claimed(namespace, ref))
+            yield
+
+    @contextmanager
+    def _claimed(self, namespace: str, ref: str) -> Iterator[None]:
+        with ExitStack() as after, ingest.claimed(self._connection, namespace, ref):
+            after.callback(self._drop, namespace, ref)
+            yield
+
+    def _drop(self, namespace: str, ref: str) -> None:
+        with suppress(AuditorError):
+            self._abort(namespace, ref)
 
     def _abort(self, namespace: str, ref: str, *, lease: str = "") -> None:
         """Under the lease that the ingest was made under, the lease forgets it too."""
