@@ -53,10 +53,10 @@ class Reference(msgspec.Struct, frozen=True, order=True):
 
 
 def hostname(host: str) -> str:
-    """The part of `host[:port]` before the port, by the rule of Go's `url.Hostname`."""
+    """The part of `host[:port]` before the port, as Go's `url.Hostname`; a bare IPv6 address is all host."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] or host
+    return host.partition(":")[0] if host.count(":") == 1 else host
 
 
 def parse(text: str) -> Reference:

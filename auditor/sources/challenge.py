@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word for a word
 _PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))', re.ASCII | re.DOTALL)
-_SCHEME = re.compile(rf"({_TOKEN})(?:[ \t]+|\Z)", re.ASCII)
+_SCHEME = re.compile(rf"({_TOKEN})(?:[ \t]+|(?=,)|\Z)", re.ASCII)
 _SEPARATOR = re.compile(r"[ \t,]*", re.ASCII)
 #: A header longer than this is not parsed further.
 _MAX_LENGTH = 8192

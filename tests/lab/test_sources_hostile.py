@@ -392,7 +392,3 @@ def test_credentials_never_go_from_tls_to_plain(tmp_path: Path) -> None:
         assert plain.requests == []
         assert scene.fetch("redirect-elsewhere") == content
         assert not any(carries(request, SECRET, BASIC, TOKEN, HEADER) for request in plain.requests)
-
-
-def test_a_proxy_password_is_not_shown(scene: Scene) -> None:
-    assert "hunter2" not in repr(vars(scene.source()))

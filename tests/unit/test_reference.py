@@ -80,7 +80,7 @@ def test_the_parts_of_a_reference() -> None:
 
 @pytest.mark.parametrize(
     ("host", "bare"),
-    [("a.example", "a.example"), ("a.example:1", "a.example"), ("[::1]:5", "::1"), ("[::1]", "::1")],
+    [("a.example", "a.example"), ("a.example:1", "a.example"), ("[::1]:5", "::1"), ("[::1]", "::1"), ("::1", "::1")],
 )
 def test_a_host_without_its_port(host: str, bare: str) -> None:
     assert reference.hostname(host) == bare
