@@ -49,7 +49,7 @@ def _at(path: Path, offset: int, size: int) -> Iterator[bytes]:
 
 
 def _unpacked(path: Path, offset: int, size: int) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file, closing(outer.ahead(iter(lambda: file.read(CHUNK), b""))) as early:
+    with path.open("rb", buffering=0) as file, closing(outer.Ahead(iter(lambda: file.read(CHUNK), b""))) as early:
         cursor = Cursor(outer.plain(early)[1])
         for _ in cursor.pieces(offset, "the part before the blob"):
             pass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 from backports import zstd
 from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor, IsalError
@@ -17,6 +17,8 @@ from auditor.errors import Unsupported
 CHUNK = 1 << 20
 #: How many chunks are read ahead.
 AHEAD = 4
+#: Seconds after which a thread that waits looks whether anybody still wants it.
+_WAKE: Final = 0.1
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -145,44 +147,60 @@ class _End:
         self.error = error
 
 
-def each(chunks: Iterator[_Item]) -> Generator[_Item]:
-    """The chunks as they are, in the shape of `ahead`."""
-    yield from chunks
+class Ahead(Generic[_Item]):
+    """An iterator whose items a thread draws from `chunks`, at most AHEAD of them early.
 
-
-def ahead(chunks: Iterator[_Item], *, depth: int = AHEAD) -> Generator[_Item]:
-    """Draw `chunks` in a thread, at most `depth` of them early; its exceptions arrive here in their place.
-
-    Reading, decompressing and hashing release the interpreter lock, so that they overlap.
+    Exceptions of `chunks` arrive here in their place. Reading, decompressing and hashing release the interpreter lock,
+    so that they overlap. `close` must be called before what `chunks` reads from is closed: it waits for the thread,
+    unless `endless` says that it may hang in a pipe that nobody writes to.
     """
-    line: queue.Queue[_Item | _End] = queue.Queue(depth)
-    left = threading.Event()
 
-    def put(item: _Item | _End) -> bool:
-        while not left.is_set():
+    def __init__(self, chunks: Iterator[_Item], *, endless: bool = False) -> None:
+        self._chunks = chunks
+        self._endless = endless
+        self._line: queue.Queue[_Item | _End] = queue.Queue(AHEAD)
+        self._left = threading.Event()
+        # A daemon thread: one that waits for a pipe must not keep the program alive.
+        self._thread = threading.Thread(target=self._draw, name="archive-read-ahead", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> _Item:
+        while not self._left.is_set():
             try:
-                line.put(item, timeout=0.1)
+                item = self._line.get(timeout=_WAKE)
+            except queue.Empty:
+                continue
+            if not isinstance(item, _End):
+                return item
+            self._left.set()
+            if item.error is not None:
+                raise item.error
+        raise StopIteration
+
+    def close(self) -> None:
+        """Draw no more."""
+        self._left.set()
+        if not self._endless:
+            self._thread.join()
+
+    def _draw(self) -> None:
+        error: BaseException | None = None
+        try:
+            for chunk in self._chunks:
+                if not self._put(chunk):
+                    return
+        except BaseException as caught:  # noqa: BLE001 - it is raised again in the thread that asked
+            error = caught
+        self._put(_End(error))
+
+    def _put(self, item: _Item | _End) -> bool:
+        while not self._left.is_set():
+            try:
+                self._line.put(item, timeout=_WAKE)
             except queue.Full:
                 continue
             return True
         return False
-
-    def draw() -> None:
-        error: BaseException | None = None
-        try:
-            for chunk in chunks:
-                if not put(chunk):
-                    return
-        except BaseException as caught:  # noqa: BLE001 - it is raised again in the thread that asked
-            error = caught
-        put(_End(error))
-
-    # A daemon thread: one that waits for a pipe that never ends must not keep the program alive.
-    threading.Thread(target=draw, name="archive-read-ahead", daemon=True).start()
-    try:
-        while not isinstance(item := line.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        left.set()

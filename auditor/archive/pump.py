@@ -115,7 +115,7 @@ class Pump:
     def _chunks(self, blob: PlannedBlob) -> Iterator[bytes]:
         """The bytes from the store; only its own errors become a verdict on the blob."""
         try:
-            with self._store.stream(self._namespace, blob.digest) as chunks, closing(outer.ahead(chunks)) as early:
+            with self._store.stream(self._namespace, blob.digest) as chunks, closing(outer.Ahead(chunks)) as early:
                 yield from early
         except ObjectError as error:
             raise self._failed(blob, error) from None

@@ -86,21 +86,23 @@ def _chunks(file: BinaryIO, name: Path | str, on_chunk: Callable[[bytes], None] 
 
 def _from_tar(collector: Collector, path: Path | str, chunks: Iterator[bytes], *, seekable: bool) -> ArchiveStore:
     complete = True
-    with closing(outer.ahead(chunks)) as early:
+    with closing(outer.Ahead(chunks, endless=not seekable)) as early:
         packing, unpacked = outer.plain(early)
         try:
-            _walk(collector, unpacked, packing)
+            if packing == "none":
+                _walk(collector, unpacked)
+            else:
+                with closing(outer.Ahead(unpacked, endless=not seekable)) as inflated:
+                    _walk(collector, inflated)
         except PassError as stop:
             collector.problems.append(stop.problem)
             complete = stop.problem.fault is TRAILING
     return _opened(collector, path, packing=packing, seekable=seekable, complete=complete)
 
 
-def _walk(collector: Collector, unpacked: Iterator[bytes], packing: str) -> None:
-    """Take in all members; unpacking gets a thread of its own."""
-    with closing(outer.ahead(unpacked) if packing != "none" else outer.each(unpacked)) as chunks:
-        for header, body in tar.walk(Cursor(chunks), collector.problems.append):
-            collector.take(header, body)
+def _walk(collector: Collector, unpacked: Iterator[bytes]) -> None:
+    for header, body in tar.walk(Cursor(unpacked), collector.problems.append):
+        collector.take(header, body)
 
 
 def _from_folder(collector: Collector, path: Path) -> ArchiveStore:
