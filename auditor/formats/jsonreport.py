@@ -8,6 +8,7 @@ import msgspec
 
 from auditor.errors import UsageError
 from auditor.findings import SCHEMA, Report
+from auditor.formats.plain import json_plain
 
 
 def render(report: Report) -> str:
@@ -17,7 +18,7 @@ def render(report: Report) -> str:
 
 def to_json(value: object) -> str:
     """Any of our records as indented JSON with a newline at its end."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+    return json_plain(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()) + "\n"
 
 
 def load(raw: bytes, *, name: str) -> Report:

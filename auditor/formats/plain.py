@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 #: Control, format (bidi marks, zero-width), surrogate, private, unassigned; and the line and paragraph separators.
@@ -18,6 +19,13 @@ def _shown(char: str) -> str:
     if unicodedata.category(char) not in _HIDDEN:
         return char
     return char.encode("unicode_escape").decode("ascii") if ord(char) < 0xD800 else f"\\u{ord(char):04x}"  # noqa: PLR2004
+
+
+def json_plain(text: str) -> str:
+    """Write what a terminal would obey or hide by JSON's own escape; the text is JSON and stays the same JSON."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def shorten(text: str, width: int) -> str:

@@ -1,0 +1,98 @@
+"""The view of several nodes, as plain text and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tabulate import tabulate
+
+from auditor.findings import Severity, Status
+from auditor.fleet import Fleet, FleetFinding, FleetImage, FleetNode
+from auditor.formats.markdown import code, escape
+from auditor.formats.plain import plain, plural
+
+#: Lines of a table before the rest is only counted; the JSON of the fleet has all.
+LISTED = 40
+_NODES = ("node", "verdict", "images", "damaged", "critical", "error", "warning", "looked at", "when (UTC)")
+
+
+def render(fleet: Fleet) -> str:
+    """Plain text: nodes, what is wrong and where, images that are not the same everywhere."""
+    rows = [[plain(str(cell), width=40) for cell in _cells(node)] for node in fleet.nodes]
+    lines = [tabulate(rows, headers=_NODES, tablefmt="simple", disable_numparse=True)]
+    for finding in fleet.findings[:LISTED]:
+        lines += ["", *_finding(finding)]
+    lines += _more(len(fleet.findings), "finding")
+    hurt = [image for image in fleet.images if image.damaged or image.unknown]
+    if hurt:
+        lines += ["", "images:", *(f"  {_image(image)}" for image in hurt[:LISTED]), *_more(len(hurt), "image")]
+    return "\n".join([*lines, "", verdict(fleet)]) + "\n"
+
+
+def verdict(fleet: Fleet) -> str:
+    """One sentence on all nodes."""
+    damaged = [node for node in fleet.nodes if node.status is Status.DAMAGED]
+    unknown = [node for node in fleet.nodes if node.status is Status.UNKNOWN]
+    parts = [f"{len(damaged)} damaged"] if damaged else []
+    parts += [f"{len(unknown)} not fully examined"] if unknown else []
+    return f"{plural(len(fleet.nodes), 'node')}: {', '.join(parts) or 'all sound'}"
+
+
+def copies(finding: FleetFinding) -> str:
+    """Who has the bytes; empty for what is no blob."""
+    if finding.proven_on:
+        return f"a proven copy on {_names(finding.proven_on)}"
+    if finding.held_on:
+        return f"a copy that was not read on {_names(finding.held_on)}"
+    return "no good copy on any of these nodes" if finding.subject.digest else ""
+
+
+def markdown(fleet: Fleet) -> str:
+    """The same as GitHub's Markdown."""
+    lines = [f"## {verdict(fleet)}", "", f"| {' | '.join(_NODES)} |", "| --- " * len(_NODES) + "|"]
+    for node in fleet.nodes:
+        first, *others = _cells(node)
+        lines.append(f"| {code(str(first), width=60)} | {' | '.join(str(cell) for cell in others)} |")
+    if fleet.findings:
+        lines += ["", "| severity | code | what | bad on | good copy |", "| --- | --- | --- | --- | --- |"]
+        lines += (_markdown_row(finding) for finding in fleet.findings[:LISTED])
+    return "\n".join([*lines, *_more(len(fleet.findings), "finding")]) + "\n"
+
+
+def _cells(node: FleetNode) -> Sequence[object]:
+    found = node.findings
+    status = {Status.SOUND: "sound", Status.DAMAGED: "DAMAGED", Status.UNKNOWN: "not all examined"}[node.status]
+    counts = (node.images.total, node.images.damaged, found.critical, found.error, found.warning)
+    return node.name, status, *counts, node.verify, f"{node.finished_at:%Y-%m-%d %H:%M}"
+
+
+def _finding(finding: FleetFinding) -> Iterator[str]:
+    yield f"{finding.severity.upper()} {plain(finding.code)}  {plain(finding.subject.kind)} {plain(finding.subject.id, width=100)}"
+    yield f"  {plain(finding.message, width=300)}"
+    yield f"  on:   {plain(_names(finding.nodes))}"
+    if found := copies(finding):
+        yield f"  copy: {plain(found)}"
+    if finding.images:
+        yield f"  hurts {plain(_names(finding.images), width=300)}"
+
+
+def _image(image: FleetImage) -> str:
+    parts = (("damaged", image.damaged), ("unknown", image.unknown), ("sound", image.sound))
+    where = "; ".join(f"{word} on {_names(nodes)}" for word, nodes in parts if nodes)
+    return f"{plain(image.name, width=100)}: {plain(where)}"
+
+
+def _names(names: Sequence[str], *, most: int = 6) -> str:
+    listed = ", ".join(name if len(name) <= 60 else f"{name[:59]}…" for name in names[:most])  # noqa: PLR2004
+    return f"{listed} and {len(names) - most} more" if len(names) > most else listed
+
+
+def _more(number: int, word: str) -> list[str]:
+    return ["", f"and {plural(number - LISTED, f'more {word}')}; --format json lists all"] if number > LISTED else []
+
+
+def _markdown_row(finding: FleetFinding) -> str:
+    severity = finding.severity if finding.severity in set(Severity) else Severity.INFO
+    subject = f"{escape(finding.subject.kind)} {code(finding.subject.id, width=100)}"
+    cells = (str(severity), code(finding.code), subject, code(_names(finding.nodes)), escape(copies(finding)))
+    return f"| {' | '.join(cells)} |"

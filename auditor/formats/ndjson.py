@@ -1,0 +1,67 @@
+"""One JSON object a line, each with its `type`: progress while it runs, findings, images, the summary as the last.
+
+A stream without its summary is one that was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from auditor.findings import SCHEMA, Finding, ImageState, Report
+from auditor.formats.plain import json_plain
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def render(report: Report) -> str:
+    """The whole stream of a report that is already there: no progress, all the rest."""
+    head = {"host": report.host, "source": report.source, "verify": report.verify, "tool": report.tool}
+    return line("start", schema=SCHEMA, time=report.started_at, **head) + "".join(results(report))
+
+
+def results(report: Report) -> Iterator[str]:
+    """What follows the start: a line for each finding, each image, and the summary."""
+    for found in report.findings:
+        yield finding(found)
+    for state in report.images:
+        yield image(state)
+    yield summary(report)
+
+
+def progress(what: str, done: int, total: int, *, time: datetime) -> str:
+    """How far the run is: `done` of `total`, or 0 where nobody knows how many there are."""
+    return line("progress", time=time, what=what, done=done, total=total)
+
+
+def finding(found: Finding, *, change: str | None = None) -> str:
+    """One finding, with the fields that it has in the report; `change`: new, gone or unchanged since an older one."""
+    extra = {"change": change} if change else {}
+    return line("finding", **msgspec.structs.asdict(found), **extra)
+
+
+def image(state: ImageState) -> str:
+    """The verdict on one image; its tree is in the JSON report alone."""
+    fields = {name: value for name, value in msgspec.structs.asdict(state).items() if name != "tree"}
+    return line("image", **fields)
+
+
+def summary(report: Report) -> str:
+    """The last line: the counts, and whether all was examined."""
+    return line(
+        "summary",
+        time=report.finished_at,
+        host=report.host,
+        duration_seconds=report.duration_seconds,
+        complete=report.complete,
+        incomplete=report.incomplete,
+        summary=report.summary,
+        coverage=report.coverage,
+    )
+
+
+def line(kind: str, /, **fields: object) -> str:
+    """An object of this type as a line with its newline."""
+    return json_plain(_ENCODER.encode({"type": kind, **fields}).decode()) + "\n"

@@ -1,0 +1,150 @@
+"""Whether a node is sound, from the last saved report alone: what monitoring asks, answered in no time; no I/O."""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+
+import msgspec
+
+#: A clock of another node may be ahead by this much before its report is from the future.
+SKEW: Final = timedelta(minutes=5)
+_AWARE = msgspec.Meta(tz=True)
+_SCHEMA: Final = "containerd-auditor/report/v1"
+_RANKS: Final = {"critical": 0, "error": 1, "warning": 2, "info": 3}
+
+
+class State(enum.Enum):
+    """What is known of the node."""
+
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    UNKNOWN = "unknown"
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What a finding is about."""
+
+    kind: str = ""
+    digest: str = ""
+    name: str = ""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What monitoring needs of a finding; the rest is not decoded, for a report may be long and the time short."""
+
+    code: str
+    severity: str
+    message: str
+    subject: Subject = Subject()
+
+
+class _Counts(msgspec.Struct, frozen=True):
+    total: int = 0
+    sound: int = 0
+    damaged: int = 0
+
+
+class _Summary(msgspec.Struct, frozen=True):
+    images: _Counts = _Counts()
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    schema: str
+    host: str
+    finished_at: Annotated[datetime, _AWARE]
+    complete: bool
+    summary: _Summary
+    findings: tuple[Finding, ...]
+    incomplete: tuple[str, ...] = ()
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer: the state, one sentence, the findings over info (the worst first), and the counts behind it."""
+
+    state: State
+    text: str
+    findings: tuple[Finding, ...] = ()
+    counts: dict[str, int] = {}
+    #: Seconds since the report was finished; None where there is none to speak of.
+    age: float | None = None
+
+
+class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
+    """From which severity on it is critical or a warning, and how old a report may be."""
+
+    critical: str = "critical"
+    warning: str = "warning"
+    max_age: timedelta
+
+
+def unknown(why: str) -> Health:
+    """No answer, and why."""
+    return Health(state=State.UNKNOWN, text=why)
+
+
+def judge(raw: bytes, *, now: datetime, thresholds: Thresholds) -> Health:
+    """Judge the bytes of a saved report. What cannot be relied on is unknown, never sound."""
+    try:
+        saved = msgspec.json.decode(raw, type=_Saved)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return unknown("the report is empty" if not raw.strip() else "the report is cut short or not a report")
+    if saved.schema != _SCHEMA:
+        return unknown("the report is of another version")
+    age = now - saved.finished_at
+    if age < -SKEW:
+        return unknown(f"the report is from the future, by {ago(-age)}")
+    if age > thresholds.max_age:
+        return unknown(f"the report is stale: {ago(age)} old, at most {ago(thresholds.max_age)} is believed")
+    return _judged(saved, max(0.0, age.total_seconds()), thresholds)
+
+
+def _judged(saved: _Saved, age: float, thresholds: Thresholds) -> Health:
+    # A severity that nobody knows counts as the worst.
+    counts = {name: sum(_RANKS.get(f.severity, 0) == rank for f in saved.findings) for name, rank in _RANKS.items()}
+    told = sorted((f for f in saved.findings if f.severity != "info"), key=lambda f: _RANKS.get(f.severity, 0))
+    state = _state(counts, saved.complete, thresholds)
+    return Health(
+        state=state,
+        text=_text(state, saved, counts, age),
+        findings=tuple(told),
+        counts={**counts, "images": saved.summary.images.total, "damaged_images": saved.summary.images.damaged},
+        age=age,
+    )
+
+
+def _state(counts: dict[str, int], complete: bool, thresholds: Thresholds) -> State:
+    """Findings come before an incomplete run: what was found is there, whatever else is."""
+    if _any(counts, thresholds.critical):
+        return State.CRITICAL
+    if _any(counts, thresholds.warning):
+        return State.WARNING
+    return State.OK if complete else State.UNKNOWN
+
+
+def _any(counts: dict[str, int], severity: str) -> bool:
+    return any(counts[name] for name, rank in _RANKS.items() if rank <= _RANKS[severity])
+
+
+def _text(state: State, saved: _Saved, counts: dict[str, int], age: float) -> str:
+    images = saved.summary.images
+    found = ", ".join(f"{number} {name}" for name, number in counts.items() if number and name != "info")
+    looked = "" if saved.complete else "; not all could be examined"
+    when = f"{ago(timedelta(seconds=age))} ago"
+    if state is State.UNKNOWN:
+        why = f": {saved.incomplete[0]}" if saved.incomplete else ""
+        return f"not all could be examined, {when}{why}"
+    if not found:
+        return f"{images.total} images sound, {when}{looked}"
+    return f"{images.damaged} of {images.total} images damaged ({found}), {when}{looked}"
+
+
+def ago(age: timedelta) -> str:
+    """`45s`, `12m`, `7h`, `3d`."""
+    seconds = int(age.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
