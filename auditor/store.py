@@ -363,8 +363,11 @@ class WritableStore(Store, Protocol):
     def abort(self, namespace: str, ref: str) -> None:
         """Drop an ingest; none is fine."""
 
+    def grant(self, namespace: str, *, seconds: int, labels: Labels | None = None) -> LeaseHandle:
+        """Create a lease that stays until it is released or expires after `seconds`, whatever becomes of us."""
+
     def release(self, lease: LeaseHandle) -> None:
-        """Delete a lease of ours that an earlier run left; none is fine."""
+        """Delete a lease of ours; none is fine."""
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Be the only client of this store inside a block called `name`; a killed one leaves it at once.

@@ -163,8 +163,12 @@ class WritableContainerdStore(ContainerdStore):
         """Drop an ingest; none is fine."""
         self._abort(namespace, ref)
 
+    def grant(self, namespace: str, *, seconds: int, labels: Labels | None = None) -> LeaseHandle:
+        """A lease that stays until it is released or expires; in a namespace that exists."""
+        return self._create_lease(namespace, seconds=seconds, labels=labels or {})
+
     def release(self, lease: LeaseHandle) -> None:
-        """Delete a lease that an earlier run left; none is fine."""
+        """Delete a lease of ours; none is fine."""
         self._delete_lease(lease)
 
     @contextmanager
