@@ -128,10 +128,8 @@ class Framed:
         if self._form.opens(self._head):
             self._engine = self._form.engine()
             self._guarded(self._engine, self._head)
-        elif self._parts:
-            self._trailing.add(self._head)
         else:
-            self.fault = f"its first bytes are no {self.name} header"
+            self._trailing.add(self._head)
         self._head = b""
         return rest[len(taken) :]
 
@@ -200,8 +198,8 @@ class _Trailing:
 
 
 def _opens_member(head: bytes) -> bool:
-    # Go's gzip refuses reserved flags; igzip does not look at them.
-    return head.startswith(_GZIP_MAGIC) and not head[3] >> 5
+    # Reserved flags are not looked at: containerd 1.6 to 2.1 unpack such a layer; only newer ones refuse it.
+    return head.startswith(_GZIP_MAGIC)
 
 
 def _opens_frame(head: bytes) -> bool:

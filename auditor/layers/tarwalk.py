@@ -21,7 +21,8 @@ _HEADER_ONLY = frozenset(b"123456")
 _PAX = frozenset(b"xg")
 _LOCAL_PAX = ord("x")
 _LONG_NAMES = frozenset(b"LK")
-_OLD_SPARSE = ord("S")
+#: What containerd unpacks, pkg/archive/tar.go `createTarFile`; old sparse files and contiguous files it refuses.
+_UNPACKED = frozenset(b"\x000123456")
 
 #: mode, uid, gid, size, mtime and checksum as nearly every writer writes them: one match instead of six looks.
 _USUAL = re.compile(rb"(?:[0-7]{7}[ \0]){3}([0-7]{11})[ \0][0-7]{11}[ \0]([0-7]{6})\0 ")
@@ -35,13 +36,9 @@ _SHORTEST_RECORD = 5
 _NEWLINE = ord("\n")
 _INTEGER = re.compile(rb"[+-]?[0-9]{1,19}")
 _TIME = re.compile(rb"[+-]?[0-9]{1,19}(?:\.[0-9]*)?")
-_NO_NUL = re.compile(rb"[^\0]*")
-#: What archive/tar insists on, by key: `validPAXRecord`, `mergePAX`. An empty value stands for none.
-_PAX_VALUES = (
-    dict.fromkeys((b"size", b"uid", b"gid"), _INTEGER)
-    | dict.fromkeys((b"atime", b"mtime", b"ctime"), _TIME)
-    | dict.fromkeys((b"path", b"linkpath", b"uname", b"gname"), _NO_NUL)
-)
+#: What an entry's extended header must have as numbers, by key; an empty value stands for none.
+_PAX_NUMBERS = dict.fromkeys((b"size", b"uid", b"gid"), _INTEGER) | dict.fromkeys((b"atime", b"mtime", b"ctime"), _TIME)
+_PAX_STRINGS = frozenset({b"path", b"linkpath", b"uname", b"gname"})
 
 
 class TarWalk:
@@ -61,14 +58,14 @@ class TarWalk:
         self._special: bytearray | None = None
         self._local = False
         self._size: int | None = None
-        self._extended = False
+        self._malformed = False
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes."""
         at = 0
         end = len(data)
         while at < end and not (self._ended or self.fault):
-            if self._skip and not self._extended:
+            if self._skip:
                 step = min(self._skip, end - at)
                 if self._special is not None:
                     self._keep(data[at : at + step])
@@ -86,7 +83,7 @@ class TarWalk:
             return self.fault
         if self._skip > self._padding:
             self.fault = f"the tar is cut off: {self._skip - self._padding} bytes of an entry's data are missing"
-        elif self._block or self._extended:
+        elif self._block:
             self.fault = f"the tar is cut off inside a header at byte {self._offset - len(self._block)}"
         return self.fault
 
@@ -107,9 +104,7 @@ class TarWalk:
         self._block = b""
         # What came before the last part of a block is counted already; blocks are aligned.
         self._start = self._offset // BLOCK * BLOCK
-        if self._extended:
-            self._extended = block[504] != 0
-        elif block == _ZERO:
+        if block == _ZERO:
             self._zeros += 1
             self._ended = self._zeros > 1
         elif self._zeros:
@@ -129,7 +124,7 @@ class TarWalk:
         if kind in _PAX or kind in _LONG_NAMES:
             self._enter_special(kind, size)
         else:
-            self._enter_file(kind, size, sparse=kind == _OLD_SPARSE and block[482] != 0)
+            self._enter_file(kind, size)
 
     def _enter_special(self, kind: int, size: int) -> None:
         if not 0 <= size <= _MAX_SPECIAL:
@@ -138,20 +133,26 @@ class TarWalk:
         if kind in _PAX:
             # A later extended header replaces an earlier one; a global one says nothing about the next entry's size.
             self._size = None
+            self._malformed = False
             self._local = kind == _LOCAL_PAX
             self._special = bytearray() if size else None
         self._expect(size)
 
-    def _enter_file(self, kind: int, size: int, *, sparse: bool) -> None:
+    def _enter_file(self, kind: int, size: int) -> None:
         if self._size is not None:
             size, self._size = self._size, None
         if kind in _HEADER_ONLY:
             size = 0
+        if kind not in _UNPACKED:
+            self._fail(f"an entry of type {chr(kind)!r}, which containerd does not unpack,")
+            return
+        if self._malformed:
+            self._fail("an entry whose extended header has a malformed number")
+            return
         if not 0 <= size < _INT64:
             self._fail("an entry of an impossible size")
             return
         self.entries += 1
-        self._extended = sparse
         self._expect(size)
 
     def _expect(self, size: int) -> None:
@@ -165,8 +166,11 @@ class TarWalk:
                 self._fail("a malformed extended header")
                 return
             key, value, records = parsed
-            if key == b"size" and value and self._local:
-                self._size = int(value)
+            if self._local and value and (pattern := _PAX_NUMBERS.get(key)):
+                # Counts only if an entry follows; archive/tar `mergePAX`.
+                self._malformed = self._malformed or not pattern.fullmatch(value)
+                if key == b"size" and not self._malformed:
+                    self._size = int(value)
 
 
 def _pax_record(records: bytes) -> tuple[bytes, bytes, bytes] | None:
@@ -176,8 +180,7 @@ def _pax_record(records: bytes) -> tuple[bytes, bytes, bytes] | None:
     if not _SHORTEST_RECORD <= length <= len(records) or records[length - 1] != _NEWLINE:
         return None
     key, equals, value = records[len(digits) + 1 : length - 1].partition(b"=")
-    pattern = _PAX_VALUES.get(key)
-    if not equals or (pattern and value and not pattern.fullmatch(value)) or b"\0" in key:
+    if not equals or b"\0" in (value if key in _PAX_STRINGS else key):
         return None
     return key, value, records[length:]
 

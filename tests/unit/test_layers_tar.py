@@ -47,7 +47,6 @@ def test_all_formats_are_walked_entry_by_entry(form: int, step: int) -> None:
 
 FILE = header(size=octal(5)) + padded(b"hello")
 BASE_256 = b"\x80" + (600).to_bytes(11, "big")
-SPARSE = header(kind=b"S", size=octal(5), magic=(257, b"ustar  \0"), extended=(482, b"\1"))
 
 ACCEPTED = {
     "nothing at all": b"",
@@ -59,12 +58,14 @@ ACCEPTED = {
     "anything behind the end": FILE + END + b"garbage",
     "a size in base 256": header(size=BASE_256) + padded(b"h" * 600),
     "a size in an extended header": pax(b"size=600") + header() + padded(b"h" * 600) + END,
-    "a size of a link, which has no data": header(kind=b"2", size=octal(600)) + FILE,
+    "a size of a link, which has no data": header(kind=b"2", size=octal(600), link=(157, b"target")) + FILE,
     "an extended header that the next one replaces": pax(b"size=600") + pax(b"mtime=1.5") + FILE,
     "a size in a global header, which is for nobody": pax(b"size=600", kind=b"g") + FILE,
     "an extended header and no entry": FILE + pax(b"mtime=1"),
     "a long name": header(kind=b"L", size=octal(200)) + padded(b"n" * 200) + FILE,
-    "an old sparse file": SPARSE + bytes(504) + b"\1" + bytes(7) + bytes(512) + padded(b"hello") + END,
+    "a malformed number in an extended header without an entry": FILE + pax(b"size=many"),
+    "a malformed number in a global header": pax(b"size=many", kind=b"g") + FILE,
+    "a malformed number that the next extended header replaces": pax(b"mtime=then") + pax(b"mtime=1.5") + FILE,
     "a signed checksum": None,
 }
 REFUSED = {
@@ -83,9 +84,11 @@ REFUSED = {
     "an extended header cut off": (pax(b"size=600")[:515], "bytes of an entry's data are missing"),
     "a record without a length": (_pax_of(b"size=600\n"), "a malformed extended header"),
     "a record longer than its header": (_pax_of(b"99 size=600\n"), "a malformed extended header"),
-    "a record that is no number": (pax(b"size=many"), "a malformed extended header"),
+    "a record that is no number": (pax(b"size=many") + FILE, "an entry whose extended header has a malformed number"),
     "a record without a value": (pax(b"size"), "a malformed extended header"),
-    "a sparse map cut off": (SPARSE, "are missing"),
+    "a NUL in a name in an extended header": (pax(b"path=a\0b"), "a malformed extended header"),
+    "an old sparse file": (header(kind=b"S"), "an entry of type 'S', which containerd does not unpack, at byte 0"),
+    "a contiguous file": (header(kind=b"7"), "an entry of type '7'"),
 }
 
 
