@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# gRPC's core reads this when it is imported; without it, it writes to stderr by itself when a daemon goes away.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from auditor.containerd.channel import open_connection
 from auditor.containerd.discover import discover

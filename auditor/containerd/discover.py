@@ -15,7 +15,6 @@ USUAL_SOCKETS = (
     "run/k0s/containerd.sock",
     "var/snap/microk8s/common/run/containerd.sock",
     "run/docker/containerd/containerd.sock",
-    "var/run/docker/containerd/containerd.sock",
 )
 ADDRESS_VARIABLE = "CONTAINERD_ADDRESS"
 

@@ -34,7 +34,7 @@ def given(path: Path, *, uuid: str) -> ContentRoot:
             f"{path} is not a content root that can be read",
             hint=f"give the folder that holds blobs/, usually /var/lib/containerd/{_CONTENT}",
         )
-    if _identity(root) not in ("", uuid):
+    if _differ(_identity(root), uuid):
         raise UsageError(f"{path} belongs to another containerd than the one that answers")
     return ContentRoot(root)
 
@@ -47,8 +47,8 @@ def exported(path: Path, *, uuid: str, sample: Iterable[Blob]) -> ContentRoot | 
     there for one of the records in `sample`.
     """
     known = _identity(path)
-    if known:
-        return ContentRoot(path) if known == uuid else None
+    if known and uuid:
+        return None if _differ(known, uuid) else ContentRoot(path)
     if not _readable(path / "blobs"):
         return None
     root = ContentRoot(path)
@@ -58,6 +58,11 @@ def exported(path: Path, *, uuid: str, sample: Iterable[Blob]) -> ContentRoot | 
 def explain(path: Path | None) -> str:
     """Why the files are not used."""
     return ANOTHER if path is not None and _readable(path / "blobs") else NOT_VISIBLE
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether both are known and not the same."""
+    return bool(one and other) and one != other
 
 
 def _has(root: ContentRoot, blob: Blob) -> bool:
