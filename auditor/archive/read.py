@@ -6,12 +6,13 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
 
-from auditor.archive import again, folder, outer, tar
+from auditor.archive import again, folder, outer, tar, uses
 from auditor.archive.catalog import NAMESPACE, Catalog
 from auditor.archive.docker import VIRTUAL
 from auditor.archive.members import Collector, Inspector, Seen
@@ -26,6 +27,8 @@ from auditor.store import (
     FileKind,
     FileState,
     Inventory,
+    LayerProof,
+    LayerProofKind,
     Proof,
     ProofKind,
     Resource,
@@ -228,9 +231,20 @@ class ArchiveStore:
         return FileState(kind=FileKind.REGULAR, size=seen.read)
 
     def proofs(self) -> Mapping[Digest, Proof]:
-        """The proof of every blob."""
+        """The proof of every blob; of layers, where they were looked into, also what they decompress to."""
         made = {d: Proof(digest=d, kind=ProofKind.SOUND, size=len(raw), actual=d) for d, raw in self._made.items()}
-        return {digest: _proof(digest, seen) for digest, seen in self._held.items()} | made
+        return {digest: _proof(digest, seen, self._layer(digest, seen)) for digest, seen in self._held.items()} | made
+
+    def _layer(self, digest: Digest, seen: Seen) -> LayerProof | None:
+        """What the pass found, where the blob is a layer: the pass itself does not know which are."""
+        if seen.layer is None or digest not in self._layers:
+            return None
+        reason = self._layers[digest]
+        return seen.layer if reason is None else LayerProof(kind=LayerProofKind.UNVERIFIABLE, detail=reason)
+
+    @cached_property
+    def _layers(self) -> Mapping[Digest, str | None]:
+        return uses.layers_of(self, self.inventory(NAMESPACE))
 
     def _find(self, digest: Digest) -> Seen:
         seen = self._held.get(digest)
@@ -239,7 +253,7 @@ class ArchiveStore:
         return seen
 
 
-def _proof(digest: Digest, seen: Seen) -> Proof:
+def _proof(digest: Digest, seen: Seen, layer: LayerProof | None) -> Proof:
     kind, detail = ProofKind.SOUND, ""
     if seen.error:
         kind, detail = ProofKind.UNREADABLE, seen.error
@@ -247,4 +261,4 @@ def _proof(digest: Digest, seen: Seen) -> Proof:
         kind, detail = ProofKind.CORRUPT, f"cut off after {seen.read} of {seen.size} bytes"
     elif seen.digest != digest:
         kind, detail = ProofKind.CORRUPT, "empty" if not seen.size else ""
-    return Proof(digest=digest, kind=kind, size=seen.read, actual=seen.digest, detail=detail, layer=seen.layer)
+    return Proof(digest=digest, kind=kind, size=seen.read, actual=seen.digest, detail=detail, layer=layer)

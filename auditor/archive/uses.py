@@ -1,0 +1,61 @@
+"""Which blobs of an opened archive are layers: only of those does anybody want to know what they decompress to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from auditor import graph
+from auditor.digest import Digest
+from auditor.documents import load_documents
+from auditor.graph import Documents, Key, Loaded
+from auditor.layers import verifiable
+from auditor.platforms import EVERYTHING, Platform
+from auditor.store import Inventory, Store
+
+
+def layers_of(store: Store, inventory: Inventory) -> dict[Digest, str | None]:
+    """The layers that configs give diffIDs for, each with why it is unverifiable, or None, by all its media types."""
+    found: dict[Digest, str | None] = {}
+    for digest, media_type in _layers(store, inventory):
+        reason = verifiable(media_type)
+        if reason is None or digest not in found:
+            found[digest] = reason
+    return found
+
+
+def platforms_held(store: Store, inventory: Inventory) -> tuple[Platform, ...]:
+    """The platforms of which an archive has more than the manifest, sorted: what an audit of it should want.
+
+    A layout may be sparse (OCI image-layout.md, "Blobs"): an index stays whole though one platform alone was exported,
+    and exporters that skip what is missing leave manifests behind without what they name (containerd
+    core/images/archive/exporter.go `WithSkipMissing`). Empty where no image has any: then all is wanted, and missed.
+    """
+    groups = graph.group(inventory.images)
+    documents = _documents(store, inventory, groups)
+    nodes = (node for group in groups for node in graph.walk(group, documents, EVERYTHING).manifests)
+    held = (node.platform for node in nodes if not node.attestation and _has_content(node.digest, inventory, documents))
+    return tuple(sorted({platform for platform in held if platform is not None}))
+
+
+def _has_content(manifest: Digest, inventory: Inventory, documents: Documents) -> bool:
+    content = graph.content(manifest, documents) if manifest in inventory.blobs else None
+    return content is not None and any(child.digest in inventory.blobs for child in graph.children(content.manifest))
+
+
+def _layers(store: Store, inventory: Inventory) -> Iterator[tuple[Digest, str]]:
+    groups = graph.group(inventory.images)
+    documents = _documents(store, inventory, groups)
+    for group in groups:
+        for node in graph.walk(group, documents, EVERYTHING).manifests:
+            content = graph.content(node.digest, documents)
+            for layer in content.layers if content is not None else ():
+                if layer.diff_id is not None:
+                    yield layer.descriptor.digest, layer.descriptor.media_type
+
+
+def _documents(store: Store, inventory: Inventory, groups: tuple[graph.Group, ...]) -> Documents:
+    known: dict[Key, Loaded] = {}
+    with ThreadPoolExecutor(1) as pool:
+        load_documents(store, [inventory], groups, known=known, pool=pool, on_progress=lambda *_: None)
+    return known
