@@ -2,7 +2,8 @@
 
 The judge is Go's archive/tar, which containerd unpacks with: a stream may end at any entry's end with or without the
 two zero blocks, one zero block is an end too if nothing follows, padding may be cut, and what follows the two zero
-blocks is not looked at (it still counts for the diffID). Left out: whether sparse maps and names make sense.
+blocks is not looked at (it still counts for the diffID). All this was tried on containerd 1.6.20 and 2.1.9. Left out:
+whether sparse maps, names and link targets make sense.
 """
 
 from __future__ import annotations
@@ -160,12 +161,13 @@ class TarWalk:
         self._skip = size + self._padding
 
     def _read_pax(self, records: bytes) -> None:
-        while records:
-            parsed = _pax_record(records)
+        at = 0
+        while at < len(records):
+            parsed = _pax_record(records, at)
             if parsed is None:
                 self._fail("a malformed extended header")
                 return
-            key, value, records = parsed
+            key, value, at = parsed
             if self._local and value and (pattern := _PAX_NUMBERS.get(key)):
                 # Counts only if an entry follows; archive/tar `mergePAX`.
                 self._malformed = self._malformed or not pattern.fullmatch(value)
@@ -173,16 +175,20 @@ class TarWalk:
                     self._size = int(value)
 
 
-def _pax_record(records: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """The first record's key and value, and what follows; None where it is malformed. archive/tar `parsePAXRecord`."""
-    digits = records[:_LONGEST_LENGTH].partition(b" ")[0]
+def _pax_record(records: bytes, at: int) -> tuple[bytes, bytes, int] | None:
+    """The key and the value of the record at `at`, and where the next begins; None where it is malformed.
+
+    archive/tar `parsePAXRecord`. Nothing is copied but the record: a header may hold some hundred thousand.
+    """
+    digits = records[at : at + _LONGEST_LENGTH].partition(b" ")[0]
     length = int(digits) if digits.isdigit() else 0
-    if not _SHORTEST_RECORD <= length <= len(records) or records[length - 1] != _NEWLINE:
+    end = at + length
+    if length < _SHORTEST_RECORD or end > len(records) or records[end - 1] != _NEWLINE:
         return None
-    key, equals, value = records[len(digits) + 1 : length - 1].partition(b"=")
+    key, equals, value = records[at + len(digits) + 1 : end - 1].partition(b"=")
     if not equals or b"\0" in (value if key in _PAX_STRINGS else key):
         return None
-    return key, value, records[length:]
+    return key, value, end
 
 
 def _size(block: bytes) -> int | None:

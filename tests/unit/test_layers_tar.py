@@ -66,6 +66,7 @@ ACCEPTED = {
     "a malformed number in an extended header without an entry": FILE + pax(b"size=many"),
     "a malformed number in a global header": pax(b"size=many", kind=b"g") + FILE,
     "a malformed number that the next extended header replaces": pax(b"mtime=then") + pax(b"mtime=1.5") + FILE,
+    "an extended header of very many records": _pax_of(b"5 k=\n" * 200_000) + FILE,
     "a signed checksum": None,
 }
 REFUSED = {
