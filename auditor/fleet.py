@@ -76,14 +76,19 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
 
 def join(reports: Sequence[Report]) -> Fleet:
     """Put the reports together; the order of the files does not matter."""
-    ordered = sorted(reports, key=lambda r: (r.host, r.source.address, r.finished_at))
-    named = tuple(zip(_names(ordered), ordered, strict=True))
+    distinct = named(reports)
     return Fleet(
         complete=all(report.complete for report in reports),
-        nodes=tuple(_node(name, report) for name, report in named),
-        findings=_findings(named),
-        images=_images(named),
+        nodes=tuple(_node(name, report) for name, report in distinct),
+        findings=_findings(distinct),
+        images=_images(distinct),
     )
+
+
+def named(reports: Sequence[Report]) -> tuple[tuple[str, Report], ...]:
+    """Each report with a name of its own, sorted by it."""
+    ordered = sorted(reports, key=lambda r: (r.host, r.source.address, r.finished_at))
+    return tuple(zip(_names(ordered), ordered, strict=True))
 
 
 _Named = Sequence[tuple[str, Report]]

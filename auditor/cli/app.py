@@ -11,7 +11,7 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from auditor.cli import check, rules, scrub, tree
+from auditor.cli import check, health, report, rules, scrub, tree
 from auditor.cli.output import complain, say
 from auditor.errors import AuditorError, UsageError
 from auditor.version import __version__
@@ -32,6 +32,8 @@ app.command()(check.check)
 app.command()(scrub.scrub)
 app.command()(tree.tree)
 app.command()(rules.rules)
+app.command()(report.report)
+app.add_typer(health.app)
 
 
 def _version(wanted: bool) -> None:
@@ -56,8 +58,9 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; no exception leaves this function."""
     signal.signal(signal.SIGTERM, _terminate)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _run(arguments)
+        status = _run(given)
     except (_Terminated, KeyboardInterrupt) as error:
         status = TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
     if status in (INTERRUPTED, TERMINATED):
@@ -65,8 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    given = list(sys.argv[1:] if arguments is None else arguments)
+def _run(given: list[str]) -> int:
+    # The protocols of `health` have numbers of their own for a question that cannot be answered.
+    usage, could_not = health.unanswered(given) or (USAGE, COULD_NOT)
     try:
         result = app(args=given or ["--help"], prog_name="auditor", standalone_mode=False)
         sys.stdout.flush()
@@ -74,24 +78,24 @@ def _run(arguments: Sequence[str] | None) -> int:
             return USAGE
     except AuditorError as error:
         complain(error)
-        return USAGE if isinstance(error, UsageError) else COULD_NOT
+        return usage if isinstance(error, UsageError) else could_not
     except TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "auditor"
         complain(UsageError(_sentence(error.format_message()), hint=f"{command} --help lists what it takes"))
-        return USAGE
+        return usage
     except typer.Abort:
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         say("auditor: whatever read the output ended early")
-        return COULD_NOT
+        return could_not
     except Exception as error:
         if os.environ.get("AUDITOR_DEBUG"):
             raise
         say(f"auditor: a bug in auditor itself: {type(error).__name__}: {error}")
         say("hint: please report it; AUDITOR_DEBUG=1 shows where it happened")
-        return COULD_NOT
+        return could_not
     return result if isinstance(result, int) else 0
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auditor.cli import options as o
-from auditor.cli.choices import FailOn, Format, Verify
+from auditor.cli.choices import FailOn, ReportFormat, Verify
+
+if TYPE_CHECKING:
+    from auditor.findings import Report
 
 Images = Annotated[
     list[str] | None,
@@ -27,8 +30,27 @@ def check(
     max_layer_size: o.MaxLayer = None,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print the report.")] = Format.TABLE,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every", metavar="TIME", help="Check again and again, this far apart, as in 6h.", show_default=False
+        ),
+    ] = None,
+    jitter: Annotated[
+        str, typer.Option("--jitter", metavar="TIME", help="With --every: wait up to this much longer, at random.")
+    ] = "0s",
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="HOST:PORT",
+            help="With --every: serve /metrics and /healthz there.",
+            show_default=False,
+        ),
+    ] = None,
+    output_format: o.ReportFormats = ReportFormat.TABLE,
     output: o.Output = None,
+    textfile: o.Textfile = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     no_progress: o.NoProgress = False,
@@ -48,10 +70,11 @@ def check(
     from auditor.audit import Request
     from auditor.cli import proving, run
     from auditor.cli.output import check_target
-    from auditor.cli.publish import publish
+    from auditor.cli.publish import failure_told, metrics_places, publish
     from auditor.cli.units import size
 
     check_target(output)
+    check_target(textfile)
     common = o.common(
         address=address,
         namespaces=namespace,
@@ -61,6 +84,7 @@ def check(
         no_progress=no_progress,
         timeout=timeout,
         content_root=content_root,
+        stream=output_format is ReportFormat.NDJSON and output is None,
     )
     request = Request(
         verify=findings.Verify(verify),
@@ -71,7 +95,29 @@ def check(
         snapshotters=tuple(snapshotter or ()),
     )
     limit, bound = proving.pace(limit_rate), size(max_layer_size) if max_layer_size else None
-    with run.connected(common) as store:
-        reading = partial(proving.prover, store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
-        _, report = run.audited(store, request, common, proving=reading)
-    return publish(report, common, output_format, status=findings.exit_status(report, findings.FailOn(fail_on)))
+    failing = findings.FailOn(fail_on)
+    told = partial(
+        failure_told, metrics_places(common, output_format, textfile), command="check", address=address or ""
+    )
+
+    def once() -> tuple[Report, int]:
+        with told(), run.connected(common) as store:
+            reading = partial(proving.prover, store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
+            _, report = run.audited(store, request, common, proving=reading)
+        status = findings.exit_status(report, failing)
+        return report, publish(report, common, output_format, status=status, fail_on=failing, textfile=textfile)
+
+    if every is None:
+        _refuse_alone(jitter=jitter, listen=listen)
+        return once()[1]
+    from auditor.cli.every import repeat, schedule
+
+    return repeat(once, schedule(every, jitter), listen=listen, address=address or "")
+
+
+def _refuse_alone(*, jitter: str, listen: str | None) -> None:
+    from auditor.errors import UsageError
+
+    for option, given in (("--jitter", jitter != "0s"), ("--listen", listen is not None)):
+        if given:
+            raise UsageError(f"{option} means something with --every only", hint="add --every 6h")

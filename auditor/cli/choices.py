@@ -6,10 +6,22 @@ import enum
 
 
 class Format(enum.StrEnum):
-    """How to print a report."""
+    """How to print what is no report: a tree, the rules."""
 
     TABLE = "table"
     JSON = "json"
+
+
+class ReportFormat(enum.StrEnum):
+    """How to print a report; the first two are the words of Format."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+    PROMETHEUS = "prometheus"
+    JUNIT = "junit"
+    MARKDOWN = "markdown"
+    HTML = "html"
 
 
 class Verify(enum.StrEnum):

@@ -64,11 +64,11 @@ def npd(
     return protocol.STATUS[found.state]
 
 
-def unanswered(arguments: Sequence[str]) -> int | None:
-    """What wrong usage is in the protocol that was asked for: unknown, by its own number; None for other commands."""
+def unanswered(arguments: Sequence[str]) -> tuple[int, int] | None:
+    """What wrong usage and a failure of ours are in the protocol asked for: its unknown; None for other commands."""
     if arguments[:1] != ["health"]:
         return None
-    return 3 if arguments[1:2] == ["nagios"] else 2
+    return (3, 3) if arguments[1:2] == ["nagios"] else (2, 2)
 
 
 def _health(path: Path, *, max_age: str, critical: Level, warning: Level) -> Health:

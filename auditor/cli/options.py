@@ -9,6 +9,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from auditor.cli.choices import ReportFormat
+
 Address = Annotated[
     str | None,
     typer.Option(
@@ -34,6 +36,16 @@ Namespaces = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write the report to FILE, whole or not at all."),
+]
+ReportFormats = Annotated[ReportFormat, typer.Option("--format", "-f", help="How to print the report.")]
+Textfile = Annotated[
+    Path | None,
+    typer.Option(
+        "--textfile",
+        metavar="FILE",
+        help="Write metrics to FILE too, for node_exporter's textfile collector; its name should end in .prom.",
+        show_default=False,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when nothing is wrong.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print what is normal too, and how it was found.")]
@@ -104,6 +116,8 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     progress: bool = True
     timeout: float = 30.0
     content_root: str = "auto"
+    #: Progress goes to standard output as lines of JSON while the run goes on.
+    stream: bool = False
 
 
 def common(
@@ -116,6 +130,7 @@ def common(
     no_progress: bool,
     timeout: float,
     content_root: str,
+    stream: bool = False,
 ) -> Common:
     """Put the common options together; CONTAINERD_NAMESPACE may hold several names, separated by commas or spaces."""
     names = [part for text in namespaces or [] for part in text.replace(",", " ").split()]
@@ -128,6 +143,7 @@ def common(
         progress=not (no_progress or quiet),
         timeout=timeout,
         content_root=content_root,
+        stream=stream,
     )
 
 

@@ -1,44 +1,109 @@
-"""Putting a report out in the format that was asked for."""
+"""Putting a report out: in the format that was asked for, and as metrics where a file for them was named."""
 
 from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from auditor.cli.choices import Format
+import msgspec
+
+from auditor.cli import rendering
+from auditor.cli.choices import Format, ReportFormat
 from auditor.cli.options import Common, colour
-from auditor.cli.output import complain, deliver
-from auditor.cli.run import advice
-from auditor.errors import OutputError
-from auditor.findings import Report
-from auditor.formats import jsonreport, table
+from auditor.cli.output import complain, deliver, write_whole
+from auditor.cli.rendering import Look
+from auditor.cli.run import now
+from auditor.errors import AuditorError, OutputError, UsageError
+from auditor.findings import FailOn, Report
+from auditor.formats import ndjson, prometheus, table
 
 #: The widest text that is still read with ease.
 _WIDEST = 110
+COULD_NOT = 3
 
 
-def publish(report: Report, options: Common, output_format: Format, *, status: int) -> int:
+def publish(
+    report: Report,
+    options: Common,
+    output_format: Format | ReportFormat,
+    *,
+    status: int,
+    fail_on: FailOn = FailOn.ERROR,
+    command: str = "check",
+    textfile: Path | None = None,
+) -> int:
     """Print or write the report and return the exit status.
 
     A report that cannot be delivered is said, and makes 3 of what would have been 0; findings stay 1.
     """
-    if options.quiet and status == 0 and options.output is None:
-        return status
+    look = Look(style=style(options), fail_on=fail_on, command=command, status=status)
     try:
-        deliver(render(report, options, output_format), options.output)
-        if options.output is not None and str(options.output) != "-" and not options.quiet:
-            deliver(table.counts(report) + "\n", None)
+        if textfile is not None:
+            write_whole(textfile, rendering.metrics(report, _after(look, textfile)).encode(), mode=0o644)
+        if not (options.quiet and status == 0 and options.output is None):
+            _deliver(report, options, ReportFormat(output_format), look)
     except OutputError as error:
         complain(error)
-        return status or 3
+        return status or COULD_NOT
     return status
 
 
-def render(report: Report, options: Common, output_format: Format) -> str:
-    """The report as text."""
-    if output_format is Format.JSON:
-        return jsonreport.render(report)
+def _deliver(report: Report, options: Common, output_format: ReportFormat, look: Look) -> None:
+    to_file = options.output is not None and str(options.output) != "-"
+    if output_format is ReportFormat.NDJSON and options.stream:
+        # The start and the progress were printed while it ran.
+        deliver("".join(ndjson.results(report)), None)
+        return
+    deliver(rendering.one(report, output_format, _after(look, options.output)), options.output)
+    if to_file and not options.quiet:
+        deliver(table.counts(report) + "\n", None)
+
+
+def style(options: Common) -> table.Style:
+    """How a table is to look where it will be printed."""
     to_terminal = options.output is None and sys.stdout.isatty()
     width = min(shutil.get_terminal_size((_WIDEST, 0)).columns, _WIDEST) if to_terminal else _WIDEST
-    style = table.Style(colour=colour(to_terminal), verbose=options.verbose, width=width)
-    return table.render(report, advice=advice(), style=style)
+    return table.Style(colour=colour(to_terminal), verbose=options.verbose, width=width)
+
+
+def _after(look: Look, path: Path | None) -> Look:
+    return msgspec.structs.replace(look, earlier=_earlier(path))
+
+
+def _earlier(path: Path | None) -> str:
+    """The metrics that are there from the run before; none where there is no such file."""
+    try:
+        return path.read_text(errors="replace") if path is not None and path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def metrics_places(options: Common, output_format: ReportFormat, textfile: Path | None) -> tuple[Path, ...]:
+    """The files of this run that hold metrics."""
+    main = (options.output,) if output_format is ReportFormat.PROMETHEUS else ()
+    return tuple(path for path in (*main, textfile) if path is not None and str(path) != "-")
+
+
+@contextmanager
+def failure_told(places: Sequence[Path], *, command: str, address: str) -> Iterator[None]:
+    """Where a run ends without a report, say so in its metrics files: it ran, and it was no success."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except AuditorError:
+        for place in places:
+            _tell_failure(place, command=command, address=address)
+        raise
+
+
+def _tell_failure(place: Path, *, command: str, address: str) -> None:
+    at = now().timestamp()
+    text = prometheus.failed(_earlier(place), command=command, address=address, at=at, exit_status=COULD_NOT)
+    try:
+        write_whole(place, text.encode(), mode=0o644)
+    except OutputError as error:
+        complain(error)

@@ -16,6 +16,7 @@ from auditor.audit import Prove
 from auditor.cli.options import Common
 from auditor.cli.output import say
 from auditor.cli.progress import Meter, progress
+from auditor.cli.stream import streaming
 from auditor.errors import UsageError
 from auditor.findings import Report
 from auditor.formats.table import Advice
@@ -63,7 +64,7 @@ def audited(
 ) -> tuple[audit.Outcome, Report]:
     """Audit, with progress, and make the report; `proving` makes what reads the bytes."""
     started, clock = now(), time.monotonic()
-    with progress(wanted=options.progress) as meter:
+    with streaming() if options.stream else progress(wanted=options.progress) as meter:
         prove = proving(meter) if proving is not None else None
         outcome = audit.audit(store, request, clock=now, pause=time.sleep, prove=prove, on_progress=meter)
     made = verdict.report(

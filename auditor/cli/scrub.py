@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditor.cli import options as o
-from auditor.cli.choices import Depth, FailOn, Format
+from auditor.cli.choices import Depth, FailOn, ReportFormat
 
 if TYPE_CHECKING:
     from auditor.findings import Report
@@ -35,8 +35,9 @@ def scrub(
     fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print the report.")] = Format.TABLE,
+    output_format: o.ReportFormats = ReportFormat.TABLE,
     output: o.Output = None,
+    textfile: o.Textfile = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     no_progress: o.NoProgress = False,
@@ -51,10 +52,11 @@ def scrub(
     from auditor.audit import Request
     from auditor.cli import proving, run, standing
     from auditor.cli.output import check_target
-    from auditor.cli.publish import publish
+    from auditor.cli.publish import failure_told, metrics_places, publish
     from auditor.cli.units import duration, size
 
     check_target(output)
+    check_target(textfile)
     common = o.common(
         address=address,
         namespaces=namespace,
@@ -64,6 +66,7 @@ def scrub(
         no_progress=no_progress,
         timeout=timeout,
         content_root=content_root,
+        stream=output_format is ReportFormat.NDJSON and output is None,
     )
     budget = standing.Budget(
         max_age=duration(max_age),
@@ -76,6 +79,9 @@ def scrub(
     )
     request = Request(verify=findings.Verify(verify), namespaces=common.namespaces)
     report: Report
-    with run.connected(common) as store:
+    places = metrics_places(common, output_format, textfile)
+    with failure_told(places, command="scrub", address=address or ""), run.connected(common) as store:
         report = standing.scrubbed(store, request, common, budget, state)
-    return publish(report, common, output_format, status=findings.exit_status(report, findings.FailOn(fail_on)))
+    failing = findings.FailOn(fail_on)
+    status = findings.exit_status(report, failing)
+    return publish(report, common, output_format, status=status, fail_on=failing, command="scrub", textfile=textfile)

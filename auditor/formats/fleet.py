@@ -67,7 +67,8 @@ def _cells(node: FleetNode) -> Sequence[object]:
 
 
 def _finding(finding: FleetFinding) -> Iterator[str]:
-    yield f"{finding.severity.upper()} {plain(finding.code)}  {plain(finding.subject.kind)} {plain(finding.subject.id, width=100)}"
+    subject = f"{plain(finding.subject.kind)} {plain(finding.subject.id, width=100)}"
+    yield f"{finding.severity.upper()} {plain(finding.code)}  {subject}"
     yield f"  {plain(finding.message, width=300)}"
     yield f"  on:   {plain(_names(finding.nodes))}"
     if found := copies(finding):

@@ -18,8 +18,12 @@ _ENCODER = msgspec.json.Encoder()
 
 def render(report: Report) -> str:
     """The whole stream of a report that is already there: no progress, all the rest."""
-    head = {"host": report.host, "source": report.source, "verify": report.verify, "tool": report.tool}
-    return line("start", schema=SCHEMA, time=report.started_at, **head) + "".join(results(report))
+    return begun(time=report.started_at) + "".join(results(report))
+
+
+def begun(*, time: datetime) -> str:
+    """The first line."""
+    return line("start", schema=SCHEMA, time=time)
 
 
 def results(report: Report) -> Iterator[str]:
@@ -53,7 +57,10 @@ def summary(report: Report) -> str:
     return line(
         "summary",
         time=report.finished_at,
+        tool=report.tool,
         host=report.host,
+        source=report.source,
+        verify=report.verify,
         duration_seconds=report.duration_seconds,
         complete=report.complete,
         incomplete=report.incomplete,

@@ -77,13 +77,17 @@ def last_success(text: str, *, mine: Labels) -> float | None:
     return next((value for name, found, value in _parse(text) if name == wanted and found == mine), None)
 
 
-def failed(text: str, *, mine: Labels, at: float, exit_status: int) -> str:
+def failed(text: str, *, command: str, address: str, at: float, exit_status: int) -> str:
     """The earlier file after a run that has no report: what was found stays known, the run itself is the new one.
 
-    Without this, a node whose daemon is gone would look as sound as it last was, or its alerts would end.
+    Without this, a node whose daemon is gone would look as sound as it last was, or its alerts would end. The store is
+    the earlier file's; `address` names it where there was none.
     """
     about = dict(zip(_ABOUT_THE_RUN, (at, 0.0, float(exit_status)), strict=True))
-    kept = [sample for sample in _parse(text) if sample[1].items() >= mine.items() and sample[0] not in about]
+    earlier = [sample for sample in _parse(text) if sample[1].get("command") == command]
+    found = next((sample[1] for sample in earlier if sample[0] in about), None)
+    mine = dict(found or labels(command=command, kind="containerd", address=address))
+    kept = [sample for sample in earlier if sample[0] not in about]
     return _text([*kept, *((name, mine, value) for name, value in about.items())])
 
 

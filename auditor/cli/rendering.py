@@ -1,0 +1,119 @@
+"""From reports to text in the format that was asked for: the one place that knows all formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from auditor import checks, fleet
+from auditor.cli.choices import ReportFormat
+from auditor.cli.run import advice
+from auditor.comparison import Comparison
+from auditor.errors import UsageError
+from auditor.findings import FailOn, Report, Severity, exit_status
+from auditor.formats import against, jsonreport, junit, markdown, ndjson, prometheus, table
+from auditor.formats import fleet as fleet_text
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What a format wants to know besides the report; `earlier` is the metrics file that is to be replaced."""
+
+    style: table.Style = table.Style()
+    fail_on: FailOn = FailOn.ERROR
+    command: str = "check"
+    status: int | None = None
+    earlier: str = ""
+
+
+def one(report: Report, output_format: ReportFormat, look: Look) -> str:
+    """One report."""
+    return _ONE[output_format](report, look)
+
+
+def many(reports: Sequence[Report], output_format: ReportFormat, look: Look) -> str:
+    """Several nodes' reports: one view where the format has one, else one after the other."""
+    return _MANY[output_format](reports, look)
+
+
+def changes(reports: Sequence[Report], compared: Sequence[Comparison], output_format: ReportFormat) -> str:
+    """What changed. Raises UsageError for a format that has no way to say it."""
+    match output_format:
+        case ReportFormat.TABLE:
+            return against.render(compared)
+        case ReportFormat.MARKDOWN:
+            return against.markdown(compared)
+        case ReportFormat.NDJSON:
+            return against.lines(compared)
+        case ReportFormat.JSON:
+            return jsonreport.to_json(compared[0] if len(compared) == 1 else compared)
+        case ReportFormat.HTML:
+            return _html_changes(reports, compared)
+        case _:
+            raise UsageError(
+                f"{output_format} has no way to show what changed", hint="use table, json, ndjson, markdown or html"
+            )
+
+
+def codes() -> dict[str, Severity]:
+    """Each rule and its severity."""
+    return {rule.code: rule.severity for rule in checks.RULES}
+
+
+def metrics(report: Report, look: Look) -> str:
+    """One report as metrics, with the last success of the earlier file where this run is none."""
+    mine = prometheus.labels(command=look.command, kind=report.source.kind, address=report.source.address)
+    return prometheus.render(
+        [_run(report, look, success=prometheus.last_success(look.earlier, mine=mine))], codes=codes()
+    )
+
+
+def _run(report: Report, look: Look, *, success: float | None = None, node: str = "") -> prometheus.Run:
+    status = exit_status(report, look.fail_on) if look.status is None else look.status
+    command = "scrub" if report.coverage is not None else look.command
+    return prometheus.Run(report=report, exit_status=status, command=command, last_success=success, node=node)
+
+
+def _html(report: Report, _look: Look) -> str:
+    from auditor.formats import html
+
+    return html.render(report, advice=advice())
+
+
+def _html_fleet(reports: Sequence[Report], _look: Look) -> str:
+    from auditor.formats import html
+
+    return html.render_fleet(fleet.join(reports), advice=advice())
+
+
+def _html_changes(reports: Sequence[Report], compared: Sequence[Comparison]) -> str:
+    from auditor.formats import html
+
+    if len(reports) != 1:
+        raise UsageError("the page shows what changed on one node", hint="give one report, or use table or markdown")
+    return html.render(reports[0], advice=advice(), comparison=compared[0])
+
+
+def _prometheus_fleet(reports: Sequence[Report], look: Look) -> str:
+    runs = [_run(report, look, node=name) for name, report in fleet.named(reports)]
+    return prometheus.render(runs, codes=codes())
+
+
+_ONE: Mapping[ReportFormat, Callable[[Report, Look], str]] = {
+    ReportFormat.TABLE: lambda report, look: table.render(report, advice=advice(), style=look.style),
+    ReportFormat.JSON: lambda report, _: jsonreport.render(report),
+    ReportFormat.NDJSON: lambda report, _: ndjson.render(report),
+    ReportFormat.PROMETHEUS: metrics,
+    ReportFormat.JUNIT: lambda report, look: junit.render([report], fail_on=look.fail_on),
+    ReportFormat.MARKDOWN: lambda report, _: markdown.render(report),
+    ReportFormat.HTML: _html,
+}
+_MANY: Mapping[ReportFormat, Callable[[Sequence[Report], Look], str]] = {
+    ReportFormat.TABLE: lambda reports, _: fleet_text.render(fleet.join(reports)),
+    ReportFormat.JSON: lambda reports, _: jsonreport.to_json(fleet.join(reports)),
+    ReportFormat.NDJSON: lambda reports, _: "".join(map(ndjson.render, reports)),
+    ReportFormat.PROMETHEUS: _prometheus_fleet,
+    ReportFormat.JUNIT: lambda reports, look: junit.render(reports, fail_on=look.fail_on),
+    ReportFormat.MARKDOWN: lambda reports, _: fleet_text.markdown(fleet.join(reports)),
+    ReportFormat.HTML: _html_fleet,
+}
