@@ -32,7 +32,7 @@ def platforms_held(store: Store, inventory: Inventory) -> tuple[Platform, ...]:
     core/images/archive/exporter.go `WithSkipMissing`). Empty where no image has any: then all is wanted, and missed.
     """
     groups = graph.group(inventory.images)
-    documents = _documents(store, inventory, groups)
+    documents = documents_of(store, inventory, groups)
     nodes = (node for group in groups for node in graph.walk(group, documents, EVERYTHING).manifests)
     held = (node.platform for node in nodes if not node.attestation and _has_content(node.digest, inventory, documents))
     return tuple(sorted({platform for platform in held if platform is not None}))
@@ -45,7 +45,7 @@ def _has_content(manifest: Digest, inventory: Inventory, documents: Documents) -
 
 def _layers(store: Store, inventory: Inventory) -> Iterator[tuple[Digest, str]]:
     groups = graph.group(inventory.images)
-    documents = _documents(store, inventory, groups)
+    documents = documents_of(store, inventory, groups)
     for group in groups:
         for node in graph.walk(group, documents, EVERYTHING).manifests:
             content = graph.content(node.digest, documents)
@@ -54,7 +54,8 @@ def _layers(store: Store, inventory: Inventory) -> Iterator[tuple[Digest, str]]:
                     yield layer.descriptor.digest, layer.descriptor.media_type
 
 
-def _documents(store: Store, inventory: Inventory, groups: tuple[graph.Group, ...]) -> Documents:
+def documents_of(store: Store, inventory: Inventory, groups: tuple[graph.Group, ...]) -> Documents:
+    """All documents that the images of a namespace lead to, as far as it has them."""
     known: dict[Key, Loaded] = {}
     with ThreadPoolExecutor(1) as pool:
         load_documents(store, [inventory], groups, known=known, pool=pool, on_progress=lambda *_: None)

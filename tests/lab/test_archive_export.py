@@ -165,11 +165,19 @@ def test_an_export_loads_into_everything_with_one_image_id(
     podman("load", "-i", archive)
     assert podman.config_of(name) == expected
 
+
+def test_a_layout_folder_is_unpacked_by_umoci(daemon: Containerd, registry: Registry, base: Path) -> None:
+    """Of one platform, as umoci chooses none."""
+    image = own(built(f"layout-{daemon.version}"))
+    name = registry.push(image, f"lab/layout-{daemon.version}:1")
+    daemon.cri_pull(name)
     with live(daemon) as store:
         write_layout(planned(store, name), store, base / "layout", namespace=CRI_NAMESPACE, tag=TAG)
+    assert wrong(open_archive(base / "layout")) == []
     run("umoci", "unpack", "--image", f"{base / 'layout'}:1", base / "bundle")
+    assert skopeo_config(f"oci:{base / 'layout'}:1", base) == image.config_digest
     for number in range(3):
-        seed = f"loads-{daemon.version}-amd64-{number}"
+        seed = f"layout-{daemon.version}-amd64-{number}"
         assert (base / "bundle/rootfs/etc" / f"{seed}.conf").read_text() == f"name = {seed}\n"
 
 

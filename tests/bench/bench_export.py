@@ -1,0 +1,129 @@
+"""How fast archives are written and verified: `python -m tests.bench.bench_export [--mib N]`, as root for the lab.
+
+Exporting stands beside `cp` of the same blobs with `sync`, and beside `ctr images export --local` of a containerd of
+the lab; verifying beside hashing the same file with hashlib. Exit status 1 where we are slower than issue 4 wants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from auditor import containerd, graph, platforms
+from auditor.archive.plan import plan
+from auditor.archive.planned import ExportPlan
+from auditor.archive.read import open_archive
+from auditor.archive.uses import documents_of
+from auditor.archive.write import write_archive
+from auditor.store import Store
+from tests.bench.peers import best, verdict
+from tests.lab.kit import images
+from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
+from tests.lab.kit.process import scratch
+from tests.lab.kit.registry import Registry
+
+LAYERS = 4
+VERSION = "2.1"
+#: What verifying may hold in memory, whatever the size of the archive.
+MEMORY = 64 << 20
+
+
+def built(mib: int) -> images.BuiltImage:
+    """An image of about that size, of bytes that hardly compress."""
+    numbers = range(mib // LAYERS)
+    contents = ({f"f{n}": random.Random(f"{layer}-{n}").randbytes(1 << 20) for n in numbers} for layer in range(LAYERS))
+    return images.image([images.layer(one, level=1) for one in contents])
+
+
+@contextmanager
+def pulled(mib: int, base: Path) -> Iterator[tuple[Containerd, str]]:
+    """A containerd that has pulled such an image, and the image's name."""
+    (base / "daemon").mkdir()
+    with Registry(base / "registry") as registry, Containerd(VERSION, base / "daemon") as daemon:
+        name = registry.push(built(mib), "bench/image:1")
+        daemon.cri_pull(name)
+        yield daemon, name
+
+
+def planned(store: Store) -> ExportPlan:
+    """All images of the namespace."""
+    inventory = store.inventory(CRI_NAMESPACE)
+    groups = graph.group(inventory.images)
+    matcher = platforms.only([platforms.host()])
+    documents = documents_of(store, inventory, groups)
+    return plan(groups, documents=documents, has=inventory.blobs.__contains__, wanted=matcher)
+
+
+def export(daemon: Containerd, target: Path, *, layers: bool = True) -> None:
+    """An export as the command does it: planned, written, read back, synced."""
+    target.unlink(missing_ok=True)
+    with closing(containerd.connect(daemon.socket)) as store:
+        write_archive(planned(store), store, target, namespace=CRI_NAMESPACE, tag="bench", layers=layers)
+
+
+def copied(daemon: Containerd, target: Path) -> None:
+    """The same blobs in one file, copied and synced, by somebody who checks nothing."""
+    target.unlink(missing_ok=True)
+    with target.open("wb") as out:
+        subprocess.run(["cat", *daemon.content_root.glob("blobs/sha256/*")], stdout=out, check=True)
+    subprocess.run(["sync", target], check=True)
+
+
+def ctr(daemon: Containerd, name: str, target: Path) -> None:
+    """containerd's own export."""
+    target.unlink(missing_ok=True)
+    daemon.ctr("images", "export", "--local", target, name)
+
+
+def hashed(path: Path) -> None:
+    """The file through sha256, a MiB at a time."""
+    hasher = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(1 << 20):
+            hasher.update(chunk)
+
+
+def memory(path: Path) -> int:
+    """The most that Python held while verifying, in bytes."""
+    tracemalloc.start()
+    assert not open_archive(path).problems
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def main() -> int:
+    """Measure, print, and say by the status whether it is fast enough."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--mib", type=int, default=1024, help="how large the image is")
+    mib = arguments.parse_args().mib
+    with scratch() as base, pulled(mib, base) as (daemon, name):
+        ours, copy, theirs = (base / n for n in ("ours.tar", "copy", "ctr.tar"))
+        exporting, digests, copying, exporter = best(
+            lambda: export(daemon, ours),
+            lambda: export(daemon, ours, layers=False),
+            lambda: copied(daemon, copy),
+            lambda: ctr(daemon, name, theirs),
+        )
+        fast = [verdict(f"{mib} MiB exported, beside cp and sync", ours=exporting, theirs=copying, wanted=1 / 1.3)]
+        verdict("… reading back without diffIDs", ours=digests, theirs=copying, wanted=1 / 1.3)
+        fast.append(verdict("… beside ctr images export", ours=exporting, theirs=exporter, wanted=5))
+        whole, quick, peer = best(
+            lambda: open_archive(ours), lambda: open_archive(ours, layers=False), lambda: hashed(ours)
+        )
+        verdict(f"{mib} MiB verified with diffIDs, beside hashing", ours=whole, theirs=peer, wanted=0.8)
+        fast.append(verdict("… digests alone", ours=quick, theirs=peer, wanted=0.8))
+        held = memory(ours)
+    print(f"{held >> 20} MiB of Python memory to verify, wanted at most {MEMORY >> 20}")
+    return 0 if all(fast) and held <= MEMORY else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
