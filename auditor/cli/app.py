@@ -11,7 +11,7 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from auditor.cli import check, health, report, rules, scrub, tree
+from auditor.cli import check, health, repair, report, rules, scrub, tree
 from auditor.cli.output import complain, say
 from auditor.errors import AuditorError, UsageError
 from auditor.version import __version__
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(check.check)
 app.command()(scrub.scrub)
+app.command()(repair.repair)
 app.command()(tree.tree)
 app.command()(rules.rules)
 app.command()(report.report)

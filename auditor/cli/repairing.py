@@ -1,0 +1,218 @@
+"""One run of `auditor repair`: connect, look, plan, show, ask, apply, look again, say what became of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import typer
+
+from auditor import audit, containerd
+from auditor.cli import proving, run, sourcing
+from auditor.cli.bars import bars
+from auditor.cli.choices import Format
+from auditor.cli.options import Common
+from auditor.cli.output import complain, deliver, say
+from auditor.cli.publish import COULD_NOT, style
+from auditor.cli.sourcing import Choice
+from auditor.errors import Busy, OutputError
+from auditor.findings import Report
+from auditor.formats import jsonreport, table
+from auditor.formats import plan as text
+from auditor.formats.plain import plain
+from auditor.formats.plan import ActionRow, OutcomeRow, PlanRows, RepairDocument, SkipRow
+from auditor.repair.apply import Outcome
+from auditor.repair.needs import Need, Skip
+from auditor.repair.plan import Action, Plan
+from auditor.repair.run import Ended, Repair, Wishes
+from auditor.store import Store
+
+
+@contextmanager
+def connected(options: Common) -> Iterator[containerd.WritableContainerdStore]:
+    """The store that the options mean, to be written to. Raises StoreUnreachable, UsageError."""
+    address = containerd.discover(options.address, environ=os.environ)
+    root = run.content_root(options.content_root)
+    with containerd.connect_writable(address, timeout=options.timeout, content_root=root) as store:
+        if options.verbose:
+            for note in store.info().notes:
+                say(f"note: {note}")
+        yield store
+
+
+class Session:
+    """What the run of the command knows."""
+
+    def __init__(
+        self,
+        common: Common,
+        request: audit.Request,
+        chosen: Choice,
+        wishes: Wishes,
+        output_format: Format,
+        *,
+        yes: bool,
+        dry_run: bool,
+    ) -> None:
+        self._common = common
+        self._request = request
+        self._chosen = chosen
+        self._wishes = wishes
+        self._format = output_format
+        self._yes = yes
+        self._dry_run = dry_run
+        self._reports: list[Report] = []
+
+    def run(self) -> RepairDocument:
+        """Do it. Raises StoreError, Busy where another repair is at work, NothingExamined."""
+        with connected(self._common) as store, bars(wanted=self._common.progress) as drawn:
+            work = Repair(
+                store,
+                look=self._look,
+                sources=sourcing.opener(store, self._chosen, show=self._common.progress),
+                wishes=self._wishes,
+                on_start=drawn.start,
+                on_bytes=drawn.read,
+                on_end=drawn.end,
+            )
+            return self._planned(work, work.leftovers()) if self._dry_run else self._alone(work)
+
+    def publish(self, document: RepairDocument, *, status: int) -> int:
+        """Print or write the end of it, and return the exit status."""
+        if self._common.quiet and status == 0 and self._common.output is None:
+            return status
+        try:
+            deliver(self._rendered(document), self._common.output)
+        except OutputError as error:
+            complain(error)
+            return status or COULD_NOT
+        return status
+
+    def _look(self, store: Store) -> audit.Outcome:
+        reading = partial(proving.prover, store, self._request.verify, jobs=None, limit=None, max_layer=None)
+        seen, report = run.audited(store, self._request, self._common, proving=reading)
+        self._reports.append(report)
+        return seen
+
+    def _planned(self, work: Repair, notes: tuple[str, ...]) -> RepairDocument:
+        rows = plan_rows(work.propose(work.look()))
+        return RepairDocument(dry_run=True, plan=rows, skips=rows.skips, notes=notes, after=self._reports[-1])
+
+    def _alone(self, work: Repair) -> RepairDocument:
+        try:
+            with work.exclusive():
+                return self._carried_out(work)
+        except Busy:
+            raise Busy(
+                "another repair is at work on this daemon",
+                hint="wait for its end; one that was killed is not in the way",
+            ) from None
+
+    def _carried_out(self, work: Repair) -> RepairDocument:
+        notes = work.clear()
+        seen = work.look()
+        plan = work.propose(seen)
+        rows = plan_rows(plan)
+        if plan.actions and not self._agreed(rows):
+            return self._document(rows, (*notes, "nothing was done"))
+        ended = work.carry_out(seen, plan)
+        return self._document(rows, notes, ended)
+
+    def _document(self, rows: PlanRows, notes: tuple[str, ...], ended: Ended | None = None) -> RepairDocument:
+        outcomes = ended.outcomes if ended is not None else ()
+        skips = tuple(map(skip_row, ended.skips)) if ended is not None else rows.skips
+        return RepairDocument(
+            dry_run=False,
+            plan=rows,
+            outcomes=tuple(map(outcome_row, outcomes)),
+            skips=skips,
+            notes=notes,
+            after=self._reports[-1],
+        )
+
+    def _agreed(self, rows: PlanRows) -> bool:
+        """Show the plan and ask; where it was agreed to beforehand, only show it."""
+        if self._yes:
+            return True
+        say(text.render_plan(rows, verbose=self._common.verbose).rstrip())
+        return typer.confirm("Do this?", err=True)
+
+    def _rendered(self, document: RepairDocument) -> str:
+        if self._format is Format.JSON:
+            return jsonreport.to_json(document)
+        verbose = self._common.verbose
+        parts = [f"note: {plain(note)}\n" for note in document.notes]
+        if self._dry_run or self._yes or not sys.stderr.isatty():
+            parts.append(text.render_plan(document.plan, verbose=verbose))
+        if not self._dry_run:
+            parts += ["\n", text.render_outcomes(document.outcomes, document.skips, verbose=verbose)]
+        parts += ["\n", table.render(document.after, advice=run.advice(), style=style(self._common))]
+        return "".join(parts)
+
+
+def plan_rows(plan: Plan) -> PlanRows:
+    """A plan as text and numbers."""
+    return PlanRows(
+        actions=tuple(map(action_row, plan.actions)), skips=tuple(map(skip_row, plan.skips)), notes=plan.notes
+    )
+
+
+def action_row(action: Action) -> ActionRow:
+    """An action as text and numbers."""
+    need = action.need
+    return ActionRow(
+        kind=action.kind,
+        way=action.way,
+        digest=str(need.digest),
+        role=need.role,
+        size=need.size,
+        codes=need.codes,
+        namespaces=_namespaces(need),
+        images=need.images,
+        sources=tuple(
+            f"{offer.source}: {offer.place}" if offer.place != offer.source else offer.source for offer in action.offers
+        ),
+        touches=action.touches,
+        holds=tuple(f"{held.namespace} {kept.type} {kept.id}" for held in need.holders for kept in held.keeps),
+        warnings=action.warnings,
+    )
+
+
+def skip_row(skip: Skip) -> SkipRow:
+    """What is left alone, as text."""
+    return SkipRow(
+        code=skip.code,
+        severity=skip.severity,
+        namespace=skip.namespace,
+        kind=skip.kind,
+        id=skip.id,
+        reason=skip.reason,
+        images=skip.images,
+    )
+
+
+def outcome_row(outcome: Outcome) -> OutcomeRow:
+    """An outcome as text and numbers."""
+    need = outcome.action.need
+    return OutcomeRow(
+        digest=str(need.digest),
+        role=need.role,
+        size=need.size,
+        kind=outcome.action.kind,
+        way=outcome.way,
+        result=outcome.result,
+        message=outcome.message,
+        namespaces=_namespaces(need),
+        images=need.images,
+        source=outcome.place,
+        hint=outcome.hint,
+        aside=str(outcome.aside or ""),
+        notes=(*outcome.action.warnings, *outcome.notes),
+    )
+
+
+def _namespaces(need: Need) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*(p.namespace for p in need.places), *(h.namespace for h in need.holders)]))

@@ -1,0 +1,107 @@
+"""How blobs hang together in the namespaces audited: their descriptors, their parents, and who should protect them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+import msgspec
+
+from auditor.digest import Digest
+from auditor.evidence import Evidence, NamespaceView
+from auditor.graph import Family, children
+from auditor.oci import Descriptor, Index, Manifest
+from auditor.repair.labels import child_labels
+from auditor.source import SOURCE_LABEL, Hints, origins
+from auditor.store import Labels
+
+
+class Parent(msgspec.Struct, frozen=True, order=True):
+    """A document of a namespace that names a blob, and the label by which it would keep it."""
+
+    namespace: str
+    digest: Digest
+    label: str
+
+
+class Kin:
+    """What the evidence says of each blob's relations; computed once."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+
+    @cached_property
+    def descriptors(self) -> Mapping[Digest, Descriptor]:
+        """The first descriptor of each blob that an image leads to."""
+        found: dict[Digest, Descriptor] = {}
+        for view in self._evidence.views:
+            for descriptor in _descriptors(view):
+                found.setdefault(descriptor.digest, descriptor)
+        return found
+
+    @cached_property
+    def parents(self) -> Mapping[Digest, tuple[Parent, ...]]:
+        """The documents that name a blob, in all namespaces that have a record of them."""
+        found: dict[Digest, dict[Parent, None]] = {}
+        for view in self._evidence.views:
+            for document, digest in _documents(view):
+                for label, child in child_labels(children(document)).items():
+                    found.setdefault(child, {})[Parent(view.name, digest, label)] = None
+        return {digest: tuple(parents) for digest, parents in found.items()}
+
+    def hints(self, digest: Digest) -> Hints:
+        """The names of the images that use a blob, tags first, and where its own and its parents' labels lead."""
+        users = self._evidence.users.get(digest, ())
+        names = dict.fromkeys(name for user in users for name in (user.name, *user.names))
+        labels = [view.labels(digest) for view in self._evidence.views]
+        labels += [self._labels(parent) for parent in self.parents.get(digest, ())]
+        return Hints(names=tuple(names), origins=origins(labels))
+
+    def source_labels(self, namespace: str, digest: Digest) -> Labels:
+        """The `distribution.source` labels that a pull would have given a blob: those of its parents here."""
+        found: dict[str, str] = {}
+        for parent in self.parents.get(digest, ()):
+            if parent.namespace == namespace:
+                labels = self._labels(parent)
+                found |= {key: value for key, value in labels.items() if key.startswith(SOURCE_LABEL)}
+        return found
+
+    def tie(self, namespace: str, digest: Digest) -> Parent | None:
+        """The parent whose label should be added so that the blob stays; None where one has it, or there is no parent.
+
+        An image's own target needs none.
+        """
+        here = [parent for parent in self.parents.get(digest, ()) if parent.namespace == namespace]
+        if not here or any(digest in self._labels(parent).values() for parent in here):
+            return None
+        return None if self._is_target(namespace, digest) else min(here)
+
+    def _is_target(self, namespace: str, digest: Digest) -> bool:
+        views = (view for view in self._evidence.views if view.name == namespace)
+        return any(graph.group.target.digest == digest for view in views for graph in view.graphs)
+
+    def _labels(self, parent: Parent) -> Mapping[str, str]:
+        return next((v.labels(parent.digest) for v in self._evidence.views if v.name == parent.namespace), {})
+
+
+def _descriptors(view: NamespaceView) -> Iterator[Descriptor]:
+    for graph in view.graphs:
+        yield graph.group.target
+        yield from (*graph.indexes, *graph.others)
+    for _, node in view.manifests():
+        yield node.descriptor
+        inside = view.content(node.digest)
+        if inside is not None:
+            yield from children(inside.manifest)
+
+
+def _documents(view: NamespaceView) -> Iterator[tuple[Index | Manifest, Digest]]:
+    for graph in view.graphs:
+        for index in graph.indexes:
+            document = view.documents.get((index.digest, Family.INDEX))
+            if isinstance(document, Index) and view.has(index.digest):
+                yield document, index.digest
+    for _, node in view.manifests():
+        inside = view.content(node.digest)
+        if inside is not None:
+            yield inside.manifest, node.digest

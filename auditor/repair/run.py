@@ -1,0 +1,232 @@
+"""A repair from the first look to the last: plan, apply, look below what came, until nothing new can be done."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import msgspec
+
+from auditor import audit
+from auditor.checks.absence import State, states
+from auditor.digest import Digest
+from auditor.errors import SourceError
+from auditor.evidence import Evidence
+from auditor.oci import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES
+from auditor.repair import leftovers
+from auditor.repair.apply import Outcome, Result, apply
+from auditor.repair.bench import Leases, Workbench
+from auditor.repair.leftovers import Leftovers
+from auditor.repair.needs import Need, Skip, assess
+from auditor.repair.ours import LOCK, WithoutOurs
+from auditor.repair.plan import Action, Means, Plan, plan
+from auditor.source import Offer, Source
+from auditor.store import Staging, Store, WritableStore
+
+#: Rounds of looking below fetched documents: an index, one in it, a manifest, a config and layers, with room to spare.
+ROUNDS = 12
+
+#: Audits a store.
+Look = Callable[[Store], audit.Outcome]
+#: The sources to ask, in order, for what an audit found.
+Sources = Callable[[Evidence], Sequence[Source]]
+
+
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """How to repair: layers discarded by policy too, how many actions at once, where to keep bad copies."""
+
+    include_discarded: bool = False
+    jobs: int = 4
+    keep: Path | None = None
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How a repair ended: what was done, what was left alone, and what the last look gave."""
+
+    outcomes: tuple[Outcome, ...]
+    skips: tuple[Skip, ...]
+    notes: tuple[str, ...]
+    last: audit.Outcome
+
+
+class Repair:
+    """One repair of one store. `propose` only reads; `carry_out` is to be called inside `exclusive`."""
+
+    def __init__(
+        self,
+        store: WritableStore,
+        *,
+        look: Look,
+        sources: Sources,
+        wishes: Wishes,
+        on_start: Callable[[Action], None] = lambda _action: None,
+        on_bytes: Callable[[Digest, int], None] = lambda _digest, _count: None,
+        on_end: Callable[[Outcome], None] = lambda _outcome: None,
+    ) -> None:
+        self._store = store
+        self._seen = WithoutOurs(store)
+        self._audit = look
+        self._sources = sources
+        self._wishes = wishes
+        self._on_start = on_start
+        self._on_bytes = on_bytes
+        self._on_end = on_end
+        self._left = Leftovers()
+        self._asked: dict[str, Source] = {}
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """The block in which a repair that writes has to run. Raises Busy on entering."""
+        return self._store.exclusive(LOCK)
+
+    def look(self, written: Iterable[Digest] = ()) -> audit.Outcome:
+        """Audit the store less what is ours; `written` are the blobs that are to be read again. Raises StoreError."""
+        self._seen.forget(written)
+        seen = self._audit(self._seen)
+        self._seen.remember(seen.evidence.proofs)
+        return seen
+
+    def leftovers(self) -> tuple[str, ...]:
+        """Say what a killed run left; nothing is changed."""
+        return leftovers.look(self._store).notes
+
+    def clear(self) -> tuple[str, ...]:
+        """Finish or take away what a killed run left; sentences about it."""
+        self._left = leftovers.clear(self._store)
+        return self._left.notes
+
+    def propose(self, seen: audit.Outcome, *, failed: Mapping[Digest, str] | None = None) -> Plan:
+        """The plan for what an audit found. Raises StoreError."""
+        elsewhere = [
+            self._seen.inventory(name, snapshotters=())
+            for name in self._store.namespaces()
+            if name not in {view.name for view in seen.evidence.views}
+        ]
+        needs, skips = assess(
+            seen.evidence, seen.findings, elsewhere=elsewhere, include_discarded=self._wishes.include_discarded
+        )
+        sources = self._sources(seen.evidence)
+        self._asked = {source.name: source for source in sources}
+        offers, notes = gather(needs, sources)
+        made = plan(needs, skips, offers, Means(files=self._store.staging() is not None), failed=failed)
+        return msgspec.structs.replace(made, notes=(*made.notes, *notes))
+
+    def carry_out(self, seen: audit.Outcome, first: Plan) -> Ended:
+        """Do the plan and what follows from it, then look again with nothing of ours left in the store."""
+        leases = Leases(self._store)
+        with self._store.staging() or nullcontext() as staging:
+            try:
+                outcomes, last_plan = self._rounds(seen, first, leases, staging)
+                leftovers.settle(self._store, self._left)
+            finally:
+                leases.release()
+            last = self.look(_touched(outcomes))
+            outcomes = [_judged(outcome, last.evidence) for outcome in outcomes]
+            kept = [self._kept(outcome) for outcome in outcomes]
+        told = {str(outcome.action.digest) for outcome in kept}
+        skips = tuple(skip for skip in last_plan.skips if skip.id not in told)
+        return Ended(outcomes=tuple(kept), skips=skips, notes=first.notes, last=last)
+
+    def _rounds(
+        self, seen: audit.Outcome, current: Plan, leases: Leases, staging: Staging | None
+    ) -> tuple[list[Outcome], Plan]:
+        outcomes: list[Outcome] = []
+        failed: dict[Digest, str] = {}
+        for _ in range(ROUNDS):
+            if not current.actions:
+                break
+            bench = self._bench(seen.evidence, leases, staging)
+            done = apply(bench, current.actions, jobs=self._wishes.jobs, on_start=self._on_start, on_end=self._on_end)
+            outcomes += done
+            failed |= {outcome.action.digest: _why(outcome) for outcome in done}
+            if not any(_opens(outcome) for outcome in done):
+                break
+            seen = self.look(_touched(outcomes))
+            current = self.propose(seen, failed=failed)
+        return outcomes, current
+
+    def _bench(self, evidence: Evidence, leases: Leases, staging: Staging | None) -> Workbench:
+        return Workbench(
+            self._store,
+            self._asked,
+            leases=leases,
+            staging=staging,
+            inventories={view.name: view.inventory for view in evidence.views},
+            discards=frozenset(_discarding(evidence)),
+            remembered=self._left.remembered,
+            keep=self._wishes.keep,
+            on_bytes=self._on_bytes,
+        )
+
+    def _kept(self, outcome: Outcome) -> Outcome:
+        """Copy the bad file to where the user wants it, before the staging folder goes."""
+        if outcome.aside is None or self._wishes.keep is None:
+            return msgspec.structs.replace(outcome, aside=None) if self._wishes.keep is None else outcome
+        target = self._wishes.keep / outcome.action.digest.replace(":", "-")
+        try:
+            if outcome.aside.is_dir():
+                shutil.copytree(outcome.aside, target, symlinks=True, dirs_exist_ok=True)
+            else:
+                shutil.copy2(outcome.aside, target, follow_symlinks=False)
+        except OSError as error:
+            said = f"the bad copy could not be kept: {error.strerror or error}"
+            return msgspec.structs.replace(outcome, aside=None, notes=(*outcome.notes, said))
+        return msgspec.structs.replace(outcome, aside=target)
+
+
+def gather(needs: Iterable[Need], sources: Sequence[Source]) -> tuple[dict[Digest, tuple[Offer, ...]], tuple[str, ...]]:
+    """Ask every source for every need; one that cannot be asked is a note. Raises StoreError."""
+    offers: dict[Digest, tuple[Offer, ...]] = {}
+    notes: dict[str, None] = {}
+    for need in needs:
+        found = []
+        for source in sources:
+            try:
+                offer = source.offers(need.digest, size=need.size, media_type=need.media_type, hints=need.hints)
+            except SourceError as error:
+                notes[f"{source.name} cannot be asked: {error.message}"] = None
+                continue
+            if offer is not None:
+                found.append(offer)
+        offers[need.digest] = tuple(found)
+    return offers, tuple(notes)
+
+
+def _touched(outcomes: Iterable[Outcome]) -> frozenset[Digest]:
+    return frozenset(outcome.action.digest for outcome in outcomes)
+
+
+def _why(outcome: Outcome) -> str:
+    return outcome.message if outcome.result is Result.FAILED else f"it was {outcome.result} in this run already"
+
+
+def _opens(outcome: Outcome) -> bool:
+    """Whether something new may be known after this: what lies below a document, or who has a twin."""
+    documents = INDEX_TYPES | MANIFEST_TYPES | CONFIG_TYPES
+    return outcome.result is Result.REPAIRED and outcome.action.need.media_type in documents
+
+
+def _discarding(evidence: Evidence) -> Iterable[str]:
+    """The namespaces whose layers are discarded: where the daemon says so, else where one layer shows it."""
+    for view in evidence.views:
+        if evidence.info.discards_layers or any(
+            state.state is State.DISCARDED
+            for graph, node in view.manifests()
+            for state in states(evidence, view, graph, node)
+        ):
+            yield view.name
+
+
+def _judged(outcome: Outcome, evidence: Evidence) -> Outcome:
+    """Say where nothing keeps a blob that was given a record."""
+    if outcome.result is not Result.REPAIRED:
+        return outcome
+    names = {place.namespace for place in outcome.action.need.places}
+    bare = [
+        view.name
+        for view in evidence.views
+        if view.name in names and view.has(outcome.action.digest) and not view.reach.blob(outcome.action.digest)
+    ]
+    notes = tuple(f"nothing protects it in {name}: the next garbage collection takes it" for name in bare)
+    return msgspec.structs.replace(outcome, notes=tuple(dict.fromkeys((*outcome.notes, *notes))))
