@@ -11,7 +11,7 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from auditor.cli import check, health, repair, report, rules, scrub, tree
+from auditor.cli import check, diagnose, health, repair, report, rules, scrub, tree
 from auditor.cli.output import complain, say
 from auditor.errors import AuditorError, UsageError
 from auditor.version import __version__
@@ -32,6 +32,7 @@ app.command()(check.check)
 app.command()(scrub.scrub)
 app.command()(repair.repair)
 app.command()(tree.tree)
+app.command()(diagnose.diagnose)
 app.command()(rules.rules)
 app.command()(report.report)
 app.add_typer(health.app)

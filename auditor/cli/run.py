@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from auditor import audit, checks, containerd, contents, platforms, verdict
+from auditor.archive.read import open_archive
 from auditor.audit import Prove
 from auditor.cli.options import Common
 from auditor.cli.output import say
@@ -38,6 +39,18 @@ def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
             for note in store.info().notes:
                 say(f"note: {note}")
         yield store
+
+
+@contextmanager
+def opened(options: Common, archive: Path | None) -> Iterator[Store]:
+    """An archive where one is named, else the daemon that the options mean. Raises StoreUnreachable, UsageError."""
+    if archive is None:
+        with connected(options) as store:
+            yield store
+    else:
+        with progress(wanted=options.progress) as meter:
+            found = open_archive(archive, on_bytes=meter.reading(0, "reading the archive"))
+        yield found
 
 
 def content_root(text: str) -> Literal["auto"] | Path | None:
