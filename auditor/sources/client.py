@@ -47,7 +47,7 @@ class Client:
     ) -> None:
         self._transport = Transport(endpoint, proxies=proxies)
         self._timing = timing
-        self._user_agent = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
+        self._user_agent = {"User-Agent": user_agent}
         self.endpoint = _settle(endpoint, self._transport, limits, self._user_agent)
         self._origin = Origin.of(self.endpoint.root)
         self._header = {name.title(): ", ".join(values) for name, values in endpoint.header}
@@ -68,7 +68,7 @@ class Client:
         shown, challenged = self._authorizer.header(scope), False
         while True:
             ours = {**self._header, **shown} if own else {}
-            sent = {**self._user_agent, **ours, **headers}
+            sent = {**self._user_agent, **ours, "Accept-Encoding": "identity", **headers}
             with self._transport.send("GET", url, headers=sent, limits=limits, own=own) as answer:
                 if answer.status in _REDIRECTS:
                     url = _next(url, answer, seen)

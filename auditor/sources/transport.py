@@ -28,6 +28,8 @@ from auditor.sources.proxies import Proxies
 _PIECE = 1 << 20
 #: The longest body of an answer that nobody wants which is read for the sake of the connection.
 _SHORT = 16 << 10
+#: Idle connections that are kept for each host; several actions may run at once.
+_KEPT = 8
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -137,7 +139,7 @@ class Transport:
     """
 
     def __init__(self, endpoint: Endpoint, *, proxies: Proxies) -> None:
-        logging.getLogger("urllib3").setLevel(logging.WARNING)  # below, it logs signed addresses
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # below, it logs signed addresses
         urllib3.disable_warnings(InsecureRequestWarning)  # the operator wrote skip_verify
         self._dial_timeout = endpoint.dial_timeout
         self._managers = {own: _Managers(_context(endpoint, own=own), proxies) for own in (True, False)}
@@ -189,7 +191,7 @@ class _Managers:
 
     def __init__(self, context: ssl.SSLContext, proxies: Proxies) -> None:
         self._proxies = proxies
-        self._direct = _paced(urllib3.PoolManager(ssl_context=context))
+        self._direct = _paced(urllib3.PoolManager(ssl_context=context, maxsize=_KEPT))
         addresses = {proxies.http, proxies.https} - {""}
         self._proxied = {address: _paced(_proxy_manager(address, context)) for address in addresses}
 
@@ -210,7 +212,7 @@ def _proxy_manager(address: str, context: ssl.SSLContext) -> urllib3.ProxyManage
         user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else None
         headers = urllib3.make_headers(proxy_basic_auth=user)
         bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        return urllib3.ProxyManager(bare, proxy_headers=headers, ssl_context=context)
+        return urllib3.ProxyManager(bare, proxy_headers=headers, ssl_context=context, maxsize=_KEPT)
     except (HTTPError, ValueError):
         raise SourceError("the proxy of the environment is not an http or https address") from None
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -90,8 +91,26 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
 
+    def do_CONNECT(self) -> None:
+        """Be a proxy that leads elsewhere, wherever it is asked to lead."""
+        self.hostile.requests.append(
+            Request(self.command, self.path, {name.title(): value for name, value in self.headers.items()})
+        )
+        host, _, port = urlsplit(self.hostile.elsewhere).netloc.partition(":")
+        with socket.create_connection((host, int(port))) as there:
+            self.wfile.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+            thither = threading.Thread(target=pump, args=(self.connection, there))
+            thither.start()
+            pump(there, self.connection)
+            thither.join()
+        self.close_connection = True
+
     def _answer(self, body: bytes) -> None:
-        self.hostile.requests.append(Request(self.command, self.path, dict(self.headers.items()), body))
+        self.hostile.requests.append(
+            Request(self.command, self.path, {name.title(): value for name, value in self.headers.items()}, body)
+        )
+        if self.path.startswith("http://"):  # as to a proxy
+            self.path = "/" + self.path.split("/", 3)[3]
         match = PATH.match(self.path)
         name = match["repository"] if match else urlsplit(self.path).path.strip("/").replace("/", "-")
         behaviour = BEHAVIOURS.get(name)
@@ -150,6 +169,15 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[at : at + 1])
             self.wfile.flush()
         self.close_connection = True
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Pass bytes on until one side has had enough."""
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
 
 
 BEHAVIOURS: Final[dict[str, Callable[[Handler], None]]] = {}
@@ -515,6 +543,18 @@ def dripping_chunk_size(handler: Handler) -> None:
 def no_http(handler: Handler) -> None:
     handler.wfile.write(b"220 mail.example ESMTP\r\n")
     handler.close_connection = True
+
+
+@behaviour
+def garbled_head(handler: Handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nno colon here\r\n: no name\r\n\r\nno body")
+    handler.close_connection = True
+
+
+@behaviour
+def redirect_elsewhere_to_a_garbled_head(handler: Handler) -> None:
+    place = f"/v2/garbled-head/blobs/{handler.hostile.digest}"
+    handler.reply(307, Location=f"{handler.hostile.elsewhere}{place}?signature=s3cret")
 
 
 @behaviour

@@ -18,6 +18,7 @@ from auditor.source import Hints, Offer
 from auditor.sources.credentials import load_docker_config
 from auditor.sources.network_errors import Interrupted, Untrusted
 from auditor.sources.pauses import SYSTEM, Backoff, Timing
+from auditor.sources.proxies import Proxies
 from auditor.sources.registry import RegistrySource
 from auditor.sources.transport import Limits
 from tests.lab.hostile import TOKEN, Hostile, Request
@@ -42,8 +43,11 @@ class Scene:
     config: Path
     pauses: list[float] = field(default_factory=list)
 
-    def source(self, *, limits: Limits = LIMITS, timing: Timing | None = None) -> RegistrySource:
+    def source(
+        self, *, limits: Limits = LIMITS, timing: Timing | None = None, proxies: Proxies | None = None
+    ) -> RegistrySource:
         return RegistrySource(
+            proxies=proxies,
             hosts_dir=self.hosts_dir,
             credentials=load_docker_config(self.config),
             limits=limits,
@@ -161,6 +165,8 @@ def test_what_can_be_had_is_had(scene: Scene, behaviour: str) -> None:
         ("dripping-chunk-size", SourceError, "does not send in time"),
         ("no-http", SourceError, "broke"),
         ("huge-head", SourceError, "broke"),
+        ("garbled-head", SourceError, "closed the connection"),
+        ("redirect-elsewhere-to-a-garbled-head", SourceError, "closed the connection"),
     ],
 )
 def test_each_misbehaviour_ends_in_a_clear_error(
@@ -392,3 +398,48 @@ def test_credentials_never_go_from_tls_to_plain(tmp_path: Path) -> None:
         assert plain.requests == []
         assert scene.fetch("redirect-elsewhere") == content
         assert not any(carries(request, SECRET, BASIC, TOKEN, HEADER) for request in plain.requests)
+
+
+def through(proxy: Hostile) -> Proxies:
+    address = f"http://user:{SECRET}@{proxy.host}"
+    return Proxies.of({"HTTP_PROXY": address, "HTTPS_PROXY": address})
+
+
+def test_a_plain_registry_through_a_proxy(scene: Scene) -> None:
+    folder = scene.hosts_dir / "registry.example"
+    folder.mkdir()
+    folder.joinpath("hosts.toml").write_text('server = "http://registry.example"')
+    source = scene.source(proxies=through(scene.hostile))
+    hints = Hints(names=("registry.example/good:v1",))
+    offer = source.offers(Digest(scene.hostile.digest), size=SIZE, media_type=LAYER, hints=hints)
+    assert offer is not None
+    with source.open(offer) as pieces:
+        assert b"".join(pieces) == scene.hostile.content
+    (request,) = scene.hostile.requests
+    assert request.path == f"http://registry.example/v2/good/blobs/{scene.hostile.digest}"
+    assert request.headers["Proxy-Authorization"].startswith("Basic ")
+
+
+def test_a_registry_of_tls_through_a_proxy(tmp_path: Path, scene: Scene) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("registry.example").configure_cert(context)
+    registry = Hostile(scene.hostile.content)
+    folder = scene.hosts_dir / "_default"
+    folder.mkdir()
+    folder.joinpath("hosts.toml").write_text(f'ca = "{tmp_path}/ca.pem"')
+    with registry.serving(context):
+        scene.hostile.elsewhere = registry.root
+        source = scene.source(proxies=through(scene.hostile))
+        hints = Hints(names=("registry.example/good:v1",))
+        offer = source.offers(Digest(scene.hostile.digest), size=SIZE, media_type=LAYER, hints=hints)
+        assert offer is not None
+        with source.open(offer) as pieces:
+            assert b"".join(pieces) == scene.hostile.content
+        (request,) = registry.requests
+        del source, pieces
+    (asked,) = scene.hostile.requests
+    assert (asked.method, asked.path) == ("CONNECT", "registry.example:443")
+    assert "Proxy-Authorization" in asked.headers
+    assert "Proxy-Authorization" not in request.headers
