@@ -130,6 +130,7 @@ class ContainerdStore:
             kind=SourceKind.CONTAINERD,
             address=str(self._connection.address),
             version=self._connection.version,
+            id=said.uuid,
             platform=said.platform,
             content_root=root.path if root is not None else None,
             snapshotters=said.snapshotters,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from auditor.containerd.cache import Guest
 from auditor.digest import HEX_LENGTH, Digest
 from auditor.errors import InvalidDigest, MalformedDocument, ReadFailed
 from auditor.store import FileKind, FileState
@@ -71,18 +72,18 @@ class ContentRoot:
     def pieces(self, descriptor: int, digest: Digest, *, fresh: bool) -> Iterator[bytes]:
         """The file in pieces; with `fresh`, from the medium where the kernel lets go of its copy.
 
-        Pages that are dirty or mapped stay in the cache whatever is asked; blobs are neither for long. What was read
-        is dropped again behind us, so that scrubbing a node does not push its programs out of memory.
+        Pages that are dirty or mapped stay in the cache whatever is asked; blobs are neither for long. What reading
+        brought into the cache is dropped again behind us, so that a node's programs are not pushed out of memory.
         """
-        if not fresh:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            yield from _pieces(descriptor, digest)
-            return
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_NOREUSE)
+        if fresh:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        guest = Guest(descriptor, drop_all=fresh)
         offset = 0
         for piece in _pieces(descriptor, digest):
             yield piece
-            os.posix_fadvise(descriptor, offset, len(piece), os.POSIX_FADV_DONTNEED)
+            guest.leave(offset, len(piece))
             offset += len(piece)
 
     def states(self) -> Mapping[Digest, FileState]:
