@@ -188,10 +188,13 @@ def _best(states: set[str]) -> str:
     return next((state for state in ("verified", "present") if state in states), "absent")
 
 
-def walk(node: Node | None) -> Iterator[Node]:
+def walk(node: Node | None) -> list[Node]:
     """A tree's nodes, each before its children."""
+    found: list[Node] = []
     waiting = [node] if node is not None else []
     while waiting:
         current = waiting.pop()
-        yield current
-        waiting.extend(reversed(current.children))
+        found.append(current)
+        if current.children:
+            waiting.extend(reversed(current.children))
+    return found

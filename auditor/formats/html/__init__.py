@@ -1,20 +1,58 @@
-"""The report as one self-contained page."""
+"""The report as one self-contained page: no script, style, font or picture from elsewhere, readable without scripts."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from auditor.comparison import Comparison
 from auditor.findings import Report
 from auditor.fleet import Fleet
+from auditor.formats.html import fleetpage, nodepage
+from auditor.formats.plain import plain, plural, size
 from auditor.formats.table import Advice
 
 
 def render(report: Report, *, advice: Mapping[str, Advice], comparison: Comparison | None = None) -> str:
-    """The page of one node."""
-    raise NotImplementedError
+    """The page of one node; with `comparison`, what changed since an older report comes first."""
+    page = nodepage.page(report, advice=advice, comparison=comparison)
+    return _environment().get_template("node.html.j2").render(page=page, policy=_policy())
 
 
 def render_fleet(fleet: Fleet, *, advice: Mapping[str, Advice]) -> str:
     """The page of several nodes."""
-    raise NotImplementedError
+    page = fleetpage.page(fleet, advice=advice)
+    return _environment().get_template("fleet.html.j2").render(page=page, policy=_policy())
+
+
+@cache
+def _environment() -> Environment:
+    """Autoescape, and no name that is not there; every name from a report goes through `plain` besides."""
+    environment = Environment(
+        loader=PackageLoader("auditor.formats.html", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(plain=plain, size=size)
+    environment.globals.update(plural=plural)
+    return environment
+
+
+@cache
+def _policy() -> str:
+    """The policy under which a browser takes the style and the script that stand in the page, and nothing else."""
+    style, script = (_hash(_environment().get_template(name).render()) for name in ("style.css", "script.js"))
+    return (
+        f"default-src 'none'; img-src data:; style-src '{style}'; script-src '{script}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
