@@ -214,7 +214,9 @@ def interrupted_ingest(daemon: Containerd, ref: str, *, data: bytes, namespace: 
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet) as client:
         folder = _wait_for_ingest(daemon, ref)
+        written = (folder / "updatedat").stat().st_ino
         client.kill()
+    _wait_until_closed(folder, written)
     (folder / "data").write_bytes(data)
     return folder
 
@@ -227,6 +229,15 @@ def _wait_for_ingest(daemon: Containerd, ref: str) -> Path:
                 return name.parent
         time.sleep(0.01)
     raise FaultError(f"the upload {ref} did not begin")
+
+
+def _wait_until_closed(folder: Path, before: int) -> None:
+    """Return once the daemon has seen that its client is gone; the last thing it does is to replace `updatedat`."""
+    deadline = time.monotonic() + 10
+    while (folder / "updatedat").stat().st_ino == before:
+        if time.monotonic() > deadline:
+            raise FaultError(f"the daemon still writes to {folder}")
+        time.sleep(0.01)
 
 
 # Leases
