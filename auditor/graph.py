@@ -150,13 +150,16 @@ class _Walk(msgspec.Struct):
     manifests: list[tuple[Descriptor, tuple[Digest, ...]]] = []
     others: list[Descriptor] = []
     too_deep: list[Descriptor] = []
-    seen: set[Digest] = set()
+    seen: set[tuple[Digest, Platform | None]] = set()
 
     def visit(self, descriptor: Descriptor, path: tuple[Digest, ...], documents: Documents) -> None:
-        if descriptor.digest in self.seen:
+        kind = family(descriptor.media_type)
+        # Images of mere data list one manifest for several platforms; each of them may be the one that is wanted.
+        once = (descriptor.digest, descriptor.platform if kind is Family.MANIFEST else None)
+        if once in self.seen:
             return
-        self.seen.add(descriptor.digest)
-        match family(descriptor.media_type):
+        self.seen.add(once)
+        match kind:
             case Family.MANIFEST:
                 self.manifests.append((descriptor, path))
             case Family.INDEX if len(path) >= oci.MAX_DEPTH:
@@ -191,10 +194,20 @@ def _judged(
         return (ManifestNode(descriptor, platform_of(descriptor, documents), wanted=True, alike=True, path=path),)
     platforms = [None if d.attestation else platform_of(d, documents) for d, _ in found]
     chosen = _chosen([d for d, _ in found], platforms, matcher)
-    return tuple(
+    return _each_once(
         ManifestNode(d, platform, wanted=i in chosen, alike=_matches(platform, matcher), path=path)
         for i, ((d, path), platform) in enumerate(zip(found, platforms, strict=True))
     )
+
+
+def _each_once(nodes: Iterable[ManifestNode]) -> tuple[ManifestNode, ...]:
+    """Each manifest once, for the platform that is wanted where it is listed for several."""
+    best: dict[Digest, ManifestNode] = {}
+    for node in nodes:
+        held = best.get(node.digest)
+        if held is None or (node.wanted, node.alike) > (held.wanted, held.alike):
+            best[node.digest] = node
+    return tuple(best.values())
 
 
 def _matches(platform: Platform | None, matcher: Matcher) -> bool:
