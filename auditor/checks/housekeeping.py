@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
 
 from auditor.checks.rule import IMAGES, Rule, blob_subject
 from auditor.digest import Digest
@@ -64,13 +65,19 @@ def _unprotected(view: NamespaceView, graph: ImageGraph) -> Iterator[Finding]:
         if not node.wanted or node.attestation or not view.has(node.digest):
             continue
         if not view.reach.blob(node.digest):
-            if node.path and view.reach.blob(node.path[-1]):
-                yield _exposed(view, image_ref(graph.group, "index"), node.path[-1], [node.digest])
+            yield from _cut_off(view, graph, node)
             continue
         inside = view.content(node.digest)
         lost = [] if inside is None else _exposed_children(view, node, inside)
         if lost:
             yield _exposed(view, image_ref(graph.group, "manifest", node=node), node.digest, lost)
+
+
+def _cut_off(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Finding]:
+    """The index above a manifest, at whatever depth, whose labels stopped naming what leads to it."""
+    for parent, child in pairwise((*node.path, node.digest)):
+        if view.reach.blob(parent) and not view.reach.blob(child) and view.has(child):
+            yield _exposed(view, image_ref(graph.group, "index"), parent, [child])
 
 
 def _exposed_children(view: NamespaceView, node: ManifestNode, inside: Content) -> list[Digest]:
