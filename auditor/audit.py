@@ -130,6 +130,7 @@ def collect(
         now=now,
         incomplete=tuple(gap for inventory in inventories for gap in inventory.gaps),
         bytes_read=read,
+        platforms_asked_for=bool(request.platforms) or request.all_platforms,
     )
 
 

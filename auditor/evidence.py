@@ -110,7 +110,8 @@ class Evidence:
     """What the rules judge.
 
     `files` has an entry for each blob looked at; `incomplete` has a sentence for each thing that could not be examined;
-    `bytes_read` counts what was read for it. `proofs` come last, since what is to be read follows from the rest: they
+    `bytes_read` counts what was read for it. `platforms_asked_for`: the wanted platforms were named and are not merely
+    the node's. `proofs` come last, since what is to be read follows from the rest: they
     are set before the rules run.
     """
 
@@ -127,6 +128,7 @@ class Evidence:
         now: datetime,
         incomplete: tuple[str, ...] = (),
         bytes_read: int = 0,
+        platforms_asked_for: bool = False,
     ) -> None:
         self.info = info
         self.verify = verify
@@ -138,6 +140,7 @@ class Evidence:
         self.now = now
         self.incomplete = incomplete
         self.bytes_read = bytes_read
+        self.platforms_asked_for = platforms_asked_for
 
     def snapshotter(self, name: str) -> Snapshotter | None:
         """What the store says of a snapshotter."""

@@ -10,6 +10,7 @@ from functools import cached_property
 import msgspec
 
 from auditor import oci
+from auditor.checks.pulled import only_choice, pulled_instead, unpacked
 from auditor.digest import Digest
 from auditor.evidence import Evidence, NamespaceView
 from auditor.graph import Content, ImageGraph, Layer, ManifestNode
@@ -18,6 +19,8 @@ from auditor.store import Ingest, Resource, Snapshot
 
 #: A lease younger than this may belong to a pull that is under way; an ingest that moved within it surely does.
 YOUNG = timedelta(hours=1)
+#: Our own leases hold what we export or repair; that is no pull, and nothing is less absent for it.
+_OURS = "auditor-"
 _CONFIG_LABEL = "containerd.io/gc.ref.content.config"
 _CONTENT_LABEL = "containerd.io/gc.ref.content"
 _REMOTE_LABEL = "containerd.io/snapshot/remote"
@@ -49,8 +52,9 @@ class State(enum.StrEnum):
 class LayerState(msgspec.Struct, frozen=True):
     """The verdict on one layer.
 
-    `snapshotters` have its snapshot. `prefix`: no present layer lies below it, as the unpacker's bug leaves them.
-    `labelled`: the manifest's gc labels name the blob.
+    `snapshotters` have its snapshot. `prefix`: nothing below it was fetched for this image, as the unpacker's bug
+    leaves them; what another image names too may have come with that one. `labelled`: the manifest's gc labels name
+    the blob.
     """
 
     layer: Layer
@@ -71,11 +75,6 @@ def states(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: Man
     return () if inside is None else _Case(evidence, view, graph, node, inside).judge()
 
 
-def unpacked(view: NamespaceView, inside: Content) -> bool:
-    """Whether the whole of an image is unpacked somewhere: its top snapshot exists."""
-    return bool(inside.chain and view.unpacked_on(inside.chain[-1]))
-
-
 class _Case:
     """One manifest of one image, with what its layers share."""
 
@@ -89,7 +88,8 @@ class _Case:
         self.inside = inside
         self.labels = view.labels(node.digest)
         self.labelled = {v for k, v in self.labels.items() if k.startswith(_CONTENT_LABEL)}
-        self.pulled = node.wanted or unpacked(view, inside)
+        meant = not pulled_instead(evidence, view, graph, node) if node.wanted else only_choice(view, graph, inside)
+        self.pulled = meant or unpacked(view, inside)
 
     def judge(self) -> tuple[LayerState, ...]:
         """Go through the layers, lowest first."""
@@ -98,7 +98,7 @@ class _Case:
         for layer in self.inside.layers:
             digest = layer.descriptor.digest
             # A digest named twice is one blob: it is absent in both places, so the run of absent ones goes on.
-            prefix = prefix and not self.view.has(digest)
+            prefix = prefix and (not self.view.has(digest) or self._shared(digest))
             base = LayerState(
                 layer=layer,
                 state=State.PRESENT,
@@ -108,6 +108,10 @@ class _Case:
             )
             found.append(base if self.view.has(digest) else self._absent(base))
         return tuple(found)
+
+    def _shared(self, digest: Digest) -> bool:
+        mine = (self.view.name, str(self.graph.group.target.digest))
+        return any((use.namespace, use.target) != mine for use in self.evidence.users.get(digest, ()))
 
     def _absent(self, base: LayerState) -> LayerState:
         descriptor = base.layer.descriptor
@@ -175,13 +179,15 @@ def _remote(snapshot: Snapshot) -> bool:
 
 def in_progress(view: NamespaceView, digest: Digest, node: ManifestNode | None = None) -> bool:
     """Whether somebody is working on this blob: an ingest that moves, or a young lease that holds its manifest."""
-    if any(digest in ingest.ref and young_ingest(view, ingest) for ingest in view.inventory.ingests):
-        return True
+    for ingest in view.inventory.ingests:
+        if (digest in ingest.ref or digest == ingest.expected) and young_ingest(view, ingest):
+            return True
     if node is None:
         return False
     held = Resource(type="content", id=str(node.digest))
     return any(
         lease.created_at is not None
+        and not lease.id.startswith(_OURS)
         and view.now - lease.created_at < YOUNG
         and not expired(lease, view.now)
         and held in (lease.resources or ())

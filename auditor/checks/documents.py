@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from auditor import oci
 from auditor.checks.absence import in_progress
 from auditor.checks.layers import PULL_IN_PROGRESS
+from auditor.checks.pulled import pulled_instead, whole
 from auditor.checks.rule import IMAGES, Rule, blob_subject
 from auditor.evidence import Evidence, NamespaceView, image_ref
 from auditor.findings import Fact, Finding, ImageRef, Severity
@@ -89,7 +90,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             yield from _indexes(view, graph)
             yield from _others(view, graph)
             for node in graph.manifests:
-                yield from _manifest(view, graph, node)
+                yield from _manifest(evidence, view, graph, node)
 
 
 def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Finding]:
@@ -131,13 +132,13 @@ def _missing(view: NamespaceView, descriptor: Descriptor, role: str, ref: ImageR
     yield rule.hit(view.name, subject, text, cause="record-absent", images=(ref,), facts=facts, hint=hint)
 
 
-def _manifest(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Finding]:
+def _manifest(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Finding]:
     if node.attestation:
         yield from _attestation(view, graph, node)
         return
     ref = image_ref(graph.group, "manifest", node=node)
     if not view.has(node.digest):
-        if node.wanted and not _deliberate(view, graph, node):
+        if node.wanted and not pulled_instead(evidence, view, graph, node):
             yield from _missing(view, node.descriptor, "manifest", ref)
         else:
             yield _not_pulled(view, graph, node)
@@ -145,43 +146,25 @@ def _manifest(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Ite
     yield from _flaws(view, node.descriptor, ref)
     inside = view.content(node.digest)
     if inside is not None:
-        yield from _inside(view, graph, node, inside)
+        wanted = node.wanted and not pulled_instead(evidence, view, graph, node)
+        yield from _inside(view, graph, node, inside, wanted=wanted)
 
 
-def _deliberate(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> bool:
-    """Whether another platform was pulled instead of this one: all of it is here, and nothing speaks for this one.
-
-    CRI's third name of an image is its config's digest: it tells which platform the node took.
-    """
-    ids = {name.removeprefix("sha256:") for name in graph.group.names if name.startswith("sha256:")}
-    for other in graph.manifests:
-        inside = view.content(other.digest) if not other.attestation and other.digest != node.digest else None
-        if inside is None or not inside.container or other.alike:
-            continue
-        config = inside.manifest.config.digest
-        whole = view.has(config) and all(view.has(layer.descriptor.digest) for layer in inside.layers)
-        if whole and inside.layers and (not ids or config.hex in ids):
-            return True
-    return False
-
-
-def _inside(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content) -> Iterator[Finding]:
+def _inside(
+    view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content, *, wanted: bool
+) -> Iterator[Finding]:
     config = inside.manifest.config
     ref = image_ref(graph.group, "config", node=node)
     here = view.has(config.digest)
-    pulled = node.wanted or any(view.has(layer.descriptor.digest) for layer in inside.layers)
-    if not here and node.wanted:
+    pulled = wanted or any(view.has(layer.descriptor.digest) for layer in inside.layers)
+    if not here and wanted:
         yield from _missing(view, config, "config", ref)
     elif here:
         yield from _flaws(view, config, ref)
-    if not node.wanted and inside.container and not _complete(view, inside):
+    if not wanted and inside.container and not whole(view, inside):
         yield _not_pulled(view, graph, node)
     if inside.counts_differ and pulled and inside.config is not None:
         yield _counts(view, graph, node, inside, len(inside.config.diff_ids))
-
-
-def _complete(view: NamespaceView, inside: Content) -> bool:
-    return view.has(inside.manifest.config.digest) and all(view.has(x.descriptor.digest) for x in inside.layers)
 
 
 def _counts(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content, ids: int) -> Finding:
@@ -213,7 +196,7 @@ def _not_pulled(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> F
 
 def _attestation(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Finding]:
     inside = view.content(node.digest)
-    if view.has(node.digest) and inside is not None and _complete(view, inside):
+    if view.has(node.digest) and whole(view, inside):
         return
     ref = image_ref(graph.group, "attestation", node=node)
     subject = blob_subject("attestation", node.digest)

@@ -112,9 +112,7 @@ def _hit(rule: Rule, view: NamespaceView, graph: ImageGraph, node: ManifestNode,
 def cause(state: LayerState) -> str | None:
     """The cause in a word, where it is known."""
     if state.state is State.SKIPPED:
-        if state.twins or (state.built_from and state.built_from != state.layer.descriptor.digest):
-            return "missing-blobs-bug"
-        return "missing-blobs-bug-likely" if state.prefix and state.labelled else "record-deleted"
+        return _skipped(state)[0]
     return {
         State.SHARED_CONFIG: "shared-config-bug",
         State.DISCARDED: "discarded-or-pruned",
@@ -122,31 +120,46 @@ def cause(state: LayerState) -> str | None:
     }.get(state.state)
 
 
+def _skipped(state: LayerState) -> tuple[str, str]:
+    """Why a layer has a snapshot and no blob, in a word and in a clause: what proves the bug, and what rules it out.
+
+    CRI may have written down which blob the snapshot was made from. Else a twin proves that the pull could skip the
+    layer; but layers are skipped from the bottom up, so that one which was fetched below tells of a deleted record.
+    """
+    if state.built_from == state.layer.descriptor.digest:
+        return "record-deleted", "its snapshot was made from it, so it was here: the record was deleted"
+    if state.built_from:
+        made = state.built_from[:19]
+        return "missing-blobs-bug", f"its snapshot was made from {made}, and the pull skipped it"
+    if not state.prefix:
+        return (
+            "record-deleted",
+            "a layer below it was fetched, so the pull did not skip this one: the record was deleted",
+        )
+    if state.twins:
+        other = state.twins[0].short
+        text = f"the same layer is here compressed otherwise ({other}), so the pull found its snapshot and skipped it"
+        return "missing-blobs-bug", text
+    if state.labelled:
+        return (
+            "missing-blobs-bug-likely",
+            "its snapshot was there already, so the pull skipped it (the blob that made it is gone)",
+        )
+    return "record-deleted", "its snapshot exists, and the manifest has lost the label that would keep the blob"
+
+
+_WHY = {
+    State.INCOMPLETE: "there is no snapshot of it either, so the image cannot run",
+    State.SHARED_CONFIG: "another manifest of the index has the same config, and only its layers were fetched",
+    State.DISCARDED: "its snapshot exists and the manifest does not reference it any more",
+    State.LAZY: "its snapshotter reads it from the registry when needed",
+    State.IN_PROGRESS: "a pull is working on it",
+    State.FOREIGN: "registries do not carry layers of this type",
+}
+
+
 def _why(state: LayerState) -> str:
-    twin = state.twins[0].short if state.twins else ""
-    match state.state, cause(state):
-        case State.SKIPPED, "missing-blobs-bug" if twin:
-            return (
-                f"the same layer is here compressed otherwise ({twin}), so the pull found its snapshot and skipped it"
-            )
-        case State.SKIPPED, "missing-blobs-bug":
-            return f"its snapshot was made from {state.built_from[:19]}, and the pull skipped it"
-        case State.SKIPPED, "missing-blobs-bug-likely":
-            return "its snapshot was there already, so the pull skipped it (the blob that made it is gone)"
-        case State.SKIPPED, _:
-            return "its snapshot exists, and so does a layer below it: the record was deleted, not skipped by a pull"
-        case State.INCOMPLETE, _:
-            return "there is no snapshot of it either, so the image cannot run"
-        case State.SHARED_CONFIG, _:
-            return "another manifest of the index has the same config, and only its layers were fetched"
-        case State.DISCARDED, _:
-            return "its snapshot exists and the manifest does not reference it any more"
-        case State.LAZY, _:
-            return "its snapshotter reads it from the registry when needed"
-        case State.IN_PROGRESS, _:
-            return "a pull is working on it"
-        case _:
-            return "registries do not carry layers of this type"
+    return _skipped(state)[1] if state.state is State.SKIPPED else _WHY[state.state]
 
 
 def facts(state: LayerState) -> dict[str, Fact]:

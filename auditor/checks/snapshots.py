@@ -22,8 +22,8 @@ SNAPSHOT_MISSING = Rule(
     code="snapshot-missing",
     severity=Severity.WARNING,
     means="The config's label says that the image is unpacked; the snapshot is gone.",
-    matters="All blobs are there, so the image is unpacked again when it is needed; until then a start takes longer, or "
-    "fails in clients that trust the label.",
+    matters="All blobs are there, so the image is unpacked again when it is needed; until then a start takes longer, "
+    "or fails in clients that trust the label.",
     do="Unpack the image again: `ctr images unpack`, or start a container of it.",
 )
 NOT_UNPACKED = Rule(
@@ -55,7 +55,7 @@ def _manifest(
     if broken or not (node.wanted or view.claims(inside.manifest.config.digest)):
         return
     found = states(evidence, view, graph, node)
-    if any(state.state in (State.INCOMPLETE, State.IN_PROGRESS) for state in found):
+    if any(state.state in (State.INCOMPLETE, State.IN_PROGRESS, State.NOT_PULLED) for state in found):
         return
     missing = tuple(_missing(view, graph, node, inside))
     yield from missing
