@@ -14,6 +14,8 @@ from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.process import scratch, sweep
 from tests.lab.kit.registry import Registry
 
+pytest.register_assert_rewrite("tests.lab.checked")
+
 HERE = Path(__file__).parent
 SECONDS = 120
 
