@@ -263,12 +263,13 @@ def _remembered(
     """A row; None for one that makes no sense, whose blob is then proven again."""
     try:
         outcome = msgspec.json.decode(proof, type=Proof, dec_hook=_decode_digest) if proof else None
+        when = _time(read_at)
         return Remembered(
             digest=Digest.parse(digest),
             tried_at=_time(tried_at),
-            read_at=_time(read_at),
+            read_at=when,
             bad_since=_time(bad_since),
-            proof=msgspec.structs.replace(outcome, fresh=False) if outcome else None,
+            proof=msgspec.structs.replace(outcome, fresh=False, read_at=when) if outcome else None,
         )
     except (ValueError, TypeError, OverflowError, OSError, msgspec.MsgspecError):
         return None

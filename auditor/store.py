@@ -222,6 +222,8 @@ class Proof(msgspec.Struct, frozen=True):
     layer: LayerProof | None = None
     #: Whether the bytes were read in this run, not remembered from an earlier one.
     fresh: bool = True
+    #: When they were read, of what is remembered.
+    read_at: datetime | None = None
 
 
 @runtime_checkable

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from auditor.checks.rule import IMAGES, Rule, blob_subject
+import msgspec
+
+from auditor.checks import layer_bytes
+from auditor.checks.case import Case, cases
+from auditor.checks.rule import Rule
 from auditor.digest import EMPTY, Digest
-from auditor.evidence import Evidence, NamespaceView
-from auditor.findings import Fact, Finding, ImageRef, Severity, Verify
+from auditor.evidence import Evidence
+from auditor.findings import Fact, Finding, Severity, Verify
 from auditor.graph import Broken, Flaw
-from auditor.store import FileKind, FileState, LayerProofKind, Proof, ProofKind
+from auditor.store import FileKind, FileState, Proof, ProofKind
 
 _RESTORE = "auditor repair puts the right bytes back without touching record, labels or snapshots."
 BLOB_FILE_MISSING = Rule(
@@ -45,135 +49,29 @@ BLOB_UNREADABLE = Rule(
 READ_UNSTEADY = Rule(
     code="read-unsteady",
     severity=Severity.WARNING,
-    means="The blob hashed wrong at the first reading and right at the second, past the page cache.",
+    means="The blob came out wrong or not at all at the first reading, and right at the second, past the page cache.",
     matters="The bytes on the disk are right. The memory or the path to the disk is not to be trusted.",
     do="Test the memory, look at the kernel's log, and check again.",
 )
-DIFFID_MISMATCH = Rule(
-    code="diffid-mismatch",
-    severity=Severity.CRITICAL,
-    means="The layer has the right digest and decompresses to something else than the config's diffID.",
-    matters="The image cannot be unpacked: `unexpected layer digest`. It was built or published wrong.",
-    do="Ask the image's publisher; fetching it again brings the same bytes.",
-)
-LAYER_UNDECODABLE = Rule(
-    code="layer-undecodable",
-    severity=Severity.CRITICAL,
-    means="The layer has the right digest and cannot be decompressed or is no tar.",
-    matters="The image cannot be unpacked. It was built or published wrong.",
-    do="Ask the image's publisher; fetching it again brings the same bytes.",
-)
-LAYER_UNVERIFIABLE = Rule(
-    code="layer-unverifiable",
-    severity=Severity.INFO,
-    means="The layer's digest is right; what it decompresses to cannot be checked: encrypted, an unknown type, or "
-    "larger than the bound that was asked for.",
-    matters="Nothing is known to be wrong.",
-    do="Nothing.",
-)
-RULES = (
-    BLOB_FILE_MISSING,
-    SIZE_MISMATCH,
-    DIGEST_MISMATCH,
-    BLOB_UNREADABLE,
-    READ_UNSTEADY,
-    DIFFID_MISMATCH,
-    LAYER_UNDECODABLE,
-    LAYER_UNVERIFIABLE,
-)
+RULES = (BLOB_FILE_MISSING, SIZE_MISMATCH, DIGEST_MISMATCH, BLOB_UNREADABLE, READ_UNSTEADY, *layer_bytes.RULES)
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
     """Judge each blob that was looked at, once for all namespaces that have a record of it."""
     flaws = _document_flaws(evidence)
-    for digest, case in _cases(evidence).items():
+    for digest, case in cases(evidence).items():
         found = tuple(_judge(evidence, case, flaws.get(digest)))
         yield from found
         proof = evidence.proofs.get(digest)
         if not found and proof is not None and evidence.verify is Verify.LAYERS:
-            yield from _layer(case, proof)
-
-
-class _Case:
-    """A blob with everybody who knows it."""
-
-    def __init__(self, digest: Digest) -> None:
-        self.digest = digest
-        self.namespaces: list[str] = []
-        self.records: set[int] = set()
-        self.descriptors: set[int] = set()
-        self.diff_ids: set[Digest] = set()
-        self.images: tuple[ImageRef, ...] = ()
-
-    @property
-    def role(self) -> str:
-        return self.images[0].role if self.images else "blob"
-
-    @property
-    def whose(self) -> str:
-        return f"{self._what} of {IMAGES}" if self.images else f"the unreferenced blob {self.digest.short}"
-
-    @property
-    def _what(self) -> str:
-        layer = self.images[0].layer
-        return f"the {self.role}" if layer is None else f"layer {layer + 1}"
-
-    def hit(self, rule: Rule, text: str, *, cause: str | None = None, facts: dict[str, Fact] | None = None) -> Finding:
-        named = sorted({image.namespace for image in self.images}) or self.namespaces
-        shared = {"namespaces": ",".join(self.namespaces) if len(self.namespaces) > 1 else None}
-        hint = None
-        if self.images and rule in (BLOB_FILE_MISSING, SIZE_MISMATCH, DIGEST_MISMATCH):
-            hint = f"auditor repair -n {named[0]} {self.images[0].name}"
-        return rule.hit(
-            named[0],
-            blob_subject(self.role, self.digest),
-            text,
-            cause=cause,
-            images=self.images,
-            facts={**(facts or {}), **shared},
-            hint=hint,
-        )
-
-
-def _cases(evidence: Evidence) -> dict[Digest, _Case]:
-    cases: dict[Digest, _Case] = {}
-    for view in evidence.views:
-        wanted = view.named if view.selected else view.inventory.blobs.keys()
-        for digest in wanted:
-            blob = view.blob(digest)
-            if blob is None:
-                continue
-            case = cases.setdefault(digest, _Case(digest))
-            case.namespaces.append(view.name)
-            case.records.add(blob.size)
-        for digest, size, diff_id in _described(view):
-            if digest in cases:
-                cases[digest].descriptors.add(size)
-                cases[digest].diff_ids |= {diff_id} if diff_id is not None else set()
-    for digest, case in cases.items():
-        case.images = tuple(i for i in evidence.users.get(digest, ()) if i.namespace in case.namespaces)
-    return cases
-
-
-def _described(view: NamespaceView) -> Iterator[tuple[Digest, int, Digest | None]]:
-    """What descriptors say of sizes, and configs of diffIDs."""
-    for graph in view.graphs:
-        yield from ((d.digest, d.size, None) for d in (graph.group.target, *graph.indexes, *graph.others))
-    for _, node in view.manifests():
-        yield node.digest, node.descriptor.size, None
-        inside = view.content(node.digest)
-        if inside is None:
-            continue
-        yield inside.manifest.config.digest, inside.manifest.config.size, None
-        for layer in inside.layers:
-            yield layer.descriptor.digest, layer.descriptor.size, layer.diff_id
+            yield from _dated(proof, layer_bytes.judge(case, proof))
 
 
 def _document_flaws(evidence: Evidence) -> dict[Digest, Broken]:
     return {digest: loaded for (digest, _), loaded in evidence.documents.items() if isinstance(loaded, Broken)}
 
 
-def _judge(evidence: Evidence, case: _Case, flaw: Broken | None) -> Iterator[Finding]:
+def _judge(evidence: Evidence, case: Case, flaw: Broken | None) -> Iterator[Finding]:
     """The first thing that is wrong; the rest would only follow from it."""
     state = evidence.files.get(case.digest)
     proof = evidence.proofs.get(case.digest)
@@ -184,24 +82,24 @@ def _judge(evidence: Evidence, case: _Case, flaw: Broken | None) -> Iterator[Fin
     elif (wrong := _sizes(case, state, proof)) is not None:
         yield wrong
     elif proof is not None and proof.kind is not ProofKind.SOUND:
-        yield from _proof(case, proof)
+        yield from _dated(proof, _proof(case, proof))
     elif flaw is not None:
         yield from _flaw(case, flaw)
 
 
-def _unreadable(case: _Case, words: str) -> Finding:
+def _unreadable(case: Case, words: str) -> Finding:
     return case.hit(BLOB_UNREADABLE, f"{case.whose} could not be read: {words}", facts={"error": words})
 
 
-def _no_file(case: _Case, state: FileState) -> Finding:
+def _no_file(case: Case, state: FileState) -> Finding:
     if state.kind is FileKind.MISSING:
         text = f"{case.whose} has a record and no file on the disk"
     else:
         text = f"{case.whose} has a record, and where its file should be lies a {state.kind}"
-    return case.hit(BLOB_FILE_MISSING, text, cause="no-file", facts={"found": str(state.kind)})
+    return case.hit(BLOB_FILE_MISSING, text, cause="no-file", facts={"found": str(state.kind)}, repairable=True)
 
 
-def _sizes(case: _Case, state: FileState | None, proof: Proof | None) -> Finding | None:
+def _sizes(case: Case, state: FileState | None, proof: Proof | None) -> Finding | None:
     size = state.size if state is not None else None
     if proof is not None and proof.kind is ProofKind.CORRUPT and (size is None or (state and state.at_least)):
         size = proof.size
@@ -215,10 +113,11 @@ def _sizes(case: _Case, state: FileState | None, proof: Proof | None) -> Finding
         "descriptor_size": min(case.descriptors) if case.descriptors else None,
         "file_size": size,
     }
-    return case.hit(SIZE_MISMATCH, _size_text(case, size, fits=fits), cause=_size_cause(case, size), facts=facts)
+    text, cause = _size_text(case, size, fits=fits), _size_cause(case, size)
+    return case.hit(SIZE_MISMATCH, text, cause=cause, facts=facts, repairable=True)
 
 
-def _size_text(case: _Case, size: int | None, *, fits: bool) -> str:
+def _size_text(case: Case, size: int | None, *, fits: bool) -> str:
     if size == 0 and 0 not in case.records:
         return f"{case.whose} is zero-length on the disk; its record says {min(case.records)} bytes"
     if not fits and size not in case.records:
@@ -229,7 +128,7 @@ def _size_text(case: _Case, size: int | None, *, fits: bool) -> str:
     return f"{case.whose} is recorded with different sizes: {', '.join(map(str, sorted(case.records)))} bytes"
 
 
-def _size_cause(case: _Case, size: int | None) -> str:
+def _size_cause(case: Case, size: int | None) -> str:
     if size == 0 and 0 not in case.records:
         return "emptied"
     if size is None or size in case.records:
@@ -237,7 +136,7 @@ def _size_cause(case: _Case, size: int | None) -> str:
     return "shortened" if size < min(case.records) else "lengthened"
 
 
-def _proof(case: _Case, proof: Proof) -> Iterator[Finding]:
+def _proof(case: Case, proof: Proof) -> Iterator[Finding]:
     match proof.kind:
         case ProofKind.CORRUPT:
             yield _corrupt(case, proof.actual, proof.detail)
@@ -246,13 +145,13 @@ def _proof(case: _Case, proof: Proof) -> Iterator[Finding]:
         case ProofKind.MISSING:
             yield _no_file(case, FileState(FileKind.MISSING))
         case ProofKind.UNSTEADY:
-            text = f"{case.whose} hashed wrong at the first reading and right at the second"
+            text = f"{case.whose} came out right at the second reading only: {proof.detail}"
             yield case.hit(READ_UNSTEADY, text, facts={"first": proof.detail or None})
         case _:
             return
 
 
-def _flaw(case: _Case, flaw: Broken) -> Iterator[Finding]:
+def _flaw(case: Case, flaw: Broken) -> Iterator[Finding]:
     if flaw.flaw is Flaw.CORRUPT:
         yield _corrupt(case, flaw.actual, flaw.detail)
     elif flaw.flaw is Flaw.UNREADABLE:
@@ -261,26 +160,20 @@ def _flaw(case: _Case, flaw: Broken) -> Iterator[Finding]:
         yield _no_file(case, FileState(FileKind.MISSING))
 
 
-def _corrupt(case: _Case, actual: Digest | None, detail: str) -> Finding:
+def _corrupt(case: Case, actual: Digest | None, detail: str) -> Finding:
     how = f": {detail}" if detail else ""
     text = f"the bytes of {case.whose} do not hash to {case.digest.short}{how}"
     facts: dict[str, Fact] = {"actual": str(actual) if actual else None, "detail": detail or None}
-    return case.hit(DIGEST_MISMATCH, text, cause="emptied" if actual == EMPTY else "bytes-changed", facts=facts)
+    cause = "emptied" if actual == EMPTY else "bytes-changed"
+    return case.hit(DIGEST_MISMATCH, text, cause=cause, facts=facts, repairable=True)
 
 
-def _layer(case: _Case, proof: Proof) -> Iterator[Finding]:
-    """Judge what a layer decompresses to, its bytes being what the digest names."""
-    layer = proof.layer
-    if layer is None or proof.kind not in (ProofKind.SOUND, ProofKind.UNSTEADY):
-        return
-    if layer.kind is LayerProofKind.UNVERIFIABLE:
-        text = f"what {case.whose} decompresses to cannot be checked: {layer.detail}"
-        yield case.hit(LAYER_UNVERIFIABLE, text, facts={"detail": layer.detail or None})
-    elif layer.kind is LayerProofKind.UNDECODABLE:
-        text = f"{case.whose} cannot be decompressed to a tar: {layer.detail}"
-        yield case.hit(LAYER_UNDECODABLE, text, cause="published-so", facts={"detail": layer.detail or None})
-    elif case.diff_ids - {layer.diff_id}:
-        wanted = min(case.diff_ids - {layer.diff_id})
-        text = f"{case.whose} decompresses to something else than the config's diffID {wanted.short}"
-        facts: dict[str, Fact] = {"diff_id": str(wanted), "actual": str(layer.diff_id) if layer.diff_id else None}
-        yield case.hit(DIFFID_MISMATCH, text, cause="published-so", facts=facts)
+def _dated(proof: Proof, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Say of what an earlier run saw and this one did not look at again, when that was."""
+    for finding in findings:
+        if proof.fresh or proof.read_at is None:
+            yield finding
+            continue
+        when = f"{proof.read_at:%Y-%m-%dT%H:%M:%SZ}"
+        text = f"{finding.message} (read at {when}, not in this run)"
+        yield msgspec.structs.replace(finding, message=text, facts={**finding.facts, "read_at": when})

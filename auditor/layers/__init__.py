@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from auditor.layers.inspector import LayerInspector, verifiable
+from auditor.layers.inspector import LayerInspector, declared, verifiable
 
-__all__ = ["LayerInspector", "verifiable"]
+__all__ = ["LayerInspector", "declared", "verifiable"]

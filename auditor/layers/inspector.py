@@ -32,6 +32,16 @@ def verifiable(media_type: str) -> str | None:
     return f"{media_type} is no type of layer that is a tar" if media_type else "its media type is not said"
 
 
+def declared(media_type: str) -> str:
+    """The compression that a verifiable type promises: gzip, zstd or none; empty where it leaves that open.
+
+    Docker's plain type says nothing: clients have always put gzip under it, and containerd expects it.
+    """
+    if media_type in (oci.DOCKER_LAYER, oci.DOCKER_FOREIGN_LAYER):
+        return ""
+    return next((name for name in ("gzip", "zstd") if media_type.endswith(name)), "none")
+
+
 class LayerInspector:
     """Takes a layer's bytes as they are read and tells what they decompress to.
 

@@ -63,12 +63,15 @@ def _chosen(view: NamespaceView) -> Inventory:
 
 
 def layers_of(evidence: Evidence) -> dict[Digest, str | None]:
-    """The layers that configs give diffIDs for, and why one is unverifiable if all its media types say so."""
+    """The layers of what is to be unpacked, and why one is unverifiable if all its media types say so.
+
+    Artifacts have none, whatever their media types are: some tools push any file as a layer.
+    """
     found: dict[Digest, str | None] = {}
     for view in evidence.views:
         for _, node in view.manifests():
             inside = view.content(node.digest)
-            for layer in inside.layers if inside is not None else ():
+            for layer in inside.layers if inside is not None and inside.container else ():
                 reason = verifiable(layer.descriptor.media_type)
                 if reason is None or layer.descriptor.digest not in found:
                     found[layer.descriptor.digest] = reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -196,6 +197,64 @@ def test_a_layer_that_is_what_its_config_says_is_sound() -> None:
     layer = LayerProof(LayerProofKind.SOUND, TOP.diff_id)
     world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.SOUND, len(TOP.data), layer=layer)
     assert world.faults(verify=Verify.LAYERS) == []
+
+
+@pytest.mark.parametrize(
+    ("media_type", "found", "code"),
+    [
+        ("application/vnd.oci.image.layer.v1.tar+gzip", "gzip", None),
+        ("application/vnd.oci.image.layer.v1.tar+gzip", "zstd", "media-type-mismatch"),
+        ("application/vnd.oci.image.layer.v1.tar+gzip", "none", "media-type-mismatch"),
+        ("application/vnd.oci.image.layer.v1.tar+zstd", "gzip", "media-type-mismatch"),
+        ("application/vnd.oci.image.layer.v1.tar", "none", None),
+        ("application/vnd.oci.image.layer.v1.tar", "gzip", "layer-undecodable"),
+        ("application/vnd.oci.image.layer.v1.tar", "zstd", "layer-undecodable"),
+        ("application/vnd.docker.image.rootfs.diff.tar", "gzip", None),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", "zstd", "media-type-mismatch"),
+    ],
+)
+def test_a_media_type_that_lies_is_told_by_whether_containerd_looks_at_the_bytes(
+    media_type: str, found: str, code: str | None
+) -> None:
+    lying = Layer("lying", media_type=media_type)
+    world = World()
+    world.pull(image(BASE, lying))
+    layer = LayerProof(LayerProofKind.SOUND, lying.diff_id, compression=found)
+    world.proofs[lying.digest] = Proof(lying.digest, ProofKind.SOUND, len(lying.data), layer=layer)
+    assert world.faults(verify=Verify.LAYERS) == ([(code, lying.digest)] if code else [])
+
+
+def test_only_the_images_that_are_wrong_about_a_layer_are_named() -> None:
+    world = World()
+    right, wrong = Layer("shared", media_type=oci.OCI_LAYER + "+gzip"), Layer("shared", media_type=oci.OCI_LAYER)
+    assert right.digest == wrong.digest
+    world.pull(image(BASE, right), "docker.io/library/right:1")
+    world.pull(image(BASE, wrong), "docker.io/library/wrong:1")
+    layer = LayerProof(LayerProofKind.SOUND, right.diff_id, compression="gzip")
+    world.proofs[right.digest] = Proof(right.digest, ProofKind.SOUND, len(right.data), layer=layer)
+    (finding,) = world.findings(verify=Verify.LAYERS)
+    assert [ref.name for ref in finding.images] == ["docker.io/library/wrong:1"]
+    assert "wrong:1" in finding.message
+
+
+def test_what_an_earlier_run_saw_is_said_with_its_time() -> None:
+    world = pulled()
+    seen = datetime(2026, 7, 1, tzinfo=UTC)
+    digest, size = TOP.digest, len(TOP.data)
+    world.proofs[digest] = Proof(digest, ProofKind.CORRUPT, size, Digest.of(b"x"), fresh=False, read_at=seen)
+    (finding,) = world.findings()
+    assert finding.facts["read_at"] == "2026-07-01T00:00:00Z"
+    assert finding.message.endswith("(read at 2026-07-01T00:00:00Z, not in this run)")
+
+
+def test_a_reading_that_failed_once_is_not_called_a_wrong_hash() -> None:
+    world = pulled()
+    words = "the first reading failed: Input/output error"
+    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.UNSTEADY, len(TOP.data), detail=words)
+    (finding,) = world.findings()
+    assert finding.code == "read-unsteady"
+    assert words in finding.message
+    assert "hash" not in finding.message
 
 
 def test_a_corrupt_layer_is_not_also_undecodable() -> None:

@@ -71,3 +71,20 @@ def test_largest_come_first_and_equals_in_order_of_their_digest() -> None:
     made = [store.add(data) for data in (b"1", b"22", b"3", b"4444")]
     ordered = largest_first(targets_of([store.inventory("default")]))
     assert [target.digest for target in ordered] == [made[3], made[1], *sorted((made[0], made[2]))]
+
+
+def test_files_that_an_artifact_calls_layers_are_hashed_and_not_decompressed() -> None:
+    """What `oras push` makes of any file where no type is said."""
+    file = images.blob_layer(b"any file", media_type="application/vnd.oci.image.layer.v1.tar")
+    artifact = images.artifact([file])
+    store = MemoryStore()
+    for data in artifact.blobs.values():
+        store.add(data)
+    target = Descriptor(
+        media_type=artifact.target.media_type, digest=Digest(artifact.digest), size=artifact.target.size
+    )
+    image = Image(namespace="default", name="docker.io/library/file:1", target=target)
+    store.put(msgspec.structs.replace(store.inventory_of("default"), images=(image,)))
+    targets = wanted(evidence(store))
+    assert file.digest in {target.digest for target in targets}
+    assert not any(target.layer for target in targets)

@@ -39,7 +39,7 @@ def test_an_outcome_is_remembered_whole_but_as_one_of_another_run(tmp_path: Path
     with State.open(path, store="a") as state:
         known = state.remembered()[ONE]
         assert state.notes == ()
-    assert known.proof == Proof(ONE, ProofKind.SOUND, size=1, actual=ONE, layer=LAYER, fresh=False)
+    assert known.proof == Proof(ONE, ProofKind.SOUND, size=1, actual=ONE, layer=LAYER, fresh=False, read_at=NOW)
     assert (known.read_at, known.bad_since, known.bad) == (NOW, None, False)
 
 

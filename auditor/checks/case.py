@@ -1,0 +1,113 @@
+"""A blob with everybody who knows it: one case for all namespaces that have a record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from copy import copy
+from typing import NamedTuple
+
+from auditor.checks.rule import IMAGES, Rule, blob_subject
+from auditor.digest import Digest
+from auditor.evidence import Evidence, NamespaceView
+from auditor.findings import Fact, Finding, ImageRef
+
+
+class Use(NamedTuple):
+    """A manifest that names a layer, and what it says of it."""
+
+    manifest: str
+    diff_id: Digest | None
+    media_type: str
+
+
+class Case:
+    """A blob with everybody who knows it."""
+
+    def __init__(self, digest: Digest) -> None:
+        self.digest = digest
+        self.namespaces: list[str] = []
+        self.records: set[int] = set()
+        self.descriptors: set[int] = set()
+        self.uses: set[Use] = set()
+        self.images: tuple[ImageRef, ...] = ()
+
+    @property
+    def role(self) -> str:
+        """What the blob is to its first image."""
+        return self.images[0].role if self.images else "blob"
+
+    @property
+    def whose(self) -> str:
+        """The subject of a sentence about it."""
+        return f"{self._what} of {IMAGES}" if self.images else f"the unreferenced blob {self.digest.short}"
+
+    @property
+    def _what(self) -> str:
+        layer = self.images[0].layer
+        return f"the {self.role}" if layer is None else f"layer {layer + 1}"
+
+    def of(self, uses: Iterable[Use]) -> Case:
+        """The same blob, as those use it whose manifests are named."""
+        manifests = {use.manifest for use in uses}
+        mine = copy(self)
+        mine.images = tuple(image for image in self.images if image.manifest in manifests)
+        return mine
+
+    def hit(
+        self,
+        rule: Rule,
+        text: str,
+        *,
+        cause: str | None = None,
+        facts: dict[str, Fact] | None = None,
+        repairable: bool = False,
+    ) -> Finding:
+        """Report the blob; `repairable` says that other bytes would mend it."""
+        named = sorted({image.namespace for image in self.images}) or self.namespaces
+        shared = {"namespaces": ",".join(self.namespaces) if len(self.namespaces) > 1 else None}
+        hint = f"auditor repair -n {named[0]} {self.images[0].name}" if self.images and repairable else None
+        return rule.hit(
+            named[0],
+            blob_subject(self.role, self.digest),
+            text,
+            cause=cause,
+            images=self.images,
+            facts={**(facts or {}), **shared},
+            hint=hint,
+        )
+
+
+def cases(evidence: Evidence) -> dict[Digest, Case]:
+    """Each blob that is judged: those of the images audited, all content where none were selected."""
+    found: dict[Digest, Case] = {}
+    for view in evidence.views:
+        wanted = view.named if view.selected else view.inventory.blobs.keys()
+        for digest in wanted:
+            blob = view.blob(digest)
+            if blob is None:
+                continue
+            case = found.setdefault(digest, Case(digest))
+            case.namespaces.append(view.name)
+            case.records.add(blob.size)
+        for digest, size, use in _described(view):
+            if digest in found:
+                found[digest].descriptors.add(size)
+                found[digest].uses |= {use} if use is not None else set()
+    for digest, case in found.items():
+        case.images = tuple(i for i in evidence.users.get(digest, ()) if i.namespace in case.namespaces)
+    return found
+
+
+def _described(view: NamespaceView) -> Iterator[tuple[Digest, int, Use | None]]:
+    """What descriptors say of sizes, and who says what of layers."""
+    for graph in view.graphs:
+        yield from ((d.digest, d.size, None) for d in (graph.group.target, *graph.indexes, *graph.others))
+    for _, node in view.manifests():
+        yield node.digest, node.descriptor.size, None
+        inside = view.content(node.digest)
+        if inside is None:
+            continue
+        yield inside.manifest.config.digest, inside.manifest.config.size, None
+        for layer in inside.layers:
+            use = Use(str(node.digest), layer.diff_id, layer.descriptor.media_type)
+            yield layer.descriptor.digest, layer.descriptor.size, use if inside.container else None
