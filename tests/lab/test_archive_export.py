@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -21,7 +23,7 @@ from auditor.archive.uses import platforms_held
 from auditor.archive.write import write_archive, write_layout
 from auditor.digest import Digest
 from auditor.documents import load_documents
-from auditor.errors import ExportRefused
+from auditor.errors import ExportRefused, OutputError
 from auditor.findings import Finding, Severity, Verify
 from auditor.oci import MAX_DOCUMENT, Descriptor
 from auditor.platforms import Matcher
@@ -34,6 +36,7 @@ from tests.lab.kit.registry import Registry
 
 StartDaemon = Callable[..., Containerd]
 TAG = "lab"
+ROOT = Path(__file__).resolve().parents[2]
 #: What is asked of stores that collect garbage.
 NO_ARCHIVES = {"gc-unprotected"}
 NODE = platforms.only([platforms.host()])
@@ -280,3 +283,59 @@ def test_ctrs_own_truncation_is_seen_whenever_tar_sees_it(
         store = open_archive(target)
         assert store.complete or store.problems
         assert not (listed.returncode and store.complete)
+
+
+EXPORT = """
+import sys
+from pathlib import Path
+from auditor.archive.read import open_archive
+from auditor.archive.write import write_archive
+from tests.lab.test_archive_export import planned
+store = open_archive(sys.argv[1])
+name = store.inventory("").images[0].name
+print("begun", flush=True)
+write_archive(planned(store, name, namespace=""), store, Path(sys.argv[2]), namespace="", tag=sys.argv[3])
+"""
+
+
+def test_a_kill_at_any_moment_leaves_the_old_file_or_the_whole_new_one(
+    daemon: Containerd, registry: Registry, base: Path
+) -> None:
+    name = registry.push(built(f"killed-{daemon.version}"), f"lab/killed-{daemon.version}:1")
+    daemon.cri_pull(name)
+    with live(daemon) as store:
+        write_layout(planned(store, name), store, base / "layout", namespace=CRI_NAMESPACE, tag=TAG)
+    folder = base / "out"
+    folder.mkdir()
+    target = folder / "image.tar"
+    outcomes = set()
+    for number in range(12):
+        target.write_text("the old one")
+        command = [sys.executable, "-c", EXPORT, str(base / "layout"), str(target), f"{number}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"begun\n"
+            time.sleep(number / 200)
+            child.kill()
+        old = target.read_bytes() == b"the old one"
+        assert old or wrong(open_archive(target)) == []
+        outcomes.add(old)
+    assert True in outcomes
+    export(daemon, target, name)
+    assert [path.name for path in folder.iterdir()] == ["image.tar"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_litter(daemon: Containerd, registry: Registry, base: Path) -> None:
+    name = registry.push(built(f"full-{daemon.version}"), f"lab/full-{daemon.version}:1")
+    daemon.cri_pull(name)
+    small = base / "small"
+    small.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small)
+    try:
+        (small / "image.tar").write_text("the old one")
+        with pytest.raises(OutputError, match="No space left on device"):
+            export(daemon, small / "image.tar", name)
+        assert [path.name for path in small.iterdir()] == ["image.tar"]
+        assert (small / "image.tar").read_text() == "the old one"
+    finally:
+        run("umount", small)
