@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from auditor.containerd import convert
 from auditor.containerd._proto import (
@@ -45,26 +45,30 @@ def inventory(connection: Connection, namespace: str, *, snapshotters: Sequence[
     """
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="list") as pool:
         content = pool.submit(_content, connection, namespace)
-        chains = [pool.submit(_or_gap, connection, _snapshots, namespace, name) for name in snapshotters]
+        chains = {name: pool.submit(_or_gap, connection, _snapshots, namespace, name) for name in snapshotters}
         images = pool.submit(_images, connection, namespace)
         leases = pool.submit(_or_gap, connection, _leases, namespace)
         ingests = pool.submit(_or_gap, connection, _ingests, namespace)
         containers = pool.submit(_or_gap, connection, _containers, namespace)
         labels = pool.submit(_or_gap, connection, _labels, namespace)
-        found = [listing.result() for listing in chains]
-        parts = (images.result(), content.result(), leases.result(), ingests.result(), containers.result())
-        told = labels.result()
+    listings: tuple[Future[Any], ...] = (images, content, leases, ingests, containers, labels, *chains.values())
     return Inventory(
         namespace=namespace,
-        images=parts[0][0],
-        blobs={blob.digest: blob for blob in parts[1][0]},
-        snapshots={name: {s.name: s for s in listed} for name, (listed, _) in zip(snapshotters, found, strict=True)},
-        leases=parts[2][0],
-        ingests=parts[3][0],
-        containers=parts[4][0],
-        labels=told[0][0] if told[0] else {},
-        gaps=tuple(chain.from_iterable(gaps for _, gaps in (*parts, told, *found))),
+        images=images.result()[0],
+        blobs={blob.digest: blob for blob in content.result()[0]},
+        snapshots=_by_name(chains),
+        leases=leases.result()[0],
+        ingests=ingests.result()[0],
+        containers=containers.result()[0],
+        labels=next(iter(labels.result()[0]), {}),
+        gaps=tuple(chain.from_iterable(listing.result()[1] for listing in listings)),
     )
+
+
+def _by_name(chains: Mapping[str, Future[_Listed[tuple[Snapshot, ...]]]]) -> dict[str, dict[str, Snapshot]]:
+    """By snapshotter and name. One that could not be listed is left out: it is unknown, not empty."""
+    listed = {name: listing.result() for name, listing in chains.items()}
+    return {name: {s.name: s for s in found} for name, (found, gaps) in listed.items() if not gaps}
 
 
 def resources(connection: Connection, namespace: str, lease: str) -> tuple[Resource, ...]:

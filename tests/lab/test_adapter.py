@@ -6,13 +6,19 @@ import itertools
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from auditor.containerd import WritableContainerdStore, connect, connect_writable, sight
+from auditor.containerd import ContainerdStore, WritableContainerdStore, connect, connect_writable, ingest, sight
+from auditor.containerd._proto import content_pb2
+from auditor.containerd.channel import open_connection
+from auditor.containerd.stall import StallWatch
 from auditor.digest import EMPTY, Digest, measure
 from auditor.errors import (
     AlreadyThere,
@@ -152,11 +158,11 @@ def test_containers_leases_and_ingests_are_seen(pulled: Containerd, store: Writa
     assert found.labels["why"] == "test"
     (box,) = inventory.containers
     assert (box.id, box.snapshotter, box.snapshot_key) == ("box", "overlayfs", "box")
-    (ingest,) = inventory.ingests
-    assert (ingest.ref, ingest.offset) == ("layer-stuck", 3000)
-    assert ingest.started_at is not None
-    assert ingest.updated_at is not None
-    assert datetime.now(UTC) - ingest.started_at > timedelta(days=1)
+    (stuck,) = inventory.ingests
+    assert (stuck.ref, stuck.offset) == ("layer-stuck", 3000)
+    assert stuck.started_at is not None
+    assert stuck.updated_at is not None
+    assert datetime.now(UTC) - stuck.started_at > timedelta(days=1)
 
 
 def test_a_snapshotter_without_a_plugin_is_a_gap(store: WritableContainerdStore) -> None:
@@ -255,19 +261,32 @@ def test_another_daemons_files_are_not_taken_for_ours(pulled: Containerd) -> Non
 # A daemon that goes away
 
 
+def freeze(pid: int) -> None:
+    """Stop a process and wait until each of its threads has noticed."""
+    os.kill(pid, signal.SIGSTOP)
+    while any(" T " not in (task / "stat").read_text().rpartition(")")[2][:3] for task in tasks(pid)):
+        time.sleep(0.01)
+
+
+def tasks(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").iterdir())
+
+
 def test_a_stopped_daemon_is_a_timeout_and_comes_back(pulled: Containerd) -> None:
-    with connect(pulled.socket, timeout=0.5, content_root=None) as store:
-        assert drained(store) == SIZE
-        os.kill(pulled.pid, signal.SIGSTOP)
+    with closing(open_connection(pulled.socket, timeout=60)) as connection, closing(StallWatch(0.5)) as watch:
+        patient = ContainerdStore(connection, content_root=None)
+        impatient = ContainerdStore(replace(connection, timeout=0.5, watch=watch), content_root=None)
+        assert drained(patient) == SIZE
+        freeze(pulled.pid)
         try:
-            for call in (store.namespaces, lambda: store.inventory(NS), lambda: drained(store)):
+            for call in (impatient.namespaces, lambda: impatient.inventory(NS), lambda: drained(impatient)):
                 with pytest.raises(StoreTimeout):
                     call()
             with pytest.raises(StoreTimeout):
                 connect(pulled.socket, timeout=0.5)
         finally:
             os.kill(pulled.pid, signal.SIGCONT)
-        assert drained(store) == SIZE
+        assert drained(patient) == SIZE
 
 
 def test_a_killed_daemon_is_unreachable_also_in_the_middle_of_a_stream(pulled: Containerd) -> None:
@@ -343,10 +362,12 @@ def test_a_source_that_fails_leaves_nothing(store: WritableContainerdStore, leas
     assert store.resources(NS, lease.id) == ()
 
 
-def test_what_an_earlier_try_left_is_not_built_upon(
-    pulled: Containerd, store: WritableContainerdStore, lease: LeaseHandle
-) -> None:
-    faults.stale_ingest(pulled, "ours", data=b"x" * 3000, age=timedelta(minutes=1))
+def test_what_an_earlier_try_left_is_not_built_upon(store: WritableContainerdStore, lease: LeaseHandle) -> None:
+    with ingest.conversation(store._connection, lease, "leave something") as talk:
+        talk.say(content_pb2.WriteContentRequest(ref="ours", total=len(THING)))
+        talk.say(content_pb2.WriteContentRequest(action=content_pb2.WRITE, ref="ours", data=b"x" * 3000))
+    (left,) = store.inventory(NS).ingests
+    assert (left.ref, left.offset, left.total) == ("ours", 3000, len(THING))
     put(store, lease)
     assert sound(store, THING_DIGEST)
 

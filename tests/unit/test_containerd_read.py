@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 
 from auditor.containerd import ContainerdStore, connect
 from auditor.containerd._proto import images_pb2, introspection_pb2, snapshots_pb2, types_pb2
+from auditor.containerd.channel import open_connection
 from auditor.containerd.sight import ContentRootOption
+from auditor.containerd.stall import StallWatch
 from auditor.digest import EMPTY, Digest, measure
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreUnreachable, UsageError
 from auditor.oci import OCI_MANIFEST
@@ -47,8 +50,16 @@ class Daemon:
     def export(self, kind: str, name: str, **exports: str) -> None:
         self.world.plugins.append(introspection_pb2.Plugin(type=kind, id=name, exports=exports))
 
-    def store(self, *, timeout: float = 10, content_root: ContentRootOption = "auto") -> ContainerdStore:
-        return self._stack.enter_context(connect(self.server.socket, timeout=timeout, content_root=content_root))
+    def store(self, *, content_root: ContentRootOption = "auto") -> ContainerdStore:
+        return self._stack.enter_context(connect(self.server.socket, content_root=content_root))
+
+    def impatient(self, seconds: float) -> ContainerdStore:
+        """A store that waits `seconds` for the next message of a stream, and for all else as long as it takes."""
+        connection = open_connection(self.server.socket, timeout=30)
+        self._stack.callback(connection.close)
+        watch = StallWatch(seconds)
+        self._stack.callback(watch.close)
+        return ContainerdStore(replace(connection, watch=watch))
 
     def put_files(self, *, uuid: str | None = "the-one") -> None:
         for digest, data in BLOBS.items():
@@ -117,8 +128,10 @@ def test_the_snapshots_are_by_snapshotter_and_name(daemon: Daemon) -> None:
 
 
 def test_a_snapshotter_that_is_not_there_is_a_gap_when_it_is_asked_for(daemon: Daemon) -> None:
-    (gap,) = daemon.store().inventory(NAMESPACE, snapshotters=["zfs"]).gaps
+    inventory = daemon.store().inventory(NAMESPACE, snapshotters=["zfs"])
+    (gap,) = inventory.gaps
     assert "zfs" in gap
+    assert inventory.snapshots == {}
 
 
 def test_a_snapshotter_whose_own_daemon_is_gone_is_a_gap(daemon: Daemon) -> None:
@@ -138,7 +151,7 @@ def test_a_snapshotter_that_hangs_is_a_gap(daemon: Daemon) -> None:
 
     daemon.world.on_snapshots = stuck
     try:
-        (gap,) = daemon.store(timeout=0.3).inventory(NAMESPACE, snapshotters=["stuck"]).gaps
+        (gap,) = daemon.impatient(0.3).inventory(NAMESPACE, snapshotters=["stuck"]).gaps
     finally:
         released.set()
     assert "nothing came for 0.3 s" in gap
@@ -166,17 +179,17 @@ def test_a_stream_that_stalls_while_the_daemon_answers_is_a_failed_read(daemon: 
     daemon.world.on_read = stall
     try:
         with pytest.raises(ReadFailed, match="nothing came for"):
-            drained(daemon.store(timeout=0.3))
+            drained(daemon.impatient(0.3))
     finally:
         released.set()
 
 
 def test_a_slow_reader_is_no_stall(daemon: Daemon) -> None:
-    store = daemon.store(timeout=0.3)
+    store = daemon.impatient(1.5)
     wait = threading.Event()
     with store.stream(NAMESPACE, LAYER) as pieces:
         first = next(pieces)
-        wait.wait(1.0)
+        wait.wait(2.5)
         assert first + b"".join(pieces) == LARGE
 
 
