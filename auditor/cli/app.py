@@ -11,11 +11,12 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from auditor.cli import check, diagnose, health, repair, report, rules, scrub, tree
+from auditor.cli import check, diagnose, export, health, repair, report, rules, scrub, tree, verify
 from auditor.cli.output import complain, say
-from auditor.errors import AuditorError, UsageError
+from auditor.errors import AuditorError, ExportRefused, UsageError
 from auditor.version import __version__
 
+REFUSED = 1
 USAGE = 2
 COULD_NOT = 3
 INTERRUPTED = 130
@@ -32,6 +33,8 @@ app.command()(check.check)
 app.command()(scrub.scrub)
 app.command()(repair.repair)
 app.command()(tree.tree)
+app.command()(export.export)
+app.command()(verify.verify)
 app.command()(diagnose.diagnose)
 app.command()(rules.rules)
 app.command()(report.report)
@@ -78,6 +81,9 @@ def _run(given: list[str]) -> int:
         sys.stdout.flush()
         if not given:
             return USAGE
+    except ExportRefused as error:
+        complain(error)
+        return REFUSED
     except AuditorError as error:
         complain(error)
         return usage if isinstance(error, UsageError) else could_not

@@ -32,6 +32,14 @@ class Verify(enum.StrEnum):
     LAYERS = "layers"
 
 
+class Compress(enum.StrEnum):
+    """How to compress an archive."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
 class Depth(enum.StrEnum):
     """How far a scrub reads."""
 

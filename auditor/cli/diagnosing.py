@@ -45,14 +45,9 @@ def _known(known: Known) -> Iterator[str]:
         yield f"and {len(known.uses) - _USES} more uses"
     for where in known.where:
         yield from _where(where)
-    if known.file:
-        yield f"file: {known.file}"
-    if known.bytes:
-        yield f"bytes: {known.bytes}"
-    if known.diff_id and known.diff_id != known.id:
-        yield f"diffID {known.diff_id}"
-    if known.chain_id and known.chain_id != known.id:
-        yield f"chainID {known.chain_id}"
+    ids = (("diffID", known.diff_id), ("chainID", known.chain_id))
+    told = [("file:", known.file), ("bytes:", known.bytes), *((name, i) for name, i in ids if i != known.id)]
+    yield from (f"{name} {value}" for name, value in told if value)
     for member in known.snapshots:
         there = "there" if member.present else "absent"
         held = f", kept by {', '.join(member.holders)}" if member.holders else ""

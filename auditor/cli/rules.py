@@ -16,19 +16,19 @@ def rules(
     """Explain the rules: code, severity, what it means, why it matters, what to do."""
     import difflib
 
-    from auditor.checks import RULES
     from auditor.cli.output import deliver
+    from auditor.cli.run import rulebook as all_rules
     from auditor.errors import UsageError
     from auditor.formats import rulebook
 
-    chosen = [rule for rule in RULES if code in (None, rule.code)]
+    known = all_rules()
+    chosen = [rule for rule in known if code in (None, rule.code)]
     if not chosen:
-        close = difflib.get_close_matches(code or "", [rule.code for rule in RULES], n=3)
+        close = difflib.get_close_matches(code or "", [rule.code for rule in known], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "auditor rules lists them all"
         raise UsageError(f"there is no rule {(code or '')[:100]!r}", hint=hint)
-    entries = [rulebook.Entry(r.code, str(r.severity), r.means, r.matters, r.do) for r in chosen]
     if output_format is Format.JSON:
-        deliver(rulebook.as_json(entries), None)
+        deliver(rulebook.as_json(chosen), None)
     else:
-        deliver(rulebook.listed(entries) if code is None else rulebook.explained(entries[0]), None)
+        deliver(rulebook.listed(chosen) if code is None else rulebook.explained(chosen[0]), None)
     return 0

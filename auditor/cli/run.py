@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from auditor import audit, checks, containerd, contents, platforms, verdict
+from auditor.archive.problems import FAULTS
 from auditor.archive.read import open_archive
 from auditor.audit import Prove
 from auditor.cli.options import Common
@@ -19,7 +20,9 @@ from auditor.cli.output import say
 from auditor.cli.progress import Meter, progress
 from auditor.cli.stream import streaming
 from auditor.errors import UsageError
-from auditor.findings import Report
+from auditor.evidence import Evidence
+from auditor.findings import Finding, Report, Severity
+from auditor.formats.rulebook import Entry
 from auditor.formats.table import Advice
 from auditor.store import Store
 
@@ -72,14 +75,31 @@ def wanted_platforms(texts: list[str] | None) -> tuple[platforms.Platform, ...]:
     return tuple(platforms.parse(text) for text in texts or ())
 
 
+def as_found(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Leave the findings of an audit as they are."""
+    return findings
+
+
 def audited(
-    store: Store, request: audit.Request, options: Common, *, proving: Callable[[Meter], Prove | None] | None = None
+    store: Store,
+    request: audit.Request,
+    options: Common,
+    *,
+    proving: Callable[[Meter], Prove | None] | None = None,
+    judged: Callable[[tuple[Finding, ...]], tuple[Finding, ...]] = as_found,
+    incomplete: tuple[str, ...] = (),
 ) -> tuple[audit.Outcome, Report]:
-    """Audit, with progress, and make the report; `proving` makes what reads the bytes."""
+    """Audit, with progress, and make the report.
+
+    `proving` makes what reads the bytes; `judged` has the last word on the findings, and `incomplete` says what else
+    could not be examined.
+    """
     started, clock = now(), time.monotonic()
     with streaming() if options.stream else progress(wanted=options.progress) as meter:
         prove = proving(meter) if proving is not None else None
         outcome = audit.audit(store, request, clock=now, pause=time.sleep, prove=prove, on_progress=meter)
+    outcome.evidence.incomplete = (*outcome.evidence.incomplete, *incomplete)
+    outcome = audit.Outcome(outcome.evidence, judged(outcome.findings))
     made = verdict.report(
         outcome.evidence,
         outcome.findings,
@@ -91,6 +111,36 @@ def audited(
     return outcome, contents.add_trees(made, outcome.evidence, outcome.findings)
 
 
+def empty(
+    store: Store, request: audit.Request, *, findings: tuple[Finding, ...], incomplete: tuple[str, ...]
+) -> Report:
+    """The report of a store in which there was nothing to audit, with what is wrong with the store itself."""
+    info = store.info()
+    evidence = Evidence(
+        info=info,
+        verify=request.verify,
+        matcher=audit.matcher_for(request, info),
+        views=(),
+        documents={},
+        files={},
+        now=now(),
+        incomplete=incomplete or ("there was no image to examine",),
+    )
+    at = now()
+    return verdict.report(evidence, findings, host=platform.node(), started=at, finished=at, seconds=0.0)
+
+
+def rulebook() -> list[Entry]:
+    """All rules, those of stores and those of archives, the worst first."""
+    rules = [Entry(r.code, str(r.severity), r.means, r.matters, r.do) for r in checks.RULES]
+    rules += (Entry(f.code, str(f.severity), _sentence(f.meaning), _sentence(f.why), _sentence(f.hint)) for f in FAULTS)
+    return sorted(rules, key=lambda entry: (Severity(entry.severity).rank, entry.code))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
 def advice() -> dict[str, Advice]:
     """What each code means, for formats that say it."""
-    return {rule.code: Advice(means=rule.means, matters=rule.matters) for rule in checks.RULES}
+    return {entry.code: Advice(means=entry.means, matters=entry.matters) for entry in rulebook()}

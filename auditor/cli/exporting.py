@@ -1,0 +1,262 @@
+"""The run of an export: repair where asked, look, plan, hold, write, say what was written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from auditor import audit, containerd, platforms
+from auditor.archive.plan import plan
+from auditor.archive.planned import ExportPlan, PlannedImage
+from auditor.archive.write import Written, write_archive, write_layout, write_pipe
+from auditor.cli import run
+from auditor.cli.choices import Compress, Format
+from auditor.cli.options import Common
+from auditor.cli.output import say
+from auditor.cli.progress import progress
+from auditor.cli.repairing import Session, connected
+from auditor.cli.sourcing import Choice
+from auditor.digest import Digest
+from auditor.errors import ExportRefused, UsageError
+from auditor.evidence import Evidence, NamespaceView
+from auditor.findings import Finding, Severity
+from auditor.formats.exported import Exported, ImageRow, LeftOutRow, PlatformRow
+from auditor.graph import Family, Layer
+from auditor.oci import MAX_DOCUMENT, OCI_LAYER, Descriptor
+from auditor.platforms import Matcher, Platform
+from auditor.repair.run import Wishes
+from auditor.store import Resource
+
+#: Seconds after which our lease expires by itself, should we be killed: longer than a slow disk takes.
+_LEASE = 6 * 3600
+#: Findings that a salvage makes good: the layer itself is not needed then.
+_SALVAGED = frozenset({"snapshot-without-blob", "incomplete-image", "shared-config-layers"})
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What to export, where to, and how far to go for it."""
+
+    images: tuple[str, ...]
+    output: Path | None
+    layout: Path | None
+    platforms: tuple[Platform, ...]
+    all_platforms: bool
+    compress: Compress
+    refetch: bool
+    salvage: bool
+    sources: Choice
+
+
+def check(wish: Wish) -> None:
+    """Refuse what cannot be meant, before anything is asked of the daemon. Raises UsageError."""
+    if (wish.output is None) == (wish.layout is None):
+        raise UsageError("say where to write", hint="--output FILE, --output - or --layout DIR, one of them")
+    if wish.layout is not None and wish.compress is not Compress.NONE:
+        raise UsageError("a layout folder is not compressed", hint="--compress goes with --output")
+    target = wish.layout or wish.output
+    if target is None or str(target) == "-":
+        if sys.stdout.isatty():
+            raise UsageError("an archive is not for a terminal", hint="redirect it, or name a file with --output")
+        return
+    if not target.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {target.absolute().parent}", hint="make it first, or write elsewhere")
+    if wish.output is not None and target.is_dir():
+        raise UsageError(f"{target} is a folder", hint="name a file in it, or use --layout")
+
+
+def export(wish: Wish, options: Common) -> Exported:
+    """Do it. Raises ExportRefused where something is missing or damaged, OutputError, StoreError, NothingExamined."""
+    begun = time.monotonic()
+    if wish.refetch:
+        _refetch(wish, options)
+    with connected(options) as store:
+        evidence, findings = _look(store, wish, options)
+        view = _namespace(evidence, wish)
+        planned = _plan(store, view, evidence, wish, options)
+        _refuse(findings, planned, wish)
+        with _held(store, view, planned), progress(wanted=options.progress) as meter:
+            steps = 1 if str(wish.output) == "-" else 2
+            on_bytes = meter.reading(planned.size * steps, "exporting")
+            written = _write(planned, store, wish, view.name, on_bytes)
+    return _exported(planned, written, wish, view.name, seconds=time.monotonic() - begun)
+
+
+def _refetch(wish: Wish, options: Common) -> None:
+    """Repair the images first; what could not be repaired is told by the plan."""
+    quiet = msgspec.structs.replace(options, quiet=True)
+    session = Session(quiet, _request(wish, options), wish.sources, Wishes(), Format.TABLE, yes=True, dry_run=False)
+    document = session.run()
+    for outcome in document.outcomes:
+        say(f"refetch: {outcome.digest[:19]} {outcome.result}")
+
+
+def _request(wish: Wish, options: Common) -> audit.Request:
+    return audit.Request(
+        namespaces=options.namespaces,
+        images=wish.images,
+        platforms=wish.platforms,
+        all_platforms=wish.all_platforms,
+    )
+
+
+def _look(store: containerd.ContainerdStore, wish: Wish, options: Common) -> tuple[Evidence, tuple[Finding, ...]]:
+    """Audit the images as a check would; with --all-platforms, those that are not here are no fault."""
+    request = msgspec.structs.replace(_request(wish, options), all_platforms=False)
+    outcome, _ = run.audited(store, request, options)
+    return outcome.evidence, outcome.findings
+
+
+def _namespace(evidence: Evidence, wish: Wish) -> NamespaceView:
+    """The one namespace that has all the images. Raises UsageError where several or none have."""
+    having = [view for view in evidence.views if view.graphs]
+    full = [view for view in having if len(view.graphs) == max(len(v.graphs) for v in having)]
+    names = {name for view in having for graph in view.graphs for name in graph.group.names}
+    for view in full:
+        if names == {name for graph in view.graphs for name in graph.group.names} or len(having) == 1:
+            targets = {graph.group.target.digest for graph in view.graphs}
+            others = {graph.group.target.digest for v in having for graph in v.graphs}
+            if targets == others:
+                return view
+    known = ", ".join(view.name for view in having)
+    wanted = " ".join(wish.images)
+    raise UsageError(f"{wanted[:200]} is in several namespaces: {known}", hint="name one with -n")
+
+
+def _matchers(wish: Wish, evidence: Evidence) -> tuple[Matcher, Matcher]:
+    """The platforms that go in where they are here, and those that must be."""
+    node = platforms.only([evidence.info.platform or platforms.host()])
+    if wish.all_platforms:
+        return platforms.EVERYTHING, node
+    chosen = platforms.only(wish.platforms) if wish.platforms else node
+    return chosen, chosen
+
+
+def _plan(
+    store: containerd.ContainerdStore, view: NamespaceView, evidence: Evidence, wish: Wish, options: Common
+) -> ExportPlan:
+    wanted, required = _matchers(wish, evidence)
+    groups = [graph.group for graph in view.graphs]
+    made = plan(groups, documents=view.documents, has=view.has, wanted=wanted, required=required)
+    if not (wish.salvage and made.missing):
+        return made
+    return plan(
+        groups,
+        documents=view.documents,
+        has=view.has,
+        wanted=wanted,
+        required=required,
+        raw=_raw(store, view),
+        twins=_twins(store, view, options),
+    )
+
+
+def _raw(store: containerd.ContainerdStore, view: NamespaceView) -> Mapping[Digest, bytes]:
+    """The bytes of the documents that a salvage may rewrite; they were hashed when the evidence was collected."""
+    wanted = {digest for digest, family in view.documents if family is not Family.CONFIG and view.has(digest)}
+    return {digest: store.read(view.name, digest, limit=MAX_DOCUMENT) for digest in wanted & view.named}
+
+
+def _twins(store: containerd.ContainerdStore, view: NamespaceView, options: Common) -> Mapping[Digest, Descriptor]:
+    """By missing layer, a blob of this namespace with the same diffID, wherever in the namespace it is used."""
+    request = audit.Request(namespaces=(view.name,), all_platforms=True)
+    whole, _ = run.audited(store, request, options)
+    found = {}
+    for layer in _missing_layers(view):
+        twin = next((twin for twin in whole.evidence.twins(layer) if view.has(twin)), None)
+        if twin is not None:
+            size = view.inventory.blobs[twin].size
+            found[layer.descriptor.digest] = Descriptor(_layer_type(store, view.name, twin), twin, size)
+    return found
+
+
+def _missing_layers(view: NamespaceView) -> Iterator[Layer]:
+    for _, node in view.manifests():
+        inside = view.content(node.digest)
+        yield from (x for x in (inside.layers if inside is not None else ()) if not view.has(x.descriptor.digest))
+
+
+def _layer_type(store: containerd.ContainerdStore, namespace: str, digest: Digest) -> str:
+    """The media type that fits a layer's bytes; a salvage turns it into docker's where the manifest is docker's."""
+    with store.stream(namespace, digest) as pieces:
+        start = bytes(next(pieces, b"")[:4])
+    if start.startswith(b"\x1f\x8b"):
+        return f"{OCI_LAYER}+gzip"
+    return f"{OCI_LAYER}+zstd" if start == b"\x28\xb5\x2f\xfd" else OCI_LAYER
+
+
+def _refuse(findings: tuple[Finding, ...], planned: ExportPlan, wish: Wish) -> None:
+    """Refuse what the audit knows to be damaged before a byte is written. Raises ExportRefused."""
+    inside = {str(blob.digest) for blob in planned.blobs}
+    for finding in findings:
+        if finding.severity.rank > Severity.ERROR.rank or finding.subject.digest not in inside:
+            continue
+        if not (wish.salvage and finding.code in _SALVAGED):
+            raise ExportRefused(f"{finding.message}; no archive was written", hint=finding.hint)
+
+
+@contextmanager
+def _held(store: containerd.WritableContainerdStore, view: NamespaceView, planned: ExportPlan) -> Iterator[None]:
+    """Keep garbage collection from what is being read: a lease of ours, which expires should we be killed."""
+    with store.lease(view.name, seconds=_LEASE) as lease:
+        for blob in planned.blobs:
+            if view.has(blob.digest):
+                store.hold(lease, Resource(type="content", id=str(blob.digest)))
+        yield
+
+
+def _write(
+    planned: ExportPlan, store: containerd.ContainerdStore, wish: Wish, namespace: str, on_bytes: object
+) -> Written:
+    tag = f"{os.getpid()}-{secrets.token_hex(4)}"
+    hear = on_bytes if callable(on_bytes) else None
+    if wish.layout is not None:
+        return write_layout(planned, store, wish.layout, namespace=namespace, tag=tag, on_bytes=hear)
+    if wish.output is None or str(wish.output) == "-":
+        return write_pipe(planned, store, 1, namespace=namespace, compress=wish.compress, on_bytes=hear)
+    return write_archive(
+        planned, store, wish.output, namespace=namespace, tag=tag, compress=wish.compress, on_bytes=hear
+    )
+
+
+def _exported(planned: ExportPlan, written: Written, wish: Wish, namespace: str, *, seconds: float) -> Exported:
+    return Exported(
+        path=written.path,
+        bytes=written.size,
+        digest=str(written.digest) if written.digest is not None else None,
+        compression=str(wish.compress),
+        namespace=namespace,
+        blobs=len(planned.blobs),
+        blob_bytes=planned.size,
+        images=tuple(map(_image, planned.images)),
+        left_out=tuple(
+            LeftOutRow(image=x.image, role=str(x.role), platform=x.platform, digest=x.digest, why=x.why)
+            for x in planned.left_out
+        ),
+        salvaged=bool(planned.salvaged),
+        duration_seconds=round(seconds, 3),
+    )
+
+
+def _image(image: PlannedImage) -> ImageRow:
+    return ImageRow(
+        names=image.names,
+        target=str(image.target.digest),
+        platforms=tuple(
+            PlatformRow(
+                platform=p.platform,
+                manifest=str(p.manifest),
+                config=str(p.config),
+                layers=len(p.layers),
+                original=str(p.original) if p.original is not None else None,
+                replaced_layers=p.replaced,
+            )
+            for p in image.platforms
+        ),
+    )

@@ -1,0 +1,116 @@
+"""The run of `auditor verify`: audit each archive like any store, and add what is wrong with the archive itself."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from auditor import audit
+from auditor.archive.catalog import NAMESPACE
+from auditor.archive.read import PIPE, ArchiveStore, open_archive
+from auditor.archive.uses import platforms_held
+from auditor.cli import run
+from auditor.cli.choices import ReportFormat
+from auditor.cli.options import Common
+from auditor.cli.output import complain, deliver
+from auditor.cli.progress import progress
+from auditor.cli.publish import COULD_NOT, publish, style
+from auditor.cli.rendering import Look, many
+from auditor.errors import NothingExamined, OutputError, UsageError
+from auditor.findings import FailOn, Finding, Report, Verify, exit_status, order
+from auditor.layers import LayerInspector
+from auditor.platforms import Platform
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """How hard to look, and for which platforms."""
+
+    depth: Verify
+    platforms: tuple[Platform, ...]
+    all_platforms: bool
+    max_layer: int | None
+
+
+def distinct(paths: list[str]) -> list[str]:
+    """The paths, each once. Raises UsageError for a terminal as standard input, and for what is not there."""
+    wanted = list(dict.fromkeys(paths))
+    for path in wanted:
+        if path != PIPE and not Path(path).exists():
+            raise UsageError(f"there is no {path}", hint="name an archive, a layout folder, or - for standard input")
+    if PIPE in wanted and sys.stdin.isatty():
+        raise UsageError("an archive is not typed on a terminal", hint="pipe it in, or name a file")
+    return wanted
+
+
+def verified(path: str, wish: Wish, options: Common) -> Report:
+    """Audit one archive. Raises StoreError for what cannot be read at all."""
+    store = _opened(path, wish, options)
+    request = audit.Request(
+        verify=wish.depth,
+        platforms=wish.platforms or platforms_held(store, store.inventory(NAMESPACE)),
+        all_platforms=wish.all_platforms,
+    )
+    wanted = msgspec.structs.replace(request, all_platforms=wish.all_platforms or not request.platforms)
+    also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in store.problems)
+    cut = () if store.complete else (f"{path} could not be read to its end",)
+    try:
+        _, report = run.audited(store, wanted, options, judged=partial(_judged, also=also), incomplete=cut)
+    except NothingExamined:
+        if not also:
+            raise NothingExamined(f"{path} holds no image", hint="is it an image archive?") from None
+        return run.empty(store, wanted, findings=order(also), incomplete=cut)
+    return report
+
+
+def _judged(findings: tuple[Finding, ...], *, also: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The findings of an audit with those of the archive; what heals a store does not heal a file."""
+    return order((*also, *(_for_archive(finding) for finding in findings)))
+
+
+def _for_archive(finding: Finding) -> Finding:
+    if not finding.hint.startswith("auditor repair"):
+        return finding
+    return msgspec.structs.replace(
+        finding, hint="write the archive again from a store that `auditor check` calls sound"
+    )
+
+
+def _opened(path: str, wish: Wish, options: Common) -> ArchiveStore:
+    with progress(wanted=options.progress) as meter:
+        return open_archive(
+            path,
+            stdin=sys.stdin.buffer if path == PIPE else None,
+            layers=wish.depth is Verify.LAYERS,
+            inspect=partial(LayerInspector, max_size=wish.max_layer),
+            on_bytes=meter.reading(_size(path), f"reading {Path(path).name[:40]}"),
+        )
+
+
+def _size(path: str) -> int:
+    """Bytes of a file, for a bar with an end; 0 where that is not known."""
+    try:
+        known = Path(path).stat()
+    except OSError:
+        return 0
+    return known.st_size if stat.S_ISREG(known.st_mode) else 0
+
+
+def publish_all(reports: list[Report], options: Common, output_format: ReportFormat, *, fail_on: FailOn) -> int:
+    """Print the reports; the exit status is 1 if one of them has it, else 3 if one has it."""
+    statuses = [exit_status(report, fail_on) for report in reports]
+    status = 1 if 1 in statuses else max(statuses)
+    if len(reports) == 1:
+        return publish(reports[0], options, output_format, status=status, fail_on=fail_on, command="verify")
+    if options.quiet and status == 0 and options.output is None:
+        return status
+    look = Look(style=style(options), fail_on=fail_on, command="verify", status=status)
+    try:
+        deliver(many(reports, output_format, look), options.output)
+    except OutputError as error:
+        complain(error)
+        return status or COULD_NOT
+    return status
