@@ -145,14 +145,18 @@ class Catalog:
     def _agree(self, index: Index, entries: tuple[Entry, ...] | None) -> None:
         known = _Reached(self, index)
         for entry in entries or ():
-            self._present(entry)
+            self._present(entry, known.foreign)
             if known.whole:
                 for message in known.quarrels(entry, self.files):
                     self._report(ArchiveProblem(DISAGREE, message, member=MANIFEST_JSON))
 
-    def _present(self, entry: Entry) -> None:
-        """What manifest.json names must be there: index.json may leave platforms out, but docker loads this one."""
+    def _present(self, entry: Entry, foreign: set[Digest]) -> None:
+        """What manifest.json names must be there: index.json may leave platforms out, but docker loads this one.
+
+        Except for layers that archives need not carry, which `ctr images export --skip-non-distributable` names too.
+        """
         absent = [name for name in entry.paths if self.files.find(name) is None]
+        absent = [name for name in absent if claimed(cleaned(name) or "") not in foreign]
         if absent and self._complete:
             whose = f"of {', '.join(entry.repo_tags)}" if entry.repo_tags else "of an image without a name"
             message = f"manifest.json names {len(absent)} files {whose} that are not in the archive: {shown(absent[0])}"
@@ -172,6 +176,7 @@ class _Reached:
         self.whole = True
         self.manifests: dict[Digest, set[tuple[Digest, ...]]] = {}
         self.by_name: dict[str, set[Digest]] = {}
+        self.foreign: set[Digest] = set()
         for child in index.manifests:
             found = self._walk(child, 0)
             self.by_name.setdefault(_image(child).name, set()).update(found)
@@ -184,6 +189,7 @@ class _Reached:
                 return {config for child in document.manifests for config in self._walk(child, depth + 1)}
             case Manifest():
                 layers = tuple(layer.digest for layer in document.layers)
+                self.foreign.update(layer.digest for layer in document.layers if oci.is_foreign(layer.media_type))
                 self.manifests.setdefault(document.config.digest, set()).add(layers)
                 return {document.config.digest}
         if descriptor.digest in self.catalog.held and graph.family(descriptor.media_type) is not None:

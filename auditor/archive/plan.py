@@ -146,30 +146,36 @@ class _Planner:
         if not self._there(content.manifest.config):
             yield lacks(Role.CONFIG, content.manifest.config.digest, "is not in the store")
         for layer in content.layers:
-            if not self._there(layer.descriptor) and layer.descriptor.digest not in self.twins:
+            if not self._there(layer.descriptor) and self._twin(layer) is None:
                 yield lacks(Role.LAYER, layer.descriptor.digest, "is not in the store", layer.index)
 
     def _there(self, descriptor: Descriptor) -> bool:
         """Whether the store has it, or nobody needs it to."""
         return self.has(descriptor.digest) or descriptor.embedded or oci.is_foreign(descriptor.media_type)
 
+    def _twin(self, layer: Layer) -> Descriptor | None:
+        """The blob that a salvage puts in a layer's place, where this namespace has it."""
+        twin = self.twins.get(layer.descriptor.digest)
+        return twin if twin is not None and self.has(twin.digest) else None
+
     def _take(self, group: Group, node: ManifestNode, content: Content) -> PlannedPlatform:
         config = content.manifest.config
         self._blob(group, node, config, Role.CONFIG)
         swapped = {}
         for layer in content.layers:
-            if not self._there(layer.descriptor):
-                swapped[layer.index] = self.twins[layer.descriptor.digest]
+            twin = None if self._there(layer.descriptor) else self._twin(layer)
+            if twin is not None:
+                swapped[layer.index] = twin
             self._blob(group, node, swapped.get(layer.index, layer.descriptor), Role.LAYER, _diff_id(layer))
         new = self._rewritten(node.descriptor, salvage(self.raw[node.digest], swapped)) if swapped else node.descriptor
         self._blob(group, node, new, Role.MANIFEST)
-        layers = (swapped.get(layer.index, layer.descriptor) for layer in content.layers)
+        layers = tuple(swapped.get(layer.index, layer.descriptor).digest for layer in content.layers)
         return PlannedPlatform(
             platform=_platform(node),
             manifest=new.digest,
             config=config.digest,
-            layers=tuple(layer.digest for layer in layers),
-            loadable=content.container and not node.attestation,
+            layers=layers,
+            loadable=content.container and not node.attestation and self.blobs.keys() >= {config.digest, *layers},
             original=node.digest if swapped else None,
             replaced=tuple(swapped),
         )

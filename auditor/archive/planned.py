@@ -34,7 +34,7 @@ class PlannedBlob(msgspec.Struct, frozen=True, order=True):
 class PlannedPlatform(msgspec.Struct, frozen=True):
     """One platform of an image: its manifest as it goes into the archive, and `original` where it was rewritten.
 
-    `loadable` says that it is a container image, which belongs into docker's manifest.json.
+    `loadable` says that it is a container image with all its layers, which belongs into docker's manifest.json.
     """
 
     platform: str

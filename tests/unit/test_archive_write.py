@@ -13,6 +13,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -377,10 +378,33 @@ def test_a_salvage_puts_the_twin_in_and_changes_nothing_but_the_manifest(
 def test_a_salvage_without_a_twin_for_each_layer_is_refused(tmp_path: Path) -> None:
     built = archives.image()
     low, high = built.layers
-    store = store_of(built, tmp_path=tmp_path, without=[low.digest, high.digest])
     twin = twin_of(low)
+    both, gone = (NAME, "o:1"), [low.digest, high.digest]
+    store = store_of(built, images.image([twin]), tmp_path=tmp_path, names=both, without=gone)
     descriptor = Descriptor(media_type=twin.media_type, digest=Digest(twin.digest), size=twin.size)
     assert [one.digest for one in planned(store, twins={Digest(low.digest): descriptor}).missing] == [high.digest]
+
+
+def test_a_twin_that_this_namespace_lacks_is_no_twin(tmp_path: Path) -> None:
+    built = archives.image()
+    low = built.layers[0]
+    store = store_of(built, tmp_path=tmp_path, without=[low.digest])
+    elsewhere = Descriptor(media_type=low.media_type, digest=Digest.of(b"elsewhere"), size=9)
+    assert [one.digest for one in planned(store, twins={Digest(low.digest): elsewhere}).missing] == [low.digest]
+
+
+def test_a_foreign_layer_may_be_absent_and_docker_is_not_told_of_the_image(tmp_path: Path) -> None:
+    foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    base, own = (images.layer(images.files(seed, kilobytes=4), flavour="docker") for seed in ("base", "own"))
+    built = images.image([replace(base, media_type=foreign), own], flavour="docker")
+    store = store_of(built, tmp_path=tmp_path, without=[base.digest])
+    made = exported(store, tmp_path / "a")
+    assert [one.digest for one in made.left_out] == [base.digest]
+    assert open_archive(tmp_path / "a").problems == ()
+    with tarfile.open(tmp_path / "a") as archive:
+        assert "manifest.json" not in archive.getnames()
+    ctrs = archives.drop(archives.oci(built), archives.blob_name(base.digest))
+    assert archives.opened(archives.tar(ctrs)).problems == ()
 
 
 def test_litter_of_the_dead_goes_and_of_the_living_stays(tmp_path: Path) -> None:
