@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from auditor.comparison import Comparison
 from auditor.findings import Report
@@ -39,9 +40,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=plain, size=size)
+    environment.filters.update(plain=plain, size=size, ticks=_ticks)
     environment.globals.update(plural=plural)
     return environment
+
+
+def _ticks(text: str) -> Markup:
+    """Text with `words` in backticks as code, everything escaped."""
+    parts = (
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(text.split("`"))
+    )
+    return Markup("").join(parts)
 
 
 @cache

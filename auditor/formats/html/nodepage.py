@@ -126,7 +126,7 @@ def verdict(report: Report) -> Verdict:
     looked = f"{plural(images.total, 'image')} looked at"
     if images.damaged:
         words = f"{plural(images.damaged, 'image')} damaged"
-        return Verdict("bad", words, f"of {images.total}; {_found(report)}")
+        return Verdict("bad", words, f"out of {images.total}, by {_found(report)}")
     if found.critical or found.error:
         return Verdict("bad", "Damage found", f"{_found(report)}; {looked}")
     if not report.complete:
@@ -139,7 +139,9 @@ def verdict(report: Report) -> Verdict:
 def _found(report: Report) -> str:
     found = report.summary.findings
     counts = (("critical", found.critical), ("error", found.error), ("warning", found.warning))
-    return ", ".join(f"{number} {name}" for name, number in counts if number)
+    told = [f"{number} {name}" for name, number in counts if number]
+    total = sum(number for _, number in counts)
+    return " and ".join(filter(None, (", ".join(told[:-1]), told[-1]))) + (" finding" if total == 1 else " findings")
 
 
 def _about(report: Report) -> Iterator[tuple[str, str]]:
