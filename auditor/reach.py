@@ -25,7 +25,7 @@ _SNAPSHOTS = "snapshots/"
 
 Kind = Literal["content", "image", "snapshot", "container"]
 #: The kinds of object that a label may name, by the word it names them with; gc.go `labelHandlers`.
-_NAMED: tuple[Kind, ...] = ("content", "image", "container")
+_NAMED: Mapping[str, Kind] = {"content": "content", "image": "image", "container": "container"}
 
 
 class Node(NamedTuple):
@@ -70,18 +70,18 @@ def references(labels: Labels) -> Iterator[tuple[str, str]]:
     return ((node.snapshotter, node.name) for node in _read(labels, _REF) if node.kind in ("content", "snapshot"))
 
 
-def _read(labels: Labels, prefix: str) -> Iterator[Node]:
+def _read(labels: Labels, prefix: str) -> list[Node]:
     """The objects that labels name; the reference's own name follows a `.` or a `/` and does not matter."""
+    found = []
     for label, value in labels.items():
         if not label.startswith(prefix):
             continue
         what = label[len(prefix) :]
         if what.startswith(_SNAPSHOT):
-            yield Node("snapshot", value, what[len(_SNAPSHOT) :].partition("/")[0])
-        else:
-            yield from (
-                Node(kind, value) for kind in _NAMED if what == kind or what.startswith((f"{kind}.", f"{kind}/"))
-            )
+            found.append(Node("snapshot", value, what[len(_SNAPSHOT) :].partition("/")[0]))
+        elif (kind := _NAMED.get(what.partition(".")[0].partition("/")[0])) is not None:
+            found.append(Node(kind, value))
+    return found
 
 
 def reachable(inventory: Inventory, *, now: datetime) -> Reach:
