@@ -6,7 +6,7 @@ from collections.abc import Container
 
 from auditor.digest import Digest, Hasher, Measured, Meter, hasher
 from auditor.layers import LayerInspector
-from auditor.store import LayerProofKind
+from auditor.store import LayerProof, LayerProofKind
 
 #: A page of zeros inside compressed bytes or a document does not happen by itself.
 PAGE = 4096
@@ -70,10 +70,14 @@ class Wounds:
             return zeros
         if found.size != self._size:
             return ""
-        if bit := self._one_bit(found.size):
-            return bit
-        if walkable and proof.compression != "none":
+        return self._one_bit(found.size) or self._other(found, proof, walkable=walkable)
+
+    def _other(self, found: Measured, proof: LayerProof, *, walkable: bool) -> str:
+        if walkable and proof.compression == "gzip":
+            # Its checksums hold. zstd's are optional, and few writers have them.
             return "another layer of the same length, undamaged in itself"
+        if walkable and proof.compression == "zstd":
+            return "other bytes of the same length, which still decompress to a tar"
         why = self._zeros.tail(found.size) if walkable else proof.detail if proof.compression != "none" else ""
         return "; ".join(filter(None, ("other bytes of the same length", why)))
 

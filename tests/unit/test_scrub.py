@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def packed(data: bytes) -> bytes:
 
 RANDOM = random.Random(4)
 LAYER = packed(tar({"bin/sh": RANDOM.randbytes(60_000)}))
+ZSTD = zstd.compress(tar({"bin/sh": RANDOM.randbytes(60_000)}))
 OTHER = packed(tar({"bin/sh": RANDOM.randbytes(60_000)}))
 CONFIG = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}' * 3
 PLAIN = tar({"etc/hosts": b"127.0.0.1 localhost\n" * 2000, "zeros": bytes(30_000)})
@@ -92,6 +94,7 @@ def flip(data: bytes, at: int, bit: int = 0) -> bytes:
         (CONFIG, flip(flip(CONFIG, 7), 9), "other bytes of the same length"),
         (LAYER, flip(LAYER, len(LAYER) // 2), "other bytes of the same length; "),
         (LAYER, flip(LAYER, len(LAYER) - 1), "a gzip checksum does not match"),
+        (ZSTD, flip(ZSTD, len(ZSTD) // 2), "other bytes of the same length, which still decompress to a tar"),
         (PLAIN, flip(PLAIN, 1500), "other bytes of the same length"),
     ],
 )
