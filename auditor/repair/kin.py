@@ -7,6 +7,7 @@ from functools import cached_property
 
 import msgspec
 
+from auditor import reference
 from auditor.digest import Digest
 from auditor.evidence import Evidence, NamespaceView
 from auditor.graph import Family, children
@@ -58,8 +59,8 @@ class Kin:
         return Hints(names=tuple(names), origins=origins(labels))
 
     def source_labels(self, namespace: str, digest: Digest) -> Labels:
-        """The `distribution.source` labels that a pull would have given a blob: those of its parents here."""
-        found: dict[str, str] = {}
+        """The `distribution.source` labels that a pull would have given: its parents', or by its image's name."""
+        found = dict(self._named(namespace, digest))
         for parent in self.parents.get(digest, ()):
             if parent.namespace == namespace:
                 labels = self._labels(parent)
@@ -79,6 +80,13 @@ class Kin:
     def _is_target(self, namespace: str, digest: Digest) -> bool:
         views = (view for view in self._evidence.views if view.name == namespace)
         return any(graph.group.target.digest == digest for view in views for graph in view.graphs)
+
+    def _named(self, namespace: str, digest: Digest) -> Iterator[tuple[str, str]]:
+        for view in self._evidence.views:
+            for graph in view.graphs if view.name == namespace else ():
+                for name in graph.group.names if graph.group.target.digest == digest else ():
+                    if (known := reference.find(name)) is not None:
+                        yield f"{SOURCE_LABEL}{known.hostname}", known.repository
 
     def _labels(self, parent: Parent) -> Mapping[str, str]:
         return next((v.labels(parent.digest) for v in self._evidence.views if v.name == parent.namespace), {})

@@ -137,10 +137,11 @@ class Repair:
             if not current.actions:
                 break
             bench = self._bench(seen.evidence, leases, staging)
-            done = apply(bench, current.actions, jobs=self._wishes.jobs, on_start=self._on_start, on_end=self._on_end)
+            now, later = _first(current.actions)
+            done = apply(bench, now, jobs=self._wishes.jobs, on_start=self._on_start, on_end=self._on_end)
             outcomes += done
             failed |= {outcome.action.digest: _why(outcome) for outcome in done}
-            if not any(_opens(outcome) for outcome in done):
+            if not later and not any(_opens(outcome) for outcome in done):
                 break
             seen = self.look(_touched(outcomes))
             current = self.propose(seen, failed=failed)
@@ -197,14 +198,27 @@ def _touched(outcomes: Iterable[Outcome]) -> frozenset[Digest]:
     return frozenset(outcome.action.digest for outcome in outcomes)
 
 
+def _first(actions: Sequence[Action]) -> tuple[list[Action], list[Action]]:
+    """What to do now, and what to look at again once the documents are back.
+
+    Blobs that no image leads to may belong below a damaged document: then nobody knows yet where they came from.
+    """
+    documents = [action for action in actions if _is_document(action)]
+    now = [action for action in actions if not documents or action.need.images or action in documents]
+    return now, [action for action in actions if action not in now]
+
+
+def _is_document(action: Action) -> bool:
+    return action.need.media_type in INDEX_TYPES | MANIFEST_TYPES | CONFIG_TYPES
+
+
 def _why(outcome: Outcome) -> str:
     return outcome.message if outcome.result is Result.FAILED else f"it was {outcome.result} in this run already"
 
 
 def _opens(outcome: Outcome) -> bool:
     """Whether something new may be known after this: what lies below a document, or who has a twin."""
-    documents = INDEX_TYPES | MANIFEST_TYPES | CONFIG_TYPES
-    return outcome.result is Result.REPAIRED and outcome.action.need.media_type in documents
+    return outcome.result is Result.REPAIRED and _is_document(outcome.action)
 
 
 def _discarding(evidence: Evidence) -> Iterable[str]:
