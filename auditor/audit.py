@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from auditor import checks, platforms
 from auditor.digest import Digest
 from auditor.documents import load_documents
+from auditor.errors import NoRecord
 from auditor.evidence import Evidence, NamespaceView
 from auditor.findings import Finding, Severity, Verify
 from auditor.graph import Group, Key, Loaded, group, walk
@@ -191,23 +193,34 @@ def _files(
     """Look at the file of each blob recorded: all at once on the disk, one by one through the daemon.
 
     What the disk lacks is asked of the daemon before it is believed: the folder that we see might not be its own.
+    A blob whose records went meanwhile is left out: it was removed, which is no fault.
     """
-    wanted: dict[Digest, tuple[str, Blob]] = {}
+    wanted: dict[Digest, list[Blob]] = {}
     for view in views:
         for digest in view.named & view.inventory.blobs.keys() if view.selected else view.inventory.blobs:
-            wanted.setdefault(digest, (view.name, view.inventory.blobs[digest]))
-    on_disk = store.files()
-    found = {digest: on_disk[digest] for digest in wanted if digest in on_disk} if on_disk is not None else {}
-    odd = [
-        (namespace, blob)
-        for digest, (namespace, blob) in wanted.items()
-        if digest not in found or (found[digest].kind is FileKind.REGULAR and found[digest].size != blob.size)
-    ]
-    probed = pool.map(lambda item: store.probe(item[0], item[1].digest, item[1].size), odd)
-    for done, ((_, blob), state) in enumerate(zip(odd, probed, strict=True), 1):
+            wanted.setdefault(digest, []).append(view.inventory.blobs[digest])
+    seen = store.files() or {}
+    found = {digest: seen[digest] for digest in wanted if digest in seen}
+    odd = {
+        digest: records
+        for digest, records in wanted.items()
+        if digest not in found or (found[digest].kind is FileKind.REGULAR and found[digest].size != records[0].size)
+    }
+    probed = pool.map(lambda records: _probe(store, records), odd.values())
+    for done, (digest, state) in enumerate(zip(odd, probed, strict=True), 1):
         on_progress("looking at blobs", done, len(odd))
-        found[blob.digest] = _agreed(found.get(blob.digest), state)
+        on_disk = found.pop(digest, None)
+        if state is not None:
+            found[digest] = _agreed(on_disk, state)
     return found
+
+
+def _probe(store: Store, records: Sequence[Blob]) -> FileState | None:
+    """Look at a blob through the first of its records that is still there; None where none is."""
+    for record in records:
+        with suppress(NoRecord):
+            return store.probe(record.namespace, record.digest, record.size)
+    return None
 
 
 def _agreed(on_disk: FileState | None, through_api: FileState) -> FileState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from itertools import islice
 
 import msgspec
@@ -19,7 +20,8 @@ _BATCH = 64
 
 
 class _Job(msgspec.Struct, frozen=True):
-    namespace: str
+    #: Those that have a record; content is the same in all of them.
+    namespaces: tuple[str, ...]
     descriptor: Descriptor
     key: Key
 
@@ -57,15 +59,20 @@ def load_documents(
     return read
 
 
-def _holders(inventories: Sequence[Inventory]) -> Mapping[Digest, str]:
-    """By digest, a namespace that has a record of it."""
-    found: dict[Digest, str] = {}
-    for inventory in reversed(inventories):
-        found.update(dict.fromkeys(inventory.blobs, inventory.namespace))
+_Holders = Mapping[Digest, tuple[str, ...]]
+
+
+def _holders(inventories: Sequence[Inventory]) -> _Holders:
+    """By digest, the namespaces that have a record of it."""
+    found: dict[Digest, tuple[str, ...]] = {}
+    for inventory in inventories:
+        mine = (inventory.namespace,)
+        for digest in inventory.blobs:
+            found[digest] = found[digest] + mine if digest in found else mine
     return found
 
 
-def _jobs(descriptors: Iterable[Descriptor], holders: Mapping[Digest, str], seen: set[Key]) -> Iterator[_Job]:
+def _jobs(descriptors: Iterable[Descriptor], holders: _Holders, seen: set[Key]) -> Iterator[_Job]:
     for descriptor in descriptors:
         where = key(descriptor)
         if where is None or where in seen or descriptor.digest not in holders:
@@ -108,5 +115,12 @@ def _load(store: Store, job: _Job) -> tuple[Loaded | None, int]:
 
 def _read(store: Store, job: _Job) -> tuple[bytes, Digest]:
     digest = job.descriptor.digest
-    raw = store.read(job.namespace, digest, limit=MAX_DOCUMENT)
+    *others, last = job.namespaces
+    for namespace in others:
+        with suppress(NoRecord):
+            return _measured(digest, store.read(namespace, digest, limit=MAX_DOCUMENT))
+    return _measured(digest, store.read(last, digest, limit=MAX_DOCUMENT))
+
+
+def _measured(digest: Digest, raw: bytes) -> tuple[bytes, Digest]:
     return raw, Digest.of(raw, algorithm=digest.algorithm)
