@@ -110,6 +110,35 @@ def test_the_bug_without_a_twin_is_still_the_bug(daemon: Containerd, registry: R
     assert all("twin" not in finding.facts for finding in report.findings)
 
 
+def test_a_container_kept_the_snapshots_of_an_image_that_was_removed(daemon: Containerd, registry: Registry) -> None:
+    """Pulled again, the very same image lacks what its own snapshots made seem unnecessary."""
+    image = images.image([images.layer(images.files(f"kept-{number}", kilobytes=16)) for number in range(2)])
+    reference = registry.push(image, "lab/kept-by-container:1")
+    daemon.cri_pull(reference)
+    daemon.ctr("containers", "create", reference, "keeper")
+    daemon.cri_remove_image(image.config_digest)
+    daemon.force_gc()
+    daemon.cri_pull(reference)
+    report = check(daemon).report
+    assert loud(report) == {("snapshot-without-blob", layer.digest) for layer in image.layers}
+    assert {finding.cause for finding in report.findings} == {"missing-blobs-bug-likely"}
+
+
+def test_layers_are_discarded_no_longer(start_daemon: StartDaemon, daemon: Containerd, registry: Registry) -> None:
+    """After the policy was turned off, a pull labels the layers, which should then be here, and skips them."""
+    node = start_daemon(daemon.version, discard_unpacked_layers=True)
+    image = images.image([images.layer(images.files("no-longer", kilobytes=16))])
+    reference = registry.push(image, "lab/no-longer:1")
+    node.cri_pull(reference)
+    node.force_gc()
+    assert loud(look(node)) == set()
+    node.discard_unpacked_layers = False
+    node.restart()
+    assert loud(look(node)) == set()
+    node.cri_pull(reference)
+    assert loud(look(node)) == {("snapshot-without-blob", image.layers[0].digest)}
+
+
 def test_an_image_that_is_asked_for_is_judged_alone(daemon: Containerd, registry: Registry) -> None:
     found = bug.reproduce(daemon, registry, name="asked")
     assert check(daemon, found.first).status == 0

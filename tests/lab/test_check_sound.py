@@ -217,6 +217,16 @@ def test_layers_that_the_second_pull_would_have_skipped_anyway(start_daemon: Sta
     assert_sound(discarding)
 
 
+def test_pruned_references(daemon: Containerd, registry: Registry) -> None:
+    """`ctr content prune references` drops the labels of layers, and the next collection the layers."""
+    one = built("pruned")
+    daemon.cri_pull(registry.push(one, "lab/pruned:1"))
+    daemon.ctr("content", "prune", "references")
+    assert_sound(daemon)
+    daemon.force_gc()
+    assert quiet(assert_sound(daemon)) == {("blob-discarded", layer.digest) for layer in one.layers}
+
+
 def test_a_remote_snapshot(daemon: Containerd, registry: Registry) -> None:
     lazy = built("lazy", count=3)
     daemon.cri_pull(registry.push(lazy, "lab/lazy:1"))
