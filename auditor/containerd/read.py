@@ -19,7 +19,7 @@ from auditor.store import Blob, FileState, Inventory, Proof, Resource, SourceKin
 
 
 class ContainerdStore:
-    """Implements `auditor.store.Store`; may be shared by threads.
+    """Implements `auditor.store.Store` and `FileBacked`; may be shared by threads.
 
     `content_root` is "auto" for the daemon's own where this process sees it, None for the API alone, or where it is
     mounted here. The files of all namespaces are the same files: where they are visible, a blob is read by its digest
@@ -88,6 +88,16 @@ class ContainerdStore:
         try:
             with root.opened(digest) as descriptor:
                 yield root.pieces(descriptor, digest, fresh=fresh)
+        except Absent:
+            raise self._no_file(namespace, digest) from None
+
+    def open_file(self, namespace: str, digest: Digest) -> int | None:
+        """A descriptor of the blob's file, the caller's to close; None where the files are not visible to us."""
+        root = self._root
+        if root is None:
+            return None
+        try:
+            return root.open(digest)
         except Absent:
             raise self._no_file(namespace, digest) from None
 

@@ -34,17 +34,23 @@ class ContentRoot:
         """Where the file of a blob is, or would be."""
         return self.path / "blobs" / digest.algorithm / digest.hex
 
-    @contextmanager
-    def opened(self, digest: Digest) -> Iterator[int]:
-        """A descriptor of the blob's file, a regular one for sure.
+    def open(self, digest: Digest) -> int:
+        """A descriptor of the blob's file, a regular one for sure; the caller closes it.
 
         Raises Absent, and ReadFailed for anything else that stands in the way.
         """
         descriptor = self._open(digest)
+        found = kind_of(os.fstat(descriptor).st_mode)
+        if found is FileKind.REGULAR:
+            return descriptor
+        os.close(descriptor)
+        raise ReadFailed(f"cannot read {digest}: its file is a {found}", hint=str(self.blob_path(digest)))
+
+    @contextmanager
+    def opened(self, digest: Digest) -> Iterator[int]:
+        """As `open`, for the length of a block."""
+        descriptor = self.open(digest)
         try:
-            found = kind_of(os.fstat(descriptor).st_mode)
-            if found is not FileKind.REGULAR:
-                raise ReadFailed(f"cannot read {digest}: its file is a {found}", hint=str(self.blob_path(digest)))
             yield descriptor
         finally:
             os.close(descriptor)

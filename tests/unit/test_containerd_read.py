@@ -21,7 +21,7 @@ from auditor.containerd.stall import StallWatch
 from auditor.digest import EMPTY, Digest, measure
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreUnreachable, UsageError
 from auditor.oci import OCI_MANIFEST
-from auditor.store import FileKind, FileState
+from auditor.store import FileBacked, FileKind, FileState
 from tests.contract.small_containerd import SmallContainerd, World
 from tests.contract.store_contract import Known, StoreContract
 
@@ -356,6 +356,24 @@ def test_only_regular_files_are_read(daemon: Daemon, kind: str, found: FileKind)
         drained(store)
     with pytest.raises(ReadFailed):
         store.read(NAMESPACE, LAYER, limit=10)
+    with pytest.raises(ReadFailed):
+        store.open_file(NAMESPACE, LAYER)
+
+
+def test_the_file_of_a_blob_is_handed_out_where_it_is_visible(daemon: Daemon) -> None:
+    assert daemon.store(content_root=None).open_file(NAMESPACE, LAYER) is None
+    daemon.put_files()
+    store = daemon.store()
+    assert isinstance(store, FileBacked)
+    descriptor = store.open_file(NAMESPACE, LAYER)
+    assert descriptor is not None
+    try:
+        assert os.path.samestat(os.fstat(descriptor), path_of(daemon, LAYER).stat())
+    finally:
+        os.close(descriptor)
+    path_of(daemon, LAYER).unlink()
+    with pytest.raises(NoFile):
+        store.open_file(NAMESPACE, LAYER)
 
 
 def test_files_that_are_no_blobs_are_not_listed(daemon: Daemon) -> None:
