@@ -325,8 +325,8 @@ class WritableStore(Store, Protocol):
     def hold(self, lease: LeaseHandle, resource: Resource) -> None:
         """Add a resource to a lease of ours. Raises NoRecord where the store insists that it exists."""
 
-    def collect_garbage(self, namespace: str) -> None:
-        """Run a collection and wait for its end (create a lease and delete it with `sync`)."""
+    def collect_garbage(self, namespace: str, *, labels: Labels | None = None) -> None:
+        """Run a collection and wait for its end (create a lease, with `labels`, and delete it with `sync`)."""
 
     def ingest(
         self,

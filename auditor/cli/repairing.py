@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import typer
 
@@ -14,6 +15,7 @@ from auditor import audit, containerd
 from auditor.cli import proving, run, sourcing
 from auditor.cli.bars import bars
 from auditor.cli.choices import Format
+from auditor.cli.guard import Guard
 from auditor.cli.options import Common
 from auditor.cli.output import complain, deliver, say
 from auditor.cli.publish import COULD_NOT, style
@@ -69,16 +71,21 @@ class Session:
     def run(self) -> RepairDocument:
         """Do it. Raises StoreError, Busy where another repair is at work, NothingExamined."""
         with connected(self._common) as store, bars(wanted=self._common.progress) as drawn:
+            guard = Guard(Path(store.info().address))
             work = Repair(
                 store,
                 look=self._look,
                 sources=sourcing.opener(store, self._chosen, show=self._common.progress),
                 wishes=self._wishes,
+                guard=guard.start,
                 on_start=drawn.start,
                 on_bytes=drawn.read,
                 on_end=drawn.end,
             )
-            return self._planned(work, work.leftovers()) if self._dry_run else self._alone(work)
+            try:
+                return self._planned(work, work.leftovers()) if self._dry_run else self._alone(work)
+            finally:
+                guard.stop()
 
     def publish(self, document: RepairDocument, *, status: int) -> int:
         """Print or write the end of it, and return the exit status."""

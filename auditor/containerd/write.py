@@ -80,12 +80,12 @@ class WritableContainerdStore(ContainerdStore):
                 request, timeout=self._connection.timeout, metadata=namespaced(lease.namespace)
             )
 
-    def collect_garbage(self, namespace: str) -> None:
+    def collect_garbage(self, namespace: str, *, labels: Labels | None = None) -> None:
         """Run a collection and wait for its end, which may take minutes on a large node; in a namespace that exists.
 
         Raises StoreTimeout only where the daemon does not answer other calls either.
         """
-        handle = self._create_lease(namespace, seconds=_GC_LEASE, labels={})
+        handle = self._create_lease(namespace, seconds=_GC_LEASE, labels=labels or {})
         self._delete_lease(handle, sync=True)
 
     def ingest(

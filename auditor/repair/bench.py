@@ -61,6 +61,7 @@ class Workbench:
     `records` is held while labels or records that exist are changed: a swap must not lose a label that another action
     adds meanwhile. `inventories` are the namespaces as the audit saw them, `discards` those that discard layers.
     `remembered` are labels of records that an interrupted run took away. `keep` is a folder for bad copies.
+    `guard` is called before a record is deleted.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Workbench:
         discards: frozenset[str] = frozenset(),
         remembered: Mapping[tuple[str, Digest], Labels] | None = None,
         keep: Path | None = None,
+        guard: Callable[[], None] = lambda: None,
         on_bytes: Callable[[Digest, int], None],
     ) -> None:
         self.store = store
@@ -84,6 +86,7 @@ class Workbench:
         self.discards = discards
         self.remembered = remembered or {}
         self.keep = keep
+        self.guard = guard
         self.records = threading.RLock()
         self.stop = threading.Event()
         self._on_bytes = on_bytes

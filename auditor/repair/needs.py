@@ -46,6 +46,10 @@ _LEFT: Mapping[str, str] = {
 _RECORDS_DISAGREE = "record and descriptor disagree on the size, and no bytes could suit both"
 
 
+#: What a layer decompresses to: as true in one namespace as in another.
+_DIFF_ID = "containerd.io/uncompressed"
+
+
 class Place(msgspec.Struct, frozen=True):
     """A namespace that should have a record and has none.
 
@@ -171,14 +175,16 @@ class _Maker:
             role=found[0].subject.kind,
             codes=tuple(sorted({f.code for f in found})),
             damaged=bool(damaged),
-            places=tuple(self._place(namespace, digest) for namespace in lacking),
+            places=tuple(self._place(namespace, digest, holders) for namespace in lacking),
             holders=holders,
             images=tuple(dict.fromkeys(image.name for f in found for image in f.images)),
             hints=self._kin.hints(digest),
         )
 
-    def _place(self, namespace: str, digest: Digest) -> Place:
-        return Place(namespace, self._kin.source_labels(namespace, digest), self._kin.tie(namespace, digest))
+    def _place(self, namespace: str, digest: Digest, holders: Sequence[Held]) -> Place:
+        told = {key: held.labels[key] for held in holders for key in (_DIFF_ID,) if key in held.labels}
+        labels = {**told, **self._kin.source_labels(namespace, digest)}
+        return Place(namespace, labels, self._kin.tie(namespace, digest))
 
     def _holders(self, digest: Digest) -> Iterable[Held]:
         for inventory in self._inventories:

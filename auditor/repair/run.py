@@ -61,6 +61,7 @@ class Repair:
         look: Look,
         sources: Sources,
         wishes: Wishes,
+        guard: Callable[[], None] = lambda: None,
         on_start: Callable[[Action], None] = lambda _action: None,
         on_bytes: Callable[[Digest, int], None] = lambda _digest, _count: None,
         on_end: Callable[[Outcome], None] = lambda _outcome: None,
@@ -70,6 +71,7 @@ class Repair:
         self._audit = look
         self._sources = sources
         self._wishes = wishes
+        self._guard = guard
         self._on_start = on_start
         self._on_bytes = on_bytes
         self._on_end = on_end
@@ -157,6 +159,7 @@ class Repair:
             discards=frozenset(_discarding(evidence)),
             remembered=self._left.remembered,
             keep=self._wishes.keep,
+            guard=self._guard,
             on_bytes=self._on_bytes,
         )
 

@@ -58,6 +58,7 @@ def swap(bench: Workbench, need: Need, offer: Offer) -> list[str]:
     Raises SourceError, Gone, NotRight, StoreError. One swap at a time: each runs a collection, and holds for its length
     what only the record protected.
     """
+    bench.guard()
     home = need.holders[0].namespace
     reference = ref(need.digest)
     with bench.bytes_of(need, offer) as chunks:
@@ -153,7 +154,7 @@ def _quietly(act: Callable[[], None]) -> None:
 def _collect(bench: Workbench, namespace: str) -> str:
     """Run a collection; one that fails is no reason to leave the blob away."""
     try:
-        bench.store.collect_garbage(namespace)
+        bench.store.collect_garbage(namespace, labels={LEASE_LABEL: RUN})
     except AuditorError as error:
         return f"its bad file could not be collected: {error.message}"
     return ""

@@ -1,0 +1,162 @@
+"""Ending the auditor at one exact step: a server that forks, so that a kill costs a fork and not a start of Python.
+
+A step is a message that changes the store, or a change of the file system, before it is made and after. The server
+itself never opens a channel, for what gRPC has open does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import grpc
+
+from auditor.cli import app, repairing
+from tests.lab.checked import ROOT, environment
+
+#: The calls that change a store; those that only look are no steps.
+WRITES: Final = ("Write", "Create", "Delete", "Update", "Abort", "AddResource", "DeleteResource")
+#: What Python tells its audit hooks of changes to files.
+CHANGES: Final = frozenset("os.rename os.link os.remove os.rmdir os.mkdir os.chmod os.chown os.truncate".split())
+#: What a child that was not to be killed is told by.
+FINISHED: Final = 0
+
+assert repairing  # imported for the children, before they are made
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: its exit status, negative for a signal, and how many steps it made before."""
+
+    status: int
+    steps: int
+
+
+class Steps:
+    """Counts, and ends this process at the one that was named."""
+
+    def __init__(self, last: int | None, number: int) -> None:
+        self.count = 0
+        self._last = last
+        self._signal = number
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self.count += 1
+            if self.count == self._last:
+                os.kill(os.getpid(), self._signal)
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take what Python says of its own calls; only files in the store count."""
+        opened = event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
+        if (opened or event in CHANGES) and "/io.containerd.content" in str(arguments[0]):
+            self()
+
+
+class Counting(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):  # type: ignore[type-arg]
+    """Steps before and after each call that changes the store, and before and after each message of a write."""
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self._step = step
+
+    def intercept_unary_unary(self, go_on: Callable[..., Any], details: Any, request: Any) -> Any:
+        changes = details.method.rpartition("/")[2] in WRITES
+        if changes:
+            self._step()
+        answer = go_on(details, request)
+        if changes:
+            answer.add_done_callback(lambda _call: self._step())
+        return answer
+
+    def intercept_stream_stream(self, go_on: Callable[..., Any], details: Any, requests: Iterator[Any]) -> Any:
+        return go_on(details, self._stepping(requests))
+
+    def _stepping(self, requests: Iterator[Any]) -> Iterator[Any]:
+        for request in requests:
+            self._step()
+            yield request
+        self._step()
+
+
+def child(job: dict[str, Any], told: int) -> NoReturn:
+    """Run the auditor in this process, which is a fork."""
+    step = Steps(job["last"], job["signal"])
+    plain = grpc.insecure_channel
+    grpc.insecure_channel = lambda *a, **k: grpc.intercept_channel(plain(*a, **k), Counting(step))
+    sys.addaudithook(step.hook)
+    with Path(job["log"]).open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    status = app.main(job["arguments"])
+    os.write(told, str(step.count).encode())
+    os._exit(status)
+
+
+def serve() -> None:
+    """Fork for each line of standard input, and say how it ended."""
+    for line in sys.stdin:
+        job = json.loads(line)
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            child(job, writing)
+        os.close(writing)
+        _, status = os.waitpid(pid, 0)
+        with os.fdopen(reading) as told:
+            steps = int(told.read() or -1)
+        print(json.dumps([os.waitstatus_to_exitcode(status), steps]), flush=True)
+
+
+class Killer:
+    """The server, from the side of a test."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def run(self, *arguments: str | Path, last: int | None = None, number: signal.Signals = signal.SIGKILL) -> Ended:
+        """Run the auditor; it ends at step `last`, or by itself."""
+        job = {
+            "arguments": [str(argument) for argument in arguments],
+            "last": last,
+            "signal": int(number),
+            "log": str(self._log),
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, self._log.read_text()
+        return Ended(*json.loads(answer))
+
+    @property
+    def said(self) -> str:
+        """What all runs said."""
+        return self._log.read_text()
+
+
+@contextmanager
+def killer(base: Path) -> Iterator[Killer]:
+    """A server for the length of a test."""
+    command: Sequence[str] = [sys.executable, "-m", "tests.lab.killing"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        yield Killer(process, base / "killed.log")
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+if __name__ == "__main__":
+    serve()
