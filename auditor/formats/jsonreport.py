@@ -18,7 +18,24 @@ def render(report: Report) -> str:
 
 def to_json(value: object) -> str:
     """Any of our records as indented JSON with a newline at its end."""
-    return json_plain(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()) + "\n"
+    try:
+        raw = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raw = msgspec.json.encode(_unicode(msgspec.to_builtins(value)))
+    return json_plain(msgspec.json.format(raw, indent=2).decode()) + "\n"
+
+
+def _unicode(value: object) -> object:
+    """The same with an escape for half a pair of surrogates: a path of this machine that is no Unicode has them."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {_unicode(name): _unicode(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_unicode(inner) for inner in value]
+        case _:
+            return value
 
 
 def load(raw: bytes, *, name: str) -> Report:

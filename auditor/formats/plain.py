@@ -18,7 +18,7 @@ def plain(text: str, *, width: int | None = None) -> str:
 def _shown(char: str) -> str:
     if unicodedata.category(char) not in _HIDDEN:
         return char
-    return char.encode("unicode_escape").decode("ascii") if ord(char) < 0xD800 else f"\\u{ord(char):04x}"  # noqa: PLR2004
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def json_plain(text: str) -> str:
