@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from copy import copy
 from typing import NamedTuple
 
-from auditor.checks.rule import IMAGES, Rule, blob_subject
+from auditor.checks.rule import IMAGES, Rule, blob_subject, command
 from auditor.digest import Digest
 from auditor.evidence import Evidence, NamespaceView
 from auditor.findings import Fact, Finding, ImageRef
@@ -65,7 +65,8 @@ class Case:
         """Report the blob; `repairable` says that other bytes would mend it."""
         named = sorted({image.namespace for image in self.images}) or self.namespaces
         shared = {"namespaces": ",".join(self.namespaces) if len(self.namespaces) > 1 else None}
-        hint = f"auditor repair -n {named[0]} {self.images[0].name}" if self.images and repairable else None
+        repair = ("auditor", "repair", "-n", named[0])
+        hint = command(*repair, self.images[0].name) if self.images and repairable else None
         return rule.hit(
             named[0],
             blob_subject(self.role, self.digest),

@@ -8,7 +8,7 @@ from auditor import oci
 from auditor.checks.absence import in_progress
 from auditor.checks.layers import PULL_IN_PROGRESS
 from auditor.checks.pulled import pulled_instead, whole
-from auditor.checks.rule import IMAGES, Rule, blob_subject
+from auditor.checks.rule import IMAGES, Rule, blob_subject, command
 from auditor.evidence import Evidence, NamespaceView, image_ref
 from auditor.findings import Fact, Finding, ImageRef, Severity
 from auditor.graph import Broken, Content, Flaw, ImageGraph, ManifestNode, key
@@ -128,7 +128,7 @@ def _missing(view: NamespaceView, descriptor: Descriptor, role: str, ref: ImageR
         return
     rule = MISSING_CONFIG if role == "config" else MISSING_MANIFEST
     text = f"the {role} of {IMAGES} is absent: namespace {view.name} has no record of {descriptor.digest.short}"
-    hint = f"auditor repair -n {view.name} {ref.name}"
+    hint = command("auditor", "repair", "-n", view.name, ref.name)
     yield rule.hit(view.name, subject, text, cause="record-absent", images=(ref,), facts=facts, hint=hint)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 
-from auditor.checks.rule import IMAGES, Rule, blob_subject
+from auditor.checks.rule import IMAGES, Rule, blob_subject, command
 from auditor.digest import Digest
 from auditor.evidence import Evidence, NamespaceView, image_ref
 from auditor.findings import Fact, Finding, ImageRef, Severity, Subject
@@ -139,7 +139,7 @@ def _ingests(view: NamespaceView) -> Iterator[Finding]:
             "updated_at": ingest.updated_at.isoformat(),
         }
         subject = Subject(kind="ingest", name=ingest.ref)
-        hint = f"ctr -n {view.name} content abort {ingest.ref}"
+        hint = command("ctr", "-n", view.name, "content", "abort", ingest.ref)
         yield STALE_INGEST.hit(view.name, subject, text, facts=facts, hint=hint)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auditor.checks.absence import LayerState, State, states
-from auditor.checks.rule import IMAGES, Rule, blob_subject
+from auditor.checks.rule import IMAGES, Rule, blob_subject, command
 from auditor.evidence import Evidence, NamespaceView, image_ref
 from auditor.findings import Fact, Finding, Severity
 from auditor.graph import ImageGraph, ManifestNode
@@ -105,7 +105,7 @@ def _hit(rule: Rule, view: NamespaceView, graph: ImageGraph, node: ManifestNode,
     message = f"{number} of {IMAGES} has no blob: {_why(state)}"
     hint = None
     if rule in (SNAPSHOT_WITHOUT_BLOB, INCOMPLETE_IMAGE, SHARED_CONFIG_LAYERS):
-        hint = f"auditor repair -n {view.name} {graph.group.name}"
+        hint = command("auditor", "repair", "-n", view.name, graph.group.name)
     return rule.hit(view.name, subject, message, cause=cause(state), images=images, facts=facts(state), hint=hint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 import msgspec
@@ -49,6 +50,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             facts={name: value for name, value in (facts or {}).items() if value is not None},
             hint=self.do if hint is None else hint,
         )
+
+
+def command(*words: str) -> str:
+    """A command for the reader's shell; names come from strangers, and quoted they are only names."""
+    return shlex.join(words)
 
 
 def blob_subject(role: str, digest: Digest) -> Subject:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from auditor.checks.absence import State, faults, states
-from auditor.checks.rule import IMAGES, Rule, blob_subject
+from auditor.checks.rule import IMAGES, Rule, blob_subject, command
 from auditor.evidence import Evidence, NamespaceView, image_ref
 from auditor.findings import Fact, Finding, Severity, Subject
 from auditor.graph import Content, ImageGraph, ManifestNode
@@ -75,7 +75,8 @@ def _missing(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside:
         facts: dict[str, Fact] = {"snapshotter": snapshotter, "chain_id": name, "config": str(config)}
         subject = Subject(kind="snapshot", name=f"{snapshotter}/{name}")
         ref = image_ref(graph.group, "snapshot", node=node)
-        hint = f"ctr -n {view.name} images unpack --snapshotter {snapshotter} {graph.group.name}"
+        unpack = ("images", "unpack", "--snapshotter", snapshotter)
+        hint = command("ctr", "-n", view.name, *unpack, graph.group.name)
         yield SNAPSHOT_MISSING.hit(view.name, subject, text, cause="removed", images=(ref,), facts=facts, hint=hint)
 
 

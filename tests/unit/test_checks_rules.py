@@ -356,3 +356,11 @@ def test_an_emptied_blob_is_said_so() -> None:
     assert finding.cause == "emptied"
     assert "zero-length" in finding.message
     assert Digest.of(b"") == EMPTY
+
+
+def test_a_name_in_a_command_is_only_a_name() -> None:
+    world = World()
+    world.pull(APP, "app:1; reboot $(id)")
+    world.drop(BASE.digest)
+    (finding,) = world.findings()
+    assert finding.hint == "auditor repair -n k8s.io 'app:1; reboot $(id)'"
