@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,11 @@ from auditor.store import Store
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
+
+
+def host(environ: Mapping[str, str]) -> str:
+    """The node's name: AUDITOR_HOST where it is set, for a pod is not called as the node it runs on."""
+    return environ.get("AUDITOR_HOST") or platform.node()
 
 
 @contextmanager
@@ -103,7 +108,7 @@ def audited(
     made = verdict.report(
         outcome.evidence,
         outcome.findings,
-        host=platform.node(),
+        host=host(os.environ),
         started=started,
         finished=now(),
         seconds=time.monotonic() - clock,
