@@ -80,24 +80,27 @@ def cleaned(name: str) -> str | None:
 class Collector:
     """Takes in one member after the other and remembers what there is to know of it.
 
-    `inspect` makes an inspector for each file that may be a layer; `layers` says whether blobs that are named by their
-    digest are looked into as well. What is no layer comes out undecodable, and nobody asks for it.
+    `inspect` makes an inspector for each file that may be a layer; `looks` says whether a blob that is named by its
+    digest is looked into as well. What is no layer comes out undecodable, and nobody asks for it. `on_file` hears of
+    each file when all of it has passed; what it raises ends the pass.
     """
 
     def __init__(
         self,
         *,
         inspect: Callable[[], Inspector],
-        layers: bool,
+        looks: Callable[[Digest], bool],
         on_bytes: Callable[[int], None] | None = None,
+        on_file: Callable[[Seen], None] | None = None,
     ) -> None:
         self.files: dict[str, Seen] = {}
         self.links: dict[str, str] = {}
         self.problems: list[ArchiveProblem] = []
         self.bytes = 0
         self._inspect = inspect
-        self._layers = layers
+        self._looks = looks
         self._on_bytes = on_bytes
+        self._on_file = on_file
         self._kept = 0
         self._members = 0
 
@@ -142,7 +145,7 @@ class Collector:
         passing = _Passing(
             algorithm=promise.algorithm if promise else "sha256",
             keep=header.size <= min(oci.MAX_DOCUMENT, KEEP_TOTAL - self._kept),
-            inspector=self._inspector(header) if self._layers or promise is None else None,
+            inspector=self._inspector(header) if promise is None or self._looks(promise) else None,
         )
         error = ""
         try:
@@ -155,6 +158,8 @@ class Collector:
             seen = passing.finish(header, name, path, error)
             self.files[name] = seen
             self._kept += len(seen.kept or b"")
+        if self._on_file is not None:
+            self._on_file(seen)
 
     def _count(self, size: int) -> None:
         self.bytes += size

@@ -26,6 +26,7 @@ def plan(
     required: Matcher | None = None,
     raw: Mapping[Digest, bytes] = MappingProxyType({}),
     twins: Mapping[Digest, Descriptor] = MappingProxyType({}),
+    recorded: Callable[[Digest], str | None] = lambda _: None,
 ) -> ExportPlan:
     """Decide what an archive of `images` holds.
 
@@ -36,7 +37,7 @@ def plan(
     Attestations go in with all platforms, where they are there.
 
     `twins` is given for a salvage only: by a missing layer's digest a blob with the same diffID; `raw` then has the
-    bytes of the documents to be rewritten.
+    bytes of the documents to be rewritten. `recorded` gives the diffID that the store has noted for a blob, if any.
     """
     planner = _Planner(
         documents=documents,
@@ -45,6 +46,7 @@ def plan(
         required=wanted if required is None else required,
         raw=raw,
         twins=twins,
+        recorded=recorded,
     )
     done = [planner.image(group) for group in images]
     return ExportPlan(
@@ -72,6 +74,7 @@ class _Planner:
         required: Matcher,
         raw: Mapping[Digest, bytes],
         twins: Mapping[Digest, Descriptor],
+        recorded: Callable[[Digest], str | None],
     ) -> None:
         self.documents = documents
         self.has = has
@@ -79,6 +82,7 @@ class _Planner:
         self.required = required
         self.raw = raw
         self.twins = twins
+        self.recorded = recorded
         self.blobs: dict[Digest, PlannedBlob] = {}
         self.rewritten: dict[Digest, bytes] = {}
         self.left_out: list[LeftOut] = []
@@ -192,7 +196,8 @@ class _Planner:
         if digest in self.rewritten or self.has(digest):
             known = self.blobs.get(digest)
             diff_id = diff_id or (known.diff_id if known is not None else None)
-            self.blobs[digest] = PlannedBlob(digest, descriptor.size, role, diff_id)
+            noted = diff_id is not None and self.recorded(digest) == diff_id
+            self.blobs[digest] = PlannedBlob(digest, descriptor.size, role, diff_id, noted)
             return
         why = "its bytes stand in its descriptor" if descriptor.embedded else "a layer that may not be distributed"
         platform = _platform(node) if node is not None else ""

@@ -23,12 +23,16 @@ class Role(enum.StrEnum):
 
 
 class PlannedBlob(msgspec.Struct, frozen=True, order=True):
-    """A blob of the archive; `diff_id` is what a layer that can be checked must decompress to."""
+    """A blob of the archive; `diff_id` is what a layer that can be checked must decompress to.
+
+    `recorded` says that containerd noted the same when it decompressed these bytes, to unpack them.
+    """
 
     digest: Digest
     size: int
     role: Role
     diff_id: Digest | None = None
+    recorded: bool = False
 
 
 class PlannedPlatform(msgspec.Struct, frozen=True):
@@ -99,6 +103,25 @@ class ExportPlan(msgspec.Struct, frozen=True):
     def size(self) -> int:
         """Bytes of all blobs."""
         return sum(blob.size for blob in self.blobs)
+
+    def uses(self, blob: PlannedBlob) -> str:
+        """Whose blob it is, as the beginning of a sentence: image, platform, layer."""
+        for image in self.images:
+            name = image.names[0] if image.names else image.target.digest.short
+            for one in image.platforms:
+                where = f"{name} for {one.platform}: " if one.platform else f"{name}: "
+                if blob.digest in one.layers:
+                    return f"{where}layer {one.layers.index(blob.digest) + 1} "
+                if blob.digest in (one.manifest, one.config):
+                    return f"{where}the {blob.role} "
+            if blob.digest == image.target.digest:
+                return f"{name}: the {blob.role} "
+        return f"the {blob.role} "
+
+    @property
+    def unproven(self) -> frozenset[Digest]:
+        """The layers of which nobody has recorded what they decompress to."""
+        return frozenset(blob.digest for blob in self.blobs if blob.diff_id is not None and not blob.recorded)
 
     @property
     def salvaged(self) -> tuple[PlannedPlatform, ...]:

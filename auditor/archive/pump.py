@@ -1,26 +1,18 @@
-"""Moving blobs out of a store: every byte hashed and counted on the way, copied by the kernel where there is a file."""
+"""Moving blobs out of a store: copied by the kernel where there is a file, hashed on the way where there is none."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from types import TracebackType
-from typing import Final, Self
 
 from auditor.archive import outer
-from auditor.archive.outer import CHUNK
-from auditor.archive.planned import ExportPlan, PlannedBlob, Role
+from auditor.archive.planned import ExportPlan, PlannedBlob
 from auditor.archive.sinks import FileSink, Sink
 from auditor.digest import Measured, Meter
 from auditor.errors import ExportRefused, NoFile, NoRecord, ObjectError
 from auditor.store import FileBacked, Proof, ProofKind, Store
-
-#: Files open at once while their hashes are outstanding.
-_AHEAD: Final = 16
 
 
 class WrongContent(ExportRefused):
@@ -35,7 +27,11 @@ class WrongContent(ExportRefused):
 
 
 class Pump:
-    """Moves blobs of one namespace into sinks; a context manager. `settle` must have returned before all is proven."""
+    """Moves blobs of one namespace into sinks.
+
+    What the kernel copies is hashed once, where it arrived, by the reading back that follows the copying: that proves
+    the bytes that count. Whose fault a difference is, `blame` finds out. What comes as a stream is hashed here.
+    """
 
     def __init__(
         self, plan: ExportPlan, store: Store, *, namespace: str, on_bytes: Callable[[int], None] | None = None
@@ -44,37 +40,24 @@ class Pump:
         self._store = store
         self._namespace = namespace
         self._on_bytes = on_bytes
-        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="archive-hash")
-        self._due: deque[tuple[PlannedBlob, int, Future[Measured]]] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._hashing.shutdown(cancel_futures=True)
-        for _, file, _ in self._due:
-            os.close(file)
 
     def move(self, blob: PlannedBlob, sink: Sink) -> None:
         """Write a blob's bytes, exactly as many as planned. Raises WrongContent; OSError of the sink."""
         file = self._open(blob) if isinstance(sink, FileSink) else None
         if isinstance(sink, FileSink) and file is not None:
-            self._copy(blob, file, sink)
-        else:
-            self._stream(blob, sink)
-
-    def settle(self, *, left: int = 0) -> None:
-        """Wait until at most `left` hashes are outstanding, and judge those that came. Raises WrongContent."""
-        while len(self._due) > left:
-            blob, file, measured = self._due.popleft()
             try:
-                self._judge(blob, measured.result())
-            except OSError as error:
-                raise self._wrong(blob, ProofKind.UNREADABLE, f"cannot be read: {error.strerror}") from None
+                self._copy(blob, file, sink)
             finally:
                 os.close(file)
+        else:
+            for chunk in self._proven(blob):
+                sink.write(chunk)
+                self._heard(len(chunk))
+
+    def blame(self, blob: PlannedBlob) -> None:
+        """Read a blob that came out wrong once more, from the store. Raises WrongContent where that is to blame."""
+        for _ in self._proven(blob):
+            pass
 
     def _open(self, blob: PlannedBlob) -> int | None:
         if not isinstance(self._store, FileBacked):
@@ -85,31 +68,23 @@ class Pump:
             raise self._failed(blob, error) from None
 
     def _copy(self, blob: PlannedBlob, file: int, sink: FileSink) -> None:
-        """Hash in a thread what the kernel copies meanwhile; the descriptor is closed when both are done."""
-        self._due.append((blob, file, self._hashing.submit(self._hash, blob, file)))
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise self._wrong(blob, ProofKind.CORRUPT, "is no regular file")
-        if status.st_size != blob.size or sink.copy(file, blob.size) != blob.size:
+        if status.st_size != blob.size:
             raise self._size(blob, status.st_size)
-        self.settle(left=_AHEAD)
+        copied = sink.copy(file, blob.size, on_bytes=self._heard)
+        if copied != blob.size:
+            raise self._size(blob, copied)
 
-    def _hash(self, blob: PlannedBlob, file: int) -> Measured:
-        """Read a file from the start, and no further than it takes to see that it is longer."""
-        meter = Meter(blob.digest.algorithm)
-        while meter.size <= blob.size and (chunk := os.pread(file, CHUNK, meter.size)):
-            meter.update(chunk)
-            self._heard(len(chunk))
-        return meter.result()
-
-    def _stream(self, blob: PlannedBlob, sink: Sink) -> None:
+    def _proven(self, blob: PlannedBlob) -> Iterator[bytes]:
+        """The bytes as they come; whoever has drawn the last one without an error has the right ones."""
         meter = Meter(blob.digest.algorithm)
         for chunk in self._chunks(blob):
             meter.update(chunk)
             if meter.size > blob.size:
                 raise self._size(blob, meter.size)
-            sink.write(chunk)
-            self._heard(len(chunk))
+            yield chunk
         self._judge(blob, meter.result())
 
     def _chunks(self, blob: PlannedBlob) -> Iterator[bytes]:
@@ -129,30 +104,19 @@ class Pump:
             raise self._size(blob, measured.size)
         if measured.digest != blob.digest:
             proof = Proof(digest=blob.digest, kind=ProofKind.CORRUPT, size=measured.size, actual=measured.digest)
-            raise WrongContent(proof, self._used(blob), f"has other bytes: they hash to {measured.digest}")
+            raise WrongContent(proof, self._plan.uses(blob), f"has other bytes: they hash to {measured.digest}")
 
     def _size(self, blob: PlannedBlob, found: int) -> WrongContent:
         what = "is empty" if not found else f"has {found} bytes" if found < blob.size else "is longer"
         return self._wrong(blob, ProofKind.CORRUPT, f"{what} where its descriptor gives {blob.size}")
 
     def _failed(self, blob: PlannedBlob, error: ObjectError) -> WrongContent:
-        if isinstance(error, NoRecord | NoFile):
+        if isinstance(error, NoRecord):
             return self._wrong(blob, ProofKind.MISSING, "is not in the store any more")
-        return self._wrong(blob, ProofKind.UNREADABLE, f"cannot be read: {error.message}")
+        if isinstance(error, NoFile):
+            return self._wrong(blob, ProofKind.MISSING, "has a record and no file on the disk")
+        return self._wrong(blob, ProofKind.UNREADABLE, error.message.removeprefix(f"cannot read {blob.digest}: "))
 
     def _wrong(self, blob: PlannedBlob, kind: ProofKind, why: str) -> WrongContent:
-        return WrongContent(Proof(digest=blob.digest, kind=kind), self._used(blob), why)
-
-    def _used(self, blob: PlannedBlob) -> str:
-        """Whose blob it is, as the beginning of a sentence: image, platform, layer."""
-        for image in self._plan.images:
-            name = image.names[0] if image.names else image.target.digest.short
-            for one in image.platforms:
-                where = f"{name} for {one.platform}" if one.platform else name
-                if blob.digest in one.layers:
-                    return f"{where}: layer {one.layers.index(blob.digest) + 1} "
-                if blob.digest in (one.manifest, one.config):
-                    return f"{where}: the {Role.CONFIG if blob.digest == one.config else Role.MANIFEST} "
-            if blob.digest == image.target.digest:
-                return f"{name}: the {blob.role} "
-        return f"the {blob.role} "
+        said = f"cannot be read: {why}" if kind is ProofKind.UNREADABLE else why
+        return WrongContent(Proof(digest=blob.digest, kind=kind), self._plan.uses(blob), said)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -45,30 +45,31 @@ def open_archive(
     path: Path | str,
     *,
     stdin: BinaryIO | None = None,
-    layers: bool = True,
+    layers: bool | Container[Digest] = True,
     inspect: Callable[[], Inspector] = LayerInspector,
     on_bytes: Callable[[int], None] | None = None,
-    on_chunk: Callable[[bytes], None] | None = None,
+    on_file: Callable[[Seen], None] | None = None,
+    tap: Tap | None = None,
 ) -> ArchiveStore:
     """Read an archive or an OCI layout folder once, from start to end, in constant memory, and give it as a store.
 
-    `-` reads `stdin`. With `layers`, every blob is looked into as a layer too; layers of docker's old archives always
-    are, as they have no digest of their own. `on_bytes` hears of bytes as they pass, for progress; `on_chunk` gets
-    those of the file itself, packed as they are, in the thread that reads.
+    `-` reads `stdin`. With `layers`, every blob is looked into as a layer too, or those whose digests are given; layers
+    of docker's old archives always are, as they have no digest of their own. `on_bytes` hears of bytes as they pass,
+    for progress, `on_file` of each file when all of it has passed; `tap` stands between the file and us.
     What is wrong with the archive is in `problems` of the store, also where it ends early. Raises StoreUnreachable
     where it cannot be read at all, Unsupported for a compression that is not read.
     """
-    collector = Collector(inspect=inspect, layers=layers, on_bytes=on_bytes)
+    looks = (lambda _: layers) if isinstance(layers, bool) else layers.__contains__
+    collector = Collector(inspect=inspect, looks=looks, on_bytes=on_bytes, on_file=on_file)
     try:
         if str(path) == PIPE:
-            return _from_tar(
-                collector, path, _chunks(stdin, "from the pipe", on_chunk) if stdin else iter(()), seekable=False
-            )
+            chunks = _chunks(stdin, "from the pipe", tap) if stdin else iter(())
+            return _from_tar(collector, path, chunks, seekable=False)
         if Path(path).is_dir():
             return _from_folder(collector, Path(path))
         with Path(path).open("rb", buffering=0) as file:
             seekable = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            return _from_tar(collector, path, _chunks(file, path, on_chunk), seekable=seekable)
+            return _from_tar(collector, path, _chunks(file, path, tap), seekable=seekable)
     except OSError as error:
         why = error.strerror or str(error)
         raise StoreUnreachable(
@@ -76,15 +77,37 @@ def open_archive(
         ) from None
 
 
-def _chunks(file: BinaryIO, name: Path | str, on_chunk: Callable[[bytes], None] | None) -> Iterator[bytes]:
+class Tap(Protocol):
+    """What stands between a file and its reader, in the thread that reads."""
+
+    def wait(self, position: int) -> None:
+        """Return when there is something to be read behind `position`, or the end."""
+
+    def update(self, chunk: bytes) -> None:
+        """Hear of the next bytes, packed as they are."""
+
+
+def _chunks(file: BinaryIO, name: Path | str, tap: Tap | None) -> Iterator[bytes]:
     """All of a file. A fault of the medium is not one of the archive: it ends the run."""
     try:
-        while chunk := file.read(CHUNK):
-            if on_chunk is not None:
-                on_chunk(chunk)
-            yield chunk
+        if tap is None:
+            yield from iter(lambda: file.read(CHUNK), b"")
+        else:
+            yield from _tapped(file, tap)
     except OSError as error:
         raise StoreUnreachable(f"the archive {name} cannot be read: {error.strerror or error}") from None
+
+
+def _tapped(file: BinaryIO, tap: Tap) -> Iterator[bytes]:
+    position = 0
+    while True:
+        tap.wait(position)
+        chunk = file.read(CHUNK)
+        if not chunk:
+            return
+        position += len(chunk)
+        tap.update(chunk)
+        yield chunk
 
 
 def _from_tar(collector: Collector, path: Path | str, chunks: Iterator[bytes], *, seekable: bool) -> ArchiveStore:

@@ -6,22 +6,24 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from auditor.archive import parts as parts_of
+from auditor.archive.growing import Follower, Growing
 from auditor.archive.parts import END, Part
 from auditor.archive.planned import ExportPlan
-from auditor.archive.prove import prove
+from auditor.archive.prove import Differs, as_planned, prove
 from auditor.archive.pump import Pump
 from auditor.archive.read import open_archive
 from auditor.archive.sinks import COMPRESSORS, CompressingSink, FileSink, PipeSink, Sink
 from auditor.archive.temporary import Temporary, output_errors, sync_folder
-from auditor.digest import Digest, Meter
-from auditor.errors import ExportRefused
-from auditor.store import Store
+from auditor.digest import Digest
+from auditor.errors import ExportRefused, OutputError
+from auditor.store import ProofKind, Store
 
 NO_COMPRESSION: Final = "none"
 OnBytes = Callable[[int], None]
@@ -54,19 +56,42 @@ def write_archive(
     it was.
     """
     _refuse(plan)
+    pump = Pump(plan, store, namespace=namespace, on_bytes=on_bytes)
     with Temporary(target, tag=tag) as temporary:
-        with output_errors(target), _sink(FileSink(temporary.fd), compress) as sink:
-            _tar(plan, store, sink, namespace=namespace, on_bytes=on_bytes)
-        with _syncing([temporary.fd], target):
-            meter = Meter()
-            prove(
-                plan,
-                open_archive(temporary.path, layers=layers, on_bytes=on_bytes, on_chunk=meter.update),
-                layers=layers,
-            )
+        growing = Growing()
+        read = partial(_read_back, plan, temporary.path, layers=layers, on_bytes=on_bytes, tap=growing)
+        with _blaming(pump), Follower(growing, read) as reading:
+            with output_errors(target), _sink(FileSink(temporary.fd, on_grown=growing.grew), compress) as sink:
+                _tar(plan, pump, sink)
+            growing.end()
+            with output_errors(target):
+                os.fsync(temporary.fd)
+            reading.result()
         temporary.publish()
-        measured = meter.result()
+        measured = growing.meter.result()
         return Written(path=str(target), size=measured.size, digest=measured.digest)
+
+
+def _read_back(
+    plan: ExportPlan, path: Path, *, layers: bool, on_bytes: OnBytes | None, tap: Growing | None = None
+) -> None:
+    """Read it as `verify` would, and see that it is what was planned. Raises Differs, OutputError, ExportRefused."""
+    look = plan.unproven if layers else False
+    archive = open_archive(path, layers=look, on_bytes=on_bytes, on_file=as_planned(plan), tap=tap)
+    prove(plan, archive, layers=layers)
+
+
+@contextmanager
+def _blaming(pump: Pump) -> Iterator[None]:
+    """A blob that was read back wrong: the store's copy, or else the disk's. Raises WrongContent, OutputError."""
+    try:
+        yield
+    except Differs as error:
+        pump.blame(error.blob)
+        raise OutputError(
+            f"read back, the archive is not what was written: {error.blob.digest} is {ProofKind.CORRUPT}",
+            hint="look at the disk",
+        ) from None
 
 
 def write_pipe(
@@ -85,7 +110,7 @@ def write_pipe(
     _refuse(plan)
     pipe = PipeSink(fd)
     with output_errors("the archive"), _sink(pipe, compress) as sink:
-        _tar(plan, store, sink, namespace=namespace, on_bytes=on_bytes)
+        _tar(plan, Pump(plan, store, namespace=namespace, on_bytes=on_bytes), sink)
     return Written(path="-", size=pipe.measured.size, digest=pipe.measured.digest)
 
 
@@ -101,10 +126,12 @@ def write_layout(
 ) -> Written:
     """Write `plan` as an OCI layout folder; as `write_archive`. The folder must not be there yet, or be empty."""
     _refuse(plan)
+    pump = Pump(plan, store, namespace=namespace, on_bytes=on_bytes)
     with Temporary(target, tag=tag, folder=True) as temporary:
         with output_errors(target):
-            _folder(plan, store, temporary.path, namespace=namespace, on_bytes=on_bytes)
-        prove(plan, open_archive(temporary.path, layers=layers, on_bytes=on_bytes), layers=layers)
+            _folder(plan, pump, temporary.path)
+        with _blaming(pump):
+            _read_back(plan, temporary.path, layers=layers, on_bytes=on_bytes)
         temporary.publish()
     return Written(path=str(target), size=sum(part.size for part in parts_of.parts(plan)))
 
@@ -133,13 +160,11 @@ def _sink(sink: Sink, compress: str) -> Iterator[Sink]:
         raise
 
 
-def _tar(plan: ExportPlan, store: Store, sink: Sink, *, namespace: str, on_bytes: OnBytes | None) -> None:
-    with Pump(plan, store, namespace=namespace, on_bytes=on_bytes) as pump:
-        for part in parts_of.parts(plan):
-            sink.write(part.header)
-            _body(part, sink, pump)
-            sink.write(part.padding)
-        pump.settle()
+def _tar(plan: ExportPlan, pump: Pump, sink: Sink) -> None:
+    for part in parts_of.parts(plan):
+        sink.write(part.header)
+        _body(part, sink, pump)
+        sink.write(part.padding)
     sink.write(END)
 
 
@@ -150,12 +175,9 @@ def _body(part: Part, sink: Sink, pump: Pump) -> None:
         pump.move(part.blob, sink)
 
 
-def _folder(plan: ExportPlan, store: Store, root: Path, *, namespace: str, on_bytes: OnBytes | None) -> None:
+def _folder(plan: ExportPlan, pump: Pump, root: Path) -> None:
     """Files and folders with the modes of an archive's members, each synced."""
-    with (
-        Pump(plan, store, namespace=namespace, on_bytes=on_bytes) as pump,
-        ThreadPoolExecutor(2, thread_name_prefix="archive-sync") as syncing,
-    ):
+    with ThreadPoolExecutor(2, thread_name_prefix="archive-sync") as syncing:
         folders = [root]
         synced = []
         for part in parts_of.parts(plan):
@@ -164,7 +186,6 @@ def _folder(plan: ExportPlan, store: Store, root: Path, *, namespace: str, on_by
                 folders[-1].mkdir(mode=part.mode)
             else:
                 synced.append(syncing.submit(_synced, _file(part, root / part.name, pump)))
-        pump.settle()
         for each in synced:
             each.result()
     for folder in reversed(folders):
@@ -191,13 +212,3 @@ def _synced(fd: int) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-@contextmanager
-def _syncing(fds: list[int], target: Path) -> Iterator[None]:
-    """Sync beside what is done inside; on leaving, all of it is on the disk."""
-    with output_errors(target), ThreadPoolExecutor(1, thread_name_prefix="archive-sync") as syncing:
-        synced = [syncing.submit(os.fsync, fd) for fd in fds]
-        yield
-        for each in synced:
-            each.result()

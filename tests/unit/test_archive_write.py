@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -470,10 +471,11 @@ def test_damage_between_writing_and_reading_back_is_noticed(tmp_path: Path, monk
     made = planned(store)
     real = open_archive
 
-    def damaged(path: Path, **options: object) -> ArchiveStore:
+    def damaged(path: Path, **options: Any) -> ArchiveStore:
+        options["tap"].wait(1 << 40)
         data = path.read_bytes()
         path.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
-        return real(path, **options)  # type: ignore[arg-type]
+        return real(path, **options)
 
     monkeypatch.setattr(write, "open_archive", damaged)
     with pytest.raises(OutputError, match="not what was written"):
