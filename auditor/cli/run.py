@@ -40,8 +40,8 @@ def host(environ: Mapping[str, str]) -> str:
 @contextmanager
 def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
     """The store that the options mean. Raises StoreUnreachable, UsageError."""
-    address = containerd.discover(options.address, environ=os.environ)
     root = content_root(options.content_root)
+    address = containerd.discover(options.address, environ=os.environ)
     with containerd.connect(address, timeout=options.timeout, content_root=root) as store:
         if options.verbose:
             for note in store.info().notes:

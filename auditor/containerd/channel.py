@@ -172,5 +172,6 @@ def _unreachable(address: Path, error: OSError) -> StoreUnreachable:
         case errno.EPROTOTYPE:
             what, hint = "no stream socket is at", "it belongs to another program; give containerd's with --address"
         case _:
-            return StoreUnreachable(f"cannot connect to {address}: {error.strerror or error}")
+            what = f"cannot connect to {str(address)[:200]}: {error.strerror or error}"
+            return StoreUnreachable(what, hint="give the path of containerd's socket with --address")
     return StoreUnreachable(f"{what} {address}", hint=hint)
