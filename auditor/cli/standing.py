@@ -55,7 +55,7 @@ class _Session:
         self._layers = request.verify is Verify.LAYERS
         self._everything = not request.namespaces
         self._budget = budget
-        self._end = time.monotonic() + budget.max_duration.total_seconds() if budget.max_duration else None
+        self._end = None if budget.max_duration is None else time.monotonic() + budget.max_duration.total_seconds()
         self._targets: list[scrub.Target] = []
 
     def prover(self, meter: Meter) -> Prove:

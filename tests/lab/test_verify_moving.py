@@ -24,8 +24,8 @@ SLOWLY = ("--limit-rate", "500KiB", "--jobs", "1", "--no-progress")
 @contextmanager
 def verifying(daemon: Containerd, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run a check and hand it over once it has read the first of the large layers; two more are to come."""
-    begun = ("check", "--format", "ndjson", "--address", daemon.socket, "--verify", "digests", *SLOWLY, *arguments)
-    with signalled(*begun) as run:
+    how = ("--format", "ndjson", "--verify", "digests", *SLOWLY, *arguments)
+    with signalled("check", "--address", daemon.socket, *how) as run:
         assert run.stdout is not None
         assert any('"reading bytes"' in line for line in run.stdout)
         yield run
