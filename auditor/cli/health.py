@@ -81,7 +81,7 @@ def _health(path: Path, *, max_age: str, critical: Level, warning: Level) -> Hea
     try:
         raw = _read(path)
     except OSError as error:
-        return health.unknown(f"no report can be read at {path}: {error.strerror or error}")
+        return health.unknown(f"no report: {(error.strerror or str(error)).lower()}: {path}")
     return health.judge(raw, now=datetime.now(UTC), thresholds=thresholds)
 
 
@@ -93,7 +93,7 @@ def _read(path: Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "it is no regular file")
+            raise OSError(0, "no regular file")
         return file.read()
 
 
