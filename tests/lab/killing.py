@@ -42,19 +42,20 @@ class Ended:
 
 
 class Steps:
-    """Counts, and ends this process at the one that was named."""
+    """Counts, and ends this process, or another, at the one that was named."""
 
-    def __init__(self, last: int | None, number: int) -> None:
+    def __init__(self, last: int | None, number: int, victim: int) -> None:
         self.count = 0
         self._last = last
         self._signal = number
+        self._victim = victim or os.getpid()
         self._lock = threading.Lock()
 
     def __call__(self) -> None:
         with self._lock:
             self.count += 1
             if self.count == self._last:
-                os.kill(os.getpid(), self._signal)
+                os.kill(self._victim, self._signal)
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Take what Python says of its own calls; only files in the store count."""
@@ -90,7 +91,7 @@ class Counting(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientIntercep
 
 def child(job: dict[str, Any], told: int) -> NoReturn:
     """Run the auditor in this process, which is a fork."""
-    step = Steps(job["last"], job["signal"])
+    step = Steps(job["last"], job["signal"], job.get("victim", 0))
     plain = grpc.insecure_channel
     grpc.insecure_channel = lambda *a, **k: grpc.intercept_channel(plain(*a, **k), Counting(step))
     sys.addaudithook(step.hook)
@@ -124,12 +125,19 @@ class Killer:
         self._process = process
         self._log = log
 
-    def run(self, *arguments: str | Path, last: int | None = None, number: signal.Signals = signal.SIGKILL) -> Ended:
-        """Run the auditor; it ends at step `last`, or by itself."""
+    def run(
+        self,
+        *arguments: str | Path,
+        last: int | None = None,
+        number: signal.Signals = signal.SIGKILL,
+        victim: int = 0,
+    ) -> Ended:
+        """Run the auditor; it ends at step `last`, or by itself; another `victim` is killed in its place."""
         job = {
             "arguments": [str(argument) for argument in arguments],
             "last": last,
             "signal": int(number),
+            "victim": victim,
             "log": str(self._log),
         }
         assert self._process.stdin is not None
