@@ -47,24 +47,18 @@ class Meter:
             return
         with self._lock:
             if what != self._what:
-                self._restart(what, total, in_bytes=in_bytes)
+                self._restart(what, done, total, in_bytes=in_bytes)
             if self._bar is not None and self._task is not None:
                 self._bar.update(self._task, completed=done, total=total or None)
 
-    def _restart(self, what: str, total: int, *, in_bytes: bool) -> None:
-        """Begin a bar for another kind of work: things are counted, bytes have a rate and an end in sight."""
-        from rich import progress
-        from rich.console import Console
+    def _restart(self, what: str, done: int, total: int, *, in_bytes: bool) -> None:
+        """Begin a bar for another kind of work."""
+        from auditor.cli.columns import bar
 
         self._stop()
-        columns = [progress.TextColumn("{task.description}"), progress.BarColumn()]
-        if in_bytes:
-            columns += [progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn()]
-            columns += [progress.TimeRemainingColumn()]
-        else:
-            columns += [progress.MofNCompleteColumn()]
-        self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(what, total=total or None)
+        self._bar = bar(in_bytes=in_bytes)
+        # What came before is no part of the rate.
+        self._task = self._bar.add_task(what, total=total or None, completed=done)
         self._bar.start()
         self._what = what
 
