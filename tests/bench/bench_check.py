@@ -1,7 +1,7 @@
 """How fast a node is checked: `python -m tests.bench.bench_check [--growth 100 1000 5000] [--rounds N]`, as root.
 
 `auditor check` stands beside `ctr images check` of the same containerd 1.7, as whole processes in turns; then auditor
-alone on nodes of growing size. Exit status 1 where a goal is missed. The goals are set for an idle machine.
+alone on nodes of growing size. Exit status 1 where a goal is missed. Let nothing else run beside it.
 
 What each does: ctr answers from the database alone, for each of the names reads index, manifest and config through the
 daemon, asks for each layer's record, and whether the top snapshot exists. auditor lists the records, reads each
