@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from auditor import oci
-from auditor.archive.outer import AHEAD, CHUNK
+from auditor.archive.aside import Aside, Behind, Inspector, MakeInspector, Same
+from auditor.archive.outer import CHUNK
 from auditor.archive.problems import DUPLICATE, MALFORMED, UNSAFE, ArchiveProblem, Fault, PassError, shown
 from auditor.archive.tar import Header, Kind
 from auditor.digest import Digest, Meter
@@ -23,16 +22,6 @@ KEEP_TOTAL: Final = 64 << 20
 #: Members of one archive; an image has some hundreds.
 MAX_MEMBERS: Final = 100_000
 BLOBS: Final = "blobs/"
-
-
-class Inspector(Protocol):
-    """What looks into a layer while it passes: `auditor.layers.LayerInspector`."""
-
-    def update(self, chunk: bytes | memoryview) -> None:
-        """Take the next bytes."""
-
-    def finish(self) -> LayerProof:
-        """Say what the layer turned out to be; called once, at the end."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -88,7 +77,7 @@ class Collector:
     def __init__(
         self,
         *,
-        inspect: Callable[[], Inspector],
+        inspect: MakeInspector,
         looks: Callable[[Digest], bool],
         on_bytes: Callable[[int], None] | None = None,
         on_file: Callable[[Seen], None] | None = None,
@@ -145,7 +134,8 @@ class Collector:
         passing = _Passing(
             algorithm=promise.algorithm if promise else "sha256",
             keep=header.size <= min(oci.MAX_DOCUMENT, KEEP_TOTAL - self._kept),
-            inspector=self._inspector(header) if promise is None or self._looks(promise) else None,
+            inspect=self._inspect if promise is None or self._looks(promise) else None,
+            large=header.size > CHUNK,
         )
         error = ""
         try:
@@ -166,18 +156,17 @@ class Collector:
         if self._on_bytes is not None:
             self._on_bytes(size)
 
-    def _inspector(self, header: Header) -> Inspector:
-        inspector = self._inspect()
-        return Aside(inspector) if header.size > CHUNK else inspector
-
 
 class _Passing:
     """One file on its way through."""
 
-    def __init__(self, *, algorithm: str, keep: bool, inspector: Inspector | None) -> None:
+    def __init__(self, *, algorithm: str, keep: bool, inspect: MakeInspector | None, large: bool) -> None:
         self._meter = Meter(algorithm)
+        self._algorithm = algorithm
         self._keep = keep
-        self._inspector = inspector
+        self._inspect = inspect
+        self._inspector: Inspector | None = None
+        self._large = large
         self._head = b""
         self._kept: list[bytes] = []
 
@@ -185,13 +174,29 @@ class _Passing:
         if not self._meter.size:
             self._head = bytes(piece[:512])
             self._keep = self._keep and _like_json(self._head)
+            self._look()
         self._meter.update(piece)
         if self._keep:
             self._kept.append(bytes(piece))
         if self._inspector is not None:
             self._inspector.update(piece)
 
+    def _look(self) -> None:
+        """Begin to look inside, in threads of its own where that is worth it.
+
+        A layer that is not compressed decompresses to itself, and is hashed already.
+        """
+        if self._inspect is None:
+            return
+        if self._algorithm == "sha256" and _packing(self._head) == "tar":
+            inspector = self._inspect(meter=Same(self._meter))
+        else:
+            inspector = self._inspect(meter=Behind() if self._large else Meter())
+        self._inspector = Aside(inspector) if self._large else inspector
+
     def finish(self, header: Header, name: str, path: Path | None, error: str) -> Seen:
+        if not self._head:
+            self._look()
         measured = self._meter.result()
         return Seen(
             name=name,
@@ -218,37 +223,3 @@ def _packing(head: bytes) -> str:
     if head.startswith(b"\x28\xb5\x2f\xfd"):
         return "zstd"
     return "tar" if head[257:262] == b"ustar" else ""
-
-
-class Aside:
-    """An inspector that works in a thread of its own, a few chunks behind: inflating beside hashing."""
-
-    def __init__(self, inspector: Inspector) -> None:
-        self._inspector = inspector
-        self._line: queue.Queue[bytes | memoryview | None] = queue.Queue(AHEAD)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="archive-layer", daemon=True)
-        self._thread.start()
-
-    def update(self, chunk: bytes | memoryview) -> None:
-        """Hand the next bytes over; waits where the inspector is behind."""
-        self._line.put(chunk)
-
-    def finish(self) -> LayerProof:
-        """Wait for the inspector and ask it."""
-        self._line.put(None)
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._inspector.finish()
-
-    def _work(self) -> None:
-        while (chunk := self._line.get()) is not None:
-            if self._error is None:
-                self._update(chunk)
-
-    def _update(self, chunk: bytes | memoryview) -> None:
-        try:
-            self._inspector.update(chunk)
-        except BaseException as error:  # noqa: BLE001 - it is raised again in `finish`
-            self._error = error

@@ -13,9 +13,10 @@ from typing import BinaryIO, Final, Protocol
 import msgspec
 
 from auditor.archive import again, folder, outer, tar, uses
+from auditor.archive.aside import MakeInspector
 from auditor.archive.catalog import NAMESPACE, Catalog
 from auditor.archive.docker import VIRTUAL
-from auditor.archive.members import Collector, Inspector, Seen
+from auditor.archive.members import Collector, Seen
 from auditor.archive.outer import CHUNK
 from auditor.archive.problems import TRAILING, ArchiveProblem, PassError
 from auditor.archive.tar import Cursor
@@ -46,7 +47,7 @@ def open_archive(
     *,
     stdin: BinaryIO | None = None,
     layers: bool | Container[Digest] = True,
-    inspect: Callable[[], Inspector] = LayerInspector,
+    inspect: MakeInspector = LayerInspector,
     on_bytes: Callable[[int], None] | None = None,
     on_file: Callable[[Seen], None] | None = None,
     tap: Tap | None = None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from auditor import oci
-from auditor.digest import Digest, Meter
+from auditor.digest import Digest, Measured, Meter
 from auditor.layers.decode import PIECE, SNIFF, Decoder, decoder
 from auditor.layers.tarwalk import TarWalk
 from auditor.store import LayerProof, LayerProofKind
@@ -42,19 +44,34 @@ def declared(media_type: str) -> str:
     return next((name for name in ("gzip", "zstd") if media_type.endswith(name)), "none")
 
 
+class Metering(Protocol):
+    """What counts and hashes the decompressed bytes; a `Meter`, or one that works elsewhere."""
+
+    @property
+    def size(self) -> int:
+        """Bytes taken so far."""
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes."""
+
+    def result(self) -> Measured:
+        """Digest and size of all bytes."""
+
+
 class LayerInspector:
     """Takes a layer's bytes as they are read and tells what they decompress to.
 
     With `max_size`, decompressing stops once so many bytes have come out, and the outcome is UNVERIFIABLE. `piece` is
-    how many compressed bytes are decoded at a time: a smaller one tells more exactly where decoding breaks.
+    how many compressed bytes are decoded at a time: a smaller one tells more exactly where decoding breaks. `meter`
+    hashes what comes out, where that is not to happen here.
     """
 
-    def __init__(self, *, max_size: int | None = None, piece: int = PIECE) -> None:
+    def __init__(self, *, max_size: int | None = None, piece: int = PIECE, meter: Metering | None = None) -> None:
         self._max_size = max_size
         self._piece = piece
         self._start = b""
         self._decoder: Decoder | None = None
-        self._meter = Meter()
+        self._meter: Metering = meter if meter is not None else Meter()
         self._tar = TarWalk()
         self._refusal = ""
 

@@ -58,7 +58,13 @@ def planned(store: Store) -> ExportPlan:
     groups = graph.group(inventory.images)
     matcher = platforms.only([platforms.host()])
     documents = documents_of(store, inventory, groups)
-    return plan(groups, documents=documents, has=inventory.blobs.__contains__, wanted=matcher)
+    return plan(
+        groups,
+        documents=documents,
+        has=inventory.blobs.__contains__,
+        wanted=matcher,
+        recorded=lambda digest: inventory.blobs[digest].labels.get("containerd.io/uncompressed"),
+    )
 
 
 def export(daemon: Containerd, target: Path, *, layers: bool = True) -> None:
