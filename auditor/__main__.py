@@ -12,9 +12,13 @@ def main() -> int:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"auditor {__version__}\n")
         return 0
-    from auditor.cli import app  # noqa: PLC0415 - see above
+    try:
+        from auditor.cli import app  # noqa: PLC0415 - see above
 
-    return app.main()
+        return app.main()
+    except KeyboardInterrupt:  # while the program is being loaded; what comes later is caught there
+        sys.stderr.write("auditor: interrupted\n")
+        return 130
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import datetime
 
@@ -18,8 +18,9 @@ from auditor.findings import Finding, Severity, Verify
 from auditor.graph import Group, Key, Loaded, group, walk
 from auditor.platforms import Matcher, Platform
 from auditor.reach import expired
-from auditor.selection import choose_images, choose_namespaces, choose_snapshotters, refuse_nothing
+from auditor.selection import choose_images, choose_namespaces, choose_snapshotters, refuse_nothing, refuse_platforms
 from auditor.store import Blob, FileKind, FileState, Inventory, Proof, Store, StoreInfo
+from auditor.workers import workers
 
 #: How often the store is looked at before what is found must be believed; the last two looks have to agree.
 LOOKS = 3
@@ -35,7 +36,10 @@ Prove = Callable[[Evidence], Mapping[Digest, Proof]]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What to audit and how hard to look; empty tuples mean all, no platform means the node's."""
+    """What to audit and how hard to look; empty tuples mean all, no platform means the node's.
+
+    `of_image` has, by target, the platforms that are wanted of single images instead; none there means all.
+    """
 
     verify: Verify = Verify.PRESENCE
     namespaces: tuple[str, ...] = ()
@@ -44,6 +48,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     all_platforms: bool = False
     snapshotters: tuple[str, ...] = ()
     jobs: int = JOBS
+    of_image: Mapping[Digest, tuple[Platform, ...]] = {}
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -118,9 +123,11 @@ def collect(
         inventories = [_with_resources(store, inventory, now) for inventory in inventories]
     groups = choose_images([g for i in inventories for g in group(i.images)], request.images)
     refuse_nothing(inventories, groups, request.namespaces)
-    with ThreadPoolExecutor(request.jobs) as pool:
+    with workers(request.jobs, name="look") as pool:
         read = load_documents(store, inventories, groups, known=known, pool=pool, on_progress=on_progress)
-        views = _views(inventories, groups, known, matcher, selected=bool(request.images), now=now)
+        apart = {target: platforms.only(wanted) for target, wanted in request.of_image.items()}
+        views = _views(inventories, groups, known, matcher, apart=apart, selected=bool(request.images), now=now)
+        refuse_platforms([graph for view in views for graph in view.graphs], request.platforms)
         files = _files(store, views, pool, on_progress)
     return Evidence(
         info=info,
@@ -132,7 +139,7 @@ def collect(
         now=now,
         incomplete=tuple(gap for inventory in inventories for gap in inventory.gaps),
         bytes_read=read,
-        platforms_asked_for=bool(request.platforms) or request.all_platforms,
+        platforms_asked_for=bool(request.platforms or request.of_image) or request.all_platforms,
     )
 
 
@@ -168,6 +175,7 @@ def _views(
     known: Mapping[Key, Loaded],
     matcher: Matcher,
     *,
+    apart: Mapping[Digest, Matcher],
     selected: bool,
     now: datetime,
 ) -> tuple[NamespaceView, ...]:
@@ -178,7 +186,10 @@ def _views(
     return tuple(
         NamespaceView(
             inventory,
-            tuple(walk(each, documents, matcher) for each in by.get(inventory.namespace, ())),
+            tuple(
+                walk(each, documents, apart.get(each.target.digest, matcher))
+                for each in by.get(inventory.namespace, ())
+            ),
             documents,
             selected=selected,
             now=now,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from auditor import reference
 from auditor.errors import NothingExamined
-from auditor.graph import Group
+from auditor.graph import Group, ImageGraph
+from auditor.platforms import Platform, only
 from auditor.store import Inventory, Snapshotter
 
 
@@ -65,6 +66,19 @@ def refuse_nothing(inventories: Sequence[Inventory], groups: Sequence[Group], wa
         raise NothingExamined(
             f"there is no image and no blob to examine ({where})", hint="is this the address of the daemon you mean?"
         )
+
+
+def refuse_platforms(graphs: Sequence[ImageGraph], wanted: Sequence[Platform]) -> None:
+    """Raise NothingExamined for a platform that was asked for and that no image has.
+
+    An image without an index has no other platform than its own, so that it is examined whatever is asked for.
+    """
+    nodes = [node for graph in graphs for node in graph.manifests if not node.attestation]
+    for platform in wanted:
+        matcher = only((platform,))
+        if nodes and not any(not n.path or (n.platform and matcher.rank(n.platform) is not None) for n in nodes):
+            known = {str(n.platform) for n in nodes if n.platform is not None}
+            raise NothingExamined(f"no image is for {platform}", hint=_offer(str(platform), sorted(known), "platforms"))
 
 
 def _offer(name: str, known: Sequence[str], what: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.status import translated
 from auditor.errors import AuditorError, InvalidDigest, StoreTimeout, StoreUnreachable
 from auditor.store import Blob, Container, Image, Ingest, Inventory, Labels, Lease, Resource, Snapshot
+from auditor.workers import workers
 
 _Message = TypeVar("_Message")
 _Noun = TypeVar("_Noun")
@@ -43,7 +44,7 @@ def inventory(connection: Connection, namespace: str, *, snapshotters: Sequence[
     Raises StoreError's kinds where images or content cannot be listed, for then nothing can be said; what else cannot
     be listed is a gap.
     """
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="list") as pool:
+    with workers(_WORKERS, name="list") as pool:
         content = pool.submit(_content, connection, namespace)
         chains = {name: pool.submit(_or_gap, connection, _snapshots, namespace, name) for name in snapshotters}
         images = pool.submit(_images, connection, namespace)
