@@ -40,7 +40,7 @@ class State(enum.StrEnum):
     SHARED_CONFIG = "lost to a shared config"
     SKIPPED = "skipped by the unpacker"
     INCOMPLETE = "missing"
-    #: Absent, and the config that would tell why cannot be read.
+    #: Absent, and what would tell why, the config or the snapshots, cannot be read.
     UNKNOWN = "absent"
 
     @property
@@ -114,27 +114,32 @@ class _Case:
         return any((use.namespace, use.target) != mine for use in self.evidence.users.get(digest, ()))
 
     def _absent(self, base: LayerState) -> LayerState:
-        descriptor = base.layer.descriptor
-        if descriptor.embedded:
+        if base.layer.descriptor.embedded:
             return _with(base, State.EMBEDDED)
         if self.sibling is not None and (base.labelled or self.node.wanted):
             return _with(base, State.SHARED_CONFIG, twins=self.evidence.twins(base.layer), sibling=self.sibling)
-        if oci.is_foreign(descriptor.media_type) and not base.snapshotters:
-            return _with(base, State.FOREIGN)
+        by_design = self._by_design(base)
+        return self._fault(base) if by_design is None else _with(base, by_design)
+
+    def _by_design(self, base: LayerState) -> State | None:
+        """Why the layer is absent and need not be here; the order is that of CONTAINERD.md."""
+        if oci.is_foreign(base.layer.descriptor.media_type) and not base.snapshotters:
+            return State.FOREIGN
         if not self.pulled:
-            return _with(base, State.NOT_PULLED)
+            return State.NOT_PULLED
         if base.snapshotters and not base.labelled and _CONFIG_LABEL in self.labels:
-            return _with(base, State.DISCARDED)
+            return State.DISCARDED
         if self._lazy(base):
-            return _with(base, State.LAZY)
-        if in_progress(self.view, descriptor.digest, self.node):
-            return _with(base, State.IN_PROGRESS)
+            return State.LAZY
+        return State.IN_PROGRESS if in_progress(self.view, base.layer.descriptor.digest, self.node) else None
+
+    def _fault(self, base: LayerState) -> LayerState:
         if self.inside.config is None and self.inside.container:
             return _with(base, State.UNKNOWN)
         twins = self.evidence.twins(base.layer)
         if base.snapshotters:
             return _with(base, State.SKIPPED, twins=twins, built_from=_built_from(self.view, base))
-        return _with(base, State.INCOMPLETE, twins=twins)
+        return _with(base, State.UNKNOWN if self._snapshots_unknown() else State.INCOMPLETE, twins=twins)
 
     @cached_property
     def sibling(self) -> Digest | None:
@@ -148,6 +153,11 @@ class _Case:
             if its.layers != self.inside.layers and all(self.view.has(x.descriptor.digest) for x in its.layers):
                 return other.digest
         return None
+
+    def _snapshots_unknown(self) -> bool:
+        """Whether a snapshotter could not be listed, which may have all that seems not to be unpacked."""
+        held = self.view.inventory
+        return bool(held.gaps) and any(s.name not in held.snapshots for s in self.evidence.info.snapshotters)
 
     def _lazy(self, base: LayerState) -> bool:
         """Whether a remote or staging snapshotter serves the layer without its blob."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from auditor import audit
@@ -15,8 +16,10 @@ from auditor.digest import Digest
 from auditor.errors import NothingExamined
 from auditor.findings import Finding
 from auditor.store import FileState, Inventory
-from tests.lab.checked import Named, name
+from tests.lab.checked import Named, judge, loud, name, status
+from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults, images
+from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 
@@ -138,3 +141,22 @@ def test_an_image_comes_in_the_middle(pulled: Containerd, registry: Registry) ->
 def test_a_file_goes_in_the_middle_and_stays_away(pulled: Containerd) -> None:
     findings = audited(Moving(pulled, lambda: faults.delete_file(pulled, IMAGE.digest), after="inventory"))
     assert found(findings) == {("blob-file-missing", IMAGE.digest)}
+
+
+class Blind(ContainerdStore):
+    """A live store of which snapshots and leases cannot be listed, as of a snapshotter that is a process and died."""
+
+    def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
+        listed = super().inventory(namespace, snapshotters=snapshotters)
+        return msgspec.structs.replace(listed, snapshots={}, leases=(), gaps=("cannot list the snapshots",))
+
+
+def test_what_cannot_be_listed_is_not_taken_for_absent(start_daemon: StartDaemon, registry: Registry) -> None:
+    """A layer that was discarded after unpacking is only known to be well by its snapshot."""
+    daemon = start_daemon(VERSIONS[-1], discard_unpacked_layers=True)
+    daemon.cri_pull(registry.push(IMAGE, REFERENCE))
+    daemon.force_gc()
+    faults.stale_ingest(daemon, "maybe-leased")
+    report = judge(Blind(open_connection(daemon.socket, timeout=30)))
+    assert loud(report) == set()
+    assert (report.complete, report.incomplete, status(report)) == (False, ("cannot list the snapshots",), 3)
