@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from auditor import graph
@@ -24,18 +24,23 @@ def layers_of(store: Store, inventory: Inventory) -> dict[Digest, str | None]:
     return found
 
 
-def platforms_held(store: Store, inventory: Inventory) -> tuple[Platform, ...]:
-    """The platforms of which an archive has more than the manifest, sorted: what an audit of it should want.
+def platforms_held(store: Store, inventory: Inventory) -> Mapping[Digest, tuple[Platform, ...]]:
+    """By target, the platforms of which an archive has more than the manifest: what an audit of it should want.
 
     A layout may be sparse (OCI image-layout.md, "Blobs"): an index stays whole though one platform alone was exported,
     and exporters that skip what is missing leave manifests behind without what they name (containerd
-    core/images/archive/exporter.go `WithSkipMissing`). Empty where no image has any: then all is wanted, and missed.
+    core/images/archive/exporter.go `WithSkipMissing`). Which it is may differ from image to image. None for an image
+    that has nothing of any: then all is wanted, and missed.
     """
     groups = graph.group(inventory.images)
     documents = documents_of(store, inventory, groups)
-    nodes = (node for group in groups for node in graph.walk(group, documents, EVERYTHING).manifests)
-    held = (node.platform for node in nodes if not node.attestation and _has_content(node.digest, inventory, documents))
-    return tuple(sorted({platform for platform in held if platform is not None}))
+    return {group.target.digest: tuple(sorted(_held(group, inventory, documents))) for group in groups}
+
+
+def _held(group: graph.Group, inventory: Inventory, documents: Documents) -> set[Platform]:
+    nodes = graph.walk(group, documents, EVERYTHING).manifests
+    images = (node for node in nodes if not node.attestation and node.platform is not None)
+    return {node.platform for node in images if node.platform and _has_content(node.digest, inventory, documents)}
 
 
 def _has_content(manifest: Digest, inventory: Inventory, documents: Documents) -> bool:

@@ -49,12 +49,13 @@ def distinct(paths: list[str]) -> list[str]:
 def verified(path: str, wish: Wish, options: Common) -> Report:
     """Audit one archive. Raises StoreError for what cannot be read at all."""
     store = _opened(path, wish, options)
-    request = audit.Request(
+    asked = wish.platforms or wish.all_platforms
+    wanted = audit.Request(
         verify=wish.depth,
-        platforms=wish.platforms or platforms_held(store, store.inventory(NAMESPACE)),
+        platforms=wish.platforms,
         all_platforms=wish.all_platforms,
+        of_image={} if asked else platforms_held(store, store.inventory(NAMESPACE)),
     )
-    wanted = msgspec.structs.replace(request, all_platforms=wish.all_platforms or not request.platforms)
     also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in store.problems)
     cut = () if store.complete else (f"{path} could not be read to its end",)
     try:

@@ -137,8 +137,7 @@ def wrong(store: ArchiveStore) -> list[Finding]:
     found = [problem.finding(archive=store.address, namespace="") for problem in store.problems]
     inventory = store.inventory("")
     if inventory.images:
-        held = platforms_held(store, inventory)
-        request = audit.Request(verify=Verify.LAYERS, platforms=held, all_platforms=not held)
+        request = audit.Request(verify=Verify.LAYERS, of_image=platforms_held(store, inventory))
         found += audit.audit(store, request, clock=lambda: datetime.now(UTC), pause=lambda _: None).findings
     return [finding for finding in found if finding.severity is not Severity.INFO and finding.code not in NO_ARCHIVES]
 
