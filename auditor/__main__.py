@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import NoReturn
 
 from auditor.version import __version__
 
@@ -21,5 +23,20 @@ def main() -> int:
         return 130
 
 
+def run() -> NoReturn:
+    """Run and end the process at once.
+
+    By now leases, temporary files and bars are gone; taking down what an audit built, object by object, would cost a
+    check a tenth of its time.
+    """
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

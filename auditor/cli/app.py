@@ -89,7 +89,7 @@ def _run(given: list[str]) -> int:
         return usage if isinstance(error, UsageError) else could_not
     except TyperException as error:
         context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "auditor"
+        command = context.command_path if context is not None else _command(given)
         complain(UsageError(_sentence(error.format_message()), hint=f"{command} --help lists what it takes"))
         return usage
     except typer.Abort:
@@ -105,6 +105,12 @@ def _run(given: list[str]) -> int:
         say("hint: please report it; AUDITOR_DEBUG=1 shows where it happened")
         return could_not
     return result if isinstance(result, int) else 0
+
+
+def _command(given: Sequence[str]) -> str:
+    """The command that was meant, for a hint; some errors come without it."""
+    names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    return f"auditor {given[0]}" if given and given[0] in names else "auditor"
 
 
 def _sentence(text: str) -> str:

@@ -18,7 +18,7 @@ from auditor.cli.rendering import Look
 from auditor.cli.run import now
 from auditor.errors import AuditorError, OutputError, UsageError
 from auditor.findings import FailOn, Report
-from auditor.formats import ndjson, prometheus, table
+from auditor.formats import table
 
 #: The widest text that is still read with ease.
 _WIDEST = 110
@@ -55,6 +55,8 @@ def _deliver(report: Report, options: Common, output_format: ReportFormat, look:
     to_file = options.output is not None and str(options.output) != "-"
     if output_format is ReportFormat.NDJSON and options.stream:
         # The start and the progress were printed while it ran.
+        from auditor.formats import ndjson
+
         deliver("".join(ndjson.results(report)), None)
         return
     deliver(rendering.one(report, output_format, _after(look, options.output)), options.output)
@@ -101,6 +103,8 @@ def failure_told(places: Sequence[Path], *, command: str, address: str) -> Itera
 
 
 def _tell_failure(place: Path, *, command: str, address: str) -> None:
+    from auditor.formats import prometheus
+
     at = now().timestamp()
     text = prometheus.failed(_earlier(place), command=command, address=address, at=at, exit_status=COULD_NOT)
     try:

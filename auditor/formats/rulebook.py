@@ -8,17 +8,9 @@ from collections.abc import Sequence
 import msgspec
 from tabulate import tabulate
 
+from auditor.formats.rule import Entry
+
 _WIDTH = 100
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One rule, all text."""
-
-    code: str
-    severity: str
-    means: str
-    matters: str
-    do: str
 
 
 def listed(entries: Sequence[Entry]) -> str:
