@@ -83,7 +83,7 @@ def audit(
     evidence.proofs = proofs
     found = checks.judge(evidence)
     for _ in range(LOOKS - 1):
-        if not any(_doubtful(finding) for finding in found):
+        if not any(_doubtful(finding, evidence) for finding in found):
             break
         pause(PAUSE)
         before, read = {finding.key for finding in found}, evidence.bytes_read
@@ -97,9 +97,11 @@ def audit(
     return Outcome(evidence, found)
 
 
-def _doubtful(finding: Finding) -> bool:
-    """Whether a second look, with leases, could make this go away."""
-    return finding.severity is not Severity.INFO or finding.code in ("orphan-blob", "pull-in-progress")
+def _doubtful(finding: Finding, evidence: Evidence) -> bool:
+    """Whether a second look, with what leases hold, could make this go away."""
+    if finding.code == "orphan-blob":
+        return any(view.inventory.leases for view in evidence.views)
+    return finding.severity is not Severity.INFO or finding.code == "pull-in-progress"
 
 
 def collect(

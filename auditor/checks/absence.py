@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -70,9 +71,19 @@ class LayerState(msgspec.Struct, frozen=True):
 
 
 def states(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> tuple[LayerState, ...]:
-    """Judge each layer of a manifest; empty where the manifest cannot be read."""
+    """Judge each layer of a manifest, once for all rules that ask; empty where the manifest cannot be read."""
     inside = view.content(node.digest)
-    return () if inside is None else _Case(evidence, view, graph, node, inside).judge()
+    if inside is None:
+        return ()
+    judged = _JUDGED.setdefault(view, {})
+    key = (graph.group.target.digest, node.digest)
+    if key not in judged:
+        judged[key] = _Case(evidence, view, graph, node, inside).judge()
+    return judged[key]
+
+
+#: By namespace as it was seen, what was judged before: a verdict is a function of the evidence, and dies with it.
+_JUDGED: WeakKeyDictionary[NamespaceView, dict[tuple[Digest, Digest], tuple[LayerState, ...]]] = WeakKeyDictionary()
 
 
 class _Case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import msgspec
 import typer
 
 from auditor.cli.choices import ReportFormat
+from auditor.errors import UsageError
 
 Address = Annotated[
     str | None,
@@ -133,6 +135,8 @@ def common(
     stream: bool = False,
 ) -> Common:
     """Put the common options together; CONTAINERD_NAMESPACE may hold several names, separated by commas or spaces."""
+    if not math.isfinite(timeout):
+        raise UsageError(f"--timeout {timeout} is no time", hint="give seconds, such as 30")
     names = [part for text in namespaces or [] for part in text.replace(",", " ").split()]
     return Common(
         address=address,
