@@ -250,18 +250,15 @@ class Content(msgspec.Struct, frozen=True):
     """What a manifest names, as far as its documents can be read.
 
     `container`: it is an image to be unpacked, not an artifact. `counts_differ`: layers and diff_ids differ in number.
+    `chain` has the chainIDs, lowest first; empty where they are not known.
     """
 
     manifest: Manifest
     config: ImageConfig | None
     layers: tuple[Layer, ...]
+    chain: tuple[Digest, ...]
     container: bool
     counts_differ: bool = False
-
-    @property
-    def chain(self) -> tuple[Digest, ...]:
-        """The chainIDs, lowest first; empty where they are not known."""
-        return tuple(layer.chain_id for layer in self.layers if layer.chain_id is not None)
 
 
 def content(digest: Digest, documents: Documents) -> Content | None:
@@ -275,10 +272,12 @@ def content(digest: Digest, documents: Documents) -> Content | None:
     container = manifest.names_image and not _artifact(manifest, config, unpackable)
     differ = container and config is not None and len(unpackable) != len(config.diff_ids)
     diff_ids = config.diff_ids if config is not None and container and not differ else ()
+    layers = _layers(manifest.layers, diff_ids)
     return Content(
         manifest=manifest,
         config=config,
-        layers=_layers(manifest.layers, diff_ids),
+        layers=layers,
+        chain=tuple(layer.chain_id for layer in layers if layer.chain_id is not None),
         container=container,
         counts_differ=differ,
     )

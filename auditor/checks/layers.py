@@ -113,11 +113,14 @@ def cause(state: LayerState) -> str | None:
     """The cause in a word, where it is known."""
     if state.state is State.SKIPPED:
         return _skipped(state)[0]
-    return {
-        State.SHARED_CONFIG: "shared-config-bug",
-        State.DISCARDED: "discarded-or-pruned",
-        State.LAZY: "remote-snapshotter",
-    }.get(state.state)
+    return _CAUSES.get(state.state)
+
+
+_CAUSES = {
+    State.SHARED_CONFIG: "shared-config-bug",
+    State.DISCARDED: "discarded-or-pruned",
+    State.LAZY: "remote-snapshotter",
+}
 
 
 def _skipped(state: LayerState) -> tuple[str, str]:

@@ -71,6 +71,7 @@ def check(
     from auditor.cli import proving, run
     from auditor.cli.output import check_target
     from auditor.cli.publish import failure_told, metrics_places, publish
+    from auditor.cli.rendering import tells_trees
     from auditor.cli.units import size
 
     check_target(output)
@@ -103,7 +104,7 @@ def check(
     def once() -> tuple[Report, int]:
         with told(), run.connected(common) as store:
             reading = partial(proving.prover, store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
-            _, report = run.audited(store, request, common, proving=reading)
+            _, report = run.audited(store, request, common, proving=reading, trees=tells_trees(output_format))
         status = findings.exit_status(report, failing)
         return report, publish(report, common, output_format, status=status, fail_on=failing, textfile=textfile)
 

@@ -32,6 +32,11 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     earlier: str = ""
 
 
+def tells_trees(output_format: ReportFormat) -> bool:
+    """Whether a format passes on what each image is made of; for the others nobody need find it out."""
+    return output_format in (ReportFormat.JSON, ReportFormat.NDJSON, ReportFormat.HTML)
+
+
 def one(report: Report, output_format: ReportFormat, look: Look) -> str:
     """One report."""
     return _ONE[output_format](report, look)

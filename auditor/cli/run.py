@@ -118,11 +118,12 @@ def audited(
     proving: Callable[[Meter], Prove | None] | None = None,
     judged: Callable[[tuple[Finding, ...]], tuple[Finding, ...]] = as_found,
     incomplete: tuple[str, ...] = (),
+    trees: bool = True,
 ) -> tuple[audit.Outcome, Report]:
     """Audit, with progress, and make the report.
 
     `proving` makes what reads the bytes; `judged` has the last word on the findings, and `incomplete` says what else
-    could not be examined.
+    could not be examined. Without `trees`, the report does not say what each image is made of.
     """
     started, clock = now(), time.monotonic()
     with _meter(options) as meter, _without_collection():
@@ -138,7 +139,7 @@ def audited(
         finished=now(),
         seconds=time.monotonic() - clock,
     )
-    return outcome, contents.add_trees(made, outcome.evidence, outcome.findings)
+    return outcome, contents.add_trees(made, outcome.evidence, outcome.findings) if trees else made
 
 
 def empty(
