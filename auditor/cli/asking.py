@@ -3,88 +3,164 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from auditor import scrub
+from auditor.archive.read import ArchiveStore
+from auditor.archive.uses import platforms_held
 from auditor.audit import Request
 from auditor.cli import proving, run
 from auditor.cli.options import Common
 from auditor.cli.output import say
-from auditor.diagnose.explain import explain
+from auditor.cli.progress import Meter
+from auditor.diagnose.catalogue import Catalogue
+from auditor.diagnose.commands import Place
+from auditor.diagnose.explain import exit_status, explain
 from auditor.diagnose.extract import Mentions, asked, search
 from auditor.diagnose.knowledge import Diagnosis
-from auditor.diagnose.lookup import Catalogue
+from auditor.diagnose.wanted import Wanted, wanted
 from auditor.digest import Digest
 from auditor.errors import NothingExamined, StoreUnreachable, UsageError
 from auditor.evidence import Evidence
-from auditor.findings import Severity, Verify
-from auditor.store import Proof, Store
+from auditor.findings import Finding, Verify, order
+from auditor.formats import redact
+from auditor.formats.plain import plain
+from auditor.platforms import Platform
+from auditor.store import Lease, Proof, Store
 
 _CHUNK = 1 << 20
 #: Standard input up to this many bytes is one message; more is a log.
-_MESSAGE = 16_384
+_MESSAGE = 65_536
+_HINT = "give a digest, an image, a message, or pipe a log in"
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked, and where and how long to look."""
+
+    said: Mentions
+    archive: Path | None = None
+    message_only: bool = False
+    budget: timedelta = timedelta(seconds=20)
 
 
 def read(words: list[str]) -> Mentions:
     """Take the text from the arguments, or from standard input for `-` or nothing. Raises UsageError for no text."""
     if words and words != ["-"]:
-        return asked(" ".join(words))
+        text = " ".join(words)
+        if not text.strip():
+            raise UsageError("nothing was asked", hint=_HINT)
+        return asked(text)
     if not words and sys.stdin.isatty():
-        raise UsageError("nothing was asked", hint="give a digest, an image, a message, or pipe a log in")
+        raise UsageError("nothing was asked", hint=_HINT)
     first = sys.stdin.buffer.read(_MESSAGE)
-    rest = sys.stdin.buffer.read(_CHUNK)
     if not first.strip():
-        raise UsageError("standard input is empty", hint="give a digest, an image, a message, or pipe a log in")
+        raise UsageError("standard input is empty", hint=_HINT)
+    rest = sys.stdin.buffer.read(_CHUNK)
     if not rest:
         return asked(first.decode("utf-8", "replace"))
-    return search(_chunks(first, rest))
+    return search(_chunks(first + rest))
 
 
-def _chunks(*begun: bytes) -> Iterator[bytes]:
-    yield from begun
+def _chunks(begun: bytes) -> Iterator[bytes]:
+    yield begun
     while chunk := sys.stdin.buffer.read(_CHUNK):
         yield chunk
 
 
-def answer(said: Mentions, options: Common, *, archive: Path | None, message_only: bool) -> tuple[Diagnosis, int]:
-    """Look where that can be done and explain; the exit status is 1 where a fault was found.
+def answer(question: Question, options: Common) -> tuple[Diagnosis, int]:
+    """Look where that can be done and explain, and say with which status to exit.
 
-    Where no daemon was named and none is found, the message alone is explained.
+    Where no daemon was named and none is found, the message alone is explained. Raises StoreUnreachable for one that
+    was named.
     """
-    if message_only:
-        return explain(said, None, looked_at="nothing"), 0
+    said, place = question.said, _place(question, options)
+    if question.message_only:
+        told = explain(said, None, place=place, looked_at="")
+        return told, exit_status(told, None, alone=True)
     try:
-        with run.opened(options, archive) as store:
-            catalogue = _catalogue(store, said, options)
-            address = store.info().address
+        with run.opened(options, question.archive) as store:
+            place = msgspec.structs.replace(place, kind=store.info().kind)
+            catalogue, address = _catalogue(store, question, options), store.info().address
     except NothingExamined as error:
-        say(f"note: {error.message}")
-        return explain(said, None, looked_at="an empty store"), 0
+        say(f"note: {plain(error.message)}; the text alone is explained")
     except StoreUnreachable as error:
-        if options.address is not None:
+        if options.address is not None or question.archive is not None:
             raise
-        say(f"note: {error.message}; the message alone is explained")
-        return explain(said, None, looked_at="nothing"), 0
-    found = explain(said, catalogue, looked_at=address)
-    faulty = {code for known in found.objects for code in known.findings}
-    worst = [f.severity.rank for f in catalogue.findings if f.code in faulty]
-    return found, int(min(worst, default=Severity.INFO.rank) <= Severity.ERROR.rank)
+        say(f"note: {plain(error.message)}; the text alone is explained")
+    else:
+        told = explain(said, catalogue, place=place, looked_at=address)
+        return told, exit_status(told, catalogue, alone=False)
+    told = explain(said, None, place=place, looked_at="")
+    return told, exit_status(told, None, alone=False)
 
 
-def _catalogue(store: Store, said: Mentions, options: Common) -> Catalogue:
-    request = Request(namespaces=options.namespaces, verify=Verify.LAYERS)
-    outcome, _ = run.audited(store, request, options, proving=lambda _meter: lambda e: _prove(store, said, e))
-    return Catalogue(outcome.evidence, outcome.findings)
+def _place(question: Question, options: Common) -> Place:
+    archive = str(question.archive) if question.archive is not None else ""
+    return Place(address=(options.address or "").removeprefix("unix://"), archive=archive)
 
 
-def _prove(store: Store, said: Mentions, evidence: Evidence) -> Mapping[Digest, Proof]:
-    """Read the blobs that the message names, and no others."""
-    catalogue = Catalogue(evidence, ())
-    wanted = set(said.digests)
-    wanted.update(fit[0] for prefix in said.prefixes if len(fit := catalogue.complete(prefix)) == 1)
+def _catalogue(store: Store, question: Question, options: Common) -> Catalogue:
+    also, held = _of_archive(store, question)
+    request = Request(namespaces=options.namespaces, verify=Verify.LAYERS, of_image=held)
+    unread: set[Digest] = set()
+    outcome, _ = run.audited(
+        store,
+        request,
+        options,
+        proving=lambda meter: partial(_prove, store, question, meter, unread),
+        judged=lambda found: order((*also, *found)),
+    )
+    leases = {view.name: tuple(_held(store, view.inventory.leases)) for view in outcome.evidence.views}
+    return Catalogue(outcome.evidence, outcome.findings, leases=leases, unread=frozenset(unread))
+
+
+def _of_archive(store: Store, question: Question) -> tuple[tuple[Finding, ...], Mapping[Digest, tuple[Platform, ...]]]:
+    """What is wrong with an archive itself, and the platforms that it was made for."""
+    if not isinstance(store, ArchiveStore):
+        return (), {}
+    (namespace,) = store.namespaces()
+    problems = tuple(p.finding(archive=str(question.archive), namespace=namespace) for p in store.problems)
+    return problems, platforms_held(store, store.inventory(namespace))
+
+
+def _held(store: Store, leases: tuple[Lease, ...]) -> Iterator[Lease]:
+    """The leases with what they hold, the expired ones too; an audit lists that only where it matters to a finding."""
+    for lease in leases:
+        if lease.resources is None:
+            yield msgspec.structs.replace(lease, resources=store.resources(lease.namespace, lease.id))
+        else:
+            yield lease
+
+
+def _prove(
+    store: Store, question: Question, meter: Meter, unread: set[Digest], evidence: Evidence
+) -> Mapping[Digest, Proof]:
+    """Read the blobs that matter for the question and no others, as long as the budget lasts."""
+    want: Wanted = wanted(question.said, evidence)
     known = store.proofs()
-    targets = [t for t in scrub.wanted(evidence) if t.digest in wanted and t.digest not in known]
-    every = frozenset(target.digest for target in targets)
-    outcomes = scrub.prove(store, targets, jobs=proving.default_jobs(), layers=True, known=every)
-    return {proof.digest: proof for proof in outcomes}
+    targets = [t for t in scrub.wanted(evidence) if t.digest in want and t.digest not in known]
+    targets.sort(key=lambda target: want.rank(target.digest, target.size))
+    end = time.monotonic() + question.budget.total_seconds()
+    outcomes = scrub.prove(
+        store,
+        targets,
+        jobs=proving.default_jobs(),
+        layers=True,
+        known=frozenset(target.digest for target in targets),
+        over=lambda: time.monotonic() > end,
+        on_bytes=meter.reading(sum(target.size for target in targets)),
+    )
+    proofs = {proof.digest: proof for proof in outcomes}
+    unread.update(target.digest for target in targets if target.digest not in proofs)
+    return proofs
+
+
+def without_credentials(told: Diagnosis) -> Diagnosis:
+    """The diagnosis with what was asked told back without passwords and tokens, whatever the format."""
+    return msgspec.structs.replace(told, line=redact.without_credentials(told.line))

@@ -28,6 +28,9 @@ def diagnose(
         Path | None, typer.Option("--archive", metavar="PATH", help="Look into this archive, not at a daemon.")
     ] = None,
     message_only: Annotated[bool, typer.Option("--message-only", help="Look at no store at all.")] = False,
+    max_duration: Annotated[
+        str, typer.Option("--max-duration", metavar="TIME", help="Read bytes no longer than this.")
+    ] = "20s",
     address: o.Address = None,
     namespace: o.Namespaces = None,
     output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TEXT,
@@ -40,11 +43,13 @@ def diagnose(
 ) -> int:
     """Explain a digest, an image or an error message: what it is, the likely cause, and what helps.
 
-    Exit status: 0 where nothing is wrong with what was asked about, 1 where a fault was found, 2 and 3 as of check.
+    Exit status: 0 where nothing is wrong with what was asked about or it is absent by design, 1 where a fault was
+    found, 3 where nothing could be looked at or nothing that was named is known, 2 as of check.
     """
     from auditor.cli import asking
     from auditor.cli.diagnosing import page
     from auditor.cli.output import check_target, deliver
+    from auditor.cli.units import duration
     from auditor.formats import diagnosis as formats
     from auditor.formats.jsonreport import to_json
 
@@ -59,11 +64,22 @@ def diagnose(
         timeout=timeout,
         content_root=content_root,
     )
-    said = asking.read(text or [])
-    answer, status = asking.answer(said, common, archive=archive, message_only=message_only)
+    if archive is not None and (message_only or not archive.exists()):
+        raise _unusable(archive, message_only=message_only)
+    budget = duration(max_duration)
+    question = asking.Question(said=asking.read(text or []), archive=archive, message_only=message_only, budget=budget)
+    answer, status = asking.answer(question, common)
     if output_format is Format.JSON:
-        deliver(to_json(answer), output)
+        deliver(to_json(asking.without_credentials(answer)), output)
     else:
         render = formats.markdown if output_format is Format.MARKDOWN else formats.text
-        deliver(render(page(answer)), output)
+        deliver(render(page(asking.without_credentials(answer))), output)
     return status
+
+
+def _unusable(archive: Path, *, message_only: bool) -> Exception:
+    from auditor.errors import UsageError
+
+    if message_only:
+        return UsageError("--archive and --message-only exclude each other", hint="leave one of them out")
+    return UsageError(f"there is no {archive}", hint="name an archive or a layout folder")

@@ -2,36 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from auditor.diagnose.knowledge import Diagnosis, Known, Use, Where
+from auditor import reference
+from auditor.diagnose.knowledge import Diagnosis, Known, Member, Use, Where
 from auditor.formats.diagnosis import Page, Section, bytes_of
+from auditor.formats.plain import plural
 
+_SOURCE = "containerd.io/distribution.source."
 _USES = 6
+_LABELS = 12
+_ASKED = 600
 
 
 def page(diagnosis: Diagnosis) -> Page:
     """The answer first, the evidence behind it, the commands, and then all that is known of each object."""
+    verdict = diagnosis.verdict
+    code = f" [{verdict.code}]" if verdict.code else ""
     return Page(
-        line=diagnosis.line[:2_000],
-        cause=diagnosis.verdict.cause,
-        sure=str(diagnosis.verdict.sure),
+        line=diagnosis.line[:_ASKED],
+        cause=verdict.cause + code,
+        sure=f"{verdict.sure}: {verdict.because}",
+        next=verdict.commands[0] if verdict.commands else "",
         sections=tuple(section for section in _sections(diagnosis) if section.lines),
+        hosts=tuple(dict.fromkeys(_hosts(diagnosis))),
     )
+
+
+def _hosts(diagnosis: Diagnosis) -> Iterator[str]:
+    """The registries of all names that are told."""
+    for known in diagnosis.objects:
+        names = (
+            *known.names,
+            known.asked,
+            *(name for use in known.uses for name in (use.image.name, *use.image.names)),
+        )
+        yield from (found.host for name in names if (found := reference.find(name)) is not None)
+        for where in known.where:
+            yield from (n.removeprefix(_SOURCE) for n in where.labels if n.startswith(_SOURCE))
 
 
 def _sections(diagnosis: Diagnosis) -> Iterator[Section]:
     verdict = diagnosis.verdict
-    yield Section("why", verdict.evidence)
+    yield Section("Why", verdict.evidence)
     harm = [f"breaks: {verdict.breaks}"] if verdict.breaks else []
     harm += [f"does not break: {verdict.fine}"] if verdict.fine else []
-    yield Section("what it breaks", tuple(harm))
-    yield Section("do, the safe one first", verdict.commands, code=True)
+    yield Section("What it breaks, and what not", tuple(harm))
+    yield Section("What helps, the safe command first", verdict.commands, code=True)
+    yield Section("Which digests", tuple(f"{c.digest}: {c.what}" for c in diagnosis.candidates))
     for known in diagnosis.objects:
-        yield Section(f"{known.kind} {known.id}", tuple(_known(known)))
-    yield Section("not known", diagnosis.unknown)
-    sources = [verdict.source, *(message.source for message in diagnosis.messages)]
-    yield Section("where this is known from", tuple(dict.fromkeys(source for source in sources if source)))
+        yield Section(_title(known), tuple(_known(known)))
+    if diagnosis.lines > 1:
+        yield Section(f"What else the {plural(diagnosis.lines, 'line')} say", tuple(_others(diagnosis)))
+    yield Section("Not found", diagnosis.missing)
+    yield Section("Not known", diagnosis.unknown)
+    sources = [verdict.source, *(message.source for message in diagnosis.messages[:1])]
+    yield Section("Where this is known from", tuple(dict.fromkeys(source for source in sources if source)))
+
+
+def _others(diagnosis: Diagnosis) -> Iterator[str]:
+    for message in diagnosis.messages:
+        yield f"{plural(message.lines, 'line')}: {message.says} ({message.id})"
+
+
+def _title(known: Known) -> str:
+    if known.kind == "image":
+        namespace, _, name = known.id.partition("/")
+        return f"The image {name} in {namespace}"
+    return f"The {known.kind} {known.id}"
 
 
 def _known(known: Known) -> Iterator[str]:
@@ -39,40 +78,70 @@ def _known(known: Known) -> Iterator[str]:
         yield f"findings: {', '.join(known.findings)}"
     if known.by_design:
         yield f"absent by design: {known.by_design}"
-    for use in known.uses[:_USES]:
+    if len(known.names) > 1:
+        yield f"names: {', '.join(known.names)}"
+    kind = ", ".join(part for part in (known.media_type, bytes_of(known.size)) if part)
+    yield from (f"{name}: {value}" for name, value in (("is", kind),) if value)
+    for use in known.uses[:_USES] if known.kind != "image" else ():
         yield _use(use)
-    if len(known.uses) > _USES:
-        yield f"and {len(known.uses) - _USES} more uses"
+    hidden = len(known.uses) + known.more_uses - _USES
+    if known.kind != "image" and hidden > 0:
+        yield f"and {plural(hidden, 'more use')}"
+    yield from _platforms(known)
     for where in known.where:
         yield from _where(where)
-    ids = (("diffID", known.diff_id), ("chainID", known.chain_id))
-    told = [("file:", known.file), ("bytes:", known.bytes), *((name, i) for name, i in ids if i != known.id)]
-    yield from (f"{name} {value}" for name, value in told if value)
-    for member in known.snapshots:
-        there = "there" if member.present else "absent"
-        held = f", kept by {', '.join(member.holders)}" if member.holders else ""
-        yield f"snapshot on {member.snapshotter} in {member.namespace}: {there}{held}"
+    yield from _bytes(known)
+    yield from _snapshots(known.snapshots)
     if known.twins:
-        yield f"the same layer otherwise compressed: {', '.join(known.twins)}"
+        yield f"the same layer, packed otherwise, is here: {', '.join(known.twins)}"
+
+
+def _bytes(known: Known) -> Iterator[str]:
+    where = f" at {known.path}" if known.path and known.file else ""
+    ids = (("diffID", known.diff_id), ("chainID", known.chain_id))
+    told = [("file", known.file and known.file + where), ("bytes", known.bytes)]
+    told += [(name, text) for name, text in ids if text != known.id]
+    yield from (f"{name}: {value}" for name, value in told if value)
+
+
+def _platforms(known: Known) -> Iterator[str]:
+    for one in known.platforms:
+        here = f"{one.layers_present} of {one.layers} layers have a blob" if one.present else "not here"
+        unpacked = f", unpacked on {', '.join(one.unpacked)}" if one.unpacked else ""
+        yield f"{one.platform or 'no platform'}: {here}{unpacked}" + (" (the node's)" if one.wanted else "")
 
 
 def _use(use: Use) -> str:
     image = use.image
     role = image.role if image.layer is None else f"layer {image.layer + 1} of {use.layers}"
     platform = f" for {image.platform}" if image.platform else ""
-    kind = ", ".join(part for part in (use.media_type, bytes_of(use.size), use.state) if part)
-    return f"{role} of {image.name}{platform} in {image.namespace}" + (f" ({kind})" if kind else "")
+    state = f": {use.state}" if use.state else ""
+    return f"used as {role} of {image.name}{platform} in {image.namespace}{state}"
 
 
 def _where(where: Where) -> Iterator[str]:
     if where.recorded:
-        safe = "" if where.protected is None else ", kept by labels or leases" if where.protected else ", unprotected"
-        yield f"record in {where.namespace}: {where.size} bytes since {where.created_at[:19]}{safe}"
+        safe = "" if where.protected is None else ", kept" if where.protected else ", kept by nothing"
+        since = f" since {where.created_at[:19]}" if where.created_at else ""
+        yield f"record in {where.namespace}: {where.size} bytes{since}{safe}"
     else:
         yield f"no record in {where.namespace}"
-    for name, value in where.labels.items():
-        yield f"label {name}={value}"
-    for lease in where.leases:
-        yield f"held by lease {lease}"
-    for ingest in where.ingests:
-        yield f"ingest {ingest}"
+    labels = list(where.labels.items())
+    yield from (f"label {name} = {value}" for name, value in labels[:_LABELS])
+    if len(labels) > _LABELS:
+        yield f"and {plural(len(labels) - _LABELS, 'more label')}"
+    yield from (f"held by lease {lease}" for lease in where.leases)
+    yield from (f"upload {ingest}" for ingest in where.ingests)
+
+
+def _snapshots(members: Sequence[Member]) -> Iterator[str]:
+    for (namespace, snapshotter), chain in groupby(members, key=lambda m: (m.namespace, m.snapshotter)):
+        found = list(chain)
+        there = sum(member.present for member in found)
+        yield f"snapshots on {snapshotter} in {namespace}: {there} of {len(found)} of the chain up to here"
+        for member in found:
+            if not member.present:
+                yield f"{member.chain_id[:19]} (layer {member.layer + 1}) is absent"
+            elif member.holders:
+                lazy = ", remote" if member.remote else ""
+                yield f"{member.chain_id[:19]} (layer {member.layer + 1}{lazy}) is held by {', '.join(member.holders)}"

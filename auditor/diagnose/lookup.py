@@ -1,23 +1,20 @@
-"""Finding objects in the evidence: digests and their beginnings, chainIDs, diffIDs, image names; pure."""
+"""All that is known of one object: of a digest, of a chainID or a diffID, of an image; pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
-import msgspec
-
-from auditor.checks.absence import LayerState, State, states
-from auditor.diagnose.knowledge import Known, Member, Use, Where
+from auditor.checks.absence import LayerState, State
+from auditor.diagnose.bytesread import bytes_of, bytes_of_all, file, path
+from auditor.diagnose.catalogue import Catalogue, Place, codes
+from auditor.diagnose.chains import lone, members
+from auditor.diagnose.knowledge import Known, Platform, Use, Where
 from auditor.digest import Digest
-from auditor.evidence import Evidence, NamespaceView, image_ref
-from auditor.findings import Finding
-from auditor.graph import ImageGraph, Layer, ManifestNode
-from auditor.oci import Descriptor
+from auditor.evidence import NamespaceView, image_ref
+from auditor.graph import ImageGraph, children
 from auditor.reach import expired
-from auditor.selection import matches
-from auditor.store import FileKind, ProofKind
+from auditor.store import Ingest, SourceKind
 
-_SHOWN_LABELS = ("containerd.io/distribution.source.", "containerd.io/uncompressed", "containerd.io/gc.")
 _BY_DESIGN = {
     State.NOT_PULLED: "it belongs to a platform that was not pulled",
     State.DISCARDED: "the node discards layers after unpacking them, or they were pruned",
@@ -26,159 +23,105 @@ _BY_DESIGN = {
     State.FOREIGN: "registries do not carry layers of its type",
     State.EMBEDDED: "its descriptor carries the data itself",
 }
-#: Layers of images that are walked for one diagnosis before only the first are told.
+#: Images that are told for one object before the rest is only counted.
 _MOST_USES = 20
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where a layer is named: with all that is around it."""
-
-    view: NamespaceView
-    graph: ImageGraph
-    node: ManifestNode
-    layer: Layer
-    total: int
-
-
-class Catalogue:
-    """Everything that has a digest in the evidence, by digest."""
-
-    def __init__(self, evidence: Evidence, findings: tuple[Finding, ...]) -> None:
-        self.evidence = evidence
-        self.findings = findings
-        self.layers: dict[Digest, list[Place]] = {}
-        self.diff_ids: dict[Digest, list[Place]] = {}
-        self.chain_ids: dict[Digest, list[Place]] = {}
-        self.descriptors: dict[Digest, Descriptor] = {}
-        for place in _places(evidence):
-            self.layers.setdefault(place.layer.descriptor.digest, []).append(place)
-            if place.layer.diff_id is not None and place.layer.chain_id is not None:
-                self.diff_ids.setdefault(place.layer.diff_id, []).append(place)
-                self.chain_ids.setdefault(place.layer.chain_id, []).append(place)
-        for view in evidence.views:
-            for walked in view.graphs:
-                for descriptor in _descriptors(view, walked):
-                    self.descriptors.setdefault(descriptor.digest, descriptor)
-
-    def all_digests(self) -> set[str]:
-        """Every digest that anything here has or names."""
-        recorded = {digest for view in self.evidence.views for digest in view.inventory.blobs}
-        return {*recorded, *self.descriptors, *self.layers, *self.diff_ids, *self.chain_ids}
-
-    def complete(self, prefix: str) -> tuple[Digest, ...]:
-        """The digests that begin with these hex digits, sorted."""
-        return tuple(sorted(Digest(d) for d in self.all_digests() if d.partition(":")[2].startswith(prefix)))
-
-    def image(self, name: str) -> tuple[tuple[NamespaceView, ImageGraph], ...]:
-        """The images that a name means."""
-        return tuple((v, g) for v in self.evidence.views for g in v.graphs if matches(g.group, name))
-
-    def codes(self, digest: str) -> tuple[str, ...]:
-        """The codes of the findings about a digest, the worst first."""
-        return tuple(dict.fromkeys(f.code for f in self.findings if f.subject.digest == digest))
-
-
-def _descriptors(view: NamespaceView, walked: ImageGraph) -> Iterator[Descriptor]:
-    yield walked.group.target
-    yield from walked.indexes
-    yield from walked.others
-    for node in walked.manifests:
-        yield node.descriptor
-        inside = view.content(node.digest)
-        if inside is not None:
-            yield inside.manifest.config
-
-
-def _places(evidence: Evidence) -> Iterator[Place]:
-    for view in evidence.views:
-        for walked, node in view.manifests():
-            inside = view.content(node.digest)
-            for layer in inside.layers if inside is not None else ():
-                yield Place(view, walked, node, layer, len(inside.layers) if inside is not None else 0)
 
 
 def known(catalogue: Catalogue, digest: Digest, *, asked: str = "") -> Known | None:
     """All that is known of a digest; None where nobody has or names it."""
     if digest in catalogue.layers:
         return _layer(catalogue, digest, asked)
-    recorded = any(view.has(digest) for view in catalogue.evidence.views)
-    if digest in catalogue.descriptors or recorded:
+    if digest in catalogue.descriptors or catalogue.recorded(digest) or any(_all_ingests(catalogue, digest)):
         return _blob(catalogue, digest, asked)
     if digest in catalogue.chain_ids:
         return _chain(catalogue, digest, asked)
     if digest in catalogue.diff_ids:
         return _diff(catalogue, digest, asked)
+    if catalogue.snapshot(digest):
+        return _lone_chain(catalogue, digest, asked)
     return None
 
 
 def _blob(catalogue: Catalogue, digest: Digest, asked: str) -> Known:
     users = catalogue.evidence.users.get(digest, ())
     descriptor = catalogue.descriptors.get(digest)
-    uses = tuple(
-        Use(image=user, media_type=descriptor.media_type, size=descriptor.size) if descriptor else Use(image=user)
-        for user in users[:_MOST_USES]
-    )
+    media, size = (descriptor.media_type, descriptor.size) if descriptor else ("", None)
     return Known(
         kind=users[0].role if users else "blob",
         id=str(digest),
         asked=asked,
+        media_type=media,
+        size=size,
         where=tuple(_where(catalogue, digest)),
-        file=_file(catalogue.evidence, digest),
-        bytes=_bytes(catalogue.evidence, digest),
-        uses=uses,
+        path=path(catalogue, digest),
+        file=file(catalogue, digest),
+        bytes=bytes_of(catalogue, digest),
+        uses=tuple(Use(image=user, media_type=media, size=size) for user in users[:_MOST_USES]),
+        more_uses=max(0, len(users) - _MOST_USES),
         by_design=_unwanted(catalogue, digest),
-        findings=catalogue.codes(digest),
+        findings=codes(catalogue.about(digest)),
     )
 
 
 def _unwanted(catalogue: Catalogue, digest: Digest) -> str:
-    """Why an index's child that is absent need not be here."""
+    """Why an index's child, or the config of one, that is absent need not be here."""
+    absent = [code for code in codes(catalogue.about(digest)) if code.startswith("missing-")]
     for view in catalogue.evidence.views:
         for _, node in view.manifests():
-            if node.digest != digest or view.has(digest):
+            inside = view.content(node.digest)
+            named = node.digest == digest or (inside is not None and inside.manifest.config.digest == digest)
+            if not named or view.has(digest) or absent:
                 continue
             if node.attestation:
                 return "it is an attestation, and pulls leave those behind"
-            if not node.wanted:
-                return "it belongs to a platform that was not pulled"
+            return "it belongs to a platform that was not pulled"
     return ""
 
 
 def _layer(catalogue: Catalogue, digest: Digest, asked: str) -> Known:
     places = catalogue.layers[digest]
-    found = [(place, _state(catalogue, place)) for place in places[:_MOST_USES]]
-    worst = next((state for _, state in found if state.state.fault), found[0][1])
-    first = found[0][0].layer
+    found = [(place, catalogue.state(place)) for place in places[:_MOST_USES]]
+    worst = next((item for item in found if item[1].state.fault), found[0])
+    layer = worst[0].layer
     return Known(
         kind="layer",
         id=str(digest),
         asked=asked,
+        media_type=layer.descriptor.media_type,
+        size=layer.descriptor.size,
         where=tuple(_where(catalogue, digest)),
-        file=_file(catalogue.evidence, digest),
-        bytes=_bytes(catalogue.evidence, digest),
+        path=path(catalogue, digest),
+        file=file(catalogue, digest),
+        bytes=bytes_of(catalogue, digest),
         uses=tuple(_use(place, state) for place, state in found),
-        twins=tuple(map(str, catalogue.evidence.twins(first))),
-        snapshots=tuple(_members(catalogue, first.chain_id)) if first.chain_id is not None else (),
-        by_design="" if worst.state.fault else _BY_DESIGN.get(worst.state, ""),
-        findings=catalogue.codes(digest),
-        diff_id=str(first.diff_id or ""),
-        chain_id=str(first.chain_id or ""),
+        more_uses=max(0, len(places) - _MOST_USES),
+        twins=tuple(map(str, catalogue.evidence.twins(layer))),
+        snapshots=tuple(members(catalogue, worst[0])),
+        by_design="" if worst[1].state.fault else _BY_DESIGN.get(worst[1].state, ""),
+        findings=codes(catalogue.about(digest)),
+        diff_id=str(layer.diff_id or ""),
+        chain_id=str(layer.chain_id or ""),
     )
 
 
-def _state(catalogue: Catalogue, place: Place) -> LayerState:
-    judged = states(catalogue.evidence, place.view, place.graph, place.node)
-    return judged[place.layer.index]
-
-
-def _use(place: Place, state: LayerState | None = None) -> Use:
+def _use(place: Place, state: LayerState) -> Use:
     return Use(
         image=image_ref(place.graph.group, "layer", node=place.node, layer=place.layer.index),
         layers=place.total,
-        state=str(state.state) if state is not None else "",
+        state=str(state.state),
         media_type=place.layer.descriptor.media_type,
         size=place.layer.descriptor.size,
     )
+
+
+def _through(catalogue: Catalogue, places: Sequence[Place]) -> tuple[Use, ...]:
+    return tuple(_use(place, catalogue.state(place)) for place in places[:_MOST_USES])
+
+
+def _blobs_behind(catalogue: Catalogue, places: Sequence[Place]) -> tuple[str, ...]:
+    """The codes of what is wrong with the layers behind a chainID or a diffID."""
+    digests = dict.fromkeys(place.layer.descriptor.digest for place in places)
+    return codes(tuple(finding for digest in digests for finding in catalogue.about(digest)))
 
 
 def _chain(catalogue: Catalogue, chain_id: Digest, asked: str) -> Known:
@@ -187,53 +130,86 @@ def _chain(catalogue: Catalogue, chain_id: Digest, asked: str) -> Known:
         kind="chainID",
         id=str(chain_id),
         asked=asked,
-        uses=tuple(_use(place, _state(catalogue, place)) for place in places[:_MOST_USES]),
-        snapshots=tuple(_members(catalogue, chain_id)),
+        uses=_through(catalogue, places),
+        more_uses=max(0, len(places) - _MOST_USES),
+        snapshots=tuple(members(catalogue, places[0])),
+        findings=tuple(dict.fromkeys((*codes(catalogue.about(chain_id)), *_blobs_behind(catalogue, places)))),
         diff_id=str(places[0].layer.diff_id or ""),
         chain_id=str(chain_id),
     )
 
 
+def _lone_chain(catalogue: Catalogue, name: Digest, asked: str) -> Known:
+    return Known(kind="chainID", id=str(name), asked=asked, snapshots=tuple(lone(catalogue, name)), chain_id=str(name))
+
+
 def _diff(catalogue: Catalogue, diff_id: Digest, asked: str) -> Known:
     places = catalogue.diff_ids[diff_id]
-    held = catalogue.evidence.layers_by_diff_id.get(diff_id, ())
     return Known(
         kind="diffID",
         id=str(diff_id),
         asked=asked,
-        uses=tuple(_use(place, _state(catalogue, place)) for place in places[:_MOST_USES]),
-        twins=tuple(map(str, held)),
+        uses=_through(catalogue, places),
+        more_uses=max(0, len(places) - _MOST_USES),
+        twins=tuple(map(str, catalogue.evidence.layers_by_diff_id.get(diff_id, ()))),
+        findings=_blobs_behind(catalogue, places),
         diff_id=str(diff_id),
     )
 
 
-def _members(catalogue: Catalogue, chain_id: Digest) -> Iterator[Member]:
-    """The snapshot of a chainID on each snapshotter that holds any, and who keeps it."""
-    for view in catalogue.evidence.views:
-        for snapshotter, held in sorted(view.inventory.snapshots.items()):
-            if not held:
-                continue
-            snapshot = held.get(chain_id)
-            made = [s.name for s in held.values() if s.parent == chain_id]
-            active = {c.snapshot_key: c.id for c in view.inventory.containers if c.snapshotter == snapshotter}
-            yield Member(
-                namespace=view.name,
-                snapshotter=snapshotter,
-                chain_id=str(chain_id),
-                present=snapshot is not None,
-                parent=snapshot.parent if snapshot is not None else "",
-                holders=tuple(f"container {active[n]}" if n in active else f"snapshot {n[:19]}" for n in made[:5]),
-            )
+def images(catalogue: Catalogue, name: str) -> Iterator[Known]:
+    """The images that a name means, each as one object."""
+    for view, walked in catalogue.image(name):
+        target = walked.group.target
+        yield Known(
+            kind="image",
+            id=f"{view.name}/{walked.group.name}",
+            asked=name,
+            names=walked.group.names,
+            media_type=target.media_type,
+            size=target.size,
+            where=tuple(where for where in _where(catalogue, target.digest) if where.namespace == view.name),
+            path=path(catalogue, target.digest),
+            file=file(catalogue, target.digest),
+            bytes=bytes_of_all(catalogue, blobs_of(view, walked)),
+            uses=(Use(image=image_ref(walked.group, "image"), media_type=target.media_type, size=target.size),),
+            platforms=tuple(_platforms(view, walked)),
+            findings=codes(catalogue.about_image(view.name, target.digest)),
+        )
+
+
+def blobs_of(view: NamespaceView, walked: ImageGraph) -> list[Digest]:
+    """The documents of an image, and all that its wanted manifests name, in that order, each once."""
+    found = [walked.group.target.digest, *(index.digest for index in walked.indexes)]
+    for node in walked.manifests:
+        inside = view.content(node.digest)
+        found.append(node.digest)
+        if inside is not None and node.wanted:
+            found.extend(child.digest for child in children(inside.manifest))
+    return list(dict.fromkeys(found))
+
+
+def _platforms(view: NamespaceView, walked: ImageGraph) -> Iterator[Platform]:
+    for node in walked.manifests:
+        inside = view.content(node.digest)
+        layers = inside.layers if inside is not None else ()
+        named = "attestation" if node.attestation else str(node.platform or "")
+        yield Platform(
+            platform=named,
+            manifest=str(node.digest),
+            present=view.has(node.digest),
+            wanted=node.wanted,
+            layers=len(layers),
+            layers_present=sum(view.has(layer.descriptor.digest) for layer in layers),
+            unpacked=view.unpacked_on(inside.chain[-1]) if inside is not None and inside.chain else (),
+        )
 
 
 def _where(catalogue: Catalogue, digest: Digest) -> Iterator[Where]:
+    collected = catalogue.evidence.info.kind is not SourceKind.ARCHIVE
     for view in catalogue.evidence.views:
         blob = view.blob(digest)
-        ingests = tuple(
-            f"{i.ref}: {i.offset} bytes" + (f", moved {i.updated_at:%Y-%m-%d %H:%M}" if i.updated_at else "")
-            for i in view.inventory.ingests
-            if digest in i.ref or i.expected == digest
-        )
+        ingests = tuple(_ingests(view, digest))
         if blob is None and not ingests and digest not in view.named:
             continue
         yield Where(
@@ -241,44 +217,29 @@ def _where(catalogue: Catalogue, digest: Digest) -> Iterator[Where]:
             recorded=blob is not None,
             size=blob.size if blob is not None else None,
             created_at=blob.created_at.isoformat() if blob is not None and blob.created_at else "",
-            labels=_shown(blob.labels) if blob is not None else {},
-            protected=view.reach.blob(digest) if blob is not None else None,
-            leases=tuple(_leases(view, digest)),
-            ingests=ingests,
+            updated_at=blob.updated_at.isoformat() if blob is not None and blob.updated_at else "",
+            labels=dict(sorted(blob.labels.items())) if blob is not None else {},
+            protected=view.reach.blob(digest) if blob is not None and collected else None,
+            leases=tuple(_leases(catalogue, view, digest)),
+            ingests=tuple(map(_ingest, ingests)),
         )
 
 
-def _shown(labels: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in sorted(labels.items()) if name.startswith(_SHOWN_LABELS)}
+def _all_ingests(catalogue: Catalogue, digest: Digest) -> Iterator[Ingest]:
+    return (ingest for view in catalogue.evidence.views for ingest in _ingests(view, digest))
 
 
-def _leases(view: NamespaceView, digest: Digest) -> Iterator[str]:
-    for lease in view.inventory.leases:
+def _ingests(view: NamespaceView, digest: Digest) -> Iterator[Ingest]:
+    return (i for i in view.inventory.ingests if digest in i.ref or i.expected == digest)
+
+
+def _ingest(ingest: Ingest) -> str:
+    total = f" of {ingest.total}" if ingest.total else ""
+    moved = f", moved last at {ingest.updated_at:%Y-%m-%dT%H:%M:%SZ}" if ingest.updated_at else ""
+    return f"{ingest.ref}: {ingest.offset}{total} bytes{moved}"
+
+
+def _leases(catalogue: Catalogue, view: NamespaceView, digest: Digest) -> Iterator[str]:
+    for lease in catalogue.leases.get(view.name, view.inventory.leases):
         if any(resource.id == digest for resource in lease.resources or ()):
             yield f"{lease.id} (expired)" if expired(lease, view.now) else lease.id
-
-
-def _file(evidence: Evidence, digest: Digest) -> str:
-    state = evidence.files.get(digest)
-    if state is None:
-        return ""
-    if state.kind is not FileKind.REGULAR:
-        return str(state.kind)
-    return f"{state.size} bytes" + (" or more" if state.at_least else "") if state.size is not None else "there"
-
-
-def _bytes(evidence: Evidence, digest: Digest) -> str:
-    proof = evidence.proofs.get(digest)
-    if proof is None:
-        return ""
-    match proof.kind:
-        case ProofKind.SOUND:
-            return "right: read to the end, they hash to the digest"
-        case ProofKind.CORRUPT:
-            return "wrong: " + (proof.detail or f"they hash to {proof.actual}")
-        case ProofKind.UNSTEADY:
-            return "right at the second reading, not at the first"
-        case ProofKind.GONE:
-            return "the record went while they were read"
-        case _:
-            return f"not readable: {proof.detail}" if proof.detail else "not readable"

@@ -8,19 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from auditor.formats.markdown import code, escape
 from auditor.formats.plain import plain, size
+from auditor.formats.redact import Veil
 
 _WIDTH = 100
-#: What stands before an @ in an address, and the host of an image's name; neither belongs in a public issue.
-_SECRET = re.compile(
-    r"(?<=://)[^/@\s]+@|(?i:(?:authorization|bearer|basic|token|password|identitytoken)[\s:=]+)[^\s,;]+"
-)
-_HOST = re.compile(
-    r"(?<![\w./@-])(?!sha\d)(?:localhost|\[[0-9a-f:]+\]|(?:[a-z0-9-]+\.)+[a-z0-9-]+)(?::\d+)?(?=/[a-z0-9])"
-    r"|(?<=https://)[^/\s]+|(?<=http://)[^/\s]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b",
-)
-#: Hosts that everybody has, which say more than they reveal.
-_PUBLIC = frozenset({"docker.io", "quay.io", "ghcr.io", "gcr.io", "registry.k8s.io", "mcr.microsoft.com", "github.com"})
+#: Characters of one line; a name may have thousands.
+_LONGEST = 600
+#: What reads better as code: quoted words of programs, digests, labels, finding codes.
+_CODE = re.compile(r"`([^`]+)`|(sha(?:256|384|512):[0-9a-f]+…?)")
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -32,12 +28,17 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """A diagnosis ready to print: the answer, then what it rests on."""
+    """A diagnosis ready to print: the answer, then what it rests on.
+
+    `next` is the first command to run. `hosts` are the registries that any name in it speaks of.
+    """
 
     line: str
     cause: str
     sure: str
-    sections: tuple[Section, ...]
+    next: str = ""
+    sections: tuple[Section, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 def text(page: Page) -> str:
@@ -45,51 +46,48 @@ def text(page: Page) -> str:
     lines = []
     if page.line:
         lines += [*_wrap("asked   ", page.line), ""]
-    lines += [*_wrap("cause   ", page.cause), f"sure    {page.sure}"]
+    lines += [*_wrap("cause   ", page.cause), *_wrap("sure    ", page.sure)]
+    if page.next:
+        lines += [f"next    {plain(page.next, width=_LONGEST * 4)}"]
     for section in page.sections:
-        lines += ["", section.title]
+        lines += ["", *_wrap("", section.title)]
         for line in section.lines:
-            lines += [f"  {plain(line)}"] if section.code else list(_wrap("  - ", line))
+            lines += [f"  {plain(line, width=_LONGEST * 4)}"] if section.code else list(_wrap("  - ", line))
     return "\n".join(lines) + "\n"
 
 
 def markdown(page: Page) -> str:
-    """Markdown for an issue; hosts of images become `registry.example`, credentials go."""
-    lines = [f"**Cause** ({page.sure}): {_text(page.cause)}", ""]
-    if page.line:
-        lines = ["```", *_fenced([page.line]), "```", "", *lines]
+    """Markdown for an issue: every private host becomes `registry.example` or one with a number, credentials go."""
+    veil = Veil(page.hosts)
+    lines = ["```text", *_fenced([page.line], veil), "```", ""] if page.line else []
+    lines += [f"**Cause:** {_text(page.cause, veil)}  ", f"**Sure:** {_text(page.sure, veil)}", ""]
     for section in page.sections:
-        lines += [f"### {section.title}", ""]
+        lines += [f"### {_text(section.title, veil)}", ""]
         if section.code:
-            lines += ["```sh", *_fenced(section.lines), "```", ""]
+            lines += ["```sh", *_fenced(section.lines, veil), "```", ""]
         else:
-            lines += [*(f"- {_text(line)}" for line in section.lines), ""]
-    return "\n".join(lines)
+            lines += [*(f"- {_text(line, veil)}" for line in section.lines), ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def without_secrets(line: str) -> str:
-    """The line without credentials and without the names of private hosts."""
-    return _HOST.sub(_host, _SECRET.sub("", line))
+def _text(line: str, veil: Veil) -> str:
+    """A line with its quoted words and digests as code, and everything else kept from being markup."""
+    shown = plain(veil.over(line), width=_LONGEST)
+    parts, end = [], 0
+    for found in _CODE.finditer(shown):
+        parts += [escape(shown[end : found.start()]) if found.start() > end else "", code(found[1] or found[2])]
+        end = found.end()
+    return "".join(parts) + (escape(shown[end:]) if end < len(shown) else "")
 
 
-def _host(found: re.Match[str]) -> str:
-    return found[0] if found[0] in _PUBLIC else "registry.example"
-
-
-def _text(line: str) -> str:
-    """Markdown's own characters and HTML made harmless."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", plain(without_secrets(line)))
-
-
-def _fenced(lines: Iterable[str]) -> Iterator[str]:
-    return (plain(without_secrets(line)).replace("```", "'''") for line in lines)
+def _fenced(lines: Iterable[str], veil: Veil) -> Iterator[str]:
+    return (plain(veil.over(line), width=_LONGEST * 4).replace("```", "'''") for line in lines)
 
 
 def _wrap(label: str, line: str) -> Sequence[str]:
-    shown = plain(line, width=2_000)
     return textwrap.wrap(
-        shown, _WIDTH, initial_indent=label, subsequent_indent=" " * len(label), break_long_words=False,
-        break_on_hyphens=False,
+        plain(line, width=_LONGEST), _WIDTH, initial_indent=label, subsequent_indent=" " * len(label),
+        break_long_words=False, break_on_hyphens=False,
     ) or [label]  # fmt: skip
 
 

@@ -1,0 +1,98 @@
+"""Leaving out what does not belong in a public issue: credentials always, and the names of private hosts.
+
+What a message holds is anybody's text, so this errs on the side of taking too much.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+_GONE: Final = "[removed]"
+_NAMED: Final = (
+    r"pass(?:word|wd)?|secret|token|access_?token|refresh_?token|identity_?token|registry_?token|api_?key|auth|"
+    r"credentials?|signature|sig|x-amz-[a-z-]+|client_secret"
+)
+_CREDENTIALS: Final = (
+    # user:password@ in an address
+    (re.compile(r"(?<=://)[^/@\s\"']+@"), ""),
+    # everything behind a ? in an address: signed URLs keep their secret there
+    (re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"'\\]*"), rf"\1?{_GONE}"),
+    (
+        re.compile(r"(?i)((?:proxy-)?authorization\W{1,4})(?:(?:basic|bearer|token|digest)\s+)?[^\s\"',;\\]+"),
+        rf"\1{_GONE}",
+    ),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {_GONE}"),
+    (re.compile(r"(?i)(--?(?:creds?|user|password|auth|u|p)[= ]+)[^\s\"']+(?=\s|$|[\"'])"), rf"\1{_GONE}"),
+    (
+        re.compile(
+            rf"(?i)([\"']?\b(?:{_NAMED})[\\]*[\"']?\s*[:=]\s*[\\]*[\"']?)(?!sha\d|\[removed)[^\s\"',;&\\}}]+"
+        ),
+        rf"\1{_GONE}",
+    ),
+    # tokens that are known by their looks: JWT, GitHub, GitLab, AWS
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"), _GONE),
+    (re.compile(r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|A(?:KI|SI)A[0-9A-Z]{12,})"), _GONE),
+)  # fmt: skip
+#: Hosts that everybody has, and names that look like hosts: they say more than they reveal.
+_PUBLIC: Final = frozenset(
+    {
+        "docker.io", "registry-1.docker.io", "auth.docker.io", "index.docker.io", "quay.io", "ghcr.io", "gcr.io",
+        "registry.k8s.io", "k8s.gcr.io", "mcr.microsoft.com", "public.ecr.aws", "registry.gitlab.com", "github.com",
+        "containerd.io", "go.etcd.io", "golang.org",
+    }
+)  # fmt: skip
+_ADDRESS: Final = re.compile(r"(?<=://)[^/\s\"'?\\]+(?=[/\s\"'?:\\]|$)")
+_IP: Final = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\w.])|\[[0-9a-fA-F:]{3,}\](?::\d+)?")
+_BEFORE_NAME: Final = re.compile(
+    r"(?<![\w./@:%-])(?:localhost|[a-zA-Z0-9-]+(?:\.[a-zA-Z0-9-]+)+|[a-zA-Z0-9-]+(?=:\d+/))(?::\d+)?(?=/[a-z0-9])"
+)
+_LOOKED_UP: Final = re.compile(r"(?<=lookup )[^\s:]+|(?<=dial tcp )(?!lookup)[^\s:]+:\d+")
+_SYSLOG: Final = re.compile(r"^((?:\w{3} +\d+ [\d:]{8}|\d{4}-\d\d-\d\dT\S+) )(\S+)(?= \S+\[\d+\]:)", re.MULTILINE)
+
+
+def without_credentials(text: str) -> str:
+    """The text without passwords, tokens and signatures."""
+    for pattern, instead in _CREDENTIALS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+class Veil:
+    """Gives each private host one name that says nothing, the same wherever it appears.
+
+    `hosts` are those that are known to be registries, with or without a port.
+    """
+
+    def __init__(self, hosts: Iterable[str] = ()) -> None:
+        self._aliases: dict[str, str] = {}
+        for host in hosts:
+            self._alias(host)
+
+    def over(self, text: str) -> str:
+        """The text without credentials and private hosts."""
+        text = _SYSLOG.sub(r"\1node.example", without_credentials(text))
+        text = _ADDRESS.sub(self._found, text)
+        text = _LOOKED_UP.sub(self._found, text)
+        text = _BEFORE_NAME.sub(self._found, text)
+        for host in sorted(self._aliases, key=len, reverse=True):
+            text = re.sub(rf"(?<![\w-]){re.escape(host)}(?::\d+)?(?![\w-])", self._aliases[host], text)
+        return _IP.sub(self._found, text)
+
+    def _found(self, found: re.Match[str]) -> str:
+        return self._alias(found[0])
+
+    def _alias(self, host: str) -> str:
+        name = _bare(host)
+        if not name or name in _PUBLIC or name.endswith(".example"):
+            return host
+        if name not in self._aliases:
+            number = len(set(self._aliases.values()))
+            self._aliases[name] = "registry.example" if not number else f"registry{number + 1}.example"
+        return self._aliases[name]
+
+
+def _bare(host: str) -> str:
+    """The host without a port, as labels have it."""
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
