@@ -112,7 +112,7 @@ class _Planner:
         if f"@{group.target.digest}" not in name:
             return False
         why = "the name gives the digest of the original, and the manifest was rewritten"
-        self.left_out.append(LeftOut(group.name, Role.MANIFEST, why, digest=name))
+        self.left_out.append(LeftOut(group.name, Role.NAME, why, digest=name))
         return True
 
     def _skip(self, group: Group, node: ManifestNode, why: str) -> None:

@@ -13,13 +13,14 @@ from auditor.oci import Descriptor
 
 
 class Role(enum.StrEnum):
-    """As what an image uses a blob."""
+    """As what an image uses a blob; or one of its names."""
 
     INDEX = "index"
     MANIFEST = "manifest"
     CONFIG = "config"
     LAYER = "layer"
     CONTENT = "content"
+    NAME = "name"
 
 
 class PlannedBlob(msgspec.Struct, frozen=True, order=True):
@@ -82,9 +83,9 @@ class Missing(msgspec.Struct, frozen=True, order=True):
     @property
     def sentence(self) -> str:
         """What is missing, for people: image, platform and layer."""
-        what = self.role if self.layer is None else f"layer {self.layer + 1}"
+        what = f"the {self.role}" if self.layer is None else f"layer {self.layer + 1}"
         where = f" for {self.platform}" if self.platform else ""
-        return f"{self.image}{where}: the {what} {self.digest} {self.why}".replace("  ", " ")
+        return f"{self.image}{where}: {what} {self.digest} {self.why}"
 
 
 class ExportPlan(msgspec.Struct, frozen=True):
@@ -103,6 +104,14 @@ class ExportPlan(msgspec.Struct, frozen=True):
     def size(self) -> int:
         """Bytes of all blobs."""
         return sum(blob.size for blob in self.blobs)
+
+    def user(self, blob: PlannedBlob) -> str:
+        """The first image that a blob belongs to; empty where nobody knows."""
+        for image in self.images:
+            held = [d for one in image.platforms for d in (one.manifest, one.config, *one.layers)]
+            if blob.digest in (image.target.digest, *held) and image.names:
+                return image.names[0]
+        return ""
 
     def uses(self, blob: PlannedBlob) -> str:
         """Whose blob it is, as the beginning of a sentence: image, platform, layer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,11 +19,13 @@ from auditor.store import FileBacked, Proof, ProofKind, Store
 class WrongContent(ExportRefused):
     """A blob is absent, unreadable or not what its digest says; `proof` tells which and how."""
 
-    def __init__(self, proof: Proof, used: str, why: str) -> None:
-        hint = "`auditor repair` puts it back where a good copy can be found"
+    def __init__(self, proof: Proof, why: str, *, plan: ExportPlan, blob: PlannedBlob, namespace: str) -> None:
+        where = f" -n {namespace}" if namespace else ""
+        command = f"auditor repair{where} --verify digests {shlex.quote(plan.user(blob))}".removesuffix(" ''")
+        hint = f"`{command}` puts it back where a good copy can be found"
         if proof.kind is ProofKind.UNREADABLE:
             hint = "look at the disk and the daemon; the blob may be sound"
-        super().__init__(f"{used}{proof.digest} {why}; no archive was written", hint=hint)
+        super().__init__(f"{plan.uses(blob)}{proof.digest} {why}; no archive was written", hint=hint)
         self.proof = proof
 
 
@@ -104,7 +107,7 @@ class Pump:
             raise self._size(blob, measured.size)
         if measured.digest != blob.digest:
             proof = Proof(digest=blob.digest, kind=ProofKind.CORRUPT, size=measured.size, actual=measured.digest)
-            raise WrongContent(proof, self._plan.uses(blob), f"has other bytes: they hash to {measured.digest}")
+            raise self._content(blob, proof, f"has other bytes: they hash to {measured.digest}")
 
     def _size(self, blob: PlannedBlob, found: int) -> WrongContent:
         what = "is empty" if not found else f"has {found} bytes" if found < blob.size else "is longer"
@@ -119,4 +122,7 @@ class Pump:
 
     def _wrong(self, blob: PlannedBlob, kind: ProofKind, why: str) -> WrongContent:
         said = f"cannot be read: {why}" if kind is ProofKind.UNREADABLE else why
-        return WrongContent(Proof(digest=blob.digest, kind=kind), self._plan.uses(blob), said)
+        return self._content(blob, Proof(digest=blob.digest, kind=kind), said)
+
+    def _content(self, blob: PlannedBlob, proof: Proof, why: str) -> WrongContent:
+        return WrongContent(proof, why, plan=self._plan, blob=blob, namespace=self._namespace)

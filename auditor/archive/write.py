@@ -30,11 +30,15 @@ OnBytes = Callable[[int], None]
 
 
 class Written(msgspec.Struct, frozen=True):
-    """An archive that was written: its bytes on the disk, and their digest (none for a folder)."""
+    """An archive that was written: its bytes on the disk, and their digest (none for a folder).
+
+    `read_back`: it could be read again, and was; a pipe cannot.
+    """
 
     path: str
     size: int
     digest: Digest | None = None
+    read_back: bool = True
 
 
 def write_archive(
@@ -111,7 +115,7 @@ def write_pipe(
     pipe = PipeSink(fd)
     with output_errors("the archive"), _sink(pipe, compress) as sink:
         _tar(plan, Pump(plan, store, namespace=namespace, on_bytes=on_bytes), sink)
-    return Written(path="-", size=pipe.measured.size, digest=pipe.measured.digest)
+    return Written(path="-", size=pipe.measured.size, digest=pipe.measured.digest, read_back=False)
 
 
 def write_layout(

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,13 +22,15 @@ from auditor.cli.choices import Compress, Format
 from auditor.cli.options import Common
 from auditor.cli.output import say
 from auditor.cli.progress import progress
+from auditor.cli.refusing import refuse
 from auditor.cli.repairing import Session, connected
 from auditor.cli.sourcing import Choice
 from auditor.digest import Digest
-from auditor.errors import ExportRefused, UsageError
+from auditor.errors import NothingExamined, UsageError
 from auditor.evidence import Evidence, NamespaceView
-from auditor.findings import Finding, Severity
+from auditor.findings import Finding, Verify
 from auditor.formats.exported import Exported, ImageRow, LeftOutRow, PlatformRow
+from auditor.formats.plain import plain
 from auditor.graph import Family, Layer
 from auditor.oci import MAX_DOCUMENT, OCI_LAYER, Descriptor
 from auditor.platforms import Matcher, Platform
@@ -36,8 +39,8 @@ from auditor.store import Resource
 
 #: Seconds after which our lease expires by itself, should we be killed: longer than a slow disk takes.
 _LEASE = 6 * 3600
-#: Findings that a salvage makes good: the layer itself is not needed then.
-_SALVAGED = frozenset({"snapshot-without-blob", "incomplete-image", "shared-config-layers"})
+#: Where containerd notes what a layer decompressed to when it unpacked it; pkg/unpack, diff/apply.
+_UNCOMPRESSED = "containerd.io/uncompressed"
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,9 +81,8 @@ def export(wish: Wish, options: Common) -> Exported:
         _refetch(wish, options)
     with connected(options) as store:
         evidence, findings = _look(store, wish, options)
-        view = _namespace(evidence, wish)
-        planned = _plan(store, view, evidence, wish, options)
-        _refuse(findings, planned, wish)
+        view, planned = _chosen(store, evidence, wish, options)
+        refuse(findings, planned, view.name, salvage=wish.salvage, refetch=wish.refetch)
         with _held(store, view, planned), progress(wanted=options.progress) as meter:
             steps = 1 if str(wish.output) == "-" else 2
             on_bytes = meter.reading(planned.size * steps, "exporting")
@@ -89,44 +91,61 @@ def export(wish: Wish, options: Common) -> Exported:
 
 
 def _refetch(wish: Wish, options: Common) -> None:
-    """Repair the images first; what could not be repaired is told by the plan."""
+    """Repair the images first, also layers that the node discards; what could not be repaired is told by the plan.
+
+    One platform after the other: one that an image does not offer is no reason not to repair the others.
+    """
     quiet = msgspec.structs.replace(options, quiet=True)
-    session = Session(quiet, _request(wish, options), wish.sources, Wishes(), Format.TABLE, yes=True, dry_run=False)
-    document = session.run()
-    for outcome in document.outcomes:
-        say(f"refetch: {outcome.digest[:19]} {outcome.result}")
+    for platform in wish.platforms or (None,):
+        request = _request(wish, options, platforms=() if platform is None else (platform,))
+        wishes = Wishes(include_discarded=True)
+        session = Session(quiet, request, wish.sources, wishes, Format.TABLE, yes=True, dry_run=False)
+        try:
+            document = session.run()
+        except NothingExamined:
+            continue
+        for outcome in document.outcomes:
+            say(plain(f"refetch: {outcome.role} {outcome.digest[:19]} {outcome.result}: {outcome.message}"))
 
 
-def _request(wish: Wish, options: Common) -> audit.Request:
+def _request(wish: Wish, options: Common, *, platforms: tuple[Platform, ...]) -> audit.Request:
     return audit.Request(
+        verify=Verify.DIGESTS,
         namespaces=options.namespaces,
         images=wish.images,
-        platforms=wish.platforms,
+        platforms=platforms,
         all_platforms=wish.all_platforms,
     )
 
 
 def _look(store: containerd.ContainerdStore, wish: Wish, options: Common) -> tuple[Evidence, tuple[Finding, ...]]:
-    """Audit the images as a check would; with --all-platforms, those that are not here are no fault."""
-    request = msgspec.structs.replace(_request(wish, options), all_platforms=False)
+    """Audit the images as a check would, for all platforms: of what is found, only what would go in counts."""
+    request = audit.Request(namespaces=options.namespaces, images=wish.images, all_platforms=True)
     outcome, _ = run.audited(store, request, options)
     return outcome.evidence, outcome.findings
 
 
-def _namespace(evidence: Evidence, wish: Wish) -> NamespaceView:
-    """The one namespace that has all the images. Raises UsageError where several or none have."""
+def _chosen(
+    store: containerd.ContainerdStore, evidence: Evidence, wish: Wish, options: Common
+) -> tuple[NamespaceView, ExportPlan]:
+    """The namespace to export from, and the plan: of several that have all the images, one that has them whole."""
+    plans = [(view, _plan(store, view, evidence, wish, options)) for view in _namespaces(evidence, wish)]
+    return next(((view, made) for view, made in plans if not made.missing), plans[0])
+
+
+def _namespaces(evidence: Evidence, wish: Wish) -> list[NamespaceView]:
+    """The namespaces that have all the images. Raises UsageError where none has, or the names mean different ones."""
     having = [view for view in evidence.views if view.graphs]
-    full = [view for view in having if len(view.graphs) == max(len(v.graphs) for v in having)]
-    names = {name for view in having for graph in view.graphs for name in graph.group.names}
-    for view in full:
-        if names == {name for graph in view.graphs for name in graph.group.names} or len(having) == 1:
-            targets = {graph.group.target.digest for graph in view.graphs}
-            others = {graph.group.target.digest for v in having for graph in v.graphs}
-            if targets == others:
-                return view
-    known = ", ".join(view.name for view in having)
-    wanted = " ".join(wish.images)
-    raise UsageError(f"{wanted[:200]} is in several namespaces: {known}", hint="name one with -n")
+    targets = {view.name: {graph.group.target.digest for graph in view.graphs} for view in having}
+    everything = set().union(*targets.values())
+    full = [view for view in having if targets[view.name] == everything]
+    if not full:
+        known = ", ".join(targets)
+        wanted = " ".join(wish.images)
+        raise UsageError(
+            f"no one namespace has all that {wanted[:200]} means: {known}", hint="name one with -n, and export each"
+        )
+    return full
 
 
 def _matchers(wish: Wish, evidence: Evidence) -> tuple[Matcher, Matcher]:
@@ -142,19 +161,19 @@ def _plan(
     store: containerd.ContainerdStore, view: NamespaceView, evidence: Evidence, wish: Wish, options: Common
 ) -> ExportPlan:
     wanted, required = _matchers(wish, evidence)
-    groups = [graph.group for graph in view.graphs]
-    made = plan(groups, documents=view.documents, has=view.has, wanted=wanted, required=required)
-    if not (wish.salvage and made.missing):
-        return made
-    return plan(
-        groups,
+    make = partial(
+        plan,
+        [graph.group for graph in view.graphs],
         documents=view.documents,
         has=view.has,
         wanted=wanted,
         required=required,
-        raw=_raw(store, view),
-        twins=_twins(store, view, options),
+        recorded=lambda digest: view.labels(digest).get(_UNCOMPRESSED),
     )
+    made = make()
+    if not (wish.salvage and made.missing):
+        return made
+    return make(raw=_raw(store, view), twins=_twins(store, view, options))
 
 
 def _raw(store: containerd.ContainerdStore, view: NamespaceView) -> Mapping[Digest, bytes]:
@@ -189,16 +208,6 @@ def _layer_type(store: containerd.ContainerdStore, namespace: str, digest: Diges
     if start.startswith(b"\x1f\x8b"):
         return f"{OCI_LAYER}+gzip"
     return f"{OCI_LAYER}+zstd" if start == b"\x28\xb5\x2f\xfd" else OCI_LAYER
-
-
-def _refuse(findings: tuple[Finding, ...], planned: ExportPlan, wish: Wish) -> None:
-    """Refuse what the audit knows to be damaged before a byte is written. Raises ExportRefused."""
-    inside = {str(blob.digest) for blob in planned.blobs}
-    for finding in findings:
-        if finding.severity.rank > Severity.ERROR.rank or finding.subject.digest not in inside:
-            continue
-        if not (wish.salvage and finding.code in _SALVAGED):
-            raise ExportRefused(f"{finding.message}; no archive was written", hint=finding.hint)
 
 
 @contextmanager
@@ -236,10 +245,12 @@ def _exported(planned: ExportPlan, written: Written, wish: Wish, namespace: str,
         blob_bytes=planned.size,
         images=tuple(map(_image, planned.images)),
         left_out=tuple(
-            LeftOutRow(image=x.image, role=str(x.role), platform=x.platform, digest=x.digest, why=x.why)
+            LeftOutRow(image=x.image, role=str(x.role), platform=x.platform, digest=str(x.digest), why=x.why)
             for x in planned.left_out
         ),
         salvaged=bool(planned.salvaged),
+        layers_decompressed=len(planned.unproven) if written.read_back else 0,
+        layers_recorded=sum(blob.recorded for blob in planned.blobs),
         duration_seconds=round(seconds, 3),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import sys
 from functools import partial
@@ -24,6 +25,17 @@ from auditor.errors import NothingExamined, OutputError, UsageError
 from auditor.findings import FailOn, Finding, Report, Verify, exit_status, order
 from auditor.layers import LayerInspector
 from auditor.platforms import Platform
+
+#: What the rules say of a store, and what that is in an archive.
+_WORDS = tuple(
+    (re.compile(store), archive)
+    for store, archive in (
+        (r" is recorded with (\d+) bytes; its descriptor", r" has \1 bytes in the archive; its descriptor"),
+        (r" on the disk; its record says", " in the archive; its header says"),
+        (r" has no blob: there is no snapshot of it either, so the image cannot run", " is not in the archive"),
+        (r" has a record and no file on the disk", " is not in the archive"),
+    )
+)
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +85,13 @@ def _judged(findings: tuple[Finding, ...], *, also: tuple[Finding, ...]) -> tupl
 
 
 def _for_archive(finding: Finding) -> Finding:
-    if not finding.hint.startswith("auditor repair"):
-        return finding
-    return msgspec.structs.replace(
-        finding, hint="write the archive again from a store that `auditor check` calls sound"
-    )
+    """An archive has neither records nor a disk nor snapshots, and nothing repairs it."""
+    message = finding.message
+    for store, archive in _WORDS:
+        message = store.sub(archive, message)
+    repairable = finding.hint.startswith("auditor repair")
+    hint = "write the archive again from a store that `auditor check` calls sound" if repairable else finding.hint
+    return msgspec.structs.replace(finding, message=message, hint=hint)
 
 
 def _opened(path: str, wish: Wish, options: Common) -> ArchiveStore:

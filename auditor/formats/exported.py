@@ -53,6 +53,9 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[ImageRow, ...]
     left_out: tuple[LeftOutRow, ...] = ()
     salvaged: bool = False
+    #: Layers that were decompressed to their diffIDs here, and those of which containerd's own record was taken.
+    layers_decompressed: int = 0
+    layers_recorded: int = 0
     duration_seconds: float
 
 
@@ -83,7 +86,17 @@ def _lines(exported: Exported) -> Iterator[str]:
     digest = f", {exported.digest}" if exported.digest else ""
     yield f"{plain(exported.path)}: {size(exported.bytes)}{digest}"
     proven = f"{plural(exported.blobs, 'blob')}, {size(exported.blob_bytes)}"
-    yield f"proven whole: {proven}, every one hashed on the way and read back ({exported.duration_seconds:.1f} s)"
+    how = "hashed on the way" if exported.path == "-" else "read back and hashed"
+    yield f"proven whole: {proven}, every byte {how} ({exported.duration_seconds:.1f} s)"
+    if exported.layers_decompressed or exported.layers_recorded:
+        yield f"diffIDs: {', '.join(_diff_ids(exported))}"
+
+
+def _diff_ids(exported: Exported) -> Iterator[str]:
+    if exported.layers_decompressed:
+        yield f"{plural(exported.layers_decompressed, 'layer')} decompressed here"
+    if exported.layers_recorded:
+        yield f"{plural(exported.layers_recorded, 'layer')} as containerd recorded when it unpacked the same bytes"
 
 
 def _salvaged(row: PlatformRow) -> Iterator[str]:
@@ -93,4 +106,6 @@ def _salvaged(row: PlatformRow) -> Iterator[str]:
 
 
 def _left_out(row: LeftOutRow) -> str:
+    if row.role == "name":
+        return f"the name {row.digest} ({row.why})"
     return " ".join(part for part in (row.image, row.platform, row.role, row.digest[:19], f"({row.why})") if part)

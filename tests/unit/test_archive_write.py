@@ -270,7 +270,7 @@ def test_a_missing_layer_is_named_with_image_platform_and_number(tmp_path: Path)
     store = store_of(built, tmp_path=tmp_path, without=[built.layers[1].digest])
     [missing] = planned(store).missing
     assert (missing.image, missing.platform, missing.layer) == (NAME, "linux/amd64", 1)
-    with pytest.raises(ExportRefused, match=f"{NAME} for linux/amd64: the layer 2 {built.layers[1].digest}") as caught:
+    with pytest.raises(ExportRefused, match=f"{NAME} for linux/amd64: layer 2 {built.layers[1].digest}") as caught:
         exported(store, tmp_path / "a")
     assert f"auditor repair {NAME}" in caught.value.hint
     assert not (tmp_path / "a").exists()
