@@ -1,0 +1,169 @@
+"""The page in a real browser: read by axe, used by keyboard, without scripts, in the dark, on a phone and on paper."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from auditor.cli.run import advice
+from auditor.comparison import compare
+from auditor.fleet import join
+from auditor.formats import html
+from tests.lab.kit.binaries import NotInstalledError
+from tests.unit import reports
+
+#: Makes a context in which pages are to be shown.
+PHONE = {"viewport": {"width": 375, "height": 700}, "is_mobile": True, "has_touch": True}
+PAGES = {
+    "damaged": lambda: html.render(
+        reports.damaged(), advice=advice(), comparison=compare(reports.damaged(), reports.sound())
+    ),
+    "sound": lambda: html.render(reports.sound(), advice=advice()),
+    "hostile": lambda: html.render(reports.hostile(), advice=advice()),
+    "large": lambda: html.render(reports.large(500), advice=advice()),
+    "fleet": lambda: html.render_fleet(join([reports.damaged(), reports.sound(), reports.hostile()]), advice=advice()),
+}
+Show = Callable[..., Page]
+
+
+@cache
+def written(name: str) -> str:
+    """A page's text, rendered once for all tests."""
+    return PAGES[name]()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise NotInstalledError("chromium is absent; run tools/lab-install --with chromium as root")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def show(browser: Browser, tmp_path: Path) -> Iterator[Show]:
+    """Show a page with any option of a browser's context; whatever the browser complains of fails the test."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def open_page(name: str, **options: object) -> Page:
+        path = tmp_path / f"{name}.html"
+        path.write_text(written(name))
+        context = browser.new_context(**options)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
+        page.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("look", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
+def test_axe_finds_no_violation(name: str, look: dict[str, object], show: Show) -> None:
+    # Our policy lets no script of others run, and axe is one.
+    page = show(name, bypass_csp=True, **look)
+    page.evaluate("document.querySelectorAll('details').forEach((d, i) => { if (i < 12) d.open = true })")
+    found = Axe().run(page).response["violations"]
+    assert [(v["id"], v["impact"], [n["html"][:120] for n in v["nodes"][:3]]) for v in found] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_is_wider_than_its_window(name: str, show: Show) -> None:
+    page = show(name)
+    for width in (320, 375, 768, 1280, 1920):
+        page.set_viewport_size({"width": width, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def visible(page: Page) -> int:
+    return page.locator("[data-list=images] > li:visible").count()
+
+
+def test_filters_and_order(show: Show) -> None:
+    page = show("large")
+    assert visible(page) == 200
+    page.locator("[data-more]").click()
+    assert visible(page) == 500
+    tools = page.locator("[data-tools=images]")
+    tools.locator("[data-filter]").fill("SERVICE-107 damaged")
+    assert visible(page) == 1
+    assert tools.locator("output").inner_text() == "1 of 500 shown"
+    tools.locator("[data-filter]").fill("")
+    tools.locator("[data-pick=sound]").uncheck()
+    assert visible(page) == 5
+    tools.locator("[data-order]").select_option("name")
+    names = page.locator("[data-list=images] > li:visible .name").all_inner_texts()
+    assert len(names) == 5
+    assert names == sorted(names)
+
+
+def test_tables_sort_by_keyboard_and_say_so(show: Show) -> None:
+    page = show("damaged")
+    button = page.get_by_role("button", name="rule")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("rule")
+    codes = page.locator("table.findings tbody td:nth-child(2) code").all_inner_texts()
+    assert codes == sorted(codes)
+    page.keyboard.press("Enter")
+    assert page.locator("table.findings tbody td:nth-child(2) code").all_inner_texts() == codes[::-1]
+
+
+def test_the_first_key_leads_to_the_report_and_trees_open_by_keyboard(show: Show) -> None:
+    page = show("damaged")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the report"
+    tree = page.locator("[data-list=images] > li").first
+    assert not tree.get_by_text("skipped by the unpacker").first.is_visible()
+    tree.locator("summary").first.focus()
+    page.keyboard.press("Enter")
+    assert tree.get_by_text("skipped by the unpacker").first.is_visible()
+
+
+def test_everything_is_there_without_scripts(show: Show) -> None:
+    page = show("large", java_script_enabled=False)
+    assert visible(page) == 500
+    assert page.locator(".tools:visible").count() == 0
+    assert page.locator("table.findings tbody tr:visible").count() == 5
+    page.locator("[data-list=images] > li").first.locator("summary").first.click()
+    assert page.locator("[data-list=images] > li").first.locator(".p-corrupt").is_visible()
+
+
+def test_on_paper_the_trees_of_damaged_images_are_open_and_no_tool_is_shown(show: Show) -> None:
+    page = show("damaged")
+    page.emulate_media(media="print")
+    assert page.locator(".tools:visible").count() == 0
+    assert page.locator("details.hurt .tree").first.is_visible()
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+
+
+def test_hostile_names_run_nothing_and_are_there_to_read(show: Show) -> None:
+    page = show("hostile")
+    assert "<script>alert(1)</script>" in page.locator(".slab").inner_text()
+    assert page.locator("script").count() == 1
+    assert page.locator("main img, main svg[onload], main [onmouseover]").count() == 0
+
+
+def test_the_verdict_is_larger_than_anything_else(show: Show) -> None:
+    page = show("damaged", viewport={"width": 1280, "height": 800})
+    size = "(e) => parseFloat(getComputedStyle(e).fontSize)"
+    verdict = page.locator("h1").evaluate(size)
+    assert verdict >= 96
+    assert verdict > 3 * max(page.locator("h2, h3, p, td, dd b").evaluate_all(f"all => all.map({size})"))
