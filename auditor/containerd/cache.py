@@ -15,6 +15,7 @@ import re
 WINDOW = 64 << 20
 #: Largest piece in which a kernel keeps a file, and to spare.
 FOLIO = 4 << 20
+_LIBRARY = ctypes.CDLL(None)
 _ABSENT = re.compile(rb"\0+")
 _LOWEST_BIT = bytes(number & 1 for number in range(256))
 
@@ -77,7 +78,11 @@ def resident(descriptor: int, offset: int, length: int) -> bytes | None:
 
 
 def _mincore(view: mmap.mmap, length: int) -> bytes | None:
-    pages = (ctypes.c_ubyte * -(-length // mmap.PAGESIZE))()
-    address = ctypes.addressof(ctypes.c_char.from_buffer(view))
-    failed = ctypes.CDLL(None).mincore(ctypes.c_void_p(address), ctypes.c_size_t(length), pages)
-    return None if failed else bytes(pages).translate(_LOWEST_BIT)
+    pages = bytearray(-(-length // mmap.PAGESIZE))
+    start, found = _address(view), _address(pages)
+    failed = _LIBRARY.mincore(ctypes.c_void_p(start), ctypes.c_size_t(length), ctypes.c_void_p(found))
+    return None if failed else bytes(pages.translate(_LOWEST_BIT))
+
+
+def _address(of: mmap.mmap | bytearray) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(of))
