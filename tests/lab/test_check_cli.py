@@ -236,7 +236,7 @@ class Relay:
 
 
 # Bytes of answers after which it happens: in the greeting, the version, the plugins, the lists, the blobs.
-POINTS = (20, 200, 2_000, 5_000, 7_000, 9_000)
+POINTS = (20, 2_000, 6_000, 9_000)
 API = ("--content-root", "none")
 
 

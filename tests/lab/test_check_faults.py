@@ -43,7 +43,6 @@ def pulled(daemon: Containerd, registry: Registry) -> Containerd:
 # Files
 
 
-@pytest.mark.parametrize("role", BLOBS)
 @pytest.mark.parametrize(
     ("plant", "code"),
     [
@@ -53,15 +52,19 @@ def pulled(daemon: Containerd, registry: Registry) -> Containerd:
     ],
     ids=["deleted", "emptied", "shortened"],
 )
-def test_a_damaged_file(pulled: Containerd, role: str, plant: Fault, code: str) -> None:
-    plant(pulled, BLOBS[role])
-    report = assert_faults(pulled, (code, BLOBS[role]))
-    finding = the(report, code)
-    assert finding.severity is Severity.CRITICAL
-    assert finding.subject.kind == role.rpartition(" ")[2]
-    assert {image.target for image in finding.images} == {INDEX.digest}
-    assert [str(image.status) for image in report.images if image.target == INDEX.digest] == ["damaged"]
-    assert report.summary.images.damaged == 1
+def test_a_damaged_file(pulled: Containerd, plant: Fault, code: str) -> None:
+    for role, digest in BLOBS.items():
+        good = pulled.blob_path(digest).read_bytes()
+        plant(pulled, digest)
+        report = assert_faults(pulled, (code, digest))
+        finding = the(report, code)
+        assert finding.severity is Severity.CRITICAL
+        assert finding.subject.kind == role.rpartition(" ")[2]
+        assert {image.target for image in finding.images} == {INDEX.digest}
+        assert [str(image.status) for image in report.images if image.target == INDEX.digest] == ["damaged"]
+        assert report.summary.images.damaged == 1
+        faults.overwrite(pulled, digest, good)
+    assert_sound(pulled)
 
 
 @pytest.mark.parametrize("role", DOCUMENTS)
@@ -299,8 +302,7 @@ def test_a_layer_of_a_platform_that_is_asked_for(pulled: Containerd, registry: R
     assert (loud(report), status(report)) == ({("incomplete-image", ARM.layers[0].digest)}, 1)
 
 
-@pytest.mark.parametrize("collected", [False, True], ids=["", "collected"])
-@pytest.mark.parametrize("namespace", ["k8s.io", "default"])
+@pytest.mark.parametrize(("namespace", "collected"), [("k8s.io", True), ("default", False), ("default", True)])
 def test_the_nodes_manifest_is_lost_from_an_image_pulled_for_all_platforms(
     daemon: Containerd, registry: Registry, namespace: str, collected: bool
 ) -> None:

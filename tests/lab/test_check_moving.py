@@ -82,8 +82,10 @@ def found(findings: Sequence[Finding]) -> set[Named]:
     return {name(finding) for finding in findings}
 
 
-@pytest.mark.parametrize("point", ["nothing", "inventory", "read", "files"])
-@pytest.mark.parametrize("visible", [True, False], ids=["files", "api"])
+@pytest.mark.parametrize(
+    ("point", "visible"),
+    [("nothing", True), ("inventory", True), ("read", True), ("files", True), ("inventory", False), ("read", False)],
+)
 def test_an_image_is_removed(pulled: Containerd, point: str, visible: bool) -> None:
     store = Moving(pulled, lambda: remove(pulled), after=point)
     store._option = "auto" if visible else None
