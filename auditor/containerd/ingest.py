@@ -1,4 +1,4 @@
-"""Writing one blob: a conversation in lockstep, in which every answer says how far the daemon is."""
+"""Writing one blob: a conversation in which every answer says how far the daemon is."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import grpc
 
 from auditor.containerd._proto import content_pb2
 from auditor.containerd.channel import Connection, namespaced
+from auditor.containerd.stall import StallWatch
 from auditor.containerd.status import translated
 from auditor.digest import Digest
 from auditor.errors import Conflict, NoRecord, StoreError
@@ -19,6 +20,10 @@ from auditor.store import Labels, LeaseHandle
 
 #: Bytes of one WRITE. The daemon takes messages of up to 16 MiB; ctr sends 1 MiB.
 PIECE = 1 << 20
+#: Requests that may be under way before an answer is waited for.
+AHEAD = 4
+#: Bytes a second that a daemon is given for hashing what was staged, beside the usual timeout.
+_SLOWEST = 8 << 20
 
 _Request = content_pb2.WriteContentRequest
 _Response = content_pb2.WriteContentResponse
@@ -33,7 +38,15 @@ class Conversation:
 
     def say(self, request: _Request) -> _Response:
         """Send, and wait for the answer. Raises grpc.RpcError, StoreTimeout."""
+        self.send(request)
+        return self.hear()
+
+    def send(self, request: _Request) -> None:
+        """Send without waiting; each request has one answer, in the same order."""
         self._requests.put(request)
+
+    def hear(self) -> _Response:
+        """The next answer. Raises grpc.RpcError, StoreTimeout."""
         answer = next(self._answers, None)
         if answer is None:
             raise StoreError("containerd ended a write without an answer")
@@ -41,7 +54,9 @@ class Conversation:
 
 
 @contextmanager
-def conversation(connection: Connection, lease: LeaseHandle, doing: str) -> Iterator[Conversation]:
+def conversation(
+    connection: Connection, lease: LeaseHandle, doing: str, *, watch: StallWatch | None = None
+) -> Iterator[Conversation]:
     """Open a `Write` stream under a lease; leaving it without COMMIT leaves an ingest that can be resumed.
 
     Raises Busy, AlreadyThere, Conflict, StoreError and its kinds, also from the body.
@@ -51,7 +66,7 @@ def conversation(connection: Connection, lease: LeaseHandle, doing: str) -> Iter
         call: Any = connection.content.Write(
             iter(requests.get, None), metadata=namespaced(lease.namespace, lease=lease.id)
         )
-        answers = connection.watch.messages(call, doing)
+        answers = (watch or connection.watch).messages(call, doing)
         try:
             yield Conversation(requests, answers)
         finally:
@@ -108,12 +123,19 @@ def fill(connection: Connection, lease: LeaseHandle, ref: str, chunks: Iterable[
             raise Conflict(f"cannot {doing}: the source gave {offset}")
 
 
+def begin(connection: Connection, lease: LeaseHandle, ref: str, *, size: int) -> None:
+    """Make an unfinished write without a byte in it."""
+    with conversation(connection, lease, f"begin a write of {size} bytes") as talk:
+        talk.say(_Request(ref=ref, total=size))
+
+
 def commit(
     connection: Connection, lease: LeaseHandle, ref: str, *, size: int, expected: Digest, labels: Labels
 ) -> None:
     """Commit what `fill` left; the daemon reads and hashes it when it opens it again. Raises NoRecord for nothing."""
     doing = f"commit {expected}"
-    with conversation(connection, lease, doing) as talk:
+    patience = connection.timeout + size / _SLOWEST
+    with closing(StallWatch(patience)) as watch, conversation(connection, lease, doing, watch=watch) as talk:
         found = talk.say(_Request(ref=ref, total=size)).offset
         if found != size:
             kind = NoRecord if found == 0 else Conflict
@@ -133,16 +155,29 @@ def claimed(connection: Connection, namespace: str, ref: str) -> Iterator[None]:
 
 
 def _send(talk: Conversation, ref: str, chunks: Iterable[bytes], *, size: int) -> int:
-    """Send all chunks from offset 0, which makes the daemon drop what it has; gives the bytes sent."""
+    """Send all chunks from offset 0, which makes the daemon drop what it has; gives the bytes sent.
+
+    A few requests are under way at a time, so that the next bytes are read while the daemon writes the last ones.
+    """
     offset = 0
+    awaited: deque[int] = deque()
     for piece in regroup(chunks):
         if offset + len(piece) > size:
             raise Conflict(f"the source gives more than the {size} bytes of the blob")
-        answer = talk.say(_Request(action=content_pb2.WRITE, ref=ref, offset=offset, data=bytes(piece)))
+        talk.send(_Request(action=content_pb2.WRITE, ref=ref, offset=offset, data=bytes(piece)))
         offset += len(piece)
-        if answer.offset != offset:
-            raise Conflict(f"containerd is at byte {answer.offset} of a write of which we sent {offset}")
+        awaited.append(offset)
+        if len(awaited) > AHEAD:
+            _heard(talk, awaited.popleft())
+    for wanted in awaited:
+        _heard(talk, wanted)
     return offset
+
+
+def _heard(talk: Conversation, offset: int) -> None:
+    answer = talk.hear()
+    if answer.offset != offset:
+        raise Conflict(f"containerd is at byte {answer.offset} of a write of which we sent {offset}")
 
 
 def _commit(talk: Conversation, ref: str, *, size: int, expected: Digest, labels: Mapping[str, str]) -> None:
@@ -152,10 +187,13 @@ def _commit(talk: Conversation, ref: str, *, size: int, expected: Digest, labels
 
 
 def regroup(chunks: Iterable[bytes], *, piece: int = PIECE) -> Iterator[bytes | memoryview]:
-    """The same bytes in pieces of `piece` bytes, the last one shorter; nothing empty."""
+    """The same bytes in pieces of `piece` bytes, the last one shorter; nothing empty.
+
+    A chunk between half and four times that is passed on as it is, for each copy costs as much as a send.
+    """
     pending = bytearray()
     for chunk in chunks:
-        if not pending and len(chunk) == piece:
+        if not pending and piece // 2 <= len(chunk) <= 4 * piece:
             yield chunk
             continue
         pending += chunk

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from auditor.containerd import files, ingest
+from auditor.containerd import direct, files, ingest
 from auditor.containerd._proto import content_pb2, leases_pb2
 from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.files import Staging
@@ -26,6 +26,8 @@ from auditor.store import Labels, LeaseHandle, Resource
 EXPIRE = "containerd.io/gc.expire"
 #: Seconds after which a lease made only to start a collection would go by itself.
 _GC_LEASE = 3600
+#: Bytes from which on a write goes through its file where that can be; below, one more call costs more than it saves.
+DIRECT = 1 << 20
 
 
 def _now() -> datetime:
@@ -106,6 +108,9 @@ class WritableContainerdStore(ContainerdStore):
         collect its file. Raises AlreadyThere, Conflict, Busy, StoreError and its kinds.
         """
         try:
+            if before_commit is None and self._filled(lease, ref, chunks, size=size):
+                ingest.commit(self._connection, lease, ref, size=size, expected=expected, labels=labels or {})
+                return
             ingest.write(
                 self._connection,
                 lease,
@@ -142,13 +147,26 @@ class WritableContainerdStore(ContainerdStore):
     def fill(self, lease: LeaseHandle, ref: str, chunks: Iterable[bytes], *, size: int) -> None:
         """Write `chunks` and leave them for `commit`; what fails leaves nothing. Raises Conflict, Busy, StoreError."""
         try:
-            ingest.fill(self._connection, lease, ref, chunks, size=size)
+            if not self._filled(lease, ref, chunks, size=size):
+                ingest.fill(self._connection, lease, ref, chunks, size=size)
         except Busy:
             raise
         except BaseException:
             with suppress(AuditorError):
                 self._abort(lease.namespace, ref, lease=lease.id)
             raise
+
+    def _filled(self, lease: LeaseHandle, ref: str, chunks: Iterable[bytes], *, size: int) -> bool:
+        """Write the bytes to the file of the write, if that is ours to open; False where nothing was written."""
+        root = self._root
+        if root is None or size < DIRECT or not files.writable(root):
+            return False
+        ingest.begin(self._connection, lease, ref, size=size)
+        path = direct.data_file(root, lease.namespace, ref)
+        if path is None:
+            return False
+        direct.fill(path, chunks, size=size)
+        return True
 
     def commit(
         self, lease: LeaseHandle, ref: str, *, size: int, expected: Digest, labels: Labels | None = None

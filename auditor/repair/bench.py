@@ -114,9 +114,12 @@ class Workbench:
         return {**document_labels(raw, need.media_type, inventory, discards=discards), **labels}
 
     def look(self, namespace: str, need: Need) -> Measured | None:
-        """Read a blob back from the medium; None where it has no file. Raises NoRecord, ReadFailed, StoreError."""
+        """Read a blob back; None where it has no file. Raises NoRecord, ReadFailed, StoreError.
+
+        What was damaged is read from the medium, past the kernel's copy: it was wrong there before.
+        """
         try:
-            with self.store.stream(namespace, need.digest, fresh=True) as chunks:
+            with self.store.stream(namespace, need.digest, fresh=need.damaged) as chunks:
                 return measure(chunks, algorithm=need.digest.algorithm)
         except NoFile:
             return None
