@@ -1,4 +1,4 @@
-"""Writing through the file of an unfinished write: found by its name, refused where it is not ours, never half right."""
+"""Writing through the file of an unfinished write: found by its name, refused where not ours, never half right."""
 
 from __future__ import annotations
 
