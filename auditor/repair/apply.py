@@ -13,7 +13,7 @@ import msgspec
 from auditor.errors import AuditorError, SourceError
 from auditor.repair.bench import Gone, NotRight, Stopped, Workbench
 from auditor.repair.commit import commit
-from auditor.repair.needs import Held, keeps
+from auditor.repair.needs import held
 from auditor.repair.plan import NAMESPACE, Action, Way
 from auditor.repair.replace import replace
 from auditor.repair.swap import swap
@@ -118,12 +118,9 @@ class _Trial:
         """Go on as for a blob whose file is bad."""
         self.way = Way.FILE if self.bench.staging is not None else Way.API
         holders = self.bench.holders(self.need)
-        held = tuple(
-            Held(name, inventory.blobs[self.need.digest].labels, keeps(inventory.blobs[self.need.digest].labels))
-            for name, inventory in holders.items()
-        )
+        having = tuple(held(inventory, self.need.digest) for inventory in holders.values())
         places = tuple(place for place in self.need.places if place.namespace not in holders)
-        self.need = msgspec.structs.replace(self.need, damaged=True, holders=held, places=places)
+        self.need = msgspec.structs.replace(self.need, damaged=True, holders=having, places=places)
 
     def _failed(self) -> Outcome:
         sentences = dict.fromkeys(error.message for error in self.failures)

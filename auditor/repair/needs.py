@@ -63,11 +63,21 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A namespace that has a record; `keeps` are the children and snapshots that only the record's labels protect."""
+    """A namespace that has a record; `keeps` are the children and snapshots that only the record's labels protect.
+
+    `size` is the recorded one, in bytes.
+    """
 
     namespace: str
+    size: int
     labels: Labels = {}
     keeps: tuple[Resource, ...] = ()
+
+
+def held(inventory: Inventory, digest: Digest) -> Held:
+    """What a namespace has of a blob; it must have a record."""
+    blob = inventory.blobs[digest]
+    return Held(inventory.namespace, blob.size, blob.labels, keeps(blob.labels))
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +96,11 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     holders: tuple[Held, ...] = ()
     images: tuple[str, ...] = ()
     hints: Hints = Hints()
+
+    @property
+    def misrecorded(self) -> bool:
+        """Whether a record has another size than the blob, so that no file could suit it."""
+        return any(holder.size != self.size for holder in self.holders)
 
     @property
     def discarded(self) -> bool:
@@ -182,15 +197,14 @@ class _Maker:
         )
 
     def _place(self, namespace: str, digest: Digest, holders: Sequence[Held]) -> Place:
-        told = {key: held.labels[key] for held in holders for key in (_DIFF_ID,) if key in held.labels}
+        told = {key: holder.labels[key] for holder in holders for key in (_DIFF_ID,) if key in holder.labels}
         labels = {**told, **self._kin.source_labels(namespace, digest)}
         return Place(namespace, labels, self._kin.tie(namespace, digest))
 
     def _holders(self, digest: Digest) -> Iterable[Held]:
         for inventory in self._inventories:
-            blob = inventory.blobs.get(digest)
-            if blob is not None:
-                yield Held(inventory.namespace, blob.labels, keeps(blob.labels))
+            if digest in inventory.blobs:
+                yield held(inventory, digest)
 
     def _size(self, digest: Digest, holders: Sequence[Held]) -> int | None:
         descriptor = self._kin.descriptors.get(digest)

@@ -106,7 +106,7 @@ def _usable(need: Need, offers: Sequence[Offer]) -> Iterator[Offer]:
 
 
 def _action(need: Need, offers: tuple[Offer, ...], means: Means) -> Action:
-    way = Way.COMMIT if not need.damaged else Way.FILE if means.files else Way.API
+    way = Way.COMMIT if not need.damaged else Way.FILE if means.files and not need.misrecorded else Way.API
     return Action(
         kind=_kind(need, offers[0]),
         way=way,
@@ -141,6 +141,8 @@ def _touches(need: Need, way: Way) -> Iterator[str]:
 
 
 def _warnings(need: Need) -> Iterator[str]:
+    if need.damaged and need.misrecorded:
+        yield "its record has a wrong size too, so it is made again"
     if need.discarded:
         yield "the label that keeps it undoes the node's policy of discarding layers, for this layer"
 
