@@ -14,6 +14,7 @@ import typer
 from auditor import audit, containerd
 from auditor.cli import proving, run, sourcing
 from auditor.cli.bars import bars
+from auditor.cli.calm import calm
 from auditor.cli.choices import Format
 from auditor.cli.guard import Guard
 from auditor.cli.options import Common
@@ -78,6 +79,7 @@ class Session:
                 sources=sourcing.opener(store, self._chosen, show=self._common.progress),
                 wishes=self._wishes,
                 guard=guard.start,
+                calm=calm,
                 on_start=drawn.start,
                 on_bytes=drawn.read,
                 on_end=drawn.end,
@@ -85,7 +87,8 @@ class Session:
             try:
                 return self._planned(work, work.leftovers()) if self._dry_run else self._alone(work)
             finally:
-                guard.stop()
+                with calm():
+                    guard.stop()
 
     def publish(self, document: RepairDocument, *, status: int) -> int:
         """Print or write the end of it, and return the exit status."""

@@ -49,10 +49,10 @@ class Leases:
     def release(self) -> None:
         """Delete them all; one that cannot be deleted, since the daemon is gone, expires by itself."""
         with self._lock:
-            while self._held:
-                _, lease = self._held.popitem()
+            for lease in self._held.values():
                 with suppress(AuditorError):
                     self._store.release(lease)
+            self._held.clear()
 
 
 class Workbench:

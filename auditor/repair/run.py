@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -51,8 +52,28 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     last: audit.Outcome
 
 
+_Value = TypeVar("_Value")
+
+
+@contextmanager
+def left_in(
+    calm: Callable[[], AbstractContextManager[None]], block: AbstractContextManager[_Value]
+) -> Iterator[_Value]:
+    """The same block, left inside `calm`, so that a signal does not interrupt the taking down."""
+    with ExitStack() as stack:
+        value = stack.enter_context(block)
+        try:
+            yield value
+        finally:
+            with calm():
+                stack.close()
+
+
 class Repair:
-    """One repair of one store. `propose` only reads; `carry_out` is to be called inside `exclusive`."""
+    """One repair of one store. `propose` only reads; `carry_out` is to be called inside `exclusive`.
+
+    `guard` is called before a record is deleted, `calm` gives a block in which signals wait.
+    """
 
     def __init__(
         self,
@@ -62,6 +83,7 @@ class Repair:
         sources: Sources,
         wishes: Wishes,
         guard: Callable[[], None] = lambda: None,
+        calm: Callable[[], AbstractContextManager[None]] = nullcontext,
         on_start: Callable[[Action], None] = lambda _action: None,
         on_bytes: Callable[[Digest, int], None] = lambda _digest, _count: None,
         on_end: Callable[[Outcome], None] = lambda _outcome: None,
@@ -72,6 +94,7 @@ class Repair:
         self._sources = sources
         self._wishes = wishes
         self._guard = guard
+        self._calm = calm
         self._on_start = on_start
         self._on_bytes = on_bytes
         self._on_end = on_end
@@ -80,7 +103,7 @@ class Repair:
 
     def exclusive(self) -> AbstractContextManager[None]:
         """The block in which a repair that writes has to run. Raises Busy on entering."""
-        return self._store.exclusive(LOCK)
+        return left_in(self._calm, self._store.exclusive(LOCK))
 
     def look(self, written: Iterable[Digest] = ()) -> audit.Outcome:
         """Audit the store less what is ours; `written` are the blobs that are to be read again. Raises StoreError."""
@@ -117,12 +140,13 @@ class Repair:
     def carry_out(self, seen: audit.Outcome, first: Plan) -> Ended:
         """Do the plan and what follows from it, then look again with nothing of ours left in the store."""
         leases = Leases(self._store)
-        with self._store.staging() or nullcontext() as staging:
+        with left_in(self._calm, self._store.staging() or nullcontext()) as staging:
             try:
                 outcomes, last_plan = self._rounds(seen, first, leases, staging)
                 leftovers.settle(self._store, self._left)
             finally:
-                leases.release()
+                with self._calm():
+                    leases.release()
             last = self.look(_touched(outcomes))
             outcomes = [_judged(outcome, last.evidence) for outcome in outcomes]
             kept = [self._kept(outcome) for outcome in outcomes]
