@@ -149,7 +149,8 @@ def _findings(named: _Named) -> tuple[FleetFinding, ...]:
         for finding in report.findings:
             if finding.severity is not Severity.INFO:
                 by.setdefault((finding.code, finding.subject), []).append((node, finding))
-    wanted = {subject.digest for _, subject in by}
+    # A copy is of use where bytes are bad or absent; a lost label is not among what a copy heals.
+    wanted = {s.digest for (_, s), same in by.items() if any(f.severity.rank <= Severity.ERROR.rank for _, f in same)}
     held = {node: _held(report, wanted) for node, report in named}
     found = (_finding(subject, same, held) for (_, subject), same in by.items())
     return tuple(sorted(found, key=lambda f: (f.severity.rank, f.code, -len(f.nodes), f.subject)))
@@ -159,7 +160,8 @@ def _finding(
     subject: Subject, same: Sequence[tuple[str, Finding]], held: Mapping[str, Mapping[str, str]]
 ) -> FleetFinding:
     first = min((finding for _, finding in same), key=lambda f: f.severity.rank)
-    copies = {node: states.get(subject.digest, "") for node, states in held.items()} if subject.digest else {}
+    damaged = bool(subject.digest) and first.severity.rank <= Severity.ERROR.rank
+    copies = {node: states.get(subject.digest, "") for node, states in held.items()} if damaged else {}
     return FleetFinding(
         code=first.code,
         severity=first.severity,

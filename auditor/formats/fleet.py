@@ -44,7 +44,8 @@ def copies(finding: FleetFinding) -> str:
         return f"a proven copy on {_names(finding.proven_on)}"
     if finding.held_on:
         return f"a copy that was not read on {_names(finding.held_on)}"
-    return "no good copy on any of these nodes" if finding.subject.digest else ""
+    damaged = bool(finding.subject.digest) and finding.severity.rank <= Severity.ERROR.rank
+    return "no good copy on any of these nodes" if damaged else ""
 
 
 def markdown(fleet: Fleet) -> str:

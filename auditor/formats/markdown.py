@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from auditor.findings import Finding, ImageRef, Report, Severity, Status
-from auditor.formats.plain import plain, plural, size
+from auditor.formats.plain import is_command, plain, plural, size
 
 #: Findings of one code that are listed before the rest is only counted.
 LISTED = 20
@@ -96,7 +96,7 @@ def _section(severity: Severity, name: str, found: Sequence[Finding]) -> Iterato
         yield f"* and {len(found) - LISTED} more; the JSON report lists all"
     hints = list(dict.fromkeys(finding.hint for finding in found[:LISTED] if finding.hint))
     yield ""
-    yield from (f"Do: {code(hint, width=300)}  " for hint in hints[:5])
+    yield from (f"Do: {code(hint, width=300) if is_command(hint) else escape(hint)}  " for hint in hints[:5])
 
 
 def _finding(finding: Finding) -> Iterator[str]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 
 #: Control, format (bidi marks, zero-width), surrogate, private, unassigned; and the line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+#: What may need an escape in JSON; new lines are its layout.
+_NOT_PLAIN = re.compile(r"[^\n -~]+")
 
 
 def plain(text: str, *, width: int | None = None) -> str:
@@ -23,9 +27,11 @@ def _shown(char: str) -> str:
 
 def json_plain(text: str) -> str:
     """Write what a terminal would obey or hide by JSON's own escape; the text is JSON and stays the same JSON."""
-    if text.isascii() and "\x7f" not in text:
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    return text if text.isascii() and "\x7f" not in text else _NOT_PLAIN.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in found[0])
 
 
 def shorten(text: str, width: int) -> str:
@@ -34,6 +40,11 @@ def shorten(text: str, width: int) -> str:
         return text
     head = (width - 1) * 2 // 3
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def is_command(hint: str) -> bool:
+    """Whether a hint is a command to run rather than a sentence to follow."""
+    return hint.split(" ", 1)[0] in ("auditor", "ctr", "crictl", "nerdctl", "journalctl", "systemctl")
 
 
 def size(number: int) -> str:

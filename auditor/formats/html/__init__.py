@@ -14,7 +14,7 @@ from auditor.comparison import Comparison
 from auditor.findings import Report
 from auditor.fleet import Fleet
 from auditor.formats.html import fleetpage, nodepage
-from auditor.formats.plain import plain, plural, size
+from auditor.formats.plain import is_command, plain, plural, size
 from auditor.formats.table import Advice
 
 
@@ -41,7 +41,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(plain=plain, size=size, ticks=_ticks)
-    environment.globals.update(plural=plural)
+    environment.globals.update(plural=plural, is_command=is_command)
     return environment
 
 
