@@ -26,7 +26,7 @@ from auditor.containerd._proto import content_pb2, content_pb2_grpc
 from auditor.digest import Digest
 from auditor.scrub import prove
 from auditor.store import ProofKind
-from tests.bench.peers import best, cores, random_files, verdict
+from tests.bench.peers import best, cores, random_files, spent, verdict
 from tests.bench.stocked import NAMESPACE, Stocked, stocked, targets
 from tests.lab.checked import ROOT, command, environment
 
@@ -109,6 +109,8 @@ def from_files(stock: Stocked, digests: Sequence[Digest], files: Sequence[Path],
         mine = partial(ours, store, digests, jobs=cores())
         hashing, peer, pipe = best(mine, lambda: openssl(files), lambda: ctr(stock, one), rounds=rounds)
     fast = verdict(f"{mib:.0f} MiB from files beside openssl", ours=hashing, theirs=peer, wanted=0.9)
+        mine_spent, peer_spent = spent(mine, lambda: openssl(files), rounds=2)
+    verdict("  processor time of it beside openssl", ours=mine_spent, theirs=peer_spent, wanted=0.9)
     # One blob stands for all: the pipe takes half a minute for a GiB.
     return verdict("the same beside ctr | sha256sum", ours=hashing, theirs=pipe * mib / part, wanted=20) and fast
 
@@ -120,7 +122,9 @@ def over_the_api(stock: Stocked, digests: Sequence[Digest], *, rounds: int) -> b
         for jobs in (1, cores()):
             mine, loop = partial(ours, store, digests, jobs=jobs), partial(bare_loops, stock, digests, jobs=jobs)
             taken, peer = best(mine, loop, rounds=rounds)
+            mine_spent, peer_spent = spent(mine, loop, rounds=2)
             fast &= verdict(f"over the API, {jobs} at once, beside bare loops", ours=taken, theirs=peer, wanted=0.9)
+            verdict("  processor time of it", ours=mine_spent, theirs=peer_spent, wanted=0.9)
     return fast
 
 
