@@ -308,7 +308,7 @@ def test_an_archive_of_a_docker_engine(dockerd: Dockerd, registry: Registry, bas
     assert (status, "archive-incomplete" in loud(seen)) == (1, True)
 
 
-MEMORY = """
+MEMORY = r"""
 import re, sys
 from pathlib import Path
 from auditor.cli import app
