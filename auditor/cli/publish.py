@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -40,15 +41,23 @@ def publish(
     A report that cannot be delivered is said, and makes 3 of what would have been 0; findings stay 1.
     """
     look = Look(style=style(options), fail_on=fail_on, command=command, status=status)
-    try:
-        if textfile is not None:
-            write_whole(textfile, rendering.metrics(report, _after(look, textfile)).encode(), mode=0o644)
-        if not (options.quiet and status == 0 and options.output is None):
-            _deliver(report, options, ReportFormat(output_format), look)
-    except OutputError as error:
-        complain(error)
-        return status or COULD_NOT
+    ways: list[Callable[[], None]] = []
+    if textfile is not None:
+        ways.append(partial(_write_metrics, report, textfile, look))
+    if not (options.quiet and status == 0 and options.output is None):
+        ways.append(partial(_deliver, report, options, ReportFormat(output_format), look))
+    # One that fails does not keep the other from those who wait for it.
+    for way in ways:
+        try:
+            way()
+        except OutputError as error:
+            complain(error)
+            status = status or COULD_NOT
     return status
+
+
+def _write_metrics(report: Report, textfile: Path, look: Look) -> None:
+    write_whole(textfile, rendering.metrics(report, _after(look, textfile)).encode(), mode=0o644)
 
 
 def _deliver(report: Report, options: Common, output_format: ReportFormat, look: Look) -> None:
