@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +16,6 @@ import typer
 from auditor import audit, containerd
 from auditor.cli import proving, run, sourcing
 from auditor.cli.bars import bars
-from auditor.cli.calm import calm
 from auditor.cli.choices import Format
 from auditor.cli.guard import Guard
 from auditor.cli.options import Common
@@ -32,6 +33,9 @@ from auditor.repair.needs import Need, Skip
 from auditor.repair.plan import Action, Plan
 from auditor.repair.run import Ended, Repair, Wishes
 from auditor.store import Store
+
+#: Seconds to wait after a signal for the repair to leave the store as it should be; its leases expire by themselves.
+_PATIENCE = 60.0
 
 
 @contextmanager
@@ -68,9 +72,48 @@ class Session:
         self._yes = yes
         self._dry_run = dry_run
         self._reports: list[Report] = []
+        self._said: queue.SimpleQueue[PlanRows | RepairDocument | BaseException] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._repair: Repair | None = None
+        self._stopped = False
 
     def run(self) -> RepairDocument:
-        """Do it. Raises StoreError, Busy where another repair is at work, NothingExamined."""
+        """Do it, in a thread of its own, so that a signal ends it only where nothing is half done.
+
+        Raises StoreError, Busy where another repair is at work, NothingExamined, and what a signal raises here.
+        """
+        thread = threading.Thread(target=self._work, name="repair", daemon=True)
+        thread.start()
+        try:
+            return self._hear()
+        except BaseException:
+            self._stop()
+            thread.join(_PATIENCE)
+            raise
+
+    def _hear(self) -> RepairDocument:
+        """Do for the other thread what only this one can, until it is done."""
+        said = self._said.get()
+        while isinstance(said, PlanRows):
+            self._answers.put(_ask(said, verbose=self._common.verbose))
+            said = self._said.get()
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._answers.put(False)
+        if self._repair is not None:
+            self._repair.interrupt()
+
+    def _work(self) -> None:
+        try:
+            self._said.put(self._connected())
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self._said.put(error)
+
+    def _connected(self) -> RepairDocument:
         with connected(self._common) as store, bars(wanted=self._common.progress) as drawn:
             guard = Guard(Path(store.info().address))
             work = Repair(
@@ -79,16 +122,17 @@ class Session:
                 sources=sourcing.opener(store, self._chosen, show=self._common.progress),
                 wishes=self._wishes,
                 guard=guard.start,
-                calm=calm,
                 on_start=drawn.start,
                 on_bytes=drawn.read,
                 on_end=drawn.end,
             )
+            self._repair = work
+            if self._stopped:
+                work.interrupt()
             try:
                 return self._planned(work, work.leftovers()) if self._dry_run else self._alone(work)
             finally:
-                with calm():
-                    guard.stop()
+                guard.stop()
 
     def publish(self, document: RepairDocument, *, status: int) -> int:
         """Print or write the end of it, and return the exit status."""
@@ -144,11 +188,11 @@ class Session:
         )
 
     def _agreed(self, rows: PlanRows) -> bool:
-        """Show the plan and ask; where it was agreed to beforehand, only show it."""
+        """Have the main thread ask, which alone hears signals; where it was agreed to beforehand, ask nobody."""
         if self._yes:
             return True
-        say(text.render_plan(rows, verbose=self._common.verbose).rstrip())
-        return typer.confirm("Do this?", err=True)
+        self._said.put(rows)
+        return self._answers.get()
 
     def _rendered(self, document: RepairDocument) -> str:
         if self._format is Format.JSON:
@@ -161,6 +205,11 @@ class Session:
             parts += ["\n", text.render_outcomes(document.outcomes, document.skips, verbose=verbose)]
         parts += ["\n", table.render(document.after, advice=run.advice(), style=style(self._common))]
         return "".join(parts)
+
+
+def _ask(rows: PlanRows, *, verbose: bool) -> bool:
+    say(text.render_plan(rows, verbose=verbose).rstrip())
+    return typer.confirm("Do this?", err=True)
 
 
 def plan_rows(plan: Plan) -> PlanRows:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import enum
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from auditor.errors import AuditorError, SourceError
-from auditor.repair.bench import Gone, NotRight, Stopped, Workbench
+from auditor.repair.bench import Gone, NotRight, Workbench
 from auditor.repair.commit import commit
 from auditor.repair.needs import held
+from auditor.repair.ours import Stopped
 from auditor.repair.plan import NAMESPACE, Action, Way
 from auditor.repair.replace import replace
 from auditor.repair.swap import swap
 from auditor.source import Offer
 
-#: Seconds to wait at the end for a thread that hangs in a download; it holds nothing that the others need.
+#: Seconds to wait at the end for threads that hang in a download; they hold nothing that the others need.
 _JOIN = 5.0
+#: Seconds between two looks at whether the run is to end.
+_LOOK = 0.2
 
 
 class Result(enum.StrEnum):
@@ -167,16 +172,17 @@ def apply(
 ) -> list[Outcome]:
     """Do all actions with `jobs` threads; the outcomes come in the order of the actions.
 
-    When the caller is interrupted, what is in the middle of a step that cannot be left is finished, and nothing new is
-    begun.
+    Once `bench.stop` is set, what is in the middle of a step that cannot be left is finished, and Stopped is raised.
     """
     todo: queue.SimpleQueue[tuple[int, Action]] = queue.SimpleQueue()
     for item in enumerate(actions):
         todo.put(item)
     done: queue.SimpleQueue[tuple[int, Outcome | Exception]] = queue.SimpleQueue()
 
+    over = threading.Event()
+
     def work() -> None:
-        while not bench.stop.is_set():
+        while not (bench.stop.is_set() or over.is_set()):
             try:
                 number, action = todo.get_nowait()
             except queue.Empty:
@@ -193,15 +199,25 @@ def apply(
         for thread in threads:
             thread.start()
         while len(found) < len(actions):
-            number, outcome = done.get()
+            number, outcome = _next(done, bench)
             if isinstance(outcome, Exception):
                 raise outcome
             found[number] = outcome
             on_end(outcome)
     finally:
-        bench.stop.set()
+        over.set()
+        end = time.monotonic() + _JOIN
         for thread in threads:
-            thread.join(_JOIN)
+            thread.join(max(0.0, end - time.monotonic()))
         with bench.records:  # a swap that has begun ends before anything of ours is taken down
             pass
     return [found[number] for number in sorted(found)]
+
+
+def _next(
+    done: queue.SimpleQueue[tuple[int, Outcome | Exception]], bench: Workbench
+) -> tuple[int, Outcome | Exception]:
+    while not bench.stop.is_set():
+        with suppress(queue.Empty):
+            return done.get(timeout=_LOOK)
+    raise Stopped("interrupted")

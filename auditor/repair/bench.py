@@ -11,16 +11,12 @@ from auditor.digest import Digest, Measured, measure
 from auditor.errors import AuditorError, NoFile, NoRecord, ObjectError
 from auditor.repair.labels import document_labels, free_label
 from auditor.repair.needs import Need, Place
-from auditor.repair.ours import LEASE_LABEL, RUN
+from auditor.repair.ours import LEASE_LABEL, RUN, Stopped
 from auditor.source import Offer, Source
 from auditor.store import Inventory, Labels, LeaseHandle, Staging, WritableStore
 
 #: Seconds after which a lease of a run that was killed goes by itself: containerd gives its own uploads as long.
 RUN_SECONDS = 24 * 3600
-
-
-class Stopped(AuditorError):
-    """The run was interrupted; what was half done for this blob is undone."""
 
 
 class NotRight(AuditorError):
@@ -61,7 +57,7 @@ class Workbench:
     `records` is held while labels or records that exist are changed: a swap must not lose a label that another action
     adds meanwhile. `inventories` are the namespaces as the audit saw them, `discards` those that discard layers.
     `remembered` are labels of records that an interrupted run took away. `keep` is a folder for bad copies.
-    `guard` is called before a record is deleted.
+    `guard` is called before a record is deleted; once `stop` is set, nothing new is begun.
     """
 
     def __init__(
@@ -76,6 +72,7 @@ class Workbench:
         remembered: Mapping[tuple[str, Digest], Labels] | None = None,
         keep: Path | None = None,
         guard: Callable[[], None] = lambda: None,
+        stop: threading.Event | None = None,
         on_bytes: Callable[[Digest, int], None],
     ) -> None:
         self.store = store
@@ -88,7 +85,7 @@ class Workbench:
         self.keep = keep
         self.guard = guard
         self.records = threading.RLock()
-        self.stop = threading.Event()
+        self.stop = stop or threading.Event()
         self._on_bytes = on_bytes
 
     @contextmanager

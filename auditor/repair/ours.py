@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 
 import msgspec
 
 from auditor.digest import Digest
+from auditor.errors import AuditorError
 from auditor.store import FileState, Inventory, Lease, Proof, Resource, Store, StoreInfo
 
 #: On each lease of a repair; the value says what it is for.
@@ -18,6 +20,10 @@ RUN = "run"
 LOCK = "repair"
 #: How the references of our writes begin, that of the lock included.
 _REF = f"auditor-{LOCK}"
+
+
+class Stopped(AuditorError):
+    """The run was interrupted; what was half done is undone."""
 
 
 def ref(digest: Digest) -> str:
@@ -41,11 +47,13 @@ def is_ours(lease: Lease) -> bool:
 class WithoutOurs:
     """A store less our own leases and writes: an audit would take them for a pull that is under way.
 
-    It remembers what was proven, so that a second look reads only what was written since the first.
+    It remembers what was proven, so that a second look reads only what was written since the first. Once `stop` is set,
+    it lists and reads nothing more, and raises Stopped instead.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, stop: threading.Event | None = None) -> None:
         self._store = store
+        self._stop = stop or threading.Event()
         self._proven: dict[Digest, Proof] = {}
 
     def remember(self, proofs: Mapping[Digest, Proof]) -> None:
@@ -67,6 +75,7 @@ class WithoutOurs:
 
     def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
         """All records but ours."""
+        self._go_on()
         found = self._store.inventory(namespace, snapshotters=snapshotters)
         return msgspec.structs.replace(
             found,
@@ -82,9 +91,20 @@ class WithoutOurs:
         """As the store gives it."""
         return self._store.read(namespace, digest, limit=limit)
 
-    def stream(self, namespace: str, digest: Digest, *, fresh: bool = False) -> AbstractContextManager[Iterator[bytes]]:
+    @contextmanager
+    def stream(self, namespace: str, digest: Digest, *, fresh: bool = False) -> Iterator[Iterator[bytes]]:
         """As the store gives it."""
-        return self._store.stream(namespace, digest, fresh=fresh)
+        with self._store.stream(namespace, digest, fresh=fresh) as pieces:
+            yield self._watched(pieces)
+
+    def _watched(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._go_on()
+            yield piece
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise Stopped("interrupted")
 
     def files(self) -> Mapping[Digest, FileState] | None:
         """As the store says."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -52,27 +52,11 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     last: audit.Outcome
 
 
-_Value = TypeVar("_Value")
-
-
-@contextmanager
-def left_in(
-    calm: Callable[[], AbstractContextManager[None]], block: AbstractContextManager[_Value]
-) -> Iterator[_Value]:
-    """The same block, left inside `calm`, so that a signal does not interrupt the taking down."""
-    with ExitStack() as stack:
-        value = stack.enter_context(block)
-        try:
-            yield value
-        finally:
-            with calm():
-                stack.close()
-
-
 class Repair:
     """One repair of one store. `propose` only reads; `carry_out` is to be called inside `exclusive`.
 
-    `guard` is called before a record is deleted, `calm` gives a block in which signals wait.
+    `guard` is called before a record is deleted. `interrupt` may be called from another thread: then all of this raises
+    Stopped as soon as nothing is half done, and takes everything of ours along on the way out.
     """
 
     def __init__(
@@ -83,27 +67,30 @@ class Repair:
         sources: Sources,
         wishes: Wishes,
         guard: Callable[[], None] = lambda: None,
-        calm: Callable[[], AbstractContextManager[None]] = nullcontext,
         on_start: Callable[[Action], None] = lambda _action: None,
         on_bytes: Callable[[Digest, int], None] = lambda _digest, _count: None,
         on_end: Callable[[Outcome], None] = lambda _outcome: None,
     ) -> None:
         self._store = store
-        self._seen = WithoutOurs(store)
+        self._stop = threading.Event()
+        self._seen = WithoutOurs(store, stop=self._stop)
         self._audit = look
         self._sources = sources
         self._wishes = wishes
         self._guard = guard
-        self._calm = calm
         self._on_start = on_start
         self._on_bytes = on_bytes
         self._on_end = on_end
         self._left = Leftovers()
         self._asked: dict[str, Source] = {}
 
+    def interrupt(self) -> None:
+        """Ask for the end."""
+        self._stop.set()
+
     def exclusive(self) -> AbstractContextManager[None]:
         """The block in which a repair that writes has to run. Raises Busy on entering."""
-        return left_in(self._calm, self._store.exclusive(LOCK))
+        return self._store.exclusive(LOCK)
 
     def look(self, written: Iterable[Digest] = ()) -> audit.Outcome:
         """Audit the store less what is ours; `written` are the blobs that are to be read again. Raises StoreError."""
@@ -140,13 +127,12 @@ class Repair:
     def carry_out(self, seen: audit.Outcome, first: Plan) -> Ended:
         """Do the plan and what follows from it, then look again with nothing of ours left in the store."""
         leases = Leases(self._store)
-        with left_in(self._calm, self._store.staging() or nullcontext()) as staging:
+        with self._store.staging() or nullcontext() as staging:
             try:
                 outcomes, last_plan = self._rounds(seen, first, leases, staging)
                 leftovers.settle(self._store, self._left)
             finally:
-                with self._calm():
-                    leases.release()
+                leases.release()
             last = self.look(_touched(outcomes))
             outcomes = [_judged(outcome, last.evidence) for outcome in outcomes]
             kept = [self._kept(outcome) for outcome in outcomes]
@@ -184,6 +170,7 @@ class Repair:
             remembered=self._left.remembered,
             keep=self._wishes.keep,
             guard=self._guard,
+            stop=self._stop,
             on_bytes=self._on_bytes,
         )
 
