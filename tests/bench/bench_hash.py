@@ -108,8 +108,8 @@ def from_files(stock: Stocked, digests: Sequence[Digest], files: Sequence[Path],
         assert store.info().content_root is not None
         mine = partial(ours, store, digests, jobs=cores())
         hashing, peer, pipe = best(mine, lambda: openssl(files), lambda: ctr(stock, one), rounds=rounds)
-    fast = verdict(f"{mib:.0f} MiB from files beside openssl", ours=hashing, theirs=peer, wanted=0.9)
         mine_spent, peer_spent = spent(mine, lambda: openssl(files), rounds=2)
+    fast = verdict(f"{mib:.0f} MiB from files beside openssl", ours=hashing, theirs=peer, wanted=0.9)
     verdict("  processor time of it beside openssl", ours=mine_spent, theirs=peer_spent, wanted=0.9)
     # One blob stands for all: the pipe takes half a minute for a GiB.
     return verdict("the same beside ctr | sha256sum", ours=hashing, theirs=pipe * mib / part, wanted=20) and fast

@@ -33,7 +33,7 @@ def best(*sides: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
 
 
 def spent(*sides: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """The least processor time of each side in seconds, with its children's: steady on a machine that others use too."""
+    """The least processor time of each side in seconds, children included: steady where others use the machine."""
     times = [float("inf")] * len(sides)
     for _ in range(rounds):
         for number, side in enumerate(sides):
