@@ -5,11 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tools of others that tests load our archives with; the servers themselves come without being asked for.
-TOOLS := skopeo,umoci,podman
+TOOLS := skopeo,umoci,podman,chromium,systemd-analyze,prometheus,node-exporter
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab protos schema samples bench clean
+.PHONY: help install lab-install demo test lint format unit lab protos schema samples pictures bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,11 @@ schema: $(STAMP) ## write the report's JSON Schema to reports/schema.json
 
 samples: $(STAMP) lab-install ## make the sample reports anew from the lab
 	@$(BIN)/python -m tests.lab.samples
+	@$(BIN)/python -m tests.unit.rendered
+	@$(BIN)/python tools/readme-sample
+
+pictures: $(STAMP) lab-install ## take the pictures in docs/pictures anew
+	@$(BIN)/python -m tests.lab.pictures
 
 bench: $(STAMP) lab-install ## run all benchmarks; some minutes
 	@for file in tests/bench/bench_*.py; do name=$${file##*/}; echo "== $$name"; $(BIN)/python -m tests.bench.$${name%.py} || exit 1; done
