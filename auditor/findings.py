@@ -118,8 +118,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The worst first, then by code, namespace and subject: one order for each set of findings."""
-    return tuple(sorted(findings, key=lambda f: (f.severity.rank, f.code, f.namespace, f.subject)))
+    """The worst first, then by code, namespace, first image, its layer, and subject: one order for each set."""
+    return tuple(sorted(findings, key=_order))
+
+
+def _order(finding: Finding) -> tuple[int, str, str, str, int, Subject]:
+    first = finding.images[0] if finding.images else None
+    name, layer = (first.name, first.layer) if first is not None else ("", None)
+    return finding.severity.rank, finding.code, finding.namespace, name, -1 if layer is None else layer, finding.subject
 
 
 class Tool(msgspec.Struct, frozen=True):

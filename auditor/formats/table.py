@@ -132,9 +132,8 @@ def _finding(finding: Finding, width: int) -> Iterator[str]:
 def _facts(finding: Finding) -> Iterator[str]:
     if "size" in finding.facts:
         yield size(int(finding.facts["size"] or 0))
-    for name in ("twin", "snapshotters", "namespaces"):
-        if finding.facts.get(name):
-            yield f"{name} {finding.facts[name]}"
+    if finding.facts.get("namespaces"):
+        yield f"namespaces {finding.facts['namespaces']}"
     if finding.cause:
         yield f"cause {finding.cause}"
 
