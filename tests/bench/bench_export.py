@@ -11,8 +11,9 @@ import hashlib
 import random
 import subprocess
 import sys
+import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tests.lab.kit import images
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.process import scratch
 from tests.lab.kit.registry import Registry
+from tests.unit import archives
 
 LAYERS = 4
 VERSION = "2.1"
@@ -39,7 +41,29 @@ def built(mib: int) -> images.BuiltImage:
     """An image of about that size, of bytes that hardly compress."""
     numbers = range(mib // LAYERS)
     contents = ({f"f{n}": random.Random(f"{layer}-{n}").randbytes(1 << 20) for n in numbers} for layer in range(LAYERS))
-    return images.image([images.layer(one, level=1) for one in contents])
+    return images.image([images.layer(one) for one in contents])
+
+
+def real(mib: int, path: Path) -> Path:
+    """An archive of an image of this machine's programs, of about that size before it is compressed, packed as usual."""
+    files = (file for file in sorted(Path("/usr").rglob("*")) if file.is_file() and not file.is_symlink())
+    parts: list[dict[str, bytes]] = [{} for _ in range(LAYERS)]
+    sizes = [0] * LAYERS
+    for file in files:
+        if min(sizes) >= mib << 20 >> 2:
+            break
+        number = sizes.index(min(sizes))
+        parts[number][str(file).lstrip("/")] = data = file.read_bytes()
+        sizes[number] += len(data)
+    path.write_bytes(archives.tar(archives.oci(images.image([images.layer(part) for part in parts]))))
+    return path
+
+
+def processor(side: Callable[[], object]) -> float:
+    """Seconds on processors, by all threads: what other work on the machine hardly changes."""
+    start = time.process_time()
+    side()
+    return time.process_time() - start
 
 
 @contextmanager
@@ -127,6 +151,16 @@ def main() -> int:
         verdict(f"{mib} MiB verified with diffIDs, beside hashing", ours=whole, theirs=peer, wanted=0.8)
         fast.append(verdict("… digests alone", ours=quick, theirs=peer, wanted=0.8))
         held = memory(ours)
+        sides = {"exporting": lambda: export(daemon, ours), "verifying": lambda: open_archive(ours)}
+        sides |= {"digests alone": lambda: open_archive(ours, layers=False), "hashing": lambda: hashed(ours)}
+        print("seconds of processor:", ", ".join(f"{what} {processor(side):.2f}" for what, side in sides.items()))
+        path = real(mib // 2, base / "real.tar")
+        whole, quick, peer = best(
+            lambda: open_archive(path), lambda: open_archive(path, layers=False), lambda: hashed(path)
+        )
+        what = f"{path.stat().st_size >> 20} MiB of compressed programs"
+        verdict(f"{what} verified with diffIDs, beside hashing", ours=whole, theirs=peer, wanted=0.8)
+        verdict("… digests alone", ours=quick, theirs=peer, wanted=0.8)
     print(f"{held >> 20} MiB of Python memory to verify, wanted at most {MEMORY >> 20}")
     return 0 if all(fast) and held <= MEMORY else 1
 
