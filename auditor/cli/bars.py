@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from auditor.formats.plain import plain
-
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -29,8 +27,7 @@ class Bars:
     def start(self, action: Action) -> None:
         """An action begins."""
         if self._drawn is not None:
-            image = plain(action.need.images[0], width=40) if action.need.images else ""
-            text = f"{action.kind} {action.digest.short} {image}"
+            text = f"{action.kind} {action.digest.short}"
             with self._lock:
                 if not self._tasks:
                     self._drawn.start()
@@ -61,7 +58,7 @@ def bars(*, wanted: bool) -> Iterator[Bars]:
     from rich import progress
     from rich.console import Console
 
-    columns = [progress.TextColumn("{task.description}", markup=False), progress.BarColumn()]
+    columns = [progress.TextColumn("{task.description}", markup=False), progress.BarColumn(bar_width=16)]
     columns += [progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn()]
     drawn = progress.Progress(*columns, console=Console(stderr=True), transient=True)
     try:

@@ -171,7 +171,7 @@ class Session:
         plan = work.propose(seen)
         rows = plan_rows(plan)
         if plan.actions and not self._agreed(rows):
-            return self._document(rows, (*notes, "nothing was done"))
+            return self._document(rows, notes)
         ended = work.carry_out(seen, plan)
         return self._document(rows, notes, ended)
 

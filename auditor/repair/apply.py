@@ -117,7 +117,7 @@ class _Trial:
             raise SourceError(f"{offer.place} has the same damaged file")
         if self.way is Way.FILE and self.bench.staging is not None:
             return replace(self.bench, self.bench.staging, self.need, offer)
-        return None, swap(self.bench, self.need, offer)
+        return swap(self.bench, self.need, offer)
 
     def _turn(self) -> None:
         """Go on as for a blob whose file is bad."""

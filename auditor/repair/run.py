@@ -176,8 +176,10 @@ class Repair:
 
     def _kept(self, outcome: Outcome) -> Outcome:
         """Copy the bad file to where the user wants it, before the staging folder goes."""
-        if outcome.aside is None or self._wishes.keep is None:
-            return msgspec.structs.replace(outcome, aside=None) if self._wishes.keep is None else outcome
+        if self._wishes.keep is None:
+            return msgspec.structs.replace(outcome, aside=None)
+        if outcome.aside is None or outcome.aside.parent == self._wishes.keep:
+            return outcome
         target = self._wishes.keep / outcome.action.digest.replace(":", "-")
         try:
             if outcome.aside.is_dir():

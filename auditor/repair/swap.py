@@ -7,11 +7,13 @@ bytes as an unfinished write, and on a lease in each namespace the record's labe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
 from auditor.digest import Digest
-from auditor.errors import AlreadyThere, AuditorError, InvalidDigest, NoRecord, StoreError
+from auditor.errors import AlreadyThere, AuditorError, InvalidDigest, NoRecord, ObjectError, StoreError
 from auditor.repair.bench import Gone, NotRight, Workbench
 from auditor.repair.commit import document, give
 from auditor.repair.needs import Need, Place, keeps
@@ -52,8 +54,10 @@ class Journal(msgspec.Struct, frozen=True):
     whole: bool = True
 
 
-def swap(bench: Workbench, need: Need, offer: Offer) -> list[str]:
-    """Stage the right bytes, then exchange; what is to be said besides is returned.
+def swap(bench: Workbench, need: Need, offer: Offer) -> tuple[Path | None, list[str]]:
+    """Stage the right bytes, then exchange.
+
+    Gives where the bad copy is kept, if it was asked for, and what is to be said besides.
 
     Raises SourceError, Gone, NotRight, StoreError. One swap at a time: each runs a collection, and holds for its length
     what only the record protected.
@@ -64,6 +68,7 @@ def swap(bench: Workbench, need: Need, offer: Offer) -> list[str]:
     with bench.bytes_of(need, offer) as chunks:
         raw, data = document(need, chunks)
         bench.store.fill(bench.leases.get(home), reference, data, size=need.size)
+    aside = _save(bench, need, home)
     with bench.records:
         try:
             journal = _write_down(bench, need, home, raw)
@@ -71,7 +76,20 @@ def swap(bench: Workbench, need: Need, offer: Offer) -> list[str]:
             bench.drop(home, reference)
             raise
         exchange(bench, journal)
-    return [said for place in need.places if (said := bench.bind(need, place))]
+    return aside, [said for place in need.places if (said := bench.bind(need, place))]
+
+
+def _save(bench: Workbench, need: Need, namespace: str) -> Path | None:
+    """Copy the bad bytes to where they were asked for; what cannot be read is not kept."""
+    if bench.keep is None:
+        return None
+    path = bench.keep / need.digest.replace(":", "-")
+    with suppress(ObjectError, OSError), bench.store.stream(namespace, need.digest) as chunks:
+        with path.open("wb") as file:
+            file.writelines(chunks)
+        return path
+    path.unlink(missing_ok=True)
+    return None
 
 
 def _write_down(bench: Workbench, need: Need, home: str, raw: bytes | None) -> Journal:

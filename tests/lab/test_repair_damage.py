@@ -174,15 +174,16 @@ def test_a_blob_that_another_namespace_holds_damaged_is_mended_for_both(
     sound(daemon, (INDEX, OTHER), names, base)
 
 
+@pytest.mark.parametrize("root", ["auto", "none"])
 @pytest.mark.parametrize("names", [1], indirect=True)
 def test_the_bad_copy_is_kept_where_it_was_asked_for(
-    daemon: Containerd, names: list[tuple[str, str]], base: Path
+    daemon: Containerd, names: list[tuple[str, str]], base: Path, root: str
 ) -> None:
     assert names
     digest = LAYERS[1].digest
     flip_middle(daemon, digest)
     bad = daemon.blob_path(digest).read_bytes()
-    done = repair(daemon, "--verify", "digests", "--keep-quarantine", base / "kept")
+    done = repair(daemon, "--verify", "digests", "--keep-quarantine", base / "kept", "--content-root", root)
     (row,) = done.document["outcomes"]
     assert Path(row["aside"]).read_bytes() == bad
     assert Path(row["aside"]).parent == base / "kept"
@@ -192,6 +193,23 @@ def test_the_bad_copy_is_kept_where_it_was_asked_for(
 def discarding(start_daemon: Callable[..., Containerd], daemon: Containerd) -> Containerd:
     daemon.stop()
     return start_daemon(daemon.version, discard_unpacked_layers=True)
+
+
+@pytest.mark.parametrize("names", [2], indirect=True)
+def test_a_large_layer_goes_through_the_file_of_its_write(
+    daemon: Containerd, names: list[tuple[str, str]], registry: Registry, base: Path
+) -> None:
+    large = images.image([images.layer({"data": images.noise("large", 5 << 20)})])
+    reference = registry.push(large, "lab/large:1")
+    daemon.cri_pull(reference)
+    whole = dump(daemon)
+    (layer,) = large.layers
+    faults.remove_record(daemon, layer.digest)
+    daemon.force_gc()
+    assert repair(daemon).results == {layer.digest: "repaired"}
+    assert dump(daemon).files == whole.files
+    assert not ours(daemon)
+    sound(daemon, (large, INDEX, OTHER), [*names, (CRI_NAMESPACE, reference)], base)
 
 
 def test_discarded_layers_are_left_alone_unless_asked_for(discarding: Containerd, registry: Registry) -> None:
