@@ -14,7 +14,7 @@ import msgspec
 from auditor import scrub
 from auditor.archive.read import ArchiveStore
 from auditor.archive.uses import platforms_held
-from auditor.audit import Request
+from auditor.audit import Request, matcher_for
 from auditor.cli import proving, run
 from auditor.cli.options import Common
 from auditor.cli.output import say
@@ -109,15 +109,27 @@ def _catalogue(store: Store, question: Question, options: Common) -> Catalogue:
     also, held = _of_archive(store, question)
     request = Request(namespaces=options.namespaces, verify=Verify.LAYERS, of_image=held)
     unread: set[Digest] = set()
-    outcome, _ = run.audited(
-        store,
-        request,
-        options,
-        proving=lambda meter: partial(_prove, store, question, meter, unread),
-        judged=lambda found: order((*also, *found)),
-    )
+    try:
+        outcome, _ = run.audited(
+            store,
+            request,
+            options,
+            proving=lambda meter: partial(_prove, store, question, meter, unread),
+            judged=lambda found: order((*also, *found)),
+        )
+    except NothingExamined:
+        if not also:
+            raise
+        return Catalogue(_nothing_in(store, request), order(also))
     leases = {view.name: tuple(_held(store, view.inventory.leases)) for view in outcome.evidence.views}
     return Catalogue(outcome.evidence, outcome.findings, leases=leases, unread=frozenset(unread))
+
+
+def _nothing_in(store: Store, request: Request) -> Evidence:
+    """The evidence of an archive that is too broken to hold anything."""
+    info = store.info()
+    matcher = matcher_for(request, info)
+    return Evidence(info=info, verify=request.verify, matcher=matcher, views=(), documents={}, files={}, now=run.now())
 
 
 def _of_archive(store: Store, question: Question) -> tuple[tuple[Finding, ...], Mapping[Digest, tuple[Platform, ...]]]:

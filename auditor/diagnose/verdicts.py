@@ -26,6 +26,7 @@ from auditor.diagnose.named import Named
 from auditor.diagnose.proof import doubt, evidence, fine, headline, proven
 from auditor.digest import Digest
 from auditor.findings import Finding
+from auditor.store import SourceKind
 
 _MATTERS = {rule.code: rule.matters for rule in checks.RULES} | {fault.code: fault.why for fault in FAULTS}
 
@@ -78,8 +79,8 @@ def _fault(case: _Case, catalogue: Catalogue) -> tuple[Finding, bool] | None:
     blobs = [entry for entry in case.named.objects if entry.kind != "image"]
     for entry in blobs:
         for finding in _about(entry, catalogue):
-            if _fits(finding, message):
-                return finding, True
+            if _fits(finding, message) or case.place.kind is SourceKind.ARCHIVE:
+                return finding, True  # importers leave out what is wrong in an archive, and miss it later
     if any(entry.by_design for entry in blobs) and _design_fits(message):
         return None
     for entry in case.named.objects:
@@ -200,7 +201,7 @@ def _from_message(case: _Case, message: KnownMessage) -> Verdict:
         sure=sure,
         because=because,
         message=message.id,
-        evidence=(message.says,),
+        evidence=(message.says, *_uploads(named)),
         breaks=message.breaks,
         fine=message.fine,
         commands=tuple(
@@ -208,6 +209,13 @@ def _from_message(case: _Case, message: KnownMessage) -> Verdict:
         ),
         source=message.source,
     )
+
+
+def _uploads(named: Named) -> Iterator[str]:
+    """Unfinished uploads of what the message names: the next pull goes on where they end, with whatever is in them."""
+    for entry in named.objects:
+        for where in entry.where:
+            yield from (f"an unfinished upload of it is in {where.namespace}: {ingest}" for ingest in where.ingests)
 
 
 def _sure_alone(message: KnownMessage, named: Named, *, looked: bool) -> tuple[Sure, str]:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from auditor.diagnose.knowledge import Diagnosis, Outcome
+from auditor import containerd
+from auditor.diagnose.knowledge import Outcome
 from auditor.diagnose.messages import Sure
+from auditor.store import LeaseHandle, Resource
 from tests.lab.diagnosed import PAUSE, ask, cri_pull, ctr, failures, run_pod
 from tests.lab.kit import bug, faults, images
 from tests.lab.kit.daemon import Containerd
@@ -64,7 +66,7 @@ def explain_all(daemon: Containerd, registry: Registry, base: Path, *, code: str
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(
-    ("plant", "code"),
+    "fault",
     [
         (faults.delete_file, "blob-file-missing"),
         (faults.empty_file, "size-mismatch"),
@@ -75,8 +77,9 @@ def explain_all(daemon: Containerd, registry: Registry, base: Path, *, code: str
     ids=["deleted", "emptied", "shortened", "flipped", "record"],
 )
 def test_what_programs_say_of_a_damaged_image(
-    pulled: Containerd, registry: Registry, base: Path, role: str, plant: Fault, code: str
+    pulled: Containerd, registry: Registry, base: Path, role: str, fault: tuple[Fault, str]
 ) -> None:
+    plant, code = fault
     plant(pulled, ROLES[role])
     assert explain_all(pulled, registry, base, code=code or RECORD[role], digest=ROLES[role])
 
@@ -256,28 +259,43 @@ def test_what_is_wrong_elsewhere_does_not_explain_a_message(pulled: Containerd, 
     assert (diagnosis.verdict.message, diagnosis.verdict.code) == ("not-in-registry", "")
 
 
-def everything(diagnosis: Diagnosis) -> str:
-    return " ".join(map(str, (diagnosis.verdict, diagnosis.objects)))
-
-
-def test_all_that_is_known_of_an_object(pulled: Containerd, registry: Registry, base: Path) -> None:
+def test_all_that_is_known_of_an_object(pulled: Containerd, registry: Registry) -> None:
     name = registry.reference("lab/diagnose:1")
-    digest = ROLES["layer"]
+    digest, top = ROLES["layer"], IMAGE.chain_ids[-1]
     pulled.ctr("images", "pull", "--plain-http", name, namespace="default")
-    pulled.ctr("leases", "create", "--id", "holder")
-    found = bug.reproduce(pulled, registry, name="diagnose-all")
-    pulled.ctr("run", "--rm", "-d", "--null-io", name, "box", "/bin/true", check=False)
-    pulled.ctr("containers", "create", name, "box", check=False)
+    pulled.ctr("containers", "create", name, "box")
+    faults.stale_ingest(pulled, f"layer-{digest}")
+    held = hold(pulled, digest)
     diagnosis, status = ask(pulled, digest)
     (entry,) = diagnosis.objects
-    assert (status, diagnosis.verdict.outcome) == (0, Outcome.SOUND)
+    assert (status, diagnosis.verdict.outcome, diagnosis.verdict.sure) == (0, Outcome.SOUND, Sure.CERTAIN)
     assert [where.namespace for where in entry.where if where.recorded] == ["default", "k8s.io"]
-    assert entry.bytes.startswith("right")
-    assert entry.path == str(pulled.blob_path(digest))
-    assert entry.uses[0].image.layer == 2
-    assert entry.uses[0].layers == 3
-    assert entry.uses[0].image.platform == "linux/amd64"
-    assert len([member for member in entry.snapshots if member.namespace == "k8s.io"]) == 3
-    assert any("gc.ref" in label or "distribution.source" in label for where in entry.where for label in where.labels)
-    skipped, _ = ask(pulled, found.skipped[0].removeprefix("sha256:")[:14])
-    assert skipped.objects[0].twins == (found.pair.twins[found.skipped[0]],)
+    here = entry.where[-1]
+    assert held in here.leases
+    assert f"layer-{digest}" in here.ingests[0]
+    assert any("distribution.source" in label for label in here.labels)
+    assert (entry.bytes[:5], entry.path) == ("right", str(pulled.blob_path(digest)))
+    assert (entry.size, entry.media_type) == (IMAGE.layers[-1].size, IMAGE.layers[-1].media_type)
+    use = entry.uses[0]
+    assert (use.image.layer, use.layers, use.image.platform, use.state) == (2, 3, "linux/amd64", "present")
+    chain = [member for member in entry.snapshots if member.namespace == "k8s.io"]
+    assert [member.chain_id for member in chain] == list(IMAGE.chain_ids)
+    assert chain[-1].chain_id == top
+    assert "container box" in chain[-1].holders
+    assert f"image {name}" in chain[-1].holders
+    assert any(holder.startswith("snapshot") for holder in chain[0].holders)
+
+
+def hold(daemon: Containerd, digest: str) -> str:
+    """Let a lease hold a blob, as a client that is at work does."""
+    daemon.ctr("leases", "create", "--id", "lab-holder")
+    with containerd.connect(daemon.socket) as store:
+        store.hold(LeaseHandle(namespace="k8s.io", id="lab-holder"), Resource(type="content", id=digest))
+    return "lab-holder"
+
+
+def test_a_twin_is_named(daemon: Containerd, registry: Registry) -> None:
+    found = bug.reproduce(daemon, registry, name="diagnose-twin")
+    diagnosis, status = ask(daemon, found.skipped[0].removeprefix("sha256:")[:14])
+    assert status == 1
+    assert diagnosis.objects[0].twins == (found.pair.twins[found.skipped[0]],)

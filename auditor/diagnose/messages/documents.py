@@ -169,7 +169,7 @@ DOCUMENTS: tuple[Known, ...] = (
         says="A document that should be JSON is not, or ends too early.",
         cause="an index, a manifest or a config was emptied, cut or changed on the disk; or an archive's index.json is "
         "damaged",
-        fits=DOCUMENT,
+        fits=(*DOCUMENT, *ARCHIVE),
         breaks="Every use of the image that it belongs to.",
         fine="Containers that run; other images.",
         do=(CHECK, REPAIR, "auditor verify FILE, where an archive was read"),

@@ -42,10 +42,15 @@ TRANSFER: tuple[Known, ...] = (
         anchors=("failed size validation", "unexpected commit size"),
         pattern=r"failed size validation: \d+ != \d+|unexpected commit size",
         says="The download has another length than the descriptor says.",
-        cause="a registry, proxy or mirror sent more or less than the blob: an error page, or another blob",
+        cause="a registry, proxy or mirror sent more or less than the blob: an error page, or another blob; or an "
+        "upload that holds such bytes was resumed",
         breaks=NOTHING_STORED,
         fine=HERE,
-        do=(PAST_PROXY, _AGAIN),
+        do=(
+            _STALE,
+            PAST_PROXY,
+            "ctr -n {namespace} content abort layer-{digest} drops what was resumed, then pull again",
+        ),
         source="core/metadata/content.go namespacedWriter.commit; plugins/content/local/writer.go Commit",
     ),
     Known(
@@ -60,8 +65,9 @@ TRANSFER: tuple[Known, ...] = (
     ),
     Known(
         id="short-download",
-        anchors=("failed to read expected number of bytes", "short read: expected"),
-        pattern=r"failed to read expected number of bytes: unexpected EOF|short read: expected \d+ bytes but got \d+",
+        anchors=("failed to read expected number of bytes", "short read: expected", "failed to discard to offset"),
+        pattern=r"failed to read expected number of bytes: unexpected EOF|short read: expected \d+ bytes but got \d+|"
+        r"failed to discard to offset",
         says="A download or a copy ended before the size that its descriptor says.",
         cause="a registry, proxy or mirror cut the transfer, or has only a part of the blob itself",
         fits=("size-mismatch",),
