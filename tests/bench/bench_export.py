@@ -45,7 +45,7 @@ def built(mib: int) -> images.BuiltImage:
 
 
 def real(mib: int, path: Path) -> Path:
-    """An archive of an image of this machine's programs, of about that size before it is compressed, packed as usual."""
+    """An archive of an image of this machine's programs, of about that size before compression."""
     files = (file for file in sorted(Path("/usr").rglob("*")) if file.is_file() and not file.is_symlink())
     parts: list[dict[str, bytes]] = [{} for _ in range(LAYERS)]
     sizes = [0] * LAYERS
