@@ -74,7 +74,7 @@ def run_pod(daemon: Containerd) -> str:
     request = field(1, field(1, metadata) + field(3, str(daemon.base).encode()) + field(8, on_host))
     channel = grpc.insecure_channel(f"unix://{daemon.socket}", options=[("grpc.default_authority", "localhost")])
     with channel:
-        call = channel.unary_unary("/runtime.v1.RuntimeService/RunPodSandbox")
+        call = channel.unary_unary("/runtime.v1.RuntimeService/RunPodSandbox", bytes, bytes)
         try:
             call(request, timeout=60)
         except grpc.RpcError as error:

@@ -289,7 +289,7 @@ def test_all_that_is_known_of_an_object(pulled: Containerd, registry: Registry) 
 def hold(daemon: Containerd, digest: str) -> str:
     """Let a lease hold a blob, as a client that is at work does."""
     daemon.ctr("leases", "create", "--id", "lab-holder")
-    with containerd.connect(daemon.socket) as store:
+    with containerd.connect_writable(daemon.socket) as store:
         store.hold(LeaseHandle(namespace="k8s.io", id="lab-holder"), Resource(type="content", id=digest))
     return "lab-holder"
 

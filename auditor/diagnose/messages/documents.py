@@ -62,6 +62,18 @@ ARCHIVES: tuple[Known, ...] = (
 
 DOCUMENTS: tuple[Known, ...] = (
     Known(
+        id="media-type-confusion",
+        anchors=("media-type: expected",),
+        pattern=r"media-type: expected (?:manifest but found index|index but found manifest)",
+        says="A document is an index under a manifest's type, or the reverse.",
+        cause="the image was published so, by mistake or to deceive scanners",
+        fits=("malformed-manifest",),
+        breaks="Every use of this image.",
+        fine="All other images.",
+        do=(CHECK, _ASK),
+        source="core/images/image.go validateMediaType; advisory GHSA-5j5w-g665-5m35",
+    ),
+    Known(
         id="document-unusable",
         anchors=("invalid desc", "unmarshal image config", "failed to resolve rootfs"),
         pattern=r"invalid desc sha\d+:|unmarshal image config|failed to resolve rootfs: (?:invalid|unexpected)",
@@ -113,20 +125,8 @@ DOCUMENTS: tuple[Known, ...] = (
         "core/images/image.go validateMediaType",
     ),
     Known(
-        id="media-type-confusion",
-        anchors=("media-type: expected",),
-        pattern=r"media-type: expected (?:manifest but found index|index but found manifest)",
-        says="A document is an index under a manifest's type, or the reverse.",
-        cause="the image was published so, by mistake or to deceive scanners",
-        fits=("malformed-manifest",),
-        breaks="Every use of this image.",
-        fine="All other images.",
-        do=(CHECK, _ASK),
-        source="core/images/image.go validateMediaType; advisory GHSA-5j5w-g665-5m35",
-    ),
-    Known(
         id="no-platform",
-        anchors=("no match for platform", "no manifest found for platform", "no unpack platforms"),
+        anchors=("no match for platform", "no manifest found for platform", "no matching manifest for"),
         pattern=r"no match for platform in manifest|no manifest found for platform|no matching manifest for",
         says="The image has no manifest for the platform that was asked for, or that manifest is not here.",
         cause="the image is not published for this platform; or another platform of it was pulled",
