@@ -18,6 +18,7 @@ from auditor import checks
 from auditor.errors import UsageError
 from auditor.findings import SCHEMA, Finding, Report, Severity, Verify, count, order
 from auditor.formats import jsonreport, rulebook, table, treetext
+from auditor.formats.rule import Entry
 from auditor.formats.table import Advice, Style
 from auditor.verdict import report
 from tests.unit.build import APP, BASE, MIDDLE, NOW, TOP, Layer, World, image, index
@@ -243,7 +244,7 @@ def test_a_hostile_tree_is_harmless() -> None:
 
 
 def test_the_rules_are_listed_and_explained() -> None:
-    entries = [rulebook.Entry(r.code, str(r.severity), r.means, r.matters, r.do) for r in checks.RULES]
+    entries = [Entry(r.code, str(r.severity), r.means, r.matters, r.do) for r in checks.RULES]
     listed = rulebook.listed(entries)
     assert all(f" {entry.code} " in listed for entry in entries)
     assert [each["code"] for each in json.loads(rulebook.as_json(entries))] == [rule.code for rule in checks.RULES]
