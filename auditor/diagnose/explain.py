@@ -56,7 +56,7 @@ def exit_status(diagnosis: Diagnosis, catalogue: Catalogue | None, *, alone: boo
 def _limits(said: Mentions, catalogue: Catalogue | None, verdict: Verdict) -> Iterator[str]:
     """What this answer cannot know, as sentences."""
     if max(said.seen.values(), default=0) > READ:
-        yield f"of more than {READ} lines of one message only the first {READ} were read for names"
+        yield f"of more than {READ} lines of one kind only the first {READ} were read for names; counts are about right"
     if catalogue is None:
         yield "no store was looked at: this is what the text alone tells"
         return

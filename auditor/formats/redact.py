@@ -10,31 +10,36 @@ from collections.abc import Iterable
 from typing import Final
 
 _GONE: Final = "[removed]"
-_NAMED: Final = (
-    r"pass(?:word|wd)?|secret|token|access_?token|refresh_?token|identity_?token|registry_?token|api_?key|auth|"
-    r"credentials?|signature|sig|x-amz-[a-z-]+|client_secret"
-)
-_CREDENTIALS: Final = (
-    # user:password@ in an address
-    (re.compile(r"(?<=://)[^/@\s\"']+@"), ""),
-    # everything behind a ? in an address: signed URLs keep their secret there
-    (re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"'\\]*"), rf"\1?{_GONE}"),
-    (
-        re.compile(r"(?i)((?:proxy-)?authorization\W{1,4})(?:(?:basic|bearer|token|digest)\s+)?[^\s\"',;\\]+"),
-        rf"\1{_GONE}",
-    ),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {_GONE}"),
-    (re.compile(r"(?i)(--?(?:creds?|user|password|auth|u|p)[= ]+)[^\s\"']+(?=\s|$|[\"'])"), rf"\1{_GONE}"),
-    (
-        re.compile(
-            rf"(?i)([\"']?\b(?:{_NAMED})[\\]*[\"']?\s*[:=]\s*[\\]*[\"']?)(?!sha\d|\[removed)[^\s\"',;&\\}}]+"
+#: Words that name a secret wherever a value follows, and words that errors speak of too: `token: unexpected status`.
+_SURELY: Final = r"pass(?:word|wd|phrase)?|secret|api_?key|signature|sig|x-amz-[a-z-]+"
+_MAYBE: Final = r"(?:access_?|refresh_?|identity_?|registry_?)?token|auth(?:orization)?|credentials?"
+_VALUE: Final = r"[^\s\"',;&\\}]+"
+#: What no word of an error looks like: with a digit or a capital in it, or long.
+_ODD: Final = r"(?!sha\d|\[removed)(?=[^\s\"',;&\\}]*[0-9A-Z=+/_]|[^\s\"',;&\\}]{24})"
+_CREDENTIALS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE if fold else 0), instead)
+    for pattern, instead, fold in (
+        # user:password@ in an address
+        (r"(?<=://)[^/@\s\"']+@", "", True),
+        # everything behind a ? in an address: signed URLs keep their secret there
+        (r"(https?://[^\s\"'?]+)\?[^\s\"'\\]*", rf"\1?{_GONE}", True),
+        (rf"(authorization[\"'\\]*\s*[:=]\s*[\"'\\]*)(?:basic|bearer|token|digest)\s+{_VALUE}", rf"\1{_GONE}", True),
+        (r"\b(bearer|basic)\s+(?=[\w.~+/=-]*[0-9A-Z=])[\w.~+/=-]{6,}", rf"\1 {_GONE}", True),
+        (r"(?<!\S)(--?(?:creds?|user|password|auth|u|p)[= ]+)[^\s\"']+", rf"\1{_GONE}", True),
+        # "key":"value", key=value
+        (
+            rf"([\"'\\]*[\w-]*(?:{_SURELY}|{_MAYBE})(?:[\"'\\]+\s*:\s*|\s*=\s*)[\"'\\]*)(?!sha\d|\[removed){_VALUE}",
+            rf"\1{_GONE}",
+            True,
         ),
-        rf"\1{_GONE}",
-    ),
-    # tokens that are known by their looks: JWT, GitHub, GitLab, AWS
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"), _GONE),
-    (re.compile(r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|A(?:KI|SI)A[0-9A-Z]{12,})"), _GONE),
-)  # fmt: skip
+        # key: value
+        (rf"([\w-]*(?:{_SURELY}):\s*)(?!\[removed){_VALUE}", rf"\1{_GONE}", True),
+        (rf"((?i:[\w-]*(?:{_MAYBE})):\s*){_ODD}{_VALUE}", rf"\1{_GONE}", False),
+        # tokens that are known by their looks: JWT, GitHub, GitLab, AWS
+        (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", _GONE, False),
+        (r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|A(?:KI|SI)A[0-9A-Z]{12,})", _GONE, False),
+    )
+)
 #: Hosts that everybody has, and names that look like hosts: they say more than they reveal.
 _PUBLIC: Final = frozenset(
     {
