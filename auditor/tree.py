@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from auditor.checks.absence import LayerState, states
+from auditor.checks.causes import in_words
 from auditor.checks.layers import cause
 from auditor.digest import Digest
 from auditor.evidence import Evidence, NamespaceView
-from auditor.findings import Finding
+from auditor.findings import Finding, Severity
 from auditor.graph import Content, Family, ImageGraph, ManifestNode
 from auditor.oci import Descriptor, Index
 
@@ -18,8 +19,9 @@ from auditor.oci import Descriptor, Index
 class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
     """One descriptor: what it is, its digest, its size in bytes, and its state in the store.
 
-    `state` is one word or two: present, absent, skipped by the unpacker, corrupt … `faults` are the codes of the
-    findings about it, the worst first. `unpacked` names the snapshotters that have it.
+    `state` is one word or two: present, absent, skipped by the unpacker … `faults` are the codes of the findings about
+    it, the worst first, `cause` and `why` the cause of the first in a word and in a newcomer's words. `unpacked` names
+    the snapshotters that have it.
     """
 
     kind: str
@@ -29,6 +31,7 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
     platform: str = ""
     state: str = "present"
     cause: str = ""
+    why: str = ""
     faults: tuple[str, ...] = ()
     unpacked: tuple[str, ...] = ()
     wanted: bool = True
@@ -53,17 +56,18 @@ def trees(evidence: Evidence, findings: Sequence[Finding]) -> tuple[ImageTree, .
     )
 
 
-def _faults(findings: Sequence[Finding]) -> Mapping[str, tuple[str, ...]]:
-    by: dict[str, list[str]] = {}
+def _faults(findings: Sequence[Finding]) -> Mapping[str, tuple[Finding, ...]]:
+    """The findings over info about each digest, or about the snapshot of a chainID; info is told by the state."""
+    by: dict[str, list[Finding]] = {}
     for finding in findings:
-        if finding.subject.digest and finding.severity.rank < 3:  # noqa: PLR2004 - info is told by the state
-            by.setdefault(finding.subject.digest, []).append(finding.code)
-    return {digest: tuple(dict.fromkeys(codes)) for digest, codes in by.items()}
+        if finding.severity is not Severity.INFO:
+            by.setdefault(finding.subject.digest or finding.subject.name.rpartition("/")[2], []).append(finding)
+    return {digest: tuple(found) for digest, found in by.items()}
 
 
 class _Builder:
     def __init__(
-        self, evidence: Evidence, view: NamespaceView, graph: ImageGraph, faults: Mapping[str, tuple[str, ...]]
+        self, evidence: Evidence, view: NamespaceView, graph: ImageGraph, faults: Mapping[str, tuple[Finding, ...]]
     ) -> None:
         self._evidence = evidence
         self._view = view
@@ -94,14 +98,25 @@ class _Builder:
 
     def _plain(self, kind: str, descriptor: Descriptor, *, children: tuple[TreeNode, ...] = ()) -> TreeNode:
         here = self._view.has(descriptor.digest)
-        return TreeNode(
+        node = TreeNode(
             kind=kind,
             digest=str(descriptor.digest),
             size=descriptor.size,
             media_type=descriptor.media_type,
             state="present" if here else "absent",
-            faults=self._faults.get(descriptor.digest, ()),
             children=children,
+        )
+        return self._with_faults(node, self._faults.get(descriptor.digest, ()))
+
+    def _with_faults(self, node: TreeNode, found: Sequence[Finding]) -> TreeNode:
+        """The node with what is wrong with it, after what it has already."""
+        if not found:
+            return node
+        return msgspec.structs.replace(
+            node,
+            faults=tuple(dict.fromkeys((*node.faults, *(finding.code for finding in found)))),
+            cause=node.cause or found[0].cause or "",
+            why=node.why or in_words(found[0]),
         )
 
     def _manifest(self, node: ManifestNode) -> TreeNode:
@@ -124,6 +139,8 @@ class _Builder:
 
     def _layer(self, state: LayerState) -> TreeNode:
         base = self._plain(f"layer {state.layer.index + 1}", state.layer.descriptor)
-        return msgspec.structs.replace(
-            base, state=str(state.state), cause=cause(state) or "", unpacked=state.snapshotters
+        snapshot = self._faults.get(state.layer.chain_id or "", ())
+        node = msgspec.structs.replace(
+            base, state=str(state.state), cause=base.cause or cause(state) or "", unpacked=state.snapshotters
         )
+        return self._with_faults(node, snapshot)

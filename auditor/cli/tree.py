@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auditor.cli import options as o
-from auditor.cli.choices import Format
+
+
+class Format(enum.StrEnum):
+    """How to print a tree."""
+
+    TABLE = "table"
+    JSON = "json"
+    DOT = "dot"
+
 
 if TYPE_CHECKING:
     from auditor.formats.treetext import Row
@@ -29,9 +38,9 @@ def tree(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Draw what an image is made of: index, manifests, configs, layers; what is there and what is not.
+    """Draw what an image is made of: index, manifests, configs, layers; what is there and what is not, and why.
 
-    Exit status as of check.
+    --format dot is for Graphviz: auditor tree IMAGE -f dot | dot -Tsvg -o image.svg. Exit status as of check.
     """
     import sys
 
@@ -39,7 +48,7 @@ def tree(
     from auditor.cli import run
     from auditor.cli.output import check_target, deliver
     from auditor.findings import FailOn, exit_status
-    from auditor.formats import treetext
+    from auditor.formats import treedot, treetext
     from auditor.formats.jsonreport import to_json
     from auditor.tree import trees
 
@@ -66,6 +75,8 @@ def tree(
     drawn = trees(outcome.evidence, outcome.findings)
     if output_format is Format.JSON:
         text = to_json(drawn)
+    elif output_format is Format.DOT:
+        text = treedot.render([(_title(t.namespace, t.names), t.namespace, row(t.root)) for t in drawn])
     else:
         colour = o.colour(output is None and sys.stdout.isatty())
         text = "\n".join(treetext.render(_title(t.namespace, t.names), row(t.root), colour=colour) for t in drawn)
@@ -83,7 +94,7 @@ def row(node: TreeNode) -> Row:
 
     absent = node.state not in ("present", "embedded")
     bad = bool(node.faults) or node.state in _FAULTS
-    notes = [*node.faults, node.cause]
+    notes = [*node.faults, node.why or node.cause]
     if node.unpacked:
         notes.append(f"unpacked on {', '.join(node.unpacked)}")
     kind = f"{node.kind} {node.platform}" if node.platform and node.kind != "attestation" else node.kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from auditor.checks.causes import in_words
 from auditor.diagnose.knowledge import Known
 from auditor.findings import Finding
 
@@ -30,28 +31,6 @@ _DOUBT: Final[Mapping[str, str]] = {
     "missing-blobs-bug-likely": "the blob that made the snapshot is gone too, so that nothing proves what happened",
     "record-deleted": "layers are skipped from the bottom up, and this one lies above one that was fetched",
     "shared-config-bug": "another manifest with the same config is whole, as that bug leaves it",
-}
-#: The cause in a newcomer's words.
-_HEADLINE: Final[Mapping[str, str]] = {
-    "missing-blobs-bug": "containerd skipped a download, its missing-blobs bug",
-    "missing-blobs-bug-likely": "containerd skipped a download, its missing-blobs bug",
-    "shared-config-bug": "containerd skipped a download, since two manifests share a config",
-    "record-deleted": "the record of a blob was deleted",
-    "record-absent": "a document of the image is not here",
-    "no-file": "a file of the store is gone",
-    "emptied": "a file of the store was emptied",
-    "shortened": "a file of the store was cut short",
-    "lengthened": "a file of the store has grown",
-    "bytes-changed": "the bytes of a file of the store were changed",
-    "published-so": "the image was published like this",
-    "labels-missing": "labels that keep content from garbage collection are gone",
-}
-_HEADLINE_CODE: Final[Mapping[str, str]] = {
-    "incomplete-image": "a layer of the image is not here at all",
-    "broken-snapshot-chain": "the unpacked image is broken",
-    "snapshot-missing": "the image was unpacked, and is not any more",
-    "blob-unreadable": "a file of the store cannot be read",
-    "suspect-storage": "the disk or the memory is not to be trusted",
 }
 _FINE: Final[Mapping[str, str]] = {
     "snapshot-without-blob": "Running the image here: its snapshot is there. Images that do not name this blob.",
@@ -80,7 +59,7 @@ def fine(code: str) -> str:
 
 def headline(finding: Finding) -> str:
     """The cause: first in a newcomer's words, then the finding's own."""
-    words = _HEADLINE.get(finding.cause or "") or _HEADLINE_CODE.get(finding.code)
+    words = in_words(finding)
     return f"{words}: {finding.message}" if words else finding.message
 
 
