@@ -216,7 +216,7 @@ class Containerd:
         for line in _lines(self.ctr("content", "list", namespace=namespace)):
             if line.startswith(f"{digest}\t"):
                 cell = line.split("\t")[3].strip()
-                return {} if cell == "-" else dict(pair.split("=", 1) for pair in cell.split(","))
+                return {} if cell == "-" else _pairs(cell)
         raise ServerError(f"no record of {digest}")
 
     def snapshots(self, *, namespace: str | None = None, snapshotter: str | None = None) -> dict[str, str]:
@@ -260,3 +260,14 @@ def parse_check(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     """Return what `ctr images check` says of each image: "complete (6/6)", "incomplete (4/6)", …"""
     rows: Sequence[list[str]] = [line.split() for line in _lines(done)[1:]]
     return {row[0]: f"{row[3]} {row[4]}" for row in rows if len(row) > 4}
+
+
+def _pairs(cell: str) -> dict[str, str]:
+    """Read `name=value,…`, where a value may hold commas: the repositories of one host do."""
+    pairs: list[str] = []
+    for part in cell.split(","):
+        if "=" in part:
+            pairs.append(part)
+        else:
+            pairs[-1] += f",{part}"
+    return dict(pair.split("=", 1) for pair in pairs)
