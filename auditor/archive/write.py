@@ -21,7 +21,7 @@ from auditor.archive.pump import Pump
 from auditor.archive.read import open_archive
 from auditor.archive.sinks import COMPRESSORS, CompressingSink, FileSink, PipeSink, Sink
 from auditor.archive.temporary import Temporary, output_errors, sync_folder
-from auditor.digest import Digest
+from auditor.digest import Digest, Meter
 from auditor.errors import ExportRefused, OutputError
 from auditor.store import ProofKind, Store
 
@@ -30,7 +30,7 @@ OnBytes = Callable[[int], None]
 
 
 class Written(msgspec.Struct, frozen=True):
-    """An archive that was written: its bytes on the disk, and their digest (none for a folder).
+    """An archive that was written: its bytes on the disk, and their digest (none for a folder, or unless asked for).
 
     `read_back`: it could be read again, and was; a pipe cannot.
     """
@@ -50,19 +50,22 @@ def write_archive(
     tag: str,
     compress: str = NO_COMPRESSION,
     layers: bool = True,
+    digest: bool = True,
     on_bytes: OnBytes | None = None,
 ) -> Written:
     """Write `plan` to `target`, read it back as `verify` would, and only then put it there.
 
     `tag` names the temporary file and must be unique to the run; `compress` is `none`, `gzip` or `zstd`; with `layers`
-    the reading back also proves the diffIDs. `on_bytes` hears of each blob's bytes twice: written, and read back.
+    the reading back also proves the diffIDs; with `digest` it hashes the file too, beside the blobs in it, which takes
+    about as long as copying. `on_bytes` hears of each blob's bytes twice: written, and read back.
     Raises ExportRefused where the content is not whole, OutputError where it cannot be written; then the target is as
     it was.
     """
     _refuse(plan)
     pump = Pump(plan, store, namespace=namespace, on_bytes=on_bytes)
     with Temporary(target, tag=tag) as temporary:
-        growing = Growing()
+        meter = Meter() if digest else None
+        growing = Growing(meter)
         read = partial(_read_back, plan, temporary.path, layers=layers, on_bytes=on_bytes, tap=growing)
         with _blaming(pump), Follower(growing, read) as reading:
             with output_errors(target), _sink(FileSink(temporary.fd, on_grown=growing.grew), compress) as sink:
@@ -72,8 +75,8 @@ def write_archive(
                 os.fsync(temporary.fd)
             reading.result()
         temporary.publish()
-        measured = growing.meter.result()
-        return Written(path=str(target), size=measured.size, digest=measured.digest)
+        size = os.fstat(temporary.fd).st_size
+        return Written(path=str(target), size=size, digest=meter.result().digest if meter is not None else None)
 
 
 def _read_back(

@@ -29,6 +29,9 @@ def export(
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     compress: Annotated[Compress, typer.Option("--compress", help="Compress the archive.")] = Compress.NONE,
+    digest: Annotated[
+        bool, typer.Option("--digest", help="Give the sha256 of the file too; always given of packed ones and pipes.")
+    ] = False,
     refetch: Annotated[bool, typer.Option("--refetch", help="Repair first what is missing; this writes.")] = False,
     salvage: Annotated[
         bool,
@@ -73,6 +76,7 @@ def export(
         platforms=run.wanted_platforms(platform),
         all_platforms=all_platforms,
         compress=compress,
+        digest=digest,
         refetch=refetch,
         salvage=salvage,
         sources=sourcing.choice(sources, hosts_dir=hosts_dir, docker_config=docker_config),

@@ -52,6 +52,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     platforms: tuple[Platform, ...]
     all_platforms: bool
     compress: Compress
+    digest: bool
     refetch: bool
     salvage: bool
     sources: Choice
@@ -230,7 +231,14 @@ def _write(
     if wish.output is None or str(wish.output) == "-":
         return write_pipe(planned, store, 1, namespace=namespace, compress=wish.compress, on_bytes=hear)
     return write_archive(
-        planned, store, wish.output, namespace=namespace, tag=tag, compress=wish.compress, on_bytes=hear
+        planned,
+        store,
+        wish.output,
+        namespace=namespace,
+        tag=tag,
+        compress=wish.compress,
+        digest=wish.digest or wish.compress is not Compress.NONE,
+        on_bytes=hear,
     )
 
 

@@ -40,7 +40,10 @@ class LeftOutRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
-    """An archive that was written and read back: sizes in bytes; `digest` is the file's own, None for a folder."""
+    """An archive that was written and read back: sizes in bytes.
+
+    `digest` is the file's own; None for a folder, or where nobody asked for it. What is inside has its own in `images`.
+    """
 
     schema: str = "containerd-auditor/export/v1"
     path: str
@@ -74,6 +77,8 @@ def _lines(exported: Exported) -> Iterator[str]:
         yield plain(image.names[0] if image.names else image.target, width=200)
         for name in image.names[1:]:
             yield f"  also    {plain(name, width=200)}"
+        if image.target not in {row.manifest for row in image.platforms}:
+            yield f"  {'index':<13} {image.target}"
         for row in image.platforms:
             yield f"  {plain(row.platform) or 'image':<13} {row.manifest}  {plural(row.layers, 'layer')}"
             if row.original is not None:

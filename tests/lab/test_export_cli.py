@@ -79,7 +79,7 @@ def test_the_summary_says_what_is_inside_and_what_was_left_out(
     pulled: Containerd, named: Callable[[str], str], base: Path
 ) -> None:
     target = base / "a.tar"
-    said = summary(export(pulled, named("both"), "-o", target, "-f", "json", apart=True))
+    said = summary(export(pulled, named("both"), "-o", target, "-f", "json", "--digest", apart=True))
     assert said["digest"] == f"sha256:{hashlib.sha256(target.read_bytes()).hexdigest()}"
     assert (said["path"], said["bytes"]) == (str(target), target.stat().st_size)
     [image] = said["images"]
@@ -90,6 +90,7 @@ def test_the_summary_says_what_is_inside_and_what_was_left_out(
     text = export(pulled, named("both"), "-o", target)
     assert f"left out: {named('both')} linux/arm64 manifest" in text.out
     assert "proven whole" in text.out
+    assert f"{BOTH.digest}" in text.out
     assert export(pulled, named("both"), "-o", target, "--quiet").out == ""
     assert verify(target).status == 0
 
