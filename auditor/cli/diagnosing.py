@@ -14,6 +14,8 @@ _SOURCE = "containerd.io/distribution.source."
 _USES = 6
 _LABELS = 12
 _ASKED = 600
+#: Lines that need no summary.
+_FEW = 5
 
 
 def page(diagnosis: Diagnosis) -> Page:
@@ -53,7 +55,7 @@ def _sections(diagnosis: Diagnosis) -> Iterator[Section]:
     yield Section("Which digests", tuple(f"{c.digest}: {c.what}" for c in diagnosis.candidates))
     for known in diagnosis.objects:
         yield Section(_title(known), tuple(_known(known)))
-    if diagnosis.lines > 1:
+    if len(diagnosis.messages) > 1 or diagnosis.lines > _FEW:
         yield Section(f"What else the {plural(diagnosis.lines, 'line')} say", tuple(_others(diagnosis)))
     yield Section("Not found", diagnosis.missing)
     yield Section("Not known", diagnosis.unknown)
@@ -115,7 +117,8 @@ def _use(use: Use) -> str:
     image = use.image
     role = image.role if image.layer is None else f"layer {image.layer + 1} of {use.layers}"
     platform = f" for {image.platform}" if image.platform else ""
-    state = f": {use.state}" if use.state else ""
+    # What has a record is present to the tree; here the file and the bytes are told apart from it.
+    state = f": {'has a record' if use.state == 'present' else use.state}" if use.state else ""
     return f"used as {role} of {image.name}{platform} in {image.namespace}{state}"
 
 

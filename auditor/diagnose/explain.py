@@ -8,8 +8,10 @@ from auditor.diagnose import verdicts
 from auditor.diagnose.catalogue import Catalogue
 from auditor.diagnose.commands import Place
 from auditor.diagnose.extract import READ, Mentions
-from auditor.diagnose.knowledge import Diagnosis, Message, Outcome, Verdict
+from auditor.diagnose.knowledge import Diagnosis, Known, Message, Outcome, Verdict
+from auditor.diagnose.lookup import known
 from auditor.diagnose.named import Named, find
+from auditor.digest import Digest
 from auditor.findings import Severity
 from auditor.store import SourceKind
 
@@ -31,11 +33,21 @@ def explain(said: Mentions, catalogue: Catalogue | None, *, place: Place, looked
             Message(id=m.id, lines=said.seen.get(m.id, 1), says=m.says, cause=m.cause, source=m.source)
             for m in said.known
         ),
-        objects=named.objects,
+        objects=_with_subject(named, verdict, catalogue),
         candidates=named.candidates,
         missing=named.missing,
         unknown=tuple(_limits(said, catalogue, verdict)),
     )
+
+
+def _with_subject(named: Named, verdict: Verdict, catalogue: Catalogue | None) -> tuple[Known, ...]:
+    """The objects, and before them what the verdict is about, should the text not name it."""
+    if catalogue is None or not verdict.subject.startswith(("sha256:", "sha384:", "sha512:")):
+        return named.objects
+    if any(entry.id == verdict.subject for entry in named.objects):
+        return named.objects
+    entry = known(catalogue, Digest(verdict.subject))
+    return (entry, *named.objects) if entry is not None else named.objects
 
 
 def exit_status(diagnosis: Diagnosis, catalogue: Catalogue | None, *, alone: bool) -> int:

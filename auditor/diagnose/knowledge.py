@@ -111,7 +111,8 @@ class Outcome(enum.StrEnum):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The most likely cause, how sure that is and why, what speaks for it, what it breaks and not, and what helps.
 
-    `code` is the finding that it rests on, `message` the known message; either may be empty.
+    `code` is the finding that it rests on and `subject` what that is about, `message` the known message; each may be
+    empty.
     """
 
     outcome: Outcome
@@ -119,6 +120,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     sure: Sure
     because: str
     code: str = ""
+    subject: str = ""
     message: str = ""
     evidence: tuple[str, ...] = ()
     breaks: str = ""

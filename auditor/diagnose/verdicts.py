@@ -24,7 +24,7 @@ from auditor.diagnose.messages import Known as KnownMessage
 from auditor.diagnose.messages import Sure
 from auditor.diagnose.named import Named
 from auditor.diagnose.proof import doubt, evidence, fine, headline, proven
-from auditor.digest import Digest
+from auditor.digest import EMPTY, Digest
 from auditor.findings import Finding
 from auditor.store import SourceKind
 
@@ -39,6 +39,10 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: Catalogue | None
     place: Place
     message: KnownMessage | None
+
+
+#: Where else to look for what is not here.
+_ELSEWHERE = ("another daemon may know it: k3s, rke2, microk8s and docker run containerds of their own (--address)",)
 
 
 def judge(said: Mentions, named: Named, catalogue: Catalogue | None, place: Place) -> Verdict:
@@ -110,12 +114,19 @@ def _hidden(case: _Case, catalogue: Catalogue) -> tuple[Finding, ...]:
     """The faults that the message does not name and that make a program print it."""
     if case.message is None or not case.message.fits:
         return ()
-    hashed = tuple(f for f in catalogue.faults if f.facts.get("actual") in case.said.computed)
-    if hashed:
-        return hashed[:1]
+    hashed = tuple(f for f in catalogue.faults if _hash(f, catalogue) in case.said.computed)
+    if len(hashed) == 1:
+        return hashed
     if case.said.digests or any(entry.kind == "image" for entry in case.named.objects):
         return ()  # the text says what it is about, and that is not at fault
     return tuple(f for f in catalogue.faults if _fits(f, case.message))
+
+
+def _hash(finding: Finding, catalogue: Catalogue) -> str:
+    """What the wrong bytes that a finding is about hash to; empty where nobody read them."""
+    proof = catalogue.evidence.proofs.get(Digest(finding.subject.digest))
+    actual = proof.actual if proof is not None else None
+    return str(actual or finding.facts.get("actual") or (EMPTY if finding.cause == "emptied" else ""))
 
 
 def _from_fault(case: _Case, finding: Finding, direct: bool) -> Verdict:
@@ -133,9 +144,9 @@ def _why(sure: Sure, finding: Finding, *, direct: bool) -> str:
 
 def _from_hidden(case: _Case, found: Sequence[Finding]) -> Verdict:
     first = found[0]
-    actual = first.facts.get("actual")
-    if actual is not None and actual in case.said.computed:
-        told = f"the message prints {str(actual)[:19]}…, and that is what the wrong bytes hash to"
+    actual = _hash(first, case.catalogue) if case.catalogue is not None else ""
+    if actual in case.said.computed and len(found) == 1:
+        told = f"the message prints {actual[:19]}…, and that is what the wrong bytes hash to"
         return _verdict(case, first, sure=Sure.CERTAIN, because=told)
     if len(found) == 1:
         told = "the message names no object; this is the only fault of the store that makes a program print it"
@@ -154,6 +165,7 @@ def _verdict(case: _Case, finding: Finding, *, sure: Sure, because: str, more: S
         sure=sure,
         because=because,
         code=finding.code,
+        subject=finding.subject.id,
         message=message.id if message is not None else "",
         evidence=(*evidence(finding, entry), *more),
         breaks=_MATTERS[finding.code],
@@ -256,6 +268,7 @@ def _nothing(case: _Case) -> Verdict:
         cause=f"no cause can be named: {cause}",
         sure=Sure.UNKNOWN,
         because="nothing was found that could be judged",
+        evidence=_ELSEWHERE if looked else (),
         commands=(
             "auditor check  # is anything wrong with this store?",
             "auditor diagnose 'the whole message'  # as containerd, ctr, crictl, kubelet or docker printed it",

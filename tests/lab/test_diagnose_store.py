@@ -13,6 +13,7 @@ from auditor import containerd
 from auditor.diagnose.knowledge import Outcome
 from auditor.diagnose.messages import Sure
 from auditor.store import LeaseHandle, Resource
+from tests.lab.checked import auditor_here
 from tests.lab.diagnosed import PAUSE, ask, cri_pull, ctr, failures, run_pod
 from tests.lab.kit import bug, faults, images
 from tests.lab.kit.daemon import Containerd
@@ -299,3 +300,13 @@ def test_a_twin_is_named(daemon: Containerd, registry: Registry) -> None:
     diagnosis, status = ask(daemon, found.skipped[0].removeprefix("sha256:")[:14])
     assert status == 1
     assert diagnosis.objects[0].twins == (found.pair.twins[found.skipped[0]],)
+
+
+def test_a_tree_in_each_format_tells_the_cause(daemon: Containerd, registry: Registry) -> None:
+    found = bug.reproduce(daemon, registry, name="diagnose-tree")
+    for style in ("table", "json", "dot"):
+        run = auditor_here("tree", "--address", daemon.socket, "--format", style, found.second)
+        assert run.status == 1
+        assert "its missing-blobs bug" in run.out
+        assert found.skipped[0][:19] in run.out
+    assert run.out.startswith("digraph")

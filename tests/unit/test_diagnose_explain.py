@@ -18,8 +18,10 @@ from auditor.diagnose.messages import Sure
 from auditor.diagnose.named import find
 from auditor.digest import Digest
 from auditor.findings import Verify
+from auditor.formats import treedot
 from auditor.formats.diagnosis import markdown, text
 from auditor.formats.jsonreport import to_json
+from auditor.formats.treetext import Row
 from auditor.store import Lease, Proof, ProofKind, Resource
 from auditor.tree import TreeNode, trees
 from tests.unit.build import APP, BASE, MIDDLE, TOP, Layer, World, image, index
@@ -290,3 +292,16 @@ def test_a_tree_tells_the_same_causes() -> None:
         assert by[digest].why
         assert answer.verdict.cause.startswith(by[digest].why)
     assert by[MIDDLE.digest].faults == ()
+
+
+def test_a_tree_as_a_graph_quotes_what_strangers_wrote() -> None:
+    row = Row(text='a "b" \\ c\n', digest=TOP.digest, bytes=7, state="missing", notes=("x\x1b",), bad=True)
+    root = Row(text="index", digest=BASE.digest, bytes=1, state="present", children=(row, row))
+    graph = treedot.render([('evil" -> "x', "k8s.io", root), ("other", "default", root)])
+    assert graph.count(f'"k8s.io {TOP.digest}" [label=') == 1
+    assert graph.count(f'"default {TOP.digest}" [label=') == 1
+    assert r"a \"b\" \\ c\\n\nsha256:" in graph
+    assert r'"image evil\" -> \"x"' in graph
+    assert "MISSING" in graph
+    assert "\x1b" not in graph
+    assert graph.endswith("}\n")
