@@ -71,6 +71,7 @@ class RegistrySource:
         self._lock = threading.Lock()
         self._hosts: dict[str, Hosts] = {}
         self._clients: dict[Endpoint, Client] = {}
+        self._making: dict[Endpoint, threading.Lock] = {}
         self._failed: set[tuple[Digest, _Place]] = set()
 
     def describe(self) -> str:
@@ -161,19 +162,21 @@ class RegistrySource:
             return self._hosts[host]
 
     def _client(self, endpoint: Endpoint) -> Client:
-        """The client of an endpoint; made without the lock, for it may have to ask the server, and kept if it works."""
+        """The client of an endpoint; made once, under a lock of its own, for it may have to ask the server."""
         with self._lock:
+            making = self._making.setdefault(endpoint, threading.Lock())
+        with making:
             known = self._clients.get(endpoint)
-        client = known or Client(
-            endpoint,
-            find=partial(self._credentials.find, endpoint.host),
-            proxies=self._proxies,
-            limits=self._limits,
-            timing=self._timing,
-            user_agent=self._user_agent,
-        )
-        with self._lock:
-            return self._clients.setdefault(endpoint, client)
+            client = known or Client(
+                endpoint,
+                find=partial(self._credentials.find, endpoint.host),
+                proxies=self._proxies,
+                limits=self._limits,
+                timing=self._timing,
+                user_agent=self._user_agent,
+            )
+            with self._lock:
+                return self._clients.setdefault(endpoint, client)
 
     def _failure(self, error: SourceError, offer: Offer, place: _Place) -> SourceError:
         """Remember that a place failed a digest, and take every known secret out of what is said of it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -142,7 +143,17 @@ class Transport:
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # below, it logs signed addresses
         urllib3.disable_warnings(InsecureRequestWarning)  # the operator wrote skip_verify
         self._dial_timeout = endpoint.dial_timeout
-        self._managers = {own: _Managers(_context(endpoint, own=own), proxies) for own in (True, False)}
+        self._endpoint = endpoint
+        self._proxies = proxies
+        self._lock = threading.Lock()
+        self._managers = {True: _Managers(_context(endpoint, own=True), proxies)}
+
+    def _manager(self, *, own: bool) -> _Managers:
+        """The connections of a kind; those for redirects are rarely wanted, and reading the authorities takes time."""
+        with self._lock:
+            if own not in self._managers:
+                self._managers[own] = _Managers(_context(self._endpoint, own=own), self._proxies)
+            return self._managers[own]
 
     @contextmanager
     def send(
@@ -160,7 +171,7 @@ class Transport:
         Raises Interrupted, NotTls, SourceError. Before a TLS handshake has succeeded nothing is sent.
         """
         origin = Origin.of(url)
-        manager = self._managers[own].choose(origin)
+        manager = self._manager(own=own).choose(origin)
         try:
             response = manager.urlopen(
                 method,
