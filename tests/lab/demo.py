@@ -55,15 +55,28 @@ def show(daemon: Containerd, registry: Registry, base: Path) -> int:
     print(f"  ctr images check    {found.first}  {parse_check(daemon.ctr('images', 'check'))[found.first]}")
 
     auditor(daemon, "check", "--verify", "digests")
+    auditor(daemon, "tree", found.second)
+    auditor(daemon, "diagnose", export.stderr.strip().splitlines()[-1])
     auditor(daemon, "repair", "--verify", "digests", "--yes")
-    status = auditor(daemon, "check", "--verify", "digests")
-    auditor(daemon, "export", found.second, "--output", str(base / "whole.tar"))
-    return status
+    archive = str(base / "whole.tar")
+    last = [
+        auditor(daemon, "check", "--verify", "layers"),
+        auditor(daemon, "export", found.second, "--output", archive),
+        run("verify", archive),
+    ]
+    daemon.ctr("images", "import", archive, namespace="elsewhere")
+    verdict = parse_check(daemon.ctr("images", "check", namespace="elsewhere"))[found.second]
+    say(f"and ctr imports the archive: {found.second}  {verdict}")
+    return max(last)
 
 
 def auditor(daemon: Containerd, command: str, *arguments: str) -> int:
-    """Run the auditor as a person would, and return its exit status."""
-    line = (command, "--address", str(daemon.socket), "--namespace", CRI_NAMESPACE, *arguments)
+    """Run the auditor on the daemon as a person would, and return its exit status."""
+    return run(command, "--address", str(daemon.socket), "--namespace", CRI_NAMESPACE, *arguments)
+
+
+def run(*line: str) -> int:
+    """Run the auditor, and return its exit status."""
     say(f"$ auditor {shlex.join(line)}")
     status = subprocess.run([sys.executable, "-m", "auditor", *line], cwd=ROOT, check=False).returncode
     print(f"  exit {status}")
