@@ -26,7 +26,7 @@ def page(diagnosis: Diagnosis) -> Page:
         line=diagnosis.line[:_ASKED],
         cause=verdict.cause + code,
         sure=f"{verdict.sure}: {verdict.because}",
-        next=verdict.commands[0] if verdict.commands else "",
+        next=next((command for command in verdict.commands if not command.startswith("#")), ""),
         sections=tuple(section for section in _sections(diagnosis) if section.lines),
         hosts=tuple(dict.fromkeys(_hosts(diagnosis))),
     )

@@ -50,6 +50,20 @@ def test_each_entry_is_whole(entry: Known) -> None:
     assert set(entry.fits) <= codes
 
 
+_PROGRAMS = {
+    "auditor", "cat", "crictl", "ctr", "curl", "df", "dmesg", "du", "getent", "iostat", "journalctl", "ls", "mount",
+    "openssl", "skopeo", "systemctl",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", MESSAGES, ids=lambda known: known.id)
+def test_what_helps_can_be_pasted_into_a_shell(entry: Known) -> None:
+    for step in entry.do:
+        assert step.startswith("# ") or step.split()[0] in _PROGRAMS, step
+        assert "rm -rf" not in step
+        assert "prune" not in step
+
+
 def test_a_log_finds_each_message_too() -> None:
     """The anchors that a log is searched by must be in whatever the pattern knows."""
     for name, text in SAMPLES:

@@ -103,7 +103,7 @@ BLOBS: tuple[Known, ...] = (
         fits=LAYER,
         breaks="Unpacking the image.",
         fine="Images that share nothing with it.",
-        do=(LAYERS, REPAIR, "if the blob is right: test the memory; set CONTAINERD_DISABLE_PIGZ=1 and pull again"),
+        do=(LAYERS, REPAIR, "# if the blob is right: test the memory; set CONTAINERD_DISABLE_PIGZ=1 and pull again"),
         source="core/unpack/unpacker.go; pkg/rootfs/apply.go; github.com/containerd/containerd/issues/14084",
     ),
     Known(
@@ -139,7 +139,7 @@ BLOBS: tuple[Known, ...] = (
         cause="a layer or an archive is damaged, or a proxy sent an error page in its place",
         fits=LAYER,
         breaks="Unpacking or importing it.",
-        do=(LAYERS, REPAIR, "auditor verify FILE, where an archive was read"),
+        do=(LAYERS, REPAIR, "auditor verify FILE  # where an archive was read"),
         source="Go's compress/gzip and compress/flate; github.com/containerd/containerd/issues/14084",
     ),
     Known(

@@ -16,8 +16,8 @@ from auditor.diagnose.messages.message import (
     Sure,
 )
 
-_ASK = "ask the publisher for an image that containerd can use"
-_AGAIN = "make the archive again with auditor export {image} -o FILE, which writes it whole or not at all"
+_ASK = "# ask the publisher for an image that containerd can use"
+_AGAIN = "auditor export {image} -o FILE  # makes the archive again, whole or not at all, where the image is"
 
 ARCHIVES: tuple[Known, ...] = (
     Known(
@@ -118,8 +118,8 @@ DOCUMENTS: tuple[Known, ...] = (
         breaks="Pulling this image.",
         fine=HERE,
         do=(
-            "skopeo inspect --raw docker://{image} shows the schemaVersion",
-            "skopeo copy --format v2s2 docker://{image} docker://NEW, on a machine that can, and pull NEW",
+            "skopeo inspect --raw docker://{image}  # shows the schemaVersion",
+            "skopeo copy --format v2s2 docker://{image} docker://NEW  # on a machine that can; then pull NEW",
         ),
         source="core/transfer/local/pull.go; client/pull.go fetch; core/remotes/docker/resolver.go; "
         "core/images/image.go validateMediaType",
@@ -146,7 +146,7 @@ DOCUMENTS: tuple[Known, ...] = (
         sure=Sure.POSSIBLE,
         breaks="Containers of the image on this node.",
         fine="The same image on other nodes.",
-        do=(TREE, LAYERS, "if the blobs are right: remove every image that shares the layer, then pull again"),
+        do=(TREE, LAYERS, "# if the blobs are right: remove every image that shares the layer, then pull again"),
         source="github.com/containerd/containerd/issues/5854, home-assistant/supervisor#6555",
     ),
     Known(
@@ -172,7 +172,7 @@ DOCUMENTS: tuple[Known, ...] = (
         fits=(*DOCUMENT, *ARCHIVE),
         breaks="Every use of the image that it belongs to.",
         fine="Containers that run; other images.",
-        do=(CHECK, REPAIR, "auditor verify FILE, where an archive was read"),
+        do=(CHECK, REPAIR, "auditor verify FILE  # where an archive was read"),
         source="Go's encoding/json; core/images/image.go; core/images/archive/importer.go onUntarJSON",
     ),
     Known(

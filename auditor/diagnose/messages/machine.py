@@ -16,7 +16,10 @@ MACHINE: tuple[Known, ...] = (
         sure=Sure.CERTAIN,
         breaks="Pulls, and writes of containers.",
         fine="What is here and complete.",
-        do=("df -h /var/lib/containerd; df -i /var/lib/containerd", "crictl rmi --prune"),
+        do=(
+            "df -h /var/lib/containerd; df -i /var/lib/containerd",
+            "du -xsh /var/lib/containerd /var/log; crictl images  # what fills it?",
+        ),
         source="errno ENOSPC, EDQUOT",
     ),
     Known(
@@ -26,7 +29,7 @@ MACHINE: tuple[Known, ...] = (
         cause="the disk, its cable or its controller fails",
         sure=Sure.CERTAIN,
         breaks="Whatever lies there; more will follow.",
-        do=(DISK, "auditor scrub", "move the node's work elsewhere and replace the disk"),
+        do=(DISK, "auditor scrub", "# move the node's work elsewhere and replace the disk"),
         source="errno EIO; siderolabs/talos#13946",
     ),
     Known(
@@ -37,7 +40,7 @@ MACHINE: tuple[Known, ...] = (
         cause="a crash or a failing disk damaged the file system",
         sure=Sure.CERTAIN,
         breaks="Whatever lies there.",
-        do=(DISK, "drain the node, unmount the file system and run its fsck, then auditor scrub"),
+        do=(DISK, "# drain the node, unmount the file system and run its fsck, then auditor scrub"),
         source="errno EUCLEAN, EBADMSG",
     ),
     Known(
@@ -69,7 +72,7 @@ MACHINE: tuple[Known, ...] = (
         cause="a crash or a failing disk damaged meta.db or a snapshotter's metadata.db",
         breaks="containerd itself.",
         fine="The blobs on the disk.",
-        do=("stop containerd and copy its root before anything else", DISK),
+        do=("# stop containerd and copy its root before anything else", DISK),
         source="go.etcd.io/bbolt issues 705 and 883; github.com/containerd/containerd/issues/9929, /issues/10666",
     ),
     Known(
@@ -111,7 +114,7 @@ MACHINE: tuple[Known, ...] = (
         sure=Sure.CERTAIN,
         breaks="The command.",
         fine="Everything else.",
-        do=("run it as root",),
+        do=("# run it as root",),
         source="errno EACCES; client/client.go New",
     ),
     Known(
@@ -122,7 +125,7 @@ MACHINE: tuple[Known, ...] = (
         "waits",
         breaks="The new attempt, until the old one ends.",
         fine="The image.",
-        do=("iostat -x 1; crictl ps -a", "wait, or restart containerd when nothing moves"),
+        do=("iostat -x 1; crictl ps -a", "# wait, or restart containerd when nothing moves"),
         source="internal/cri/server/container_create.go; github.com/containerd/containerd/issues/4604, /issues/13867",
     ),
 )
@@ -149,7 +152,7 @@ GENERAL: tuple[Known, ...] = (
         sure=Sure.POSSIBLE,
         fits=("size-mismatch", "digest-mismatch", "layer-undecodable", *ARCHIVE),
         breaks="What was being read.",
-        do=(CHECK, "auditor verify FILE, where an archive was read", "pull again, where it was a download"),
+        do=(CHECK, "auditor verify FILE  # where an archive was read", "# pull again, where it was a download"),
         source="Go's io.ErrUnexpectedEOF; core/content/helpers.go ReadBlob; "
         "github.com/containerd/containerd/issues/7543",
     ),

@@ -25,8 +25,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     substring: one of them is in every text that `pattern` fits. `cause` is the most likely one where nothing else is
     known, `sure` how sure it is on the message alone; only a text that is its own proof, as the kernel's word for a
     full disk, is certain. `fits` are the findings that make a store print this, none where no state of the store does;
-    `by_design` says that a blob absent by design does too. `do` are commands or steps, the safe one first; `{digest}`,
-    `{image}` and `{namespace}` stand for what the message names.
+    `by_design` says that a blob absent by design does too. `do` are commands for a shell, the safe one first, and what
+    people must do behind a `#`; `{digest}`, `{image}` and `{namespace}` stand for what the message names.
     """
 
     id: str
@@ -67,7 +67,7 @@ LAYERS = "auditor check --verify layers {image}"
 TREE = "auditor tree {image}"
 REPAIR = "auditor repair {image} --dry-run"
 VERIFY = "auditor verify FILE"
-DISK = "dmesg -T | grep -iE 'i/o error|nvme|ata|ext4|xfs|btrfs'"
-PAST_PROXY = "curl -sSI the blob's address, once through the proxy and once past it, and compare Content-Length"
+DISK = "dmesg -T | grep -iE 'i/o error|nvme|ata|ext4|xfs|btrfs'  # does the kernel complain of the disk?"
+PAST_PROXY = "curl -sSIL https://HOST/v2/REPOSITORY/blobs/{digest}  # its Content-Length, through the proxy and past it"
 HERE = "Images that are here already."
 NOTHING_STORED = "The pull. Nothing wrong was stored: containerd refused it."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from auditor.diagnose.messages.message import CHECK, Known, Sure
 
-_AGAIN = "cordon the node; remove the images that share the layer with their containers, and pull them again"
+_AGAIN = "# cordon the node; remove the images that share the layer with their containers, and pull them again"
 _BLOBS = "The blobs: they are not touched by this."
 
 SNAPSHOTS: tuple[Known, ...] = (
@@ -17,7 +17,7 @@ SNAPSHOTS: tuple[Known, ...] = (
         cause="somebody cleaned up below the snapshotter's root, or a crash lost the folder",
         breaks="New containers of every image above that layer, and pulls that build on it.",
         fine="Containers that are mounted already; the blobs.",
-        do=("ls the folder that the message names: is it there?", CHECK, _AGAIN),
+        do=("# is the folder that the message names there?", CHECK, _AGAIN),
         source="plugins/snapshots/overlay/overlay.go createSnapshot; github.com/containerd/containerd/issues/3369, "
         "/issues/7834",
     ),
@@ -30,7 +30,7 @@ SNAPSHOTS: tuple[Known, ...] = (
         cause="the snapshotter's database is younger than its folders: it was lost or restored, and counts anew",
         breaks="Every new snapshot: pulls, unpacking and new containers.",
         fine="The blobs; containers that run.",
-        do=(CHECK, "cordon and drain the node, stop containerd, and set its snapshotter's folder aside"),
+        do=(CHECK, "# cordon and drain the node, stop containerd, and set its snapshotter's folder aside"),
         source="plugins/snapshots/overlay/overlay.go createSnapshot; "
         "github.com/containerd/accelerated-container-image/issues/102",
     ),
@@ -43,7 +43,7 @@ SNAPSHOTS: tuple[Known, ...] = (
         "restored without the other",
         breaks="New containers of the image, unpacking it, and often garbage collection.",
         fine=_BLOBS,
-        do=(CHECK, "cordon the node, remove the image and its containers, pull it again"),
+        do=(CHECK, "# cordon the node, remove the image and its containers, pull it again"),
         source="core/snapshots/storage/bolt.go CreateSnapshot; github.com/containerd/containerd/issues/3671, "
         "/issues/2382",
     ),
@@ -57,7 +57,7 @@ SNAPSHOTS: tuple[Known, ...] = (
         fits=("broken-snapshot-chain", "snapshot-missing"),
         breaks="New containers of the image, and unpacking it.",
         fine=_BLOBS,
-        do=(CHECK, "crictl rmi {image} && crictl pull {image}, when no container needs it"),
+        do=(CHECK, "crictl rmi {image} && crictl pull {image}  # when no container needs it"),
         source="core/metadata/snapshot.go createSnapshot; github.com/containerd/containerd/issues/3787, /issues/10835",
     ),
     Known(
@@ -81,7 +81,7 @@ SNAPSHOTS: tuple[Known, ...] = (
         fits=("snapshot-missing", "broken-snapshot-chain"),
         breaks="Starting containers of the image until it is unpacked again.",
         fine=_BLOBS,
-        do=(CHECK, "ctr -n {namespace} images mount {image} /mnt unpacks what is not unpacked"),
+        do=(CHECK, "ctr -n {namespace} images mount {image} /mnt && umount /mnt  # unpacks what is not unpacked"),
         source="core/metadata/snapshot.go Stat; core/unpack/unpacker.go; pkg/rootfs/apply.go",
     ),
     Known(
@@ -91,7 +91,7 @@ SNAPSHOTS: tuple[Known, ...] = (
         cause="another image or a container uses the layer",
         breaks="Nothing: the refusal keeps them alive.",
         fine="Everything.",
-        do=("auditor diagnose the snapshot's digest: it names those who hold it",),
+        do=("auditor diagnose SNAPSHOT  # names those who hold it",),
         source="core/metadata/snapshot.go Remove; core/snapshots/storage/bolt.go Remove",
     ),
     Known(
@@ -104,7 +104,7 @@ SNAPSHOTS: tuple[Known, ...] = (
         fits=("broken-snapshot-chain", "snapshot-missing"),
         breaks="The pull or the container that was to use it.",
         fine=_BLOBS,
-        do=(CHECK, "pull again"),
+        do=(CHECK, "# pull again"),
         source="core/metadata/snapshot.go createSnapshot; core/unpack/unpacker.go; siderolabs/talos#3701",
     ),
 )

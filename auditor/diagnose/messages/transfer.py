@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from auditor.diagnose.messages.message import CHECK, HERE, NOTHING_STORED, PAST_PROXY, Known, Sure
 
-_STALE = "auditor check, which lists uploads that do not move any more"
-_AGAIN = "pull again; the broken download is not kept"
-_OTHER = "auditor repair {image} --from namespace --from archive:PATH --dry-run"
+_STALE = "auditor check  # lists uploads that do not move any more"
+_AGAIN = "# pull again; the broken download is not kept"
+_OTHER = "auditor repair {image} --from namespace --from archive:PATH --dry-run  # needs no registry"
 _LOOK = "skopeo inspect docker://{image}"
 _PULL = "The pull, and repairing from this registry."
 
@@ -32,7 +32,7 @@ TRANSFER: tuple[Known, ...] = (
         do=(
             _STALE,
             PAST_PROXY,
-            "ctr -n {namespace} content abort layer-{digest} drops what was resumed, then pull again",
+            "ctr -n {namespace} content abort layer-{digest}  # drops what was resumed; then pull again",
         ),
         source="plugins/content/local/writer.go Commit; github.com/containerd/containerd/issues/1893, "
         "Azure/k8s-gitops#373",
@@ -49,7 +49,7 @@ TRANSFER: tuple[Known, ...] = (
         do=(
             _STALE,
             PAST_PROXY,
-            "ctr -n {namespace} content abort layer-{digest} drops what was resumed, then pull again",
+            "ctr -n {namespace} content abort layer-{digest}  # drops what was resumed; then pull again",
         ),
         source="core/metadata/content.go namespacedWriter.commit; plugins/content/local/writer.go Commit",
     ),
@@ -85,7 +85,7 @@ TRANSFER: tuple[Known, ...] = (
         "have discarded",
         breaks=_PULL,
         fine=HERE,
-        do=(_LOOK, "pull past the mirror", _OTHER),
+        do=(_LOOK, "# pull past the mirror", _OTHER),
         source="core/remotes/docker/fetcher.go; spegel-org/spegel#237, /issues/1513",
     ),
     Known(
@@ -96,7 +96,7 @@ TRANSFER: tuple[Known, ...] = (
         sure=Sure.CERTAIN,
         breaks=_PULL,
         fine=HERE,
-        do=("wait, or pull with credentials or through a mirror", _OTHER),
+        do=("# wait, or pull with credentials or through a mirror", _OTHER),
         source="core/remotes/errors/errors.go; docker/docs#21908",
     ),
     Known(
@@ -128,7 +128,7 @@ TRANSFER: tuple[Known, ...] = (
         fine=HERE,
         do=(
             "openssl s_client -connect HOST:443 -showcerts </dev/null",
-            "put the authority under /etc/containerd/certs.d/HOST/ and name it as ca in hosts.toml",
+            "# put the authority under /etc/containerd/certs.d/HOST/ and name it as ca in hosts.toml",
         ),
         source="Go's crypto/x509; github.com/containerd/containerd/issues/1568, /issues/13246",
     ),
@@ -144,8 +144,8 @@ TRANSFER: tuple[Known, ...] = (
         breaks=_PULL,
         fine=HERE,
         do=(
-            "curl -sS http://HOST/v2/ and https://HOST/v2/ to see which it speaks",
-            'write server = "http://HOST" into /etc/containerd/certs.d/HOST/hosts.toml; for ctr, --plain-http',
+            "curl -sS http://HOST/v2/; curl -sS https://HOST/v2/  # which of the two does it speak?",
+            '# write server = "http://HOST" into /etc/containerd/certs.d/HOST/hosts.toml; for ctr, --plain-http',
         ),
         source="Go's net/http and crypto/tls; github.com/containerd/containerd/issues/2994, /issues/2758",
     ),
@@ -180,7 +180,7 @@ TRANSFER: tuple[Known, ...] = (
         cause="a fault of the registry: its storage lost something, or what is behind the proxy is down",
         breaks=_PULL,
         fine=HERE,
-        do=("wait and pull again", "look at the registry's log", _OTHER),
+        do=("# wait and pull again", "# look at the registry's log", _OTHER),
         source="core/remotes/errors/errors.go; core/remotes/docker/fetcher.go",
     ),
     Known(
@@ -203,7 +203,7 @@ TRANSFER: tuple[Known, ...] = (
         fits=("stale-ingest",),
         breaks="The second pull, until the first ends.",
         fine="Everything that is here.",
-        do=("wait for the other pull", _STALE, "ctr -n {namespace} content active"),
+        do=("# wait for the other pull", _STALE, "ctr -n {namespace} content active"),
         source="plugins/content/local/locks.go tryLock; github.com/containerd/containerd/issues/4604",
     ),
 )
