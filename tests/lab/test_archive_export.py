@@ -32,6 +32,7 @@ from tests.lab.kit import bug, images
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.dockerd import Dockerd
+from tests.lab.kit.process import rooted
 from tests.lab.kit.registry import Registry
 
 StartDaemon = Callable[..., Containerd]
@@ -112,7 +113,9 @@ class Podman:
     """A podman with a store of its own."""
 
     def __init__(self, base: Path) -> None:
+        base.mkdir()
         self._head: list[str | Path] = [
+            *rooted(base / "tree"),
             "podman",
             "--root",
             base / "root",
@@ -123,7 +126,6 @@ class Podman:
         ]
         self._head += ["--cgroup-manager", "cgroupfs", "--events-backend", "none"]
         self._env = {"XDG_RUNTIME_DIR": str(base), "TMPDIR": str(base)}
-        base.mkdir()
 
     def __call__(self, *arguments: str | Path) -> str:
         return run(*self._head, *arguments, **self._env)

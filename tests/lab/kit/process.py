@@ -93,8 +93,25 @@ def containment() -> tuple[str, ...]:
 
     In a chroot, whose root is no mount, mounts cannot be kept from spreading; there `remove` has to find them.
     """
+    return (*MORTAL, *APART) if _root_is_a_mount() else MORTAL
+
+
+def _root_is_a_mount() -> bool:
+    """Whether `/` is a mount point; in a plain chroot it is not."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    return (*MORTAL, *APART) if any(line.split()[4] == "/" for line in mounts) else MORTAL
+    return any(line.split()[4] == "/" for line in mounts)
+
+
+def rooted(folder: Path) -> tuple[str, ...]:
+    """What has to stand before a command that remounts `/`, as podman does; `folder` is empty and the command's own.
+
+    In a chroot the command gets another one, into the same tree bound to `folder`, whose root then is a mount.
+    """
+    if _root_is_a_mount():
+        return ()
+    folder.mkdir(exist_ok=True)
+    bound = 'mount --rbind / "$0" && chroot "$0" "$@"; status=$?; umount -l "$0"; exit $status'
+    return ("unshare", "--mount", "--propagation", "unchanged", "sh", "-c", bound, str(folder))
 
 
 @contextmanager
