@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import typer
 
 from auditor import audit, containerd
@@ -176,15 +177,17 @@ class Session:
         return self._document(rows, notes, ended)
 
     def _document(self, rows: PlanRows, notes: tuple[str, ...], ended: Ended | None = None) -> RepairDocument:
-        outcomes = ended.outcomes if ended is not None else ()
-        skips = tuple(map(skip_row, ended.skips)) if ended is not None else rows.skips
+        after = self._reports[-1]
+        if ended is not None and ended.unseen:
+            why = f"the store could not be checked again: {ended.unseen}"
+            after = msgspec.structs.replace(after, complete=False, incomplete=(*after.incomplete, why))
         return RepairDocument(
             dry_run=False,
             plan=rows,
-            outcomes=tuple(map(outcome_row, outcomes)),
-            skips=skips,
+            outcomes=tuple(map(outcome_row, ended.outcomes)) if ended is not None else (),
+            skips=tuple(map(skip_row, ended.skips)) if ended is not None else rows.skips,
             notes=notes,
-            after=self._reports[-1],
+            after=after,
         )
 
     def _agreed(self, rows: PlanRows) -> bool:

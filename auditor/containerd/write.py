@@ -203,9 +203,12 @@ class WritableContainerdStore(ContainerdStore):
 
     @contextmanager
     def _claimed(self, namespace: str, ref: str) -> Iterator[None]:
-        with ExitStack() as after, ingest.claimed(self._connection, namespace, ref):
-            after.callback(self._drop, namespace, ref)
-            yield
+        """Dropped before it is closed: afterwards it may be somebody else's."""
+        with ingest.claimed(self._connection, namespace, ref):
+            try:
+                yield
+            finally:
+                self._drop(namespace, ref)
 
     def _drop(self, namespace: str, ref: str) -> None:
         with suppress(AuditorError):

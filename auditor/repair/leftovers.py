@@ -10,7 +10,7 @@ import msgspec
 from auditor.digest import Digest
 from auditor.errors import AuditorError
 from auditor.repair.bench import Leases, Workbench
-from auditor.repair.ours import LEASE_LABEL, RUN, is_our_write, is_ours
+from auditor.repair.ours import LEASE_LABEL, RUN, is_our_blob, is_ours
 from auditor.repair.swap import Journal, journals, resume
 from auditor.store import Inventory, Labels, LeaseHandle, WritableStore
 
@@ -54,7 +54,9 @@ def clear(store: WritableStore) -> Leftovers:
 
 
 def settle(store: WritableStore, left: Leftovers) -> None:
-    """Release what remembers a record that is back."""
+    """Release what remembers a record that is back. Raises StoreError."""
+    if not left.pending:
+        return
     inventories = {inventory.namespace: inventory for inventory in _inventories(store)}
     for journal in left.pending:
         if all(journal.digest in inventories[e.namespace].blobs for e in journal.entries if e.namespace in inventories):
@@ -82,6 +84,6 @@ def _tidy(store: WritableStore, inventory: Inventory, *, writes: bool) -> None:
         if is_ours(lease) and lease.labels[LEASE_LABEL] == RUN:
             store.release(LeaseHandle(inventory.namespace, lease.id))
     for ingest in inventory.ingests:
-        if writes and is_our_write(ingest.ref):
-            with suppress(AuditorError):  # the lock is ours as well, and open
+        if writes and is_our_blob(ingest.ref):  # not the lock: it is ours, and open
+            with suppress(AuditorError):
                 store.abort(inventory.namespace, ingest.ref)

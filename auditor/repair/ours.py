@@ -35,8 +35,13 @@ def ref(digest: Digest) -> str:
 
 
 def is_our_write(reference: str) -> bool:
-    """Whether a repair began this write."""
+    """Whether a repair began this write, of a blob or to keep others out."""
     return reference.startswith(_REF)
+
+
+def is_our_blob(reference: str) -> bool:
+    """Whether a repair began this write of a blob."""
+    return reference.startswith(f"{_REF}-")
 
 
 def is_ours(lease: Lease) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from auditor import audit
 from auditor.checks.absence import State, states
 from auditor.digest import Digest
-from auditor.errors import SourceError
+from auditor.errors import SourceError, StoreError
 from auditor.evidence import Evidence
 from auditor.oci import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES
 from auditor.repair import leftovers
@@ -44,12 +44,11 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How a repair ended: what was done, what was left alone, and what the last look gave."""
+    """How a repair ended: what was done, and what was left alone; `unseen` is why the last look could not be had."""
 
-    outcomes: tuple[Outcome, ...]
-    skips: tuple[Skip, ...]
-    notes: tuple[str, ...]
-    last: audit.Outcome
+    outcomes: tuple[Outcome, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    unseen: str = ""
 
 
 class Repair:
@@ -126,6 +125,9 @@ class Repair:
 
     def carry_out(self, seen: audit.Outcome, first: Plan) -> Ended:
         """Do the plan and what follows from it, then look again with nothing of ours left in the store."""
+        if not first.actions:
+            with self._store.staging() or nullcontext():  # which takes away what a killed run left
+                return Ended(skips=first.skips)
         leases = Leases(self._store)
         with self._store.staging() or nullcontext() as staging:
             try:
@@ -133,12 +135,18 @@ class Repair:
                 leftovers.settle(self._store, self._left)
             finally:
                 leases.release()
-            last = self.look(_touched(outcomes))
-            outcomes = [_judged(outcome, last.evidence) for outcome in outcomes]
-            kept = [self._kept(outcome) for outcome in outcomes]
+            outcomes, unseen = self._last_look(outcomes)
+            kept = tuple(self._kept(outcome) for outcome in outcomes)
         told = {str(outcome.action.digest) for outcome in kept}
-        skips = tuple(skip for skip in last_plan.skips if skip.id not in told)
-        return Ended(outcomes=tuple(kept), skips=skips, notes=first.notes, last=last)
+        return Ended(outcomes=kept, skips=tuple(s for s in last_plan.skips if s.id not in told), unseen=unseen)
+
+    def _last_look(self, outcomes: list[Outcome]) -> tuple[list[Outcome], str]:
+        """Look again; a daemon that is gone by then does not take along what is to be said of the actions."""
+        try:
+            last = self.look(_touched(outcomes))
+        except StoreError as error:
+            return outcomes, error.message
+        return [_judged(outcome, last.evidence) for outcome in outcomes], ""
 
     def _rounds(
         self, seen: audit.Outcome, current: Plan, leases: Leases, staging: Staging | None

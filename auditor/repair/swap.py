@@ -6,14 +6,14 @@ bytes as an unfinished write, and on a lease in each namespace the record's labe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from auditor.digest import Digest
-from auditor.errors import AlreadyThere, AuditorError, InvalidDigest, NoRecord, ObjectError, StoreError
+from auditor.errors import AlreadyThere, AuditorError, Conflict, InvalidDigest, NoRecord, ObjectError, StoreError
 from auditor.repair.bench import Gone, NotRight, Workbench
 from auditor.repair.commit import document, give
 from auditor.repair.needs import Need, Place, keeps
@@ -31,6 +31,7 @@ _COUNT = f"{LEASE_LABEL}.leases"
 #: In front of the name of each label to restore; containerd takes 4,096 bytes for name and value together.
 _KEPT = "auditor:"
 _LABEL_LIMIT = 4096
+_BACK = "containerd.io/gc.bref.content"
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -94,9 +95,15 @@ def _save(bench: Workbench, need: Need, namespace: str) -> Path | None:
 
 def _write_down(bench: Workbench, need: Need, home: str, raw: bytes | None) -> Journal:
     """Make the leases that remember; nothing is deleted yet, and what fails leaves none of them."""
-    wanted = {name: inventory.blobs[need.digest].labels for name, inventory in bench.holders(need).items()}
+    holders = bench.holders(need)
+    wanted = {name: inventory.blobs[need.digest].labels for name, inventory in holders.items()}
     if not wanted:
         raise Gone(f"nobody has a record of {need.digest.short} any more: its image was removed meanwhile")
+    if home not in wanted:
+        raise Conflict(
+            f"the record of {need.digest.short} in {home} went while this was prepared", hint="run auditor repair again"
+        )
+    leaning = {name: tuple(_leaning(inventory, need.digest)) for name, inventory in holders.items()}
     wanted |= {place.namespace: bench.labels(need, place, raw) for place in need.places}
     _refuse_long(need, wanted)
     entries: list[Entry] = []
@@ -108,7 +115,8 @@ def _write_down(bench: Workbench, need: Need, home: str, raw: bytes | None) -> J
                 _HOME: home,
                 _COUNT: str(len(wanted)),
             }
-            entries.append(_entry(bench, need, namespace, labels, told))
+            kept = (*keeps(labels), *leaning.get(namespace, ()))
+            entries.append(_entry(bench, need, Entry(namespace, labels, LeaseHandle(namespace, "")), told, kept))
         bench.store.hold(_lease_of(entries, home), Resource("ingests", ref(need.digest)))
     except BaseException:
         _release(bench, entries)
@@ -116,12 +124,19 @@ def _write_down(bench: Workbench, need: Need, home: str, raw: bytes | None) -> J
     return Journal(need.digest, need.size, home, tuple(entries))
 
 
-def _entry(bench: Workbench, need: Need, namespace: str, labels: Labels, told: Labels) -> Entry:
-    kept = {f"{_KEPT}{key}": value for key, value in labels.items()}
-    lease = bench.store.grant(namespace, seconds=SWAP_SECONDS, labels={**told, **kept})
-    entry = Entry(namespace, labels, lease)
+def _leaning(inventory: Inventory, digest: Digest) -> Iterator[Resource]:
+    """The blobs that are kept because this one is, by their own labels (since containerd 1.7)."""
+    for blob in inventory.blobs.values():
+        if any(key.startswith(_BACK) and value == digest for key, value in blob.labels.items()):
+            yield Resource("content", str(blob.digest))
+
+
+def _entry(bench: Workbench, need: Need, plain: Entry, told: Labels, kept: Iterable[Resource]) -> Entry:
+    labels = {**told, **{f"{_KEPT}{key}": value for key, value in plain.labels.items()}}
+    lease = bench.store.grant(plain.namespace, seconds=SWAP_SECONDS, labels=labels)
+    entry = msgspec.structs.replace(plain, lease=lease)
     try:
-        for resource in (Resource("content", str(need.digest)), *keeps(labels)):
+        for resource in (Resource("content", str(need.digest)), *kept):
             bench.store.hold(lease, resource)
     except BaseException:
         _release(bench, [entry])

@@ -257,6 +257,30 @@ def test_a_second_repair_says_that_there_is_another(pulled: Containerd) -> None:
     assert repair(pulled, "--verify", "digests").status == 0
 
 
+def test_a_second_repair_is_kept_out_of_the_middle_of_the_first(pulled: Containerd) -> None:
+    flip(pulled, LAYER)
+    line = command("repair", "--address", pulled.socket, "--yes", "--quiet")
+    others: list[int] = []
+
+    def another() -> None:
+        others.append(subprocess.run(line, cwd=ROOT, env=environment(), check=False).returncode)
+
+    (outcome,) = run(pulled, [Meddling(dict(IMAGE.blobs), another)])
+    assert outcome.result == "repaired"
+    assert others == [3]
+
+
+def test_a_daemon_that_goes_does_not_take_the_outcomes_along(pulled: Containerd, base: Path) -> None:
+    flip(pulled, LAYER)
+    with killer(base) as killing:
+        line = ("repair", "--address", pulled.socket, "--yes", "--verify", "digests", "--content-root", "none")
+        ended = killing.run(*line, last=6, victim=pulled.pid)
+        assert ended.status == 1, killing.said
+        assert "could not be checked again" in killing.said
+        assert "1 failed" in killing.said
+    pulled.restart()
+
+
 def test_repairs_at_once_do_not_hurt_each_other(pulled: Containerd) -> None:
     whole = dump(pulled)
     for digest in (LAYER, IMAGE.config_digest, LAYERS[2].digest):
