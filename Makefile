@@ -61,6 +61,7 @@ schema: $(STAMP) ## write the report's JSON Schema to reports/schema.json
 
 samples: $(STAMP) lab-install ## make the sample reports anew from the lab
 	@$(BIN)/python -m tests.lab.samples
+	@$(BIN)/python -m tests.lab.diagnose_samples
 	@$(BIN)/python -m tests.unit.rendered
 	@$(BIN)/python tools/readme-sample
 
