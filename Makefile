@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tools of others that tests load our archives with; the servers themselves come without being asked for.
-TOOLS := skopeo,umoci,podman,chromium,systemd-analyze,prometheus,node-exporter
+TOOLS := skopeo,umoci,podman,buildah,chromium,systemd-analyze,prometheus,node-exporter
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help

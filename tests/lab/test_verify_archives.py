@@ -109,8 +109,8 @@ def test_from_a_pipe(theirs: Mapping[str, Path], tool: str, packing: str) -> Non
 
 
 def test_a_layout_folder(theirs: Mapping[str, Path], base: Path) -> None:
-    with tarfile.open(theirs["skopeo-oci"]) as archive:
-        archive.extractall(base / "layout", filter="data")
+    (base / "layout").mkdir()
+    subprocess.run(["tar", "-xf", theirs["skopeo-oci"], "-C", base / "layout"], check=True)
     assert verify(base / "layout").status == 0
     victim = base / "layout/blobs/sha256" / LAYERS[0].digest.removeprefix("sha256:")
     victim.chmod(0o644)
