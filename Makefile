@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tools of others that tests load our archives with; the servers themselves come without being asked for.
 TOOLS := skopeo,umoci,podman,buildah,chromium,systemd-analyze,prometheus,node-exporter
-WORKERS ?= 2
+# More than there are cores: tests wait for daemons half of their time.
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help install lab-install demo test lint format unit lab protos schema samples pictures bench clean
