@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -44,7 +45,7 @@ class Reach(msgspec.Struct, frozen=True):
 
     def blob(self, digest: Digest) -> bool:
         """Whether the blob stays."""
-        return any(Node("content", digest, flat=flat) in self.nodes for flat in (False, True))
+        return ("content", digest, "", False) in self.nodes or ("content", digest, "", True) in self.nodes
 
     def snapshot(self, snapshotter: str, name: str) -> bool:
         """Whether the snapshot stays."""
@@ -72,16 +73,23 @@ def references(labels: Labels) -> Iterator[tuple[str, str]]:
 
 def _read(labels: Labels, prefix: str) -> list[Node]:
     """The objects that labels name; the reference's own name follows a `.` or a `/` and does not matter."""
-    found = []
-    for label, value in labels.items():
-        if not label.startswith(prefix):
-            continue
-        what = label[len(prefix) :]
-        if what.startswith(_SNAPSHOT):
-            found.append(Node("snapshot", value, what[len(_SNAPSHOT) :].partition("/")[0]))
-        elif (kind := _NAMED.get(what.partition(".")[0].partition("/")[0])) is not None:
-            found.append(Node(kind, value))
-    return found
+    return [
+        Node(meant[0], value, meant[1])
+        for label, value in labels.items()
+        if (meant := _meaning(prefix, label)) is not None
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _meaning(prefix: str, label: str) -> tuple[Kind, str] | None:
+    """The kind of object that a label names and its snapshotter; a store has few labels, each of them many times."""
+    if not label.startswith(prefix):
+        return None
+    what = label.removeprefix(prefix)
+    if what.startswith(_SNAPSHOT):
+        return "snapshot", what.removeprefix(_SNAPSHOT).partition("/")[0]
+    kind = _NAMED.get(what.partition(".")[0].partition("/")[0])
+    return None if kind is None else (kind, "")
 
 
 def reachable(inventory: Inventory, *, now: datetime) -> Reach:
@@ -116,7 +124,12 @@ def _roots(inventory: Inventory, now: datetime) -> Iterator[Node]:
 
 
 def _rooted(labels: Labels) -> bool:
-    return any(label.startswith(_ROOT) for label in labels)
+    return any(map(_is_root, labels))
+
+
+@lru_cache(maxsize=4096)
+def _is_root(label: str) -> bool:
+    return label.startswith(_ROOT)
 
 
 def _snapshots(inventory: Inventory) -> Iterator[Snapshot]:
@@ -141,28 +154,33 @@ def _held(lease: Lease) -> Iterator[Node]:
 def _onward(inventory: Inventory, images: Mapping[str, Image], node: Node) -> Iterable[Node]:
     """What a node leads to: by nature, and by its labels unless it is kept flat; gc.go `references`."""
     labels: Labels = {}
+    onward: list[Node] = []
     if node.kind == "content":
         blob = inventory.blobs.get(Digest(node.name))
         labels = blob.labels if blob is not None else {}
     elif node.kind == "snapshot":
         snapshot = inventory.snapshots.get(node.snapshotter, {}).get(node.name)
         if snapshot is not None and snapshot.parent:
-            yield node._replace(name=snapshot.parent)
+            onward.append(Node(node.kind, snapshot.parent, node.snapshotter, node.flat))
         labels = snapshot.labels if snapshot is not None else {}
     elif node.kind == "image" and node.name in images:
-        yield Node("content", images[node.name].target.digest, flat=node.flat)
+        onward.append(Node("content", images[node.name].target.digest, flat=node.flat))
         labels = images[node.name].labels
-    if not node.flat:
-        yield from (found for found in _read(labels, _REF) if found.kind != "container")
+    if labels and not node.flat:
+        onward += [found for found in _read(labels, _REF) if found.kind != "container"]
+    return onward
 
 
 def _back_references(inventory: Inventory, now: datetime) -> Mapping[Node, list[Node]]:
     """By what they lean on, the objects that are kept as long as it is; of images only those that have expired."""
-    leaning = [(Node("content", blob.digest), blob.labels) for blob in inventory.blobs.values()]
-    leaning += [(_named(snapshot), snapshot.labels) for snapshot in _snapshots(inventory)]
-    leaning += [(Node("image", image.name), image.labels) for image in inventory.images if _over(image.labels, now)]
     found: dict[Node, list[Node]] = {}
-    for node, labels in leaning:
-        for support in _read(labels, _BACK):
-            found.setdefault(support, []).append(node)
+    for blob in inventory.blobs.values():
+        for support in _read(blob.labels, _BACK):
+            found.setdefault(support, []).append(Node("content", blob.digest))
+    for snapshot in _snapshots(inventory):
+        for support in _read(snapshot.labels, _BACK):
+            found.setdefault(support, []).append(_named(snapshot))
+    for image in inventory.images:
+        for support in _read(image.labels, _BACK) if _over(image.labels, now) else ():
+            found.setdefault(support, []).append(Node("image", image.name))
     return found

@@ -53,9 +53,9 @@ class State(enum.StrEnum):
 class LayerState(msgspec.Struct, frozen=True):
     """The verdict on one layer.
 
-    `snapshotters` have its snapshot. `prefix`: nothing below it was fetched for this image, as the unpacker's bug
-    leaves them; what another image names too may have come with that one. `labelled`: the manifest's gc labels name
-    the blob.
+    `snapshotters` have its snapshot. `prefix`: layers are absent and nothing below this one was fetched for this
+    image, as the unpacker's bug leaves them; what another image names too may have come with that one. `labelled`: the
+    manifest's gc labels name the blob.
     """
 
     layer: Layer
@@ -82,6 +82,14 @@ def states(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: Man
     return judged[key]
 
 
+def absences(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> tuple[LayerState, ...]:
+    """As `states`, the layers that are not here only: on most nodes none, and nothing to judge."""
+    inside = view.content(node.digest)
+    if inside is None or all(map(view.has, [layer.descriptor.digest for layer in inside.layers])):
+        return ()
+    return tuple(state for state in states(evidence, view, graph, node) if state.state is not State.PRESENT)
+
+
 #: By namespace as it was seen, what was judged before: a verdict is a function of the evidence, and dies with it.
 _JUDGED: WeakKeyDictionary[NamespaceView, dict[tuple[Digest, Digest], tuple[LayerState, ...]]] = WeakKeyDictionary()
 
@@ -99,13 +107,11 @@ class _Case:
         self.inside = inside
         self.labels = view.labels(node.digest)
         self.labelled = {v for k, v in self.labels.items() if k.startswith(_CONTENT_LABEL)}
-        meant = not pulled_instead(evidence, view, graph, node) if node.wanted else only_choice(view, graph, inside)
-        self.pulled = meant or unpacked(view, inside)
 
     def judge(self) -> tuple[LayerState, ...]:
         """Go through the layers, lowest first."""
         found = []
-        prefix = True
+        prefix = not all(self.view.has(layer.descriptor.digest) for layer in self.inside.layers)
         for layer in self.inside.layers:
             digest = layer.descriptor.digest
             # A digest named twice is one blob: it is absent in both places, so the run of absent ones goes on.
@@ -119,6 +125,15 @@ class _Case:
             )
             found.append(base if self.view.has(digest) else self._absent(base))
         return tuple(found)
+
+    @cached_property
+    def pulled(self) -> bool:
+        """Whether somebody meant to have this manifest's layers here."""
+        if not self.node.wanted:
+            meant = only_choice(self.view, self.graph, self.inside)
+        else:
+            meant = not pulled_instead(self.evidence, self.view, self.graph, self.node)
+        return meant or unpacked(self.view, self.inside)
 
     def _shared(self, digest: Digest) -> bool:
         mine = (self.view.name, str(self.graph.group.target.digest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from copy import copy
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from auditor.checks.rule import IMAGES, Rule, blob_subject, command
 from auditor.digest import Digest
 from auditor.evidence import Evidence, NamespaceView
 from auditor.findings import Fact, Finding, ImageRef
+from auditor.oci import Descriptor
 
 
 class Use(NamedTuple):
@@ -78,37 +80,51 @@ class Case:
         )
 
 
-def cases(evidence: Evidence) -> dict[Digest, Case]:
-    """Each blob that is judged: those of the images audited, all content where none were selected."""
+def judged(view: NamespaceView) -> AbstractSet[Digest]:
+    """The blobs that are judged: those of the images audited, all content where none were selected."""
+    blobs = view.inventory.blobs
+    return view.named & blobs.keys() if view.selected else blobs.keys()
+
+
+def cases(evidence: Evidence, only: AbstractSet[Digest] | None = None) -> dict[Digest, Case]:
+    """Each blob that is judged, or of those `only` the ones that are given."""
     found: dict[Digest, Case] = {}
     for view in evidence.views:
-        wanted = view.named if view.selected else view.inventory.blobs.keys()
-        for digest in wanted:
-            blob = view.blob(digest)
-            if blob is None:
-                continue
+        for digest in judged(view) if only is None else judged(view) & only:
             case = found.setdefault(digest, Case(digest))
             case.namespaces.append(view.name)
-            case.records.add(blob.size)
-        for digest, size, use in _described(view):
+            case.records.add(view.inventory.blobs[digest].size)
+    if not found:
+        return found
+    for view in evidence.views:
+        for descriptor in described(view):
+            if descriptor.digest in found:
+                found[descriptor.digest].descriptors.add(descriptor.size)
+        for digest, use in _uses(view):
             if digest in found:
-                found[digest].descriptors.add(size)
-                found[digest].uses |= {use} if use is not None else set()
+                found[digest].uses.add(use)
     for digest, case in found.items():
         case.images = tuple(i for i in evidence.users.get(digest, ()) if i.namespace in case.namespaces)
     return found
 
 
-def _described(view: NamespaceView) -> Iterator[tuple[Digest, int, Use | None]]:
-    """What descriptors say of sizes, and who says what of layers."""
+def described(view: NamespaceView) -> Iterator[Descriptor]:
+    """Every descriptor that leads to a blob of the images audited; the same one as often as it is used."""
     for graph in view.graphs:
-        yield from ((d.digest, d.size, None) for d in (graph.group.target, *graph.indexes, *graph.others))
+        yield graph.group.target
+        yield from graph.indexes
+        yield from graph.others
     for _, node in view.manifests():
-        yield node.digest, node.descriptor.size, None
+        yield node.descriptor
         inside = view.content(node.digest)
-        if inside is None:
-            continue
-        yield inside.manifest.config.digest, inside.manifest.config.size, None
-        for layer in inside.layers:
-            use = Use(str(node.digest), layer.diff_id, layer.descriptor.media_type)
-            yield layer.descriptor.digest, layer.descriptor.size, use if inside.container else None
+        if inside is not None:
+            yield inside.manifest.config
+            yield from inside.manifest.layers
+
+
+def _uses(view: NamespaceView) -> Iterator[tuple[Digest, Use]]:
+    """Who says what of the layers of images that are to be unpacked."""
+    for _, node in view.manifests():
+        inside = view.content(node.digest)
+        for layer in inside.layers if inside is not None and inside.container else ():
+            yield layer.descriptor.digest, Use(str(node.digest), layer.diff_id, layer.descriptor.media_type)

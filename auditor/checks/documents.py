@@ -95,10 +95,9 @@ def check(evidence: Evidence) -> Iterator[Finding]:
 
 def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Finding]:
     for descriptor in graph.indexes:
-        ref = image_ref(graph.group, "index")
         if not view.has(descriptor.digest):
-            yield from _missing(view, descriptor, "index", ref)
-        yield from _flaws(view, descriptor, ref)
+            yield from _missing(view, descriptor, "index", image_ref(graph.group, "index"))
+        yield from _flaws(view, graph, descriptor, "index")
     for descriptor in graph.too_deep:
         text = f"an index of {IMAGES} lies more than {oci.MAX_DEPTH} indexes deep; nobody walks that far"
         ref = image_ref(graph.group, "index")
@@ -136,14 +135,13 @@ def _manifest(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: 
     if node.attestation:
         yield from _attestation(view, graph, node)
         return
-    ref = image_ref(graph.group, "manifest", node=node)
     if not view.has(node.digest):
         if node.wanted and not pulled_instead(evidence, view, graph, node):
-            yield from _missing(view, node.descriptor, "manifest", ref)
+            yield from _missing(view, node.descriptor, "manifest", image_ref(graph.group, "manifest", node=node))
         else:
             yield _not_pulled(view, graph, node)
         return
-    yield from _flaws(view, node.descriptor, ref)
+    yield from _flaws(view, graph, node.descriptor, "manifest", node)
     inside = view.content(node.digest)
     if inside is not None:
         wanted = node.wanted and not pulled_instead(evidence, view, graph, node)
@@ -154,16 +152,15 @@ def _inside(
     view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content, *, wanted: bool
 ) -> Iterator[Finding]:
     config = inside.manifest.config
-    ref = image_ref(graph.group, "config", node=node)
     here = view.has(config.digest)
-    pulled = wanted or any(view.has(layer.descriptor.digest) for layer in inside.layers)
     if not here and wanted:
-        yield from _missing(view, config, "config", ref)
-    elif here:
-        yield from _flaws(view, config, ref)
+        yield from _missing(view, config, "config", image_ref(graph.group, "config", node=node))
+    yield from _flaws(view, graph, config, "config", node)
     if not wanted and inside.container and not whole(view, inside):
         yield _not_pulled(view, graph, node)
-    if inside.counts_differ and pulled and inside.config is not None:
+    if not inside.counts_differ or inside.config is None:
+        return
+    if wanted or any(view.has(layer.descriptor.digest) for layer in inside.layers):
         yield _counts(view, graph, node, inside, len(inside.config.diff_ids))
 
 
@@ -204,15 +201,20 @@ def _attestation(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> 
     yield ATTESTATION_NOT_PULLED.hit(view.name, subject, text, images=(ref,))
 
 
-def _flaws(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Iterator[Finding]:
+def _flaws(
+    view: NamespaceView, graph: ImageGraph, descriptor: Descriptor, role: str, node: ManifestNode | None = None
+) -> Iterator[Finding]:
     """What is wrong with a document that is here; its bytes and its file are judged in `blobs`."""
     where = key(descriptor)
     loaded = view.documents.get(where) if where is not None and view.has(descriptor.digest) else None
-    subject = blob_subject(ref.role, descriptor.digest)
     if isinstance(loaded, Broken) and loaded.flaw is Flaw.MALFORMED:
-        text = f"the {ref.role} of {IMAGES} cannot be used: {loaded.detail}"
-        yield MALFORMED_MANIFEST.hit(view.name, subject, text, cause="published-so", images=(ref,))
+        rule, cause, facts = MALFORMED_MANIFEST, "published-so", dict[str, Fact]()
+        text = f"the {role} of {IMAGES} cannot be used: {loaded.detail}"
     elif isinstance(loaded, Index | Manifest) and loaded.media_type not in ("", descriptor.media_type):
-        text = f"the {ref.role} of {IMAGES} says {loaded.media_type}, its descriptor {descriptor.media_type}"
-        facts: dict[str, Fact] = {"document": loaded.media_type, "descriptor": descriptor.media_type}
-        yield MEDIA_TYPE_MISMATCH.hit(view.name, subject, text, images=(ref,), facts=facts)
+        rule, cause = MEDIA_TYPE_MISMATCH, None
+        facts = {"document": loaded.media_type, "descriptor": descriptor.media_type}
+        text = f"the {role} of {IMAGES} says {loaded.media_type}, its descriptor {descriptor.media_type}"
+    else:
+        return
+    ref = image_ref(graph.group, role, node=node)
+    yield rule.hit(view.name, blob_subject(role, descriptor.digest), text, cause=cause, images=(ref,), facts=facts)

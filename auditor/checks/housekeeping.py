@@ -85,7 +85,7 @@ def _cut_off(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iter
 def _exposed_children(view: NamespaceView, node: ManifestNode, inside: Content) -> list[Digest]:
     config = inside.manifest.config.digest
     layers = [layer for layer in inside.layers if not view.reach.blob(layer.descriptor.digest)]
-    if _discarding(view, node, inside):
+    if layers and _discarding(view, node, inside):
         layers = [layer for layer in layers if not view.unpacked_on(layer.chain_id)]
     lost = [layer.descriptor.digest for layer in layers]
     if not view.reach.blob(config):

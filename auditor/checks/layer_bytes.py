@@ -9,7 +9,6 @@ from auditor.checks.documents import MEDIA_TYPE_MISMATCH
 from auditor.checks.rule import Rule
 from auditor.digest import Digest
 from auditor.findings import Fact, Finding, Severity
-from auditor.layers import declared
 from auditor.store import LayerProof, LayerProofKind, Proof, ProofKind
 
 DIFFID_MISMATCH = Rule(
@@ -67,6 +66,8 @@ def _compression(case: Case, layer: LayerProof) -> Iterator[Finding]:
     containerd decompresses, by content, what a type says is compressed, and nothing else; core/diff/stream.go
     `compressedHandler`.
     """
+    from auditor.layers import declared  # noqa: PLC0415 - brings decompressors, which most audits do without
+
     said = {use: declared(use.media_type) for use in case.uses}
     refused = [use for use, word in said.items() if word == "none" != layer.compression]
     lying = [use for use, word in said.items() if word not in ("", "none", layer.compression)]

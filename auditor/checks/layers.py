@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from auditor.checks.absence import LayerState, State, states
+from auditor.checks.absence import LayerState, State, absences
 from auditor.checks.rule import IMAGES, Rule, blob_subject, command
 from auditor.evidence import Evidence, NamespaceView, image_ref
 from auditor.findings import Fact, Finding, Severity
@@ -90,7 +90,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         for graph, node in view.manifests():
             if node.attestation:
                 continue
-            for state in states(evidence, view, graph, node):
+            for state in absences(evidence, view, graph, node):
                 rule = _BY_STATE.get(state.state)
                 if rule is not None:
                     yield _hit(rule, view, graph, node, state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from auditor.checks.absence import State, faults, states
+from auditor.checks.absence import State, absences, faults
 from auditor.checks.rule import IMAGES, Rule, blob_subject, command
 from auditor.evidence import Evidence, NamespaceView, image_ref
 from auditor.findings import Fact, Finding, Severity, Subject
@@ -54,7 +54,7 @@ def _manifest(
     yield from broken
     if broken or not (node.wanted or view.claims(inside.manifest.config.digest)):
         return
-    found = states(evidence, view, graph, node)
+    found = absences(evidence, view, graph, node)
     if any(state.state in (State.INCOMPLETE, State.IN_PROGRESS, State.NOT_PULLED) for state in found):
         return
     missing = tuple(_missing(view, graph, node, inside))
