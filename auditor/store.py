@@ -28,8 +28,6 @@ class Image(msgspec.Struct, frozen=True):
     name: str
     target: Descriptor
     labels: Labels = {}
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -52,8 +50,6 @@ class Snapshot(msgspec.Struct, frozen=True):
     parent: str = ""
     kind: str = "committed"
     labels: Labels = {}
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
 
 
 class Resource(msgspec.Struct, frozen=True, order=True):

@@ -71,8 +71,6 @@ def image(namespace: str, record: images_pb2.Image) -> Image:
         record.name,
         _target(record.target),
         labels_of(record.labels),
-        moment(record.created_at),
-        moment(record.updated_at),
     )
 
 
@@ -91,8 +89,6 @@ def snapshot(namespace: str, snapshotter: str, info: snapshots_pb2.Info) -> Snap
         info.parent,
         _KINDS.get(info.kind, "unknown"),
         labels_of(info.labels),
-        moment(info.created_at),
-        moment(info.updated_at),
     )
 
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditor.containerd.cache import Guest
 from auditor.digest import HEX_LENGTH, Digest
 from auditor.errors import InvalidDigest, MalformedDocument, ReadFailed
 from auditor.store import FileKind, FileState
@@ -57,11 +56,7 @@ class ContentRoot:
 
     def _open(self, digest: Digest) -> int:
         try:
-            folder = os.open(self.path / "blobs" / digest.algorithm, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                return os.open(digest.hex, _FLAGS, dir_fd=folder)
-            finally:
-                os.close(folder)
+            return os.open(f"{self.path}/blobs/{digest.algorithm}/{digest.hex}", _FLAGS)
         except FileNotFoundError:
             raise Absent from None
         except OSError as error:
@@ -69,8 +64,11 @@ class ContentRoot:
 
     def read(self, digest: Digest, *, limit: int) -> bytes:
         """The whole file. Raises Absent, ReadFailed; MalformedDocument where it has more than `limit` bytes."""
-        with self.opened(digest) as descriptor:
+        descriptor = self.open(digest)
+        try:
             data = b"".join(_pieces(descriptor, digest, limit=limit + 1))
+        finally:
+            os.close(descriptor)
         if len(data) > limit:
             raise MalformedDocument(f"{digest} has more than the {limit} bytes that a document may have")
         return data
@@ -81,6 +79,8 @@ class ContentRoot:
         Pages that are dirty or mapped stay in the cache whatever is asked; blobs are neither for long. What reading
         brought into the cache is dropped again behind us, so that a node's programs are not pushed out of memory.
         """
+        from auditor.containerd.cache import Guest  # noqa: PLC0415 - brings ctypes, for large blobs only
+
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_NOREUSE)
         if fresh:

@@ -54,9 +54,9 @@ def test_a_blob() -> None:
 
 def test_an_image() -> None:
     target = types_pb2.Descriptor(media_type=OCI_MANIFEST, digest=DIGEST, size=7, annotations={"k": "v"})
-    record = images_pb2.Image(name="n", target=target, labels={"a": "b"}, created_at=STAMP, updated_at=STAMP)
+    record = images_pb2.Image(name="n", target=target, labels={"a": "b"}, created_at=STAMP)
     wanted = Descriptor(OCI_MANIFEST, DIGEST, 7, annotations={"k": "v"})
-    assert convert.image("ns", record) == Image("ns", "n", wanted, {"a": "b"}, WHEN, WHEN)
+    assert convert.image("ns", record) == Image("ns", "n", wanted, {"a": "b"})
 
 
 @pytest.mark.parametrize("text", ["", "sha256:zz", "../../etc/passwd", "sha256:" + "A" * 64])
@@ -71,9 +71,7 @@ def test_malformed_digests_are_refused(text: str) -> None:
 def test_a_snapshot(number: int, kind: str) -> None:
     info = snapshots_pb2.Info(name="n", parent="p", labels={"a": "b"}, updated_at=STAMP)
     info.MergeFromString(bytes([3 << 3, number]))  # as it comes over the wire
-    assert convert.snapshot("ns", "overlayfs", info) == Snapshot(
-        "ns", "overlayfs", "n", "p", kind, {"a": "b"}, None, WHEN
-    )
+    assert convert.snapshot("ns", "overlayfs", info) == Snapshot("ns", "overlayfs", "n", "p", kind, {"a": "b"})
 
 
 def test_the_others() -> None:
