@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -11,7 +12,6 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from auditor.cli import check, diagnose, export, health, repair, report, rules, scrub, tree, verify
 from auditor.cli.output import complain, say
 from auditor.errors import AuditorError, ExportRefused, UsageError
 from auditor.version import __version__
@@ -22,23 +22,27 @@ COULD_NOT = 3
 INTERRUPTED = 130
 TERMINATED = 143
 
-app = typer.Typer(
-    name="auditor",
-    help="fsck for containerd: audit every image, name the cause of every fault, prove it.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command()(check.check)
-app.command()(scrub.scrub)
-app.command()(repair.repair)
-app.command()(tree.tree)
-app.command()(export.export)
-app.command()(verify.verify)
-app.command()(diagnose.diagnose)
-app.command()(rules.rules)
-app.command()(report.report)
-app.add_typer(health.app)
+#: In the order of `--help`. Each is a function of its name, or an `app` of its own, in a module of its name.
+COMMANDS = ("check", "scrub", "repair", "tree", "export", "verify", "diagnose", "rules", "report", "health")
+
+
+def program(given: Sequence[str]) -> typer.Typer:
+    """The program with the command that is given, or with all where none is: each takes a while to be put together."""
+    app = typer.Typer(
+        name="auditor",
+        help="fsck for containerd: audit every image, name the cause of every fault, prove it.",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_main)
+    for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
+        module = importlib.import_module(f"auditor.cli.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app)
+        else:
+            app.command()(getattr(module, name))
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -47,7 +51,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _main(version: bool = typer.Option(False, "--version", callback=_version, help="Print the version.")) -> None:
     """Fsck for containerd: audit every image, name the cause of every fault, prove it."""
 
@@ -75,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     # The protocols of `health` have numbers of their own for a question that cannot be answered.
-    usage, could_not = health.unanswered(given) or (USAGE, COULD_NOT)
+    usage, could_not = _unanswered(given) or (USAGE, COULD_NOT)
     try:
-        result = app(args=given or ["--help"], prog_name="auditor", standalone_mode=False)
+        result = program(given)(args=given or ["--help"], prog_name="auditor", standalone_mode=False)
         sys.stdout.flush()
         if not given:
             return USAGE
@@ -107,10 +110,16 @@ def _run(given: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _unanswered(given: Sequence[str]) -> tuple[int, int] | None:
+    """What wrong usage and a failure of ours are in the protocol of `health` that is asked for: its unknown."""
+    if given[:1] != ["health"]:
+        return None
+    return (3, 3) if given[1:2] == ["nagios"] else (2, 2)
+
+
 def _command(given: Sequence[str]) -> str:
     """The command that was meant, for a hint; some errors come without it."""
-    names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    return f"auditor {given[0]}" if given and given[0] in names else "auditor"
+    return f"auditor {given[0]}" if given and given[0] in COMMANDS else "auditor"
 
 
 def _sentence(text: str) -> str:

@@ -25,6 +25,7 @@ from auditor.cli.progress import progress
 from auditor.cli.refusing import refuse
 from auditor.cli.repairing import Session, connected
 from auditor.cli.sourcing import Choice
+from auditor.containerd.write import WritableContainerdStore
 from auditor.digest import Digest
 from auditor.errors import NothingExamined, UsageError
 from auditor.evidence import Evidence, NamespaceView
@@ -212,7 +213,7 @@ def _layer_type(store: containerd.ContainerdStore, namespace: str, digest: Diges
 
 
 @contextmanager
-def _held(store: containerd.WritableContainerdStore, view: NamespaceView, planned: ExportPlan) -> Iterator[None]:
+def _held(store: WritableContainerdStore, view: NamespaceView, planned: ExportPlan) -> Iterator[None]:
     """Keep garbage collection from what is being read: a lease of ours, which expires should we be killed."""
     with store.lease(view.name, seconds=_LEASE) as lease:
         for blob in planned.blobs:

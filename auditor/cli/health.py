@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,6 @@ app = typer.Typer(
     name="health",
     help="Answer monitoring from the last saved report, in no time and without looking at the store.",
     rich_markup_mode=None,
-    no_args_is_help=True,
 )
 
 Saved = Annotated[Path, typer.Argument(metavar="REPORT", help="The file that `check --format json --output` writes.")]
@@ -62,13 +60,6 @@ def npd(
     found = _health(report, max_age=max_age, critical=fail_on, warning=fail_on)
     _print(protocol.render(found) + "\n")
     return protocol.STATUS[found.state]
-
-
-def unanswered(arguments: Sequence[str]) -> tuple[int, int] | None:
-    """What wrong usage and a failure of ours are in the protocol asked for: its unknown; None for other commands."""
-    if arguments[:1] != ["health"]:
-        return None
-    return (3, 3) if arguments[1:2] == ["nagios"] else (2, 2)
 
 
 def _health(path: Path, *, max_age: str, critical: Level, warning: Level) -> Health:

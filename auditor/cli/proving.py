@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from auditor import scrub
 from auditor.cli.progress import Meter
 from auditor.cli.units import rate
 from auditor.digest import Digest
 from auditor.evidence import Evidence
 from auditor.findings import Verify
-from auditor.pace import Pace
 from auditor.store import Proof, Store
+
+if TYPE_CHECKING:
+    from auditor.pace import Pace
 
 
 def default_jobs() -> int:
@@ -23,7 +25,11 @@ def default_jobs() -> int:
 
 def pace(text: str | None) -> Pace | None:
     """Read --limit-rate. Raises UsageError."""
-    return Pace(rate(text), clock=time.monotonic) if text else None
+    if not text:
+        return None
+    from auditor.pace import Pace
+
+    return Pace(rate(text), clock=time.monotonic)
 
 
 def prover(
@@ -39,6 +45,8 @@ def prover(
     """What `audit` is to call for the bytes; None where presence is enough."""
     if verify is Verify.PRESENCE:
         return None
+
+    from auditor import scrub
 
     def prove(evidence: Evidence) -> Mapping[Digest, Proof]:
         targets = [t for t in scrub.wanted(evidence) if t.digest not in store.proofs()]

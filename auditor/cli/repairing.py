@@ -23,6 +23,7 @@ from auditor.cli.options import Common
 from auditor.cli.output import complain, deliver, say
 from auditor.cli.publish import COULD_NOT, style
 from auditor.cli.sourcing import Choice
+from auditor.containerd.write import WritableContainerdStore
 from auditor.errors import Busy, OutputError
 from auditor.findings import Report
 from auditor.formats import jsonreport, table
@@ -40,7 +41,7 @@ _PATIENCE = 60.0
 
 
 @contextmanager
-def connected(options: Common) -> Iterator[containerd.WritableContainerdStore]:
+def connected(options: Common) -> Iterator[WritableContainerdStore]:
     """The store that the options mean, to be written to. Raises StoreUnreachable, UsageError."""
     address = containerd.discover(options.address, environ=os.environ)
     root = run.content_root(options.content_root)

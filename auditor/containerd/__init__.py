@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # gRPC's core reads this when it is imported; without it, it writes to stderr by itself when a daemon goes away.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -12,9 +13,11 @@ from auditor.containerd.channel import open_connection
 from auditor.containerd.discover import discover
 from auditor.containerd.read import ContainerdStore
 from auditor.containerd.sight import ContentRootOption
-from auditor.containerd.write import WritableContainerdStore
 
-__all__ = ["ContainerdStore", "WritableContainerdStore", "connect", "connect_writable", "discover"]
+if TYPE_CHECKING:
+    from auditor.containerd.write import WritableContainerdStore
+
+__all__ = ["ContainerdStore", "connect", "connect_writable", "discover"]
 
 #: Seconds for one call, or for the next message of a stream.
 DEFAULT_TIMEOUT = 30.0
@@ -31,4 +34,6 @@ def connect_writable(
     address: Path, *, timeout: float = DEFAULT_TIMEOUT, content_root: ContentRootOption = "auto"
 ) -> WritableContainerdStore:
     """Connect for a repair. Raises as `connect` does."""
+    from auditor.containerd.write import WritableContainerdStore  # noqa: PLC0415 - a check never writes
+
     return WritableContainerdStore(open_connection(address, timeout=timeout), content_root=content_root)

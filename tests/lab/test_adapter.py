@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from auditor.containerd import ContainerdStore, WritableContainerdStore, connect, connect_writable, ingest, sight
+from auditor.containerd import ContainerdStore, connect, connect_writable, ingest, sight
 from auditor.containerd._proto import content_pb2
 from auditor.containerd.channel import open_connection
 from auditor.containerd.stall import StallWatch
+from auditor.containerd.write import WritableContainerdStore
 from auditor.digest import EMPTY, Digest, measure
 from auditor.errors import (
     AlreadyThere,

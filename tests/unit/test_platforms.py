@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auditor.errors import UsageError
@@ -177,11 +177,10 @@ def test_a_platform_runs_itself_first_and_all_in_its_vector(platform: Platform) 
 
 
 @given(PLATFORMS)
-def test_a_platform_prints_as_it_is_read(platform: Platform) -> None:
+def test_a_platform_prints_as_it_is_read_or_is_refused(platform: Platform) -> None:
     try:
         read = parse(str(platform))
     except UsageError:
-        assume(False)
         return
     assert parse(str(read)) == read
 
