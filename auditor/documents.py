@@ -46,6 +46,7 @@ def load_documents(
     whole is raised.
     """
     holders = _holders(inventories)
+    near = store.info().content_root is not None
     for stale in [where for where, loaded in known.items() if isinstance(loaded, Broken)]:
         del known[stale]
     seen: set[Key] = set()
@@ -53,7 +54,7 @@ def load_documents(
     level = list(_jobs((g.target for g in groups), holders, seen))
     while level:
         fresh = [job for job in level if job.key not in known]
-        for batch in _spread(pool, lambda jobs: _load_batch(store, jobs), _batches(fresh)):
+        for batch in _spread(pool, lambda jobs: _load_batch(store, jobs), _batches(fresh), near=near):
             for where, loaded, size in batch:
                 read += size
                 if loaded is not None:
@@ -86,13 +87,15 @@ def _jobs(descriptors: Iterable[Descriptor], holders: _Holders, seen: set[Key]) 
         yield _Job(holders[descriptor.digest], descriptor, where)
 
 
-def _spread(pool: Executor, load: Callable[[list[_Job]], _Batch], batches: Iterator[list[_Job]]) -> Iterator[_Batch]:
-    """Load here while that does not mean to wait; the rest in threads.
+def _spread(
+    pool: Executor, load: Callable[[list[_Job]], _Batch], batches: Iterator[list[_Job]], *, near: bool
+) -> Iterator[_Batch]:
+    """Load `near` files here while that does not mean to wait; the rest in threads.
 
     A file whose pages are in memory is read faster than a thread is woken. A disk that has to turn, or a daemon, is
-    asked for many at once.
+    asked for many at once, and whoever interrupts us does not wait for a daemon.
     """
-    for jobs in batches:
+    for jobs in batches if near else ():
         begun, worked = time.perf_counter(), time.thread_time()
         yield load(jobs)
         if time.perf_counter() - begun > 2 * (time.thread_time() - worked):

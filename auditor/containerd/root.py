@@ -38,12 +38,7 @@ class ContentRoot:
 
         Raises Absent, and ReadFailed for anything else that stands in the way.
         """
-        descriptor = self._open(digest)
-        found = kind_of(os.fstat(descriptor).st_mode)
-        if found is FileKind.REGULAR:
-            return descriptor
-        os.close(descriptor)
-        raise ReadFailed(f"cannot read {digest}: its file is a {found}", hint=str(self.blob_path(digest)))
+        return self._regular(digest)[0]
 
     @contextmanager
     def opened(self, digest: Digest) -> Iterator[int]:
@@ -53,6 +48,16 @@ class ContentRoot:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _regular(self, digest: Digest) -> tuple[int, int]:
+        """A descriptor, and the file's size in bytes."""
+        descriptor = self._open(digest)
+        looked = os.fstat(descriptor)
+        if stat.S_ISREG(looked.st_mode):
+            return descriptor, looked.st_size
+        os.close(descriptor)
+        found = kind_of(looked.st_mode)
+        raise ReadFailed(f"cannot read {digest}: its file is a {found}", hint=str(self.blob_path(digest)))
 
     def _open(self, digest: Digest) -> int:
         try:
@@ -64,9 +69,12 @@ class ContentRoot:
 
     def read(self, digest: Digest, *, limit: int) -> bytes:
         """The whole file. Raises Absent, ReadFailed; MalformedDocument where it has more than `limit` bytes."""
-        descriptor = self.open(digest)
+        descriptor, size = self._regular(digest)
         try:
-            data = b"".join(_pieces(descriptor, digest, limit=limit + 1))
+            # A read that asks for one byte more than there should be, and does not get it, has met the end.
+            data = _piece(descriptor, digest, min(size, limit) + 1)
+            if len(data) != size:
+                data += b"".join(_pieces(descriptor, digest, limit=limit + 1 - len(data)))
         finally:
             os.close(descriptor)
         if len(data) > limit:
@@ -140,14 +148,18 @@ def kind_of(mode: int) -> FileKind:
 def _pieces(descriptor: int, digest: Digest, *, limit: int | None = None) -> Iterator[bytes]:
     left = limit
     while left is None or left > 0:
-        try:
-            piece = os.read(descriptor, PIECE if left is None else min(PIECE, left))
-        except OSError as error:
-            raise _unreadable(digest, error) from None
+        piece = _piece(descriptor, digest, PIECE if left is None else min(PIECE, left))
         if not piece:
             return
         left = None if left is None else left - len(piece)
         yield piece
+
+
+def _piece(descriptor: int, digest: Digest, length: int) -> bytes:
+    try:
+        return os.read(descriptor, length)
+    except OSError as error:
+        raise _unreadable(digest, error) from None
 
 
 def _unreadable(digest: Digest, error: OSError) -> ReadFailed:
