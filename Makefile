@@ -7,7 +7,10 @@ STAMP := $(VENV)/.installed
 # Tools of others that tests load our archives with; the servers themselves come without being asked for.
 TOOLS := skopeo,umoci,podman,buildah,chromium,systemd-analyze,prometheus,node-exporter
 # More than there are cores: tests wait for daemons half of their time.
-WORKERS ?= 4
+WORKERS ?= 6
+
+# Python is started hundreds of times: it has to keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install lab-install demo test lint format unit lab protos schema samples pictures bench clean
@@ -32,7 +35,7 @@ demo: $(STAMP) ## the missing-blobs bug on a private containerd: found, explaine
 	@$(BIN)/python -m tests.lab.demo
 
 test: lint $(STAMP) lab-install ## lint, then every test, the lab included
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --reruns 2 --reruns-delay 1
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --reruns 2 --reruns-delay 1
 
 lint: $(STAMP) ## style, types, import rules, generated files
 	@$(BIN)/ruff check .
@@ -46,10 +49,10 @@ format: $(STAMP) ## put the code in order
 	@$(BIN)/ruff format --quiet .
 
 unit: $(STAMP) ## the tests that need no daemon
-	@$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/unit
 
 lab: $(STAMP) lab-install ## the tests on real daemons and registries
-	@$(BIN)/python -m pytest -q -n $(WORKERS) tests/lab
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/lab
 
 protos: $(STAMP) ## compile protos/ into the adapter, and the lab's own
 	@tools/protos $(BIN)/python

@@ -373,6 +373,9 @@ class WritableStore(Store, Protocol):
         Raises Busy where another is inside.
         """
 
+    def has_record(self, namespace: str, digest: Digest) -> bool:
+        """Whether there is a content record now; the file is not looked at."""
+
     def delete_record(self, namespace: str, digest: Digest) -> None:
         """Delete a content record; the file goes with the next collection."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from auditor.containerd import direct, files, ingest
+from auditor.containerd import direct, files, ingest, wire
 from auditor.containerd._proto import content_pb2, leases_pb2
 from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.files import Staging
@@ -220,6 +220,14 @@ class WritableContainerdStore(ContainerdStore):
         with suppress(NoRecord), translated(f"drop the unfinished write {ref!r}"):
             request = content_pb2.AbortRequest(ref=ref)
             self._connection.content.Abort(request, timeout=self._connection.timeout, metadata=headers)
+
+    def has_record(self, namespace: str, digest: Digest) -> bool:
+        """Whether there is a content record now; asks the database alone."""
+        try:
+            wire.record(self._connection, namespace, digest)
+        except NoRecord:
+            return False
+        return True
 
     def delete_record(self, namespace: str, digest: Digest) -> None:
         """Delete a content record. Raises NoRecord."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from auditor.errors import NoRecord
 from auditor.repair.bench import Gone, NotRight, Workbench
 from auditor.repair.commit import give
 from auditor.repair.needs import Need
@@ -37,11 +36,8 @@ def replace(bench: Workbench, staging: Staging, need: Need, offer: Offer) -> tup
 def _holder(bench: Workbench, need: Need) -> str:
     """A namespace that has the record now. Raises Gone where none has."""
     for held in need.holders:
-        try:
-            bench.store.probe(held.namespace, need.digest, need.size)
-        except NoRecord:
-            continue
-        return held.namespace
+        if bench.store.has_record(held.namespace, need.digest):
+            return held.namespace
     raise Gone(f"nobody has a record of {need.digest.short} any more: its image was removed meanwhile")
 
 

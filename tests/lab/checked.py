@@ -43,8 +43,9 @@ class Run:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment less what would steer the auditor."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("CONTAINERD_", "AUDITOR_"))}
+    """This process's environment less what would steer the auditor, or keep Python from having its bytecode."""
+    foreign = ("CONTAINERD_", "AUDITOR_", "PYTHONDONTWRITEBYTECODE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return {**kept, "PYTHONPATH": str(ROOT), **(extra or {})}
 
 

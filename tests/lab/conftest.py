@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("lab")
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(SECONDS))
+    items.sort(key=_seconds, reverse=True)  # what takes long begins first, so that no worker ends long after the others
+
+
+def _seconds(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker is not None else 0
 
 
 @pytest.fixture(scope="session")
@@ -75,9 +82,8 @@ def daemon(request: pytest.FixtureRequest, start_daemon: StartDaemon) -> Contain
 @pytest.fixture(scope="session", params=VERSIONS)
 def shared_daemon(request: pytest.FixtureRequest, session_base: Path) -> Iterator[Containerd]:
     """Start one daemon a version for all tests that only read, or that name what they write after themselves."""
-    folder = session_base / f"shared-{request.param}"
-    folder.mkdir()
-    with Containerd(request.param, folder) as running:
+    folder = tempfile.mkdtemp(dir=session_base, prefix=f"{request.param}-")  # a version may have several turns
+    with Containerd(request.param, Path(folder)) as running:
         yield running
 
 
