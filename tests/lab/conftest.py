@@ -20,6 +20,8 @@ pytest.register_assert_rewrite("tests.lab.checked")
 HERE = Path(__file__).parent
 SECONDS = 120
 
+_QUICK = pytest.mark.timeout(SECONDS).mark
+
 StartDaemon = Callable[..., Containerd]
 
 
@@ -29,12 +31,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("lab")
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(SECONDS))
-    items.sort(key=_seconds, reverse=True)  # what takes long begins first, so that no worker ends long after the others
+    items[:] = _spread(items)
 
 
-def _seconds(item: pytest.Item) -> float:
-    marker = item.get_closest_marker("timeout")
-    return float(marker.args[0]) if marker is not None else 0
+def _spread(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Put what takes long in even distances, so that each worker gets its part of it and none ends long after all."""
+    slow = [item for item in items if item.get_closest_marker("timeout", _QUICK).args[0] > SECONDS]
+    quick = [item for item in items if item not in set(slow)]
+    for number, item in enumerate(slow):
+        quick.insert(number * len(items) // len(slow), item)
+    return quick
 
 
 @pytest.fixture(scope="session")
