@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 import typer
 from typer.exceptions import TyperException
 
+from auditor.cli.hearing import Terminated, hearing
 from auditor.cli.output import complain, say
 from auditor.errors import AuditorError, ExportRefused, UsageError
 from auditor.version import __version__
@@ -55,22 +54,14 @@ def _main(version: bool = typer.Option(False, "--version", callback=_version, he
     """Fsck for containerd: audit every image, name the cause of every fault, prove it."""
 
 
-class _Terminated(BaseException):
-    """SIGTERM arrived; raised in the main thread so that leases and temporary files are cleaned up."""
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise _Terminated
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; no exception leaves this function."""
-    signal.signal(signal.SIGTERM, _terminate)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _run(given)
-    except (_Terminated, KeyboardInterrupt) as error:
-        status = TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
+        with hearing():
+            status = _run(given)
+    except (Terminated, KeyboardInterrupt) as error:
+        status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     if status in (INTERRUPTED, TERMINATED):
         say("auditor: interrupted")
     return status

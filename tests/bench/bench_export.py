@@ -134,7 +134,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--mib", type=int, default=1024, help="how large the image is")
     mib = arguments.parse_args().mib
-    with scratch() as base, pulled(mib, base) as (daemon, name):
+    with scratch(on_disk=True) as base, pulled(mib, base) as (daemon, name):
         ours, copy, theirs = (base / n for n in ("ours.tar", "copy", "ctr.tar"))
         exporting, digests, copying, exporter = best(
             lambda: export(daemon, ours),

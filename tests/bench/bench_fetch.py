@@ -101,7 +101,7 @@ def main() -> int:
     arguments.add_argument("--version", choices=VERSIONS, default=VERSIONS[-1], help="release of containerd")
     options = arguments.parse_args()
     built = image(options.mib)
-    with scratch() as base, Registry(base / "registry") as registry:
+    with scratch(on_disk=True) as base, Registry(base / "registry") as registry:
         reference = registry.push(built, "bench/fetch:1")
         folder = Path(base / "containerd")
         folder.mkdir()

@@ -64,7 +64,7 @@ def targets(store: ContainerdStore, digests: Sequence[Digest], *, layers: bool =
 @contextmanager
 def stocked() -> Iterator[Stocked]:
     """Start the newest containerd of the lab on a private folder."""
-    with scratch() as base:
+    with scratch(on_disk=True) as base:
         folder = base / "scratch"
         folder.mkdir()
         with Containerd(VERSIONS[-1], base) as daemon:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -35,12 +36,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _spread(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Put what takes long in even distances, so that each worker gets its part of it and none ends long after all."""
+    """Let each worker begin with its part of what takes long, so that none ends long after the others.
+
+    Every worker is given an equal run of the list at first.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     slow = [item for item in items if item.get_closest_marker("timeout", _QUICK).args[0] > SECONDS]
     quick = [item for item in items if item not in set(slow)]
-    for number, item in enumerate(slow):
-        quick.insert(number * len(items) // len(slow), item)
-    return quick
+    part = len(quick) // workers
+    return [item for n in range(workers) for item in (*slow[n::workers], *quick[n * part : (n + 1) * part])] + quick[
+        workers * part :
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,6 @@ PROCEDURES = [
     Procedure("replace a lost file", "2.1", LAYER, faults.delete_file),
     Procedure("replace a manifest's file", "2.1", MANIFEST, flip, namespaces=2),
     Procedure("swap a layer", "1.6", LAYER, flip, API),
-    Procedure("swap a layer", "2.1", LAYER, flip, API),
     Procedure("swap a manifest in two namespaces", "2.1", MANIFEST, flip, API, 2),
     Procedure("swap a config in two namespaces", "1.7", CONFIG, flip, API, 2),
 ]
