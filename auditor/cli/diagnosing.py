@@ -56,11 +56,15 @@ def _sections(diagnosis: Diagnosis) -> Iterator[Section]:
     for known in diagnosis.objects:
         yield Section(_title(known), tuple(_known(known)))
     if len(diagnosis.messages) > 1 or diagnosis.lines > _FEW:
-        yield Section(f"What else the {plural(diagnosis.lines, 'line')} say", tuple(_others(diagnosis)))
+        yield Section(f"What else {_these(diagnosis.lines)}", tuple(_others(diagnosis)))
     yield Section("Not found", diagnosis.missing)
     yield Section("Not known", diagnosis.unknown)
     sources = [verdict.source, *(message.source for message in diagnosis.messages[:1])]
     yield Section("Where this is known from", tuple(dict.fromkeys(source for source in sources if source)))
+
+
+def _these(lines: int) -> str:
+    return "the line says" if lines == 1 else f"the {lines} lines say"
 
 
 def _others(diagnosis: Diagnosis) -> Iterator[str]:

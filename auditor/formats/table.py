@@ -36,7 +36,7 @@ def render(report: Report, *, advice: Mapping[str, Advice], style: Style) -> str
     lines = [_head(report)]
     lines += (f"note: {plain(why)}" for why in report.incomplete)
     shown = [f for f in report.findings if style.verbose or f.severity is not Severity.INFO]
-    for title, findings in _sections(shown):
+    for title, findings in _sections(shown, whole="the archive" if report.source.kind == "archive" else "the store"):
         lines += ["", _paint(style, "1", title)]
         lines += _section(findings, advice, style)
     if style.verbose:
@@ -88,15 +88,15 @@ def _blobs(blobs: BlobCounts) -> str:
     return f"{blobs.absent} absent, {blobs.verified} verified, {blobs.corrupt} corrupt"
 
 
-def _sections(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
-    """Findings by the first image that each hurts, images in the order of their worst finding."""
+def _sections(findings: Sequence[Finding], *, whole: str) -> Iterator[tuple[str, list[Finding]]]:
+    """Findings by the first image that each hurts, images in the order of their worst finding; or of the `whole`."""
     by: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         first = finding.images[0] if finding.images else None
         key = (finding.namespace, first.name if first else "", first.target if first else "")
         by.setdefault(key, []).append(finding)
     for (namespace, name, _), found in by.items():
-        where = f"namespace {plain(namespace, width=_NAME_WIDTH)}" if namespace else "the store"
+        where = f"namespace {plain(namespace, width=_NAME_WIDTH)}" if namespace else whole
         yield (f"{plain(name, width=_NAME_WIDTH)}  ({where})" if name else where), found
 
 
