@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tools of others that tests load our archives with; the servers themselves come without being asked for.
-TOOLS := skopeo,umoci,podman,buildah,chromium,systemd-analyze,prometheus,node-exporter
+TOOLS := skopeo,umoci,podman,buildah,zstd,chromium,systemd-analyze,prometheus,node-exporter
 # More than there are cores: tests wait for daemons half of their time.
 WORKERS ?= 6
 

@@ -17,6 +17,7 @@ from tests.lab.checked import auditor_here
 from tests.lab.diagnosed import PAUSE, ask, cri_pull, ctr, failures, run_pod
 from tests.lab.kit import bug, faults, images
 from tests.lab.kit.daemon import Containerd
+from tests.lab.kit.process import chrooted
 from tests.lab.kit.registry import Registry
 
 IMAGE = images.image([images.layer(images.files(f"diagnose-{number}", kilobytes=16)) for number in range(3)])
@@ -205,10 +206,10 @@ def test_the_snapshotters_database_is_gone(pulled: Containerd, registry: Registr
 
 def test_a_snapshot_of_the_chain_is_gone(pulled: Containerd, registry: Registry) -> None:
     faults.drop_middle_snapshot(pulled, IMAGE.chain_ids, 1)
-    name = registry.reference("lab/diagnose:1")
-    text = ctr(pulled, "run", "--rm", name, "lab", "/bin/true")
-    diagnosis, status = ask(pulled, text)
-    assert (diagnosis.verdict.code, status) == ("broken-snapshot-chain", 1), f"{text}\n{diagnosis.verdict}"
+    if not chrooted():
+        text = ctr(pulled, "run", "--rm", registry.reference("lab/diagnose:1"), "lab", "/bin/true")
+        diagnosis, status = ask(pulled, text)
+        assert (diagnosis.verdict.code, status) == ("broken-snapshot-chain", 1), f"{text}\n{diagnosis.verdict}"
     missing = ctr(pulled, "snapshots", "prepare", "lab-new", IMAGE.chain_ids[1])
     diagnosis, status = ask(pulled, missing)
     assert (diagnosis.verdict.code, status) == ("broken-snapshot-chain", 1), f"{missing}\n{diagnosis.verdict}"

@@ -239,7 +239,7 @@ def test_a_sector_that_cannot_be_read(daemon: Containerd) -> None:
     with mounted_over(daemon.blob_path(PACKED.digest)):
         ran = check(daemon, *FILES)
     finding = assert_only(ran.report, "blob-unreadable", PACKED.digest, BOTH)
-    assert finding.facts["error"] == "Input/output error"
+    assert str(finding.facts["error"]).lower().endswith("input/output error")
     assert (ran.status, ran.report.complete) == (1, False)
 
 

@@ -98,13 +98,13 @@ def containment() -> tuple[str, ...]:
 
     In a chroot, whose root is no mount, mounts cannot be kept from spreading; there `remove` has to find them.
     """
-    return (*MORTAL, *APART) if _root_is_a_mount() else MORTAL
+    return MORTAL if chrooted() else (*MORTAL, *APART)
 
 
-def _root_is_a_mount() -> bool:
-    """Whether `/` is a mount point; in a plain chroot it is not."""
+def chrooted() -> bool:
+    """Whether `/` is no mount point: then this is a plain chroot, in which runc starts no containers."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    return any(line.split()[4] == "/" for line in mounts)
+    return not any(line.split()[4] == "/" for line in mounts)
 
 
 def rooted(folder: Path) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def rooted(folder: Path) -> tuple[str, ...]:
 
     In a chroot the command gets another one, into the same tree bound to `folder`, whose root then is a mount.
     """
-    if _root_is_a_mount():
+    if not chrooted():
         return ()
     folder.mkdir(exist_ok=True)
     bound = 'mount --rbind / "$0" && chroot "$0" "$@"; status=$?; umount -l "$0"; exit $status'
