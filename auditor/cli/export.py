@@ -30,8 +30,12 @@ def export(
     all_platforms: o.AllPlatforms = False,
     compress: Annotated[Compress, typer.Option("--compress", help="Compress the archive.")] = Compress.NONE,
     digest: Annotated[
-        bool, typer.Option("--digest", help="Give the sha256 of the file too; always given of packed ones and pipes.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--digest/--no-digest",
+            help="Give the sha256 of the file; without, a plain one is written a quarter faster.",
+        ),
+    ] = True,
     refetch: Annotated[bool, typer.Option("--refetch", help="Repair first what is missing; this writes.")] = False,
     salvage: Annotated[
         bool,
