@@ -26,7 +26,7 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # in memory, where there is enough, that costs a third less.
 DISK: Final = Path("/var/tmp")
 MEMORY: Final = Path("/dev/shm")
-_ENOUGH: Final = 6 << 30
+_ENOUGH: Final = 2 << 30
 PREFIX: Final = "auditor-lab-"
 
 
