@@ -45,11 +45,15 @@ class Reach(msgspec.Struct, frozen=True):
 
     def blob(self, digest: Digest) -> bool:
         """Whether the blob stays."""
-        return ("content", digest, "", False) in self.nodes or ("content", digest, "", True) in self.nodes
+        return self._has("content", digest)
 
     def snapshot(self, snapshotter: str, name: str) -> bool:
         """Whether the snapshot stays."""
-        return any(Node("snapshot", name, snapshotter, flat) in self.nodes for flat in (False, True))
+        return self._has("snapshot", name, snapshotter)
+
+    def _has(self, kind: Kind, name: str, snapshotter: str = "") -> bool:
+        # Nodes are tuples; a bare one is made in a fraction of the time, and each layer of each image is asked for.
+        return (kind, name, snapshotter, False) in self.nodes or (kind, name, snapshotter, True) in self.nodes
 
 
 def _over(labels: Labels, now: datetime) -> bool:

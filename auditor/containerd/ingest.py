@@ -16,7 +16,8 @@ from auditor.containerd.stall import StallWatch
 from auditor.containerd.status import translated
 from auditor.digest import Digest
 from auditor.errors import Conflict, NoRecord, StoreError
-from auditor.store import Labels, LeaseHandle
+from auditor.store import Labels
+from auditor.writable import LeaseHandle
 
 #: Bytes of one WRITE. The daemon takes messages of up to 16 MiB; ctr sends 1 MiB.
 PIECE = 1 << 20

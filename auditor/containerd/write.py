@@ -20,7 +20,8 @@ from auditor.containerd.sight import ContentRootOption
 from auditor.containerd.status import translated
 from auditor.digest import Digest
 from auditor.errors import AlreadyThere, AuditorError, Busy, NoRecord, StoreTimeout
-from auditor.store import Labels, LeaseHandle, Resource
+from auditor.store import Labels, Resource
+from auditor.writable import LeaseHandle
 
 #: containerd core/metadata/gc.go: a lease with this label ends by itself at that time, RFC 3339.
 EXPIRE = "containerd.io/gc.expire"

@@ -13,7 +13,8 @@ from auditor.repair.labels import document_labels, free_label
 from auditor.repair.needs import Need, Place
 from auditor.repair.ours import LEASE_LABEL, RUN, Stopped
 from auditor.source import Offer, Source
-from auditor.store import Inventory, Labels, LeaseHandle, Staging, WritableStore
+from auditor.store import Inventory, Labels
+from auditor.writable import LeaseHandle, Staging, WritableStore
 
 #: Seconds after which a lease of a run that was killed goes by itself: containerd gives its own uploads as long.
 RUN_SECONDS = 24 * 3600

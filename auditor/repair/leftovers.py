@@ -12,7 +12,8 @@ from auditor.errors import AuditorError
 from auditor.repair.bench import Leases, Workbench
 from auditor.repair.ours import LEASE_LABEL, RUN, is_our_blob, is_ours
 from auditor.repair.swap import Journal, journals, resume
-from auditor.store import Inventory, Labels, LeaseHandle, WritableStore
+from auditor.store import Inventory, Labels
+from auditor.writable import LeaseHandle, WritableStore
 
 
 class Leftovers(msgspec.Struct, frozen=True):

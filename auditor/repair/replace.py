@@ -8,7 +8,7 @@ from auditor.repair.bench import Gone, NotRight, Workbench
 from auditor.repair.commit import give
 from auditor.repair.needs import Need
 from auditor.source import Offer
-from auditor.store import Staging
+from auditor.writable import Staging
 
 
 def replace(bench: Workbench, staging: Staging, need: Need, offer: Offer) -> tuple[Path | None, list[str]]:

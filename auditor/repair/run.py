@@ -24,7 +24,8 @@ from auditor.repair.needs import Need, Skip, assess
 from auditor.repair.ours import LOCK, WithoutOurs
 from auditor.repair.plan import Action, Means, Plan, plan
 from auditor.source import Offer, Source
-from auditor.store import Staging, Store, WritableStore
+from auditor.store import Store
+from auditor.writable import Staging, WritableStore
 
 #: Rounds of looking below fetched documents: an index, one in it, a manifest, a config and layers, with room to spare.
 ROUNDS = 12

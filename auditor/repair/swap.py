@@ -19,7 +19,8 @@ from auditor.repair.commit import document, give
 from auditor.repair.needs import Need, Place, keeps
 from auditor.repair.ours import LEASE_LABEL, RUN, ref
 from auditor.source import Offer
-from auditor.store import Inventory, Labels, LeaseHandle, Resource
+from auditor.store import Inventory, Labels, Resource
+from auditor.writable import LeaseHandle
 
 #: Seconds that the lease of a swap holds what the record protected: a week to run repair again after a power cut.
 SWAP_SECONDS = 7 * 24 * 3600

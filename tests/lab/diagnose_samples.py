@@ -27,11 +27,7 @@ Ask = Callable[[Containerd, Registry, Path], str]
 
 def main(arguments: Sequence[str]) -> int:
     """Write all samples."""
-    folder = Path(arguments[0]) if arguments else samples.FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in make().items():
-        (folder / name).write_text(text)
-        print(folder / name)
+    samples.write(make(), arguments)
     return 0
 
 

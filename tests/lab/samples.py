@@ -40,12 +40,17 @@ Scenario = Callable[[Containerd, Registry], None]
 
 def main(arguments: Sequence[str]) -> int:
     """Write all samples."""
+    write(make(), arguments)
+    return 0
+
+
+def write(made: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """Write samples by the names of their files, into the folder that was given or where they belong."""
     folder = Path(arguments[0]) if arguments else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in make().items():
+    for name, text in made.items():
         (folder / name).write_text(text)
         print(folder / name)
-    return 0
 
 
 def make() -> dict[str, str]:

@@ -34,7 +34,8 @@ from auditor.errors import (
     Unsupported,
 )
 from auditor.platforms import host
-from auditor.store import FileKind, FileState, LeaseHandle, Resource, Store
+from auditor.store import FileKind, FileState, Resource, Store
+from auditor.writable import LeaseHandle
 from tests.contract.store_contract import Known, StoreContract
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults, images
