@@ -60,7 +60,7 @@ protos: $(STAMP) ## compile protos/ into the adapter, and the lab's own
 		--grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. tests/lab/kit/protos/cri.proto
 
 schema: $(STAMP) ## write the report's JSON Schema to reports/schema.json
-	@$(BIN)/python -c 'from auditor.formats.jsonreport import render_schema; print(render_schema(), end="")' > reports/schema.json.new
+	@$(BIN)/python -c 'from auditor.formats.json_report import render_schema; print(render_schema(), end="")' > reports/schema.json.new
 	@mv reports/schema.json.new reports/schema.json
 
 samples: $(STAMP) lab-install ## make the sample reports anew from the lab

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
-from auditor import graph, oci
-from auditor.archive import docker, names
-from auditor.archive.docker import MANIFEST_JSON, Entry, Files
+from auditor.archive import docker_manifest
+from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files
 from auditor.archive.members import Collector, Seen, claimed, cleaned
-from auditor.archive.problems import DISAGREE, INCOMPLETE, MALFORMED, UNSAFE, ArchiveProblem, shown
-from auditor.digest import Digest
+from auditor.archive.problems import ArchiveProblem, shown
+from auditor.checks.archive_faults import DISAGREE, INCOMPLETE, MALFORMED, UNSAFE
 from auditor.errors import MalformedDocument
-from auditor.oci import Descriptor, Index, Manifest
-from auditor.store import Image
+from auditor.model import image_graph, oci, reference
+from auditor.model.digest import Digest
+from auditor.model.oci import Descriptor, Index, Manifest
+from auditor.model.reference import DEFAULT_HOST
+from auditor.model.store import Image
 
 #: An archive has no namespaces; all that is in it is in this one.
 NAMESPACE: Final = ""
@@ -116,9 +119,9 @@ class Catalog:
         if seen is None or not seen.whole:
             return None
         try:
-            parsed = oci.parse(docker.text(seen), oci.OCI_INDEX)
+            parsed = oci.parse(docker_manifest.text(seen), oci.OCI_INDEX)
         except MalformedDocument as error:
-            self._report(docker.malformed(error, INDEX_JSON))
+            self._report(docker_manifest.malformed(error, INDEX_JSON))
             return None
         return parsed if isinstance(parsed, Index) else None
 
@@ -127,20 +130,20 @@ class Catalog:
         if seen is None or not seen.whole:
             return None
         try:
-            return docker.entries(seen)
+            return docker_manifest.entries(seen)
         except MalformedDocument as error:
-            self._report(docker.malformed(error, MANIFEST_JSON))
+            self._report(docker_manifest.malformed(error, MANIFEST_JSON))
             return None
 
     def _docker(self, entry: Entry) -> Iterator[Image]:
-        made = docker.virtual(entry, self.files, self._report)
+        made = docker_manifest.virtual(entry, self.files, self._report)
         if made is None:
             return
         self.made[made.target.digest] = made.raw
         for digest, seen in made.held.items():
             self.held.setdefault(digest, seen)
         for name in made.names or (str(made.target.digest),):
-            yield Image(namespace=NAMESPACE, name=names.full(name), target=made.target)
+            yield Image(namespace=NAMESPACE, name=full(name), target=made.target)
 
     def _agree(self, index: Index, entries: tuple[Entry, ...] | None) -> None:
         known = _Reached(self, index)
@@ -192,7 +195,7 @@ class _Reached:
                 self.foreign.update(layer.digest for layer in document.layers if oci.is_foreign(layer.media_type))
                 self.manifests.setdefault(document.config.digest, set()).add(layers)
                 return {document.config.digest}
-        if descriptor.digest in self.catalog.held and graph.family(descriptor.media_type) is not None:
+        if descriptor.digest in self.catalog.held and image_graph.family(descriptor.media_type) is not None:
             self.whole = False
         return set()
 
@@ -206,7 +209,7 @@ class _Reached:
         elif tuple(layers) not in self.manifests[config]:
             yield f"manifest.json gives the config {shown(entry.config)} other layers than its manifest does"
         for tag in entry.repo_tags or ():
-            named = self.by_name.get(names.full(tag))
+            named = self.by_name.get(full(tag))
             if named and config not in named:
                 yield f"{shown(tag)} is one image in manifest.json and another in index.json"
 
@@ -221,3 +224,42 @@ def _image(descriptor: Descriptor) -> Image:
     notes = descriptor.annotations
     name = notes.get(IMAGE_NAME) or notes.get(REF_NAME) or str(descriptor.digest)
     return Image(namespace=NAMESPACE, name=name, target=descriptor)
+
+
+_LIBRARY = "library/"
+
+
+def full(name: str) -> str:
+    """The full form of a name that docker wrote: `alpine` is `docker.io/library/alpine:latest`; others stay."""
+    found = reference.find(name)
+    return name if found is None else str(found)
+
+
+def familiar(name: str) -> str | None:
+    """The short form of a tagged name, for RepoTags; None for a name that has no tag, or a digest.
+
+    distribution/reference `FamiliarString`. containerd (core/images/archive/reference.go `familiarizeReference`) also
+    writes names by digest, and CRI's `sha256:<id>`, into RepoTags; `docker load` fails on those.
+    """
+    found = reference.find(name)
+    if found is None or not found.tag or found.digest is not None:
+        return None
+    if found.host != DEFAULT_HOST:
+        return f"{found.name}:{found.tag}"
+    short = found.repository.removeprefix(_LIBRARY)
+    return f"{found.repository if '/' in short else short}:{found.tag}"
+
+
+def ref_name(name: str) -> str:
+    """The value of `org.opencontainers.image.ref.name`: the tag, or the whole name where it has none.
+
+    containerd core/images/archive/reference.go `ociReferenceName`, with pkg/reference `Parse`: the object is what
+    follows the first `:` or `@` behind the host.
+    """
+    host, slash, path = name.partition("/")
+    if not slash or not host or "://" in name:
+        return name
+    match = re.search(r"[:@]", path)
+    if match is None or match.group() == "@":
+        return name
+    return path[match.end() :] or name

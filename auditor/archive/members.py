@@ -8,14 +8,15 @@ from typing import Final
 
 import msgspec
 
-from auditor import oci
-from auditor.archive.aside import Aside, Behind, Inspector, MakeInspector, Same
-from auditor.archive.outer import CHUNK
-from auditor.archive.problems import DUPLICATE, MALFORMED, UNSAFE, ArchiveProblem, Fault, PassError, shown
-from auditor.archive.tar import Header, Kind
-from auditor.digest import Digest, Meter
+from auditor.archive.layer_pipeline import Aside, Behind, Inspector, MakeInspector, Same
+from auditor.archive.problems import ArchiveProblem, StopReading, shown
+from auditor.archive.tar_reader import Header, Kind
+from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE, Fault
+from auditor.concurrency import CHUNK
 from auditor.errors import InvalidDigest
-from auditor.store import LayerProof
+from auditor.model import oci
+from auditor.model.digest import Digest, Meter
+from auditor.model.store import LayerProof
 
 #: Bytes of documents kept in memory in all. What is beyond is read again when it is asked for.
 KEEP_TOTAL: Final = 64 << 20
@@ -97,7 +98,7 @@ class Collector:
         """Take in one member. Raises PassError where its body ends early, after remembering what came."""
         self._members += 1
         if self._members > MAX_MEMBERS:
-            raise PassError(ArchiveProblem(MALFORMED, f"the archive has more than {MAX_MEMBERS} members"))
+            raise StopReading(ArchiveProblem(MALFORMED, f"the archive has more than {MAX_MEMBERS} members"))
         name = self._safe(header)
         if name is None or header.kind is Kind.FOLDER:
             return

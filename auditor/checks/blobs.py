@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from auditor.checks import layer_bytes
-from auditor.checks.case import Case, cases, described, judged
+from auditor.checks import layer_content
+from auditor.checks.blob_case import Case, cases, described, judged
+from auditor.checks.evidence import Evidence
 from auditor.checks.rule import Rule
-from auditor.digest import EMPTY, Digest
-from auditor.evidence import Evidence
-from auditor.findings import Fact, Finding, Severity, Verify
-from auditor.graph import Broken, Flaw
-from auditor.store import FileKind, FileState, Proof, ProofKind
+from auditor.model.digest import EMPTY, Digest
+from auditor.model.findings import Fact, Finding, Severity, Verify
+from auditor.model.image_graph import Broken, Flaw
+from auditor.model.store import FileKind, FileState, Proof, ProofKind
 
 _RESTORE = "auditor repair puts the right bytes back without touching record, labels or snapshots."
 BLOB_FILE_MISSING = Rule(
@@ -53,7 +53,7 @@ READ_UNSTEADY = Rule(
     matters="The bytes on the disk are right. The memory or the path to the disk is not to be trusted.",
     do="Test the memory, look at the kernel's log, and check again.",
 )
-RULES = (BLOB_FILE_MISSING, SIZE_MISMATCH, DIGEST_MISMATCH, BLOB_UNREADABLE, READ_UNSTEADY, *layer_bytes.RULES)
+RULES = (BLOB_FILE_MISSING, SIZE_MISMATCH, DIGEST_MISMATCH, BLOB_UNREADABLE, READ_UNSTEADY, *layer_content.RULES)
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
@@ -65,7 +65,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         yield from found
         proof = evidence.proofs.get(digest)
         if not found and proof is not None and evidence.verify is Verify.LAYERS:
-            yield from _dated(proof, layer_bytes.judge(case, proof))
+            yield from _dated(proof, layer_content.judge(case, proof))
 
 
 def _document_flaws(evidence: Evidence) -> dict[Digest, Broken]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from auditor import oci
-from auditor.checks.absence import in_progress
-from auditor.checks.layers import PULL_IN_PROGRESS
-from auditor.checks.pulled import pulled_instead, whole
+from auditor.checks.absent_layers import PULL_IN_PROGRESS
+from auditor.checks.evidence import Evidence, NamespaceView, image_ref
+from auditor.checks.layer_state import in_progress
+from auditor.checks.pulled_platforms import pulled_instead, whole
 from auditor.checks.rule import IMAGES, Rule, blob_subject, command
-from auditor.evidence import Evidence, NamespaceView, image_ref
-from auditor.findings import Fact, Finding, ImageRef, Severity
-from auditor.graph import Broken, Content, Flaw, ImageGraph, ManifestNode, key
-from auditor.oci import Descriptor, Index, Manifest
+from auditor.model import oci
+from auditor.model.findings import Fact, Finding, ImageRef, Severity
+from auditor.model.image_graph import Broken, Content, Flaw, ImageGraph, ManifestNode, key
+from auditor.model.oci import Descriptor, Index, Manifest
 
 MISSING_MANIFEST = Rule(
     code="missing-manifest",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 import msgspec
 
-from auditor.digest import Digest
-from auditor.evidence import ref_order
-from auditor.findings import Fact, Finding, ImageRef, Severity, Subject, order
+from auditor.checks.evidence import ref_order
+from auditor.model.digest import Digest
+from auditor.model.findings import Fact, Finding, ImageRef, Severity, Subject, order
 
 #: Stands in a hit's message for the images hurt, which are known only when all hits of one cause are together.
 IMAGES = "\0images\0"
@@ -83,3 +84,33 @@ def _named(images: tuple[ImageRef, ...]) -> str:
     others = len({(image.namespace, image.target) for image in images}) - 1
     shown = f"{first.name} ({first.platform})" if first.platform else first.name
     return shown if not others else f"{shown} and {others} more image{'s' if others > 1 else ''}"
+
+
+#: By the finding's cause.
+_BY_CAUSE: Final[Mapping[str, str]] = {
+    "missing-blobs-bug": "containerd skipped a download, its missing-blobs bug",
+    "missing-blobs-bug-likely": "containerd skipped a download, its missing-blobs bug",
+    "shared-config-bug": "containerd skipped a download, since two manifests share a config",
+    "record-deleted": "the record of a blob was deleted",
+    "record-absent": "a document of the image is not here",
+    "no-file": "a file of the store is gone",
+    "emptied": "a file of the store was emptied",
+    "shortened": "a file of the store was cut short",
+    "lengthened": "a file of the store has grown",
+    "bytes-changed": "the bytes of a file of the store were changed",
+    "published-so": "the image was published like this",
+    "labels-missing": "labels that keep content from garbage collection are gone",
+}
+#: By the finding's code, where the rule names no cause.
+_BY_CODE: Final[Mapping[str, str]] = {
+    "incomplete-image": "a layer of the image is not here at all",
+    "broken-snapshot-chain": "the unpacked image is broken",
+    "snapshot-missing": "the image was unpacked, and is not any more",
+    "blob-unreadable": "a file of the store cannot be read",
+    "suspect-storage": "the disk or the memory is not to be trusted",
+}
+
+
+def in_words(finding: Finding) -> str:
+    """What happened, as a clause; empty where the finding's own message says it best."""
+    return _BY_CAUSE.get(finding.cause or "") or _BY_CODE.get(finding.code, "")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from auditor.checks.absence import State, absences, faults
+from auditor.checks.evidence import Evidence, NamespaceView, image_ref
+from auditor.checks.layer_state import State, absences, faults
 from auditor.checks.rule import IMAGES, Rule, blob_subject, command
-from auditor.evidence import Evidence, NamespaceView, image_ref
-from auditor.findings import Fact, Finding, Severity, Subject
-from auditor.graph import Content, ImageGraph, ManifestNode
-from auditor.store import Snapshot
+from auditor.model.findings import Fact, Finding, Severity, Subject
+from auditor.model.image_graph import Content, ImageGraph, ManifestNode
+from auditor.model.store import Snapshot
 
 BROKEN_SNAPSHOT_CHAIN = Rule(
     code="broken-snapshot-chain",

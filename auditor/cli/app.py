@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import typer
 from typer.exceptions import TyperException
 
-from auditor.cli.hearing import Terminated, hearing
 from auditor.cli.output import complain, say
+from auditor.cli.signals import Terminated, hearing
 from auditor.errors import AuditorError, ExportRefused, UsageError
 from auditor.version import __version__
 
@@ -36,7 +36,7 @@ def program(given: Sequence[str]) -> typer.Typer:
     )
     app.callback()(_main)
     for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
-        module = importlib.import_module(f"auditor.cli.{name}")
+        module = importlib.import_module(f"auditor.cli.commands.{name}")
         if hasattr(module, "app"):
             app.add_typer(module.app)
         else:

@@ -25,7 +25,7 @@ class ReportFormat(enum.StrEnum):
 
 
 class Verify(enum.StrEnum):
-    """How hard to look; the same words as auditor.findings.Verify."""
+    """How hard to look; the same words as auditor.model.findings.Verify."""
 
     PRESENCE = "presence"
     DIGESTS = "digests"
@@ -48,7 +48,7 @@ class Depth(enum.StrEnum):
 
 
 class FailOn(enum.StrEnum):
-    """From which severity on to fail; the same words as auditor.findings.FailOn."""
+    """From which severity on to fail; the same words as auditor.model.findings.FailOn."""
 
     CRITICAL = "critical"
     ERROR = "error"

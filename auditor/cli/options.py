@@ -154,3 +154,29 @@ def common(
 def colour(stream_is_terminal: bool) -> bool:
     """Whether to colour: on a terminal only, and not where NO_COLOR or a dumb terminal asks for none."""
     return stream_is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+From = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--from",
+        metavar="namespace|archive:PATH|registry",
+        help="Take bytes from here; may be repeated, tried in order. namespace, then registry by default.",
+        show_default=False,
+    ),
+]
+HostsDir = Annotated[
+    Path,
+    typer.Option("--hosts-dir", metavar="DIR", help="containerd's tree of hosts.toml files for registries."),
+]
+DockerConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--docker-config",
+        metavar="PATH",
+        help="docker's config.json, or its folder, for credentials; by default $DOCKER_CONFIG or ~/.docker.",
+        show_default=False,
+    ),
+]
+
+HOSTS_DIR = Path("/etc/containerd/certs.d")

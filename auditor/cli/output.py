@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+from auditor.atomic_write import write_whole
 from auditor.errors import AuditorError, OutputError, UsageError
-from auditor.formats.plain import plain
+from auditor.formats.sanitize import plain
 
 
 def check_target(path: Path | None) -> None:
@@ -39,43 +40,6 @@ def _print(text: str) -> None:
             f"the result could not be printed: {error.strerror}",
             hint="whatever read the output ended early, or its disk is full; --output FILE writes a file",
         ) from None
-
-
-def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a temporary file beside the target, fsync, rename, fsync the folder. Raises OutputError.
-
-    A link is followed to the file it names; what is no regular file (a pipe, /dev/null) is written as it is.
-    """
-    target = Path(os.path.realpath(path))
-    try:
-        if target.exists() and not target.is_file():
-            target.write_bytes(data)
-        else:
-            _replace(target, data, mode)
-    except OSError as error:
-        raise OutputError(
-            f"{path} could not be written: {error.strerror}", hint="the file there, if any, is as it was"
-        ) from None
-
-
-def _replace(target: Path, data: bytes, mode: int) -> None:
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def complain(error: AuditorError) -> None:

@@ -7,10 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from auditor.cli.output import deliver
+from auditor.formats import ndjson
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
 
 #: Seconds that work may take before anything is shown.
 PATIENCE = 1.0
@@ -53,7 +58,7 @@ class Meter:
 
     def _restart(self, what: str, done: int, total: int, *, in_bytes: bool) -> None:
         """Begin a bar for another kind of work."""
-        from auditor.cli.columns import bar
+        from auditor.cli.progress_bars import bar
 
         self._stop()
         self._bar = bar(in_bytes=in_bytes)
@@ -82,3 +87,30 @@ def progress(*, wanted: bool) -> Iterator[Meter]:
         yield meter
     finally:
         meter.close()
+
+
+#: Seconds between two lines about the same work.
+INTERVAL = 1.0
+
+
+class LineMeter(Meter):
+    """Hears what a Meter hears and prints it; what is new is said at once, the rest once a second."""
+
+    def __init__(self) -> None:
+        super().__init__(shown=False)
+        self._last = -INTERVAL
+
+    def _draw(self, what: str, done: int, total: int, *, in_bytes: bool) -> None:
+        clock = time.monotonic()
+        with self._lock:
+            if what == self._what and clock - self._last < INTERVAL:
+                return
+            self._what, self._last = what, clock
+            deliver(ndjson.progress(f"{what} bytes" if in_bytes else what, done, total, time=datetime.now(UTC)), None)
+
+
+@contextmanager
+def streaming() -> Iterator[Meter]:
+    """A meter that prints lines, after the line that says that the run began."""
+    deliver(ndjson.begun(time=datetime.now(UTC)), None)
+    yield LineMeter()

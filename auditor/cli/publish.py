@@ -11,15 +11,16 @@ from pathlib import Path
 
 import msgspec
 
-from auditor.cli import rendering
+from auditor.atomic_write import write_whole
+from auditor.cli import render
+from auditor.cli.audit import now
 from auditor.cli.choices import Format, ReportFormat
 from auditor.cli.options import Common, colour
-from auditor.cli.output import complain, deliver, write_whole
-from auditor.cli.rendering import Look
-from auditor.cli.run import now
+from auditor.cli.output import complain, deliver
+from auditor.cli.render import Look
 from auditor.errors import AuditorError, OutputError, UsageError
-from auditor.findings import FailOn, Report
 from auditor.formats import table
+from auditor.model.findings import FailOn, Report
 
 #: The widest text that is still read with ease.
 _WIDEST = 110
@@ -57,7 +58,7 @@ def publish(
 
 
 def _write_metrics(report: Report, textfile: Path, look: Look) -> None:
-    write_whole(textfile, rendering.metrics(report, _after(look, textfile)).encode(), mode=0o644)
+    write_whole(textfile, render.metrics(report, _after(look, textfile)).encode(), mode=0o644)
 
 
 def _deliver(report: Report, options: Common, output_format: ReportFormat, look: Look) -> None:
@@ -68,7 +69,7 @@ def _deliver(report: Report, options: Common, output_format: ReportFormat, look:
 
         deliver("".join(ndjson.results(report)), None)
         return
-    deliver(rendering.one(report, output_format, _after(look, options.output)), options.output)
+    deliver(render.one(report, output_format, _after(look, options.output)), options.output)
     if to_file and not options.quiet:
         deliver(table.counts(report) + "\n", None)
 

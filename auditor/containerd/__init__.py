@@ -11,11 +11,11 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from auditor.containerd.channel import open_connection
 from auditor.containerd.discover import discover
-from auditor.containerd.read import ContainerdStore
-from auditor.containerd.sight import ContentRootOption
+from auditor.containerd.find_content_root import ContentRootOption
+from auditor.containerd.store import ContainerdStore
 
 if TYPE_CHECKING:
-    from auditor.containerd.write import WritableContainerdStore
+    from auditor.containerd.writable_store import WritableContainerdStore
 
 __all__ = ["ContainerdStore", "connect", "connect_writable", "discover"]
 
@@ -34,6 +34,6 @@ def connect_writable(
     address: Path, *, timeout: float = DEFAULT_TIMEOUT, content_root: ContentRootOption = "auto"
 ) -> WritableContainerdStore:
     """Connect for a repair. Raises as `connect` does."""
-    from auditor.containerd.write import WritableContainerdStore  # noqa: PLC0415 - a check never writes
+    from auditor.containerd.writable_store import WritableContainerdStore  # noqa: PLC0415 - a check never writes
 
     return WritableContainerdStore(open_connection(address, timeout=timeout), content_root=content_root)

@@ -21,8 +21,8 @@ from auditor.containerd._proto import (
     snapshots_pb2_grpc,
     version_pb2_grpc,
 )
-from auditor.containerd.stall import StallWatch
-from auditor.containerd.status import translated
+from auditor.containerd.grpc_errors import translated
+from auditor.containerd.stream_timeout import StallWatch
 from auditor.errors import StoreError, StoreTimeout, StoreUnreachable, Unsupported
 
 #: Largest answer that we take, in bytes. containerd sends up to 16 MiB unless its configuration says more.

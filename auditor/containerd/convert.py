@@ -1,4 +1,4 @@
-"""Messages of the API in, nouns of `auditor.store` out. Tight: a node has tens of thousands of records."""
+"""Messages of the API in, nouns of `auditor.model.store` out. Tight: a node has tens of thousands of records."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from auditor.containerd._proto import (
     snapshots_pb2,
     types_pb2,
 )
-from auditor.digest import Digest
-from auditor.oci import Descriptor
-from auditor.platforms import Platform, normalise
-from auditor.store import Blob, Container, Image, Ingest, Labels, Lease, Snapshot, Snapshotter
+from auditor.model.digest import Digest
+from auditor.model.oci import Descriptor
+from auditor.model.platforms import Platform, normalise
+from auditor.model.store import Blob, Container, Image, Ingest, Labels, Lease, Snapshot, Snapshotter
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Go's zero time, which some releases send for a time that is not known.

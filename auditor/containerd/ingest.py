@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
 
 from auditor.containerd._proto import content_pb2
 from auditor.containerd.channel import Connection, namespaced
-from auditor.containerd.stall import StallWatch
-from auditor.containerd.status import translated
-from auditor.digest import Digest
+from auditor.containerd.content_root import ContentRoot
+from auditor.containerd.grpc_errors import translated
+from auditor.containerd.stream_timeout import StallWatch
 from auditor.errors import Conflict, NoRecord, StoreError
-from auditor.store import Labels
-from auditor.writable import LeaseHandle
+from auditor.model.digest import Digest
+from auditor.model.store import Labels
+from auditor.model.writable_store import LeaseHandle
 
 #: Bytes of one WRITE. The daemon takes messages of up to 16 MiB; ctr sends 1 MiB.
 PIECE = 1 << 20
@@ -203,3 +206,55 @@ def regroup(chunks: Iterable[bytes], *, piece: int = PIECE) -> Iterator[bytes | 
             del pending[:piece]
     if pending:
         yield bytes(pending)
+
+
+def data_file(root: ContentRoot, namespace: str, ref: str) -> Path | None:
+    """The file of an unfinished write; None where none is found, or it is not ours to write.
+
+    core/metadata/content.go names it `<namespace>/<number>/<ref>`, and the content store keeps that beside the data.
+    """
+    with suppress(OSError):
+        for folder in (root.path / "ingest").iterdir():
+            with suppress(OSError):
+                name = (folder / "ref").read_text()
+                if name.startswith(f"{namespace}/") and name.partition("/")[2].partition("/")[2] == ref:
+                    return folder / "data" if os.access(folder / "data", os.W_OK) else None
+    return None
+
+
+def fill_file(path: Path, chunks: Iterable[bytes], *, size: int) -> None:
+    """Write all bytes. Raises Conflict where they are not `size` bytes, StoreError where they cannot be written."""
+    descriptor = _opened(path)
+    written = 0
+    try:
+        for chunk in chunks:
+            written += len(chunk)
+            if written > size:
+                break
+            _write(descriptor, path, chunk)
+    finally:
+        os.close(descriptor)
+    if written != size:
+        raise Conflict(f"the source gave {written} of {size} bytes")
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise _failed(path, error) from error
+
+
+def _write(descriptor: int, path: Path, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError as error:
+        raise _failed(path, error) from error
+
+
+def _failed(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot write {path}: {error.strerror or error}", hint="is the file system full, or mounted read-only?"
+    )

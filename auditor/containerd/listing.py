@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from itertools import chain
 from typing import Any, TypeVar
 
+from auditor.concurrency import workers
 from auditor.containerd import convert
 from auditor.containerd._proto import (
     containers_pb2,
@@ -17,10 +18,9 @@ from auditor.containerd._proto import (
     snapshots_pb2,
 )
 from auditor.containerd.channel import Connection, namespaced
-from auditor.containerd.status import translated
+from auditor.containerd.grpc_errors import translated
 from auditor.errors import AuditorError, InvalidDigest, StoreTimeout, StoreUnreachable
-from auditor.store import Blob, Container, Image, Ingest, Inventory, Labels, Lease, Resource, Snapshot
-from auditor.workers import workers
+from auditor.model.store import Blob, Container, Image, Ingest, Inventory, Labels, Lease, Resource, Snapshot
 
 _Message = TypeVar("_Message")
 _Noun = TypeVar("_Noun")

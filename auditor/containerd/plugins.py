@@ -11,10 +11,10 @@ from google.protobuf.empty_pb2 import Empty
 from auditor.containerd import convert
 from auditor.containerd._proto import introspection_pb2
 from auditor.containerd.channel import Connection
-from auditor.containerd.status import translated
+from auditor.containerd.grpc_errors import translated
 from auditor.errors import AuditorError, StoreTimeout, StoreUnreachable
-from auditor.platforms import Platform, host
-from auditor.store import Snapshotter
+from auditor.model.platforms import Platform, host
+from auditor.model.store import Snapshotter
 
 _CONTENT = ("io.containerd.content.v1", "content")
 _METADATA = ("io.containerd.metadata.v1", "bolt")

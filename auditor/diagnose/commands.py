@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import msgspec
 
 from auditor.checks.rule import command
-from auditor.findings import Finding
-from auditor.store import SourceKind
+from auditor.model.findings import Finding
+from auditor.model.store import SourceKind
 
 _CRI = "k8s.io"
 _DOCKER = "moby"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auditor.diagnose import verdicts
-from auditor.diagnose.catalogue import Catalogue
 from auditor.diagnose.commands import Place
+from auditor.diagnose.describe import known
+from auditor.diagnose.evidence_index import Catalogue
 from auditor.diagnose.extract import READ, Mentions
-from auditor.diagnose.knowledge import Diagnosis, Known, Message, Outcome, Verdict
-from auditor.diagnose.lookup import known
-from auditor.diagnose.named import Named, find
-from auditor.digest import Digest
-from auditor.findings import Severity
-from auditor.store import SourceKind
+from auditor.diagnose.model import Diagnosis, Known, Message, Outcome, Verdict
+from auditor.diagnose.resolve import Named, find
+from auditor.model.digest import Digest
+from auditor.model.findings import Severity
+from auditor.model.store import SourceKind
 
 #: Characters of what was asked that are told back.
 _SHOWN = 4_000

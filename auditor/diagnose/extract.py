@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from auditor import reference
 from auditor.diagnose.messages import MESSAGES, RANK, Known, recognise
-from auditor.digest import Digest
+from auditor.model import reference
+from auditor.model.digest import Digest
 
 #: Different things of one kind that are kept; a log of a hundred megabytes names more than anybody reads.
 KEPT = 5

@@ -13,20 +13,20 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from auditor import checks
-from auditor.archive.problems import FAULTS
+from auditor.checks.archive_faults import FAULTS
 from auditor.diagnose import commands
-from auditor.diagnose.catalogue import Catalogue
+from auditor.diagnose.certainty import doubt, evidence, fine, headline, proven
 from auditor.diagnose.commands import Place
+from auditor.diagnose.describe import known
+from auditor.diagnose.evidence_index import Catalogue
 from auditor.diagnose.extract import Mentions
-from auditor.diagnose.knowledge import Known, Outcome, Verdict
-from auditor.diagnose.lookup import known
 from auditor.diagnose.messages import Known as KnownMessage
 from auditor.diagnose.messages import Sure
-from auditor.diagnose.named import Named
-from auditor.diagnose.proof import doubt, evidence, fine, headline, proven
-from auditor.digest import EMPTY, Digest
-from auditor.findings import Finding
-from auditor.store import SourceKind
+from auditor.diagnose.model import Known, Outcome, Verdict
+from auditor.diagnose.resolve import Named
+from auditor.model.digest import EMPTY, Digest
+from auditor.model.findings import Finding
+from auditor.model.store import SourceKind
 
 _MATTERS = {rule.code: rule.matters for rule in checks.RULES} | {fault.code: fault.why for fault in FAULTS}
 

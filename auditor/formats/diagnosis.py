@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from auditor.formats.markdown import code, escape
-from auditor.formats.plain import plain, size
 from auditor.formats.redact import Veil
+from auditor.formats.sanitize import plain, size
 
 _WIDTH = 100
 #: Characters of one line; a name may have thousands.

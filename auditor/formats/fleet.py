@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
-from auditor.findings import Severity, Status
-from auditor.fleet import Fleet, FleetFinding, FleetImage, FleetNode
 from auditor.formats.markdown import code, escape
-from auditor.formats.plain import plain, plural
+from auditor.formats.sanitize import plain, plural
+from auditor.model.findings import Severity, Status
+from auditor.report.fleet import Fleet, FleetFinding, FleetImage, FleetNode
 
 #: Lines of a table before the rest is only counted; the JSON of the fleet has all.
 LISTED = 40

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from auditor.findings import FailOn, Finding, ImageState, Report, Severity, Status
-from auditor.formats.plain import plain
+from auditor.formats.sanitize import plain
+from auditor.model.findings import FailOn, Finding, ImageState, Report, Severity, Status
 
 _NAME_WIDTH = 300
 _TEXT_WIDTH = 1000

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from auditor.findings import Finding, ImageRef, Report, Severity, Status
-from auditor.formats.plain import is_command, plain, plural, size
+from auditor.formats.sanitize import is_command, plain, plural, size
+from auditor.model.findings import Finding, ImageRef, Report, Severity, Status
 
 #: Findings of one code that are listed before the rest is only counted.
 LISTED = 20

@@ -10,8 +10,8 @@ from datetime import datetime
 
 import msgspec
 
-from auditor.findings import SCHEMA, Finding, ImageState, Report
-from auditor.formats.plain import json_plain
+from auditor.formats.sanitize import json_plain
+from auditor.model.findings import SCHEMA, Finding, ImageState, Report
 
 _ENCODER = msgspec.json.Encoder()
 

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from auditor.findings import Report, Severity
-from auditor.formats.plain import plain
+from auditor.formats.sanitize import plain
+from auditor.model.findings import Report, Severity
 
 PREFIX: Final = "containerd_auditor_"
 #: HELP must be the same in every file of a node, so each stands here once.

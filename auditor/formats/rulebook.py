@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import msgspec
 from tabulate import tabulate
 
-from auditor.formats.rule import Entry
-
 _WIDTH = 100
 
 
@@ -32,3 +30,13 @@ def explained(entry: Entry) -> str:
 def as_json(entries: Sequence[Entry]) -> str:
     """A list of objects."""
     return msgspec.json.format(msgspec.json.encode(list(entries)), indent=2).decode() + "\n"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One rule, all text."""
+
+    code: str
+    severity: str
+    means: str
+    matters: str
+    do: str

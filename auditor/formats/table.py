@@ -7,8 +7,8 @@ from itertools import groupby
 
 import msgspec
 
-from auditor.findings import BlobCounts, Finding, ImageRef, PlatformState, Report, Severity, Status
-from auditor.formats.plain import plain, plural, size
+from auditor.formats.sanitize import plain, plural, size
+from auditor.model.findings import BlobCounts, Finding, ImageRef, PlatformState, Report, Severity, Status
 
 #: Findings of one code that are listed for one image before the rest is only counted.
 LISTED = 8

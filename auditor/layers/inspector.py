@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from auditor import oci
-from auditor.digest import Digest, Measured, Meter
-from auditor.layers.decode import PIECE, SNIFF, Decoder, decoder
-from auditor.layers.tarwalk import TarWalk
-from auditor.store import LayerProof, LayerProofKind
+from auditor.layers.decompress import PIECE, SNIFF, Decoder, decoder
+from auditor.layers.tar_checker import TarWalk
+from auditor.model import oci
+from auditor.model.digest import Digest, Measured, Meter
+from auditor.model.store import LayerProof, LayerProofKind
 
 _OCI_TARS = frozenset({oci.OCI_LAYER, "application/vnd.oci.image.layer.nondistributable.v1.tar"})
 _DOCKER_TARS = frozenset(

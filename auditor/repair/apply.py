@@ -13,14 +13,13 @@ from pathlib import Path
 import msgspec
 
 from auditor.errors import AuditorError, SourceError
-from auditor.repair.bench import Gone, NotRight, Workbench
-from auditor.repair.commit import commit
+from auditor.model.blob_source import Offer
+from auditor.repair.context import Gone, NotRight, Workbench
 from auditor.repair.needs import held
-from auditor.repair.ours import Stopped
+from auditor.repair.own_state import Stopped
 from auditor.repair.plan import NAMESPACE, Action, Way
-from auditor.repair.replace import replace
-from auditor.repair.swap import swap
-from auditor.source import Offer
+from auditor.repair.replace_by_api import swap
+from auditor.repair.write_blob import commit, replace
 
 #: Seconds to wait at the end for threads that hang in a download; they hold nothing that the others need.
 _JOIN = 5.0

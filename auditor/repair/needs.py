@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from auditor.digest import Digest
-from auditor.evidence import Evidence
-from auditor.findings import Finding, Severity
-from auditor.reach import references
-from auditor.repair.kin import Kin, Parent
-from auditor.source import Hints
-from auditor.store import Inventory, Labels, Resource
+from auditor.checks.evidence import Evidence
+from auditor.model.blob_source import Hints
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding, Severity
+from auditor.model.gc_reachability import references
+from auditor.model.store import Inventory, Labels, Resource
+from auditor.repair.gc_labels import Kin, Parent
 
 ABSENT = frozenset(
     "snapshot-without-blob incomplete-image missing-manifest missing-config shared-config-layers".split()

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from auditor.digest import Digest
-from auditor.findings import Severity
-from auditor.oci import INDEX_TYPES, MANIFEST_TYPES
+from auditor.model.blob_source import Offer
+from auditor.model.digest import Digest
+from auditor.model.findings import Severity
+from auditor.model.oci import INDEX_TYPES, MANIFEST_TYPES
 from auditor.repair.needs import Need, Skip
-from auditor.source import Offer
 
 #: How the sources that are this store itself are named; see `auditor.sources`.
 NAMESPACE = "namespace:"

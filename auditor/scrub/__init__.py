@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from auditor.scrub.plan import Coverage, coverage, plan
-from auditor.scrub.run import prove
-from auditor.scrub.standing import scrub
+from auditor.scrub.run import prove, scrub
+from auditor.scrub.schedule import Coverage, coverage, plan
 from auditor.scrub.targets import Target, largest_first, layers_of, targets_of, wanted
 
 __all__ = [

@@ -5,14 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 
-from auditor.digest import Digest
 from auditor.errors import StoreError
-from auditor.pace import Pace, idle_io
-from auditor.scrub.blob import Prover
+from auditor.model.digest import Digest
+from auditor.model.store import Proof, Store
+from auditor.scrub.rate_limit import Pace, idle_io
+from auditor.scrub.state import State
 from auditor.scrub.targets import Target
-from auditor.store import Proof, Store
+from auditor.scrub.verify_blob import Prover
 
 #: Seconds between two looks at whether the run is over, while waiting for the rate limit.
 _LOOK = 0.1
@@ -149,3 +152,42 @@ class _Run:
 
     def _ended(self) -> bool:
         return self.stop.is_set() or self._over()
+
+
+def scrub(
+    store: Store,
+    state: State,
+    targets: Iterable[Target],
+    *,
+    now: Callable[[], datetime],
+    jobs: int,
+    layers: bool = False,
+    max_layer: int | None = None,
+    known: Container[Digest] = (),
+    pace: Pace | None = None,
+    idle: bool = True,
+    over: Callable[[], bool] = never,
+    on_bytes: Callable[[int], None] = silent,
+) -> Generator[Proof, None, None]:
+    """Prove `targets`, which `plan` ordered, and remember each outcome before it is given.
+
+    The options are those of `prove`; `now` dates the outcomes. Raises StoreError, and StateError where an outcome
+    cannot be written down.
+    """
+    outcomes = prove(
+        store,
+        targets,
+        jobs=jobs,
+        layers=layers,
+        max_layer=max_layer,
+        known=known,
+        pace=pace,
+        idle=idle,
+        over=over,
+        on_start=lambda target: state.begin(target.digest, at=now()),
+        on_bytes=on_bytes,
+    )
+    with closing(outcomes):
+        for proof in outcomes:
+            state.record(proof, at=now())
+            yield proof

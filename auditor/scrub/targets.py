@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from auditor.digest import Digest
-from auditor.evidence import Evidence, NamespaceView
+from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.layers import verifiable
-from auditor.store import Inventory
+from auditor.model.digest import Digest
+from auditor.model.store import Inventory
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):

@@ -1,1 +1,1 @@
-"""Adapters that give good bytes: registries, other namespaces, archives, twins; each is an `auditor.source.Source`."""
+"""Adapters that give good bytes: registries, namespaces, archives, twins; each is a `blob_source.Source`."""

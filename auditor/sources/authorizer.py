@@ -6,11 +6,10 @@ import threading
 from collections.abc import Callable, Mapping
 
 from auditor.errors import AccessDenied
-from auditor.sources.challenge import Challenge, parse_challenges
 from auditor.sources.credentials import Credential, login
-from auditor.sources.pauses import Timing
-from auditor.sources.tokens import TokenRequest, fetch_token
-from auditor.sources.transport import Limits, Origin, Transport
+from auditor.sources.http import Limits, Origin, Transport
+from auditor.sources.retry import Timing
+from auditor.sources.tokens import Challenge, TokenRequest, fetch_token, parse_challenges
 
 #: A token is taken for expired this many seconds early, or half its time if that is less.
 _SLACK = 10.0

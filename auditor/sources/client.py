@@ -11,10 +11,10 @@ from auditor.errors import AccessDenied, BadBytes, NotOffered, SourceError
 from auditor.sources.authorizer import Authorizer
 from auditor.sources.credentials import Credential, login
 from auditor.sources.hosts import Endpoint
+from auditor.sources.http import Answer, Limits, Origin, Transport
 from auditor.sources.network_errors import NotTls, Stalled
-from auditor.sources.pauses import Timing, TryLater, retry_after
 from auditor.sources.proxies import Proxies
-from auditor.sources.transport import Answer, Limits, Origin, Transport
+from auditor.sources.retry import Timing, TryLater, retry_after
 
 #: How many redirects are followed for one request; Go's client, and so containerd's, stops there too.
 _MAX_REDIRECTS = 10

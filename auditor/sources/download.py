@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from auditor.errors import BadBytes, NotOffered, SourceError
-from auditor.source import Offer
+from auditor.model.blob_source import Offer
 from auditor.sources.client import Client
+from auditor.sources.http import Answer, Limits
 from auditor.sources.network_errors import Interrupted
-from auditor.sources.paced import LEAST
-from auditor.sources.pauses import Backoff, Timing
-from auditor.sources.places import Repository, paths
-from auditor.sources.transport import Answer, Limits
+from auditor.sources.repositories import Repository, paths
+from auditor.sources.retry import Backoff, Timing
+from auditor.sources.socket_limits import LEAST
 
 _PARTIAL = 206
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)

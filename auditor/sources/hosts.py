@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from auditor.errors import SourceError
-from auditor.reference import DEFAULT_HOST, hostname
+from auditor.model.reference import DEFAULT_HOST, hostname
 from auditor.sources.hosts_file import HostsFileError, HostTable, read_hosts_file
 
 #: Where containerd's packages look when `config_path` says so.

@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from auditor.digest import Digest
 from auditor.errors import AccessDenied, BadBytes, NotOffered, SourceError
-from auditor.source import Hints, Offer, proven
+from auditor.model.blob_source import Hints, Offer, proven
+from auditor.model.chunks import gathered
+from auditor.model.digest import Digest
 from auditor.sources.client import Client
 from auditor.sources.credentials import DockerConfig
 from auditor.sources.download import Download
 from auditor.sources.hosts import Endpoint, Hosts, find_hosts
-from auditor.sources.pauses import SYSTEM, Backoff, Timing
-from auditor.sources.pieces import gathered
-from auditor.sources.places import Repository, repositories
+from auditor.sources.http import Limits
 from auditor.sources.proxies import Proxies
-from auditor.sources.transport import Limits
+from auditor.sources.repositories import Repository, repositories
+from auditor.sources.retry import SYSTEM, Backoff, Timing
 
 #: A secret shorter than this is not looked for in messages: it would match at random.
 _SHORTEST_SECRET = 4

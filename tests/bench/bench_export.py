@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from auditor import containerd, graph, platforms
-from auditor.archive.plan import plan
-from auditor.archive.planned import ExportPlan
-from auditor.archive.read import open_archive
-from auditor.archive.uses import documents_of
-from auditor.archive.write import write_archive
-from auditor.store import Store
+from auditor import containerd
+from auditor.archive.image_layers import documents_of
+from auditor.archive.open import open_archive
+from auditor.export.model import ExportPlan
+from auditor.export.plan import plan
+from auditor.export.write import write_archive
+from auditor.model import image_graph, platforms
+from auditor.model.store import Store
 from tests.bench.peers import best, verdict
 from tests.lab.kit import images
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
@@ -79,7 +80,7 @@ def pulled(mib: int, base: Path) -> Iterator[tuple[Containerd, str]]:
 def planned(store: Store) -> ExportPlan:
     """All images of the namespace."""
     inventory = store.inventory(CRI_NAMESPACE)
-    groups = graph.group(inventory.images)
+    groups = image_graph.group(inventory.images)
     matcher = platforms.only([platforms.host()])
     documents = documents_of(store, inventory, groups)
     return plan(

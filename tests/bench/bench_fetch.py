@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from auditor import containerd
-from auditor.containerd.sight import ContentRootOption
-from auditor.digest import Digest
-from auditor.repair.ours import ref
-from auditor.source import Hints
+from auditor.containerd.find_content_root import ContentRootOption
+from auditor.model.blob_source import Hints
+from auditor.model.digest import Digest
+from auditor.repair.own_state import ref
 from auditor.sources.credentials import load_docker_config
 from auditor.sources.registry import RegistrySource
 from tests.bench.peers import ROUNDS, best, verdict

@@ -23,9 +23,9 @@ import grpc
 
 from auditor.containerd import ContainerdStore
 from auditor.containerd._proto import content_pb2, content_pb2_grpc
-from auditor.digest import Digest
+from auditor.model.digest import Digest
+from auditor.model.store import ProofKind
 from auditor.scrub import prove
-from auditor.store import ProofKind
 from tests.bench.peers import best, cores, random_files, spent, verdict
 from tests.bench.stocked import NAMESPACE, Stocked, stocked, targets
 from tests.lab.checked import ROOT, command, environment

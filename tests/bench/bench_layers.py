@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from auditor.containerd import ContainerdStore
-from auditor.digest import Digest
+from auditor.model.digest import Digest
+from auditor.model.store import LayerProofKind
 from auditor.scrub import prove
-from auditor.store import LayerProofKind
 from tests.bench.peers import best, cores, layers, spent, verdict
 from tests.bench.stocked import stocked, targets
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from auditor.digest import Digest, measure
+from auditor.model.digest import Digest, measure
 from tests.bench.stocked import Stocked, stocked
 from tests.lab.checked import ROOT, command, environment
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from auditor.digest import Digest
+from auditor.model.digest import Digest
 
 #: How often each side is timed, in turns; the best of each counts, since everything else on the machine only slows.
 ROUNDS = 3

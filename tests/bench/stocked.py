@@ -9,8 +9,8 @@ from pathlib import Path
 
 from auditor import containerd
 from auditor.containerd import ContainerdStore
-from auditor.containerd.sight import ContentRootOption
-from auditor.digest import Digest
+from auditor.containerd.find_content_root import ContentRootOption
+from auditor.model.digest import Digest
 from auditor.scrub import Target, largest_first, targets_of
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd

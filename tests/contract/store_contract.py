@@ -1,4 +1,4 @@
-"""The contract of `auditor.store.Store`: every store passes this suite over content that the test put there.
+"""The contract of `auditor.model.store.Store`: every store passes this suite over content that the test put there.
 
 A test module makes a class of it and says with a fixture `known` which store and which content:
 
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from auditor.digest import Digest, measure
 from auditor.errors import MalformedDocument, NoRecord
-from auditor.store import FileKind, Store
+from auditor.model.digest import Digest, measure
+from auditor.model.store import FileKind, Store
 
 LIMIT = 8 << 20
 UNKNOWN = Digest.of(b"nobody has this")

@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from auditor import audit, containerd, verdict
+from auditor import containerd
+from auditor.audit import audit, collect
 from auditor.cli import app
-from auditor.containerd.sight import ContentRootOption
-from auditor.findings import FailOn, Finding, Report, Severity, exit_status
-from auditor.formats import jsonreport
-from auditor.store import Store
+from auditor.containerd.find_content_root import ContentRootOption
+from auditor.formats import json_report
+from auditor.model.findings import FailOn, Finding, Report, Severity, exit_status
+from auditor.model.store import Store
+from auditor.report import build
 from tests.lab.kit.daemon import Containerd
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -39,7 +41,7 @@ class Run:
     @property
     def report(self) -> Report:
         """Its output, which must be a JSON report."""
-        return jsonreport.load(self.out.encode(), name="the output")
+        return json_report.load(self.out.encode(), name="the output")
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -85,18 +87,18 @@ def check(daemon: Containerd, *arguments: str | Path, apart: bool = False) -> Ru
 
 
 def look(
-    daemon: Containerd, *, content_root: ContentRootOption = "auto", request: audit.Request | None = None
+    daemon: Containerd, *, content_root: ContentRootOption = "auto", request: collect.Request | None = None
 ) -> Report:
     """Audit in this process; `content_root=None` reads every byte through the API."""
     with containerd.connect(daemon.socket, content_root=content_root) as store:
         return judge(store, request)
 
 
-def judge(store: Store, request: audit.Request | None = None) -> Report:
+def judge(store: Store, request: collect.Request | None = None) -> Report:
     """Audit any store in this process."""
-    outcome = audit.audit(store, request or audit.Request(), clock=lambda: datetime.now(UTC), pause=time.sleep)
+    outcome = audit.audit(store, request or collect.Request(), clock=lambda: datetime.now(UTC), pause=time.sleep)
     now = datetime.now(UTC)
-    return verdict.report(outcome.evidence, outcome.findings, host="lab", started=now, finished=now, seconds=0)
+    return build.report(outcome.evidence, outcome.findings, host="lab", started=now, finished=now, seconds=0)
 
 
 def loud(report: Report) -> set[Named]:

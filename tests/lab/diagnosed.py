@@ -10,7 +10,7 @@ from typing import Final
 import grpc
 import msgspec
 
-from auditor.diagnose.knowledge import Diagnosis
+from auditor.diagnose.model import Diagnosis
 from tests.lab.checked import Run, auditor_here
 from tests.lab.kit.cri import ImageService
 from tests.lab.kit.daemon import Containerd

@@ -20,7 +20,8 @@ from typing import Any, Final, NoReturn
 
 import grpc
 
-from auditor.cli import app, repairing
+from auditor.cli import app
+from auditor.cli.runs import repair as imported
 from tests.lab.checked import ROOT, environment
 
 #: The calls that change a store; those that only look are no steps.
@@ -30,7 +31,7 @@ CHANGES: Final = frozenset("os.rename os.link os.remove os.rmdir os.mkdir os.chm
 #: What a child that was not to be killed is told by.
 FINISHED: Final = 0
 
-assert repairing  # imported for the children, before they are made
+assert imported  # imported for the children, before they are made
 
 
 @dataclass(frozen=True)

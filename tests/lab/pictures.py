@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.text import Text
 
-from auditor.cli.run import advice
+from auditor.cli.render import advice
 from auditor.formats import table
 from tests.lab.kit.binaries import NotInstalledError
 from tests.unit import rendered

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from auditor import containerd
-from auditor.repair.ours import is_ours
-from auditor.store import Inventory
+from auditor.model.store import Inventory
+from auditor.repair.own_state import is_ours
 from tests.lab.checked import Run, auditor_here
 from tests.lab.kit.daemon import Containerd, parse_check
 from tests.lab.kit.images import Built, sha256

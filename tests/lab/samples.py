@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
-from auditor.cli.run import advice
-from auditor.findings import Report
-from auditor.formats import jsonreport, table
+from auditor.cli.render import advice
+from auditor.formats import json_report, table
+from auditor.model.findings import Report
 from tests.lab.checked import ROOT, auditor_here
 from tests.lab.kit import faults, images
 from tests.lab.kit.binaries import VERSIONS
@@ -146,8 +146,8 @@ VERBOSE: Final = ("healthy", "discarded")
 
 def _sample(name: str, daemon: Containerd, registry: Registry, options: Sequence[str]) -> dict[str, str]:
     ran = auditor_here("check", "--format", "json", "--address", daemon.socket, *options)
-    report = _fixed(jsonreport.load(_neutral(ran.out, daemon, registry).encode(), name=name))
-    return {f"{name}.json": jsonreport.render(report), f"{name}.txt": as_text(name, report)}
+    report = _fixed(json_report.load(_neutral(ran.out, daemon, registry).encode(), name=name))
+    return {f"{name}.json": json_report.render(report), f"{name}.txt": as_text(name, report)}
 
 
 def as_text(name: str, report: Report) -> str:

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from auditor.containerd import ContainerdStore, connect, connect_writable, ingest, sight
+from auditor.containerd import ContainerdStore, connect, connect_writable, find_content_root, ingest
 from auditor.containerd._proto import content_pb2
 from auditor.containerd.channel import open_connection
-from auditor.containerd.stall import StallWatch
-from auditor.containerd.write import WritableContainerdStore
-from auditor.digest import EMPTY, Digest, measure
+from auditor.containerd.stream_timeout import StallWatch
+from auditor.containerd.writable_store import WritableContainerdStore
 from auditor.errors import (
     AlreadyThere,
     Busy,
@@ -33,9 +32,10 @@ from auditor.errors import (
     StoreUnreachable,
     Unsupported,
 )
-from auditor.platforms import host
-from auditor.store import FileKind, FileState, Resource, Store
-from auditor.writable import LeaseHandle
+from auditor.model.digest import EMPTY, Digest, measure
+from auditor.model.platforms import host
+from auditor.model.store import FileKind, FileState, Resource, Store
+from auditor.model.writable_store import LeaseHandle
 from tests.contract.store_contract import Known, StoreContract
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults, images
@@ -256,7 +256,9 @@ def test_another_daemons_files_are_not_taken_for_ours(pulled: Containerd) -> Non
     real = identity.read_text()
     with connect(pulled.socket) as store:
         assert store.namespaces()
-        seen = sight.exported(pulled.content_root, uuid=real[::-1], sample=store.inventory(NS).blobs.values())
+        seen = find_content_root.exported(
+            pulled.content_root, uuid=real[::-1], sample=store.inventory(NS).blobs.values()
+        )
     assert seen is None
 
 

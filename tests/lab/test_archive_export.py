@@ -15,19 +15,22 @@ from pathlib import Path
 
 import pytest
 
-from auditor import audit, containerd, graph, platforms
-from auditor.archive.plan import plan
-from auditor.archive.planned import ExportPlan
-from auditor.archive.read import ArchiveStore, open_archive
-from auditor.archive.uses import platforms_held
-from auditor.archive.write import write_archive, write_layout
-from auditor.digest import Digest
-from auditor.documents import load_documents
+from auditor import containerd
+from auditor.archive.image_layers import platforms_held
+from auditor.archive.open import open_archive
+from auditor.archive.store import ArchiveStore
+from auditor.audit import audit, collect
+from auditor.audit.document_loader import load_documents
 from auditor.errors import ExportRefused, OutputError
-from auditor.findings import Finding, Severity, Verify
-from auditor.oci import MAX_DOCUMENT, Descriptor
-from auditor.platforms import Matcher
-from auditor.store import Store
+from auditor.export.model import ExportPlan
+from auditor.export.plan import plan
+from auditor.export.write import write_archive, write_layout
+from auditor.model import image_graph, platforms
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding, Severity, Verify
+from auditor.model.oci import MAX_DOCUMENT, Descriptor
+from auditor.model.platforms import Matcher
+from auditor.model.store import Store
 from tests.lab.kit import bug, images
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
@@ -72,10 +75,10 @@ def planned(
 ) -> ExportPlan:
     """The plan for some images of a namespace, by name."""
     inventory = store.inventory(namespace)
-    groups = graph.group(image for image in inventory.images if image.name in names)
-    documents: dict[graph.Key, graph.Loaded] = {}
+    groups = image_graph.group(image for image in inventory.images if image.name in names)
+    documents: dict[image_graph.Key, image_graph.Loaded] = {}
     with ThreadPoolExecutor(2) as pool:
-        load_documents(store, [inventory], groups, known=documents, pool=pool, on_progress=audit.no_progress)
+        load_documents(store, [inventory], groups, known=documents, pool=pool, on_progress=collect.no_progress)
     return plan(
         groups,
         documents=documents,
@@ -139,7 +142,7 @@ def wrong(store: ArchiveStore) -> list[Finding]:
     found = [problem.finding(archive=store.address, namespace="") for problem in store.problems]
     inventory = store.inventory("")
     if inventory.images:
-        request = audit.Request(verify=Verify.LAYERS, of_image=platforms_held(store, inventory))
+        request = collect.Request(verify=Verify.LAYERS, of_image=platforms_held(store, inventory))
         found += audit.audit(store, request, clock=lambda: datetime.now(UTC), pause=lambda _: None).findings
     return [finding for finding in found if finding.severity is not Severity.INFO and finding.code not in NO_ARCHIVES]
 

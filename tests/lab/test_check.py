@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from auditor.findings import Finding, Report
+from auditor.model.findings import Finding, Report
 from tests.lab.checked import auditor, check, look, loud, quiet, the
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import bug, faults, images

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from auditor.audit import Request
-from auditor.findings import Severity
-from auditor.platforms import parse
+from auditor.audit.collect import Request
+from auditor.model.findings import Severity
+from auditor.model.platforms import parse
 from tests.lab.checked import Named, assert_faults, assert_sound, check, look, loud, status, the
 from tests.lab.kit import faults, images
 from tests.lab.kit.daemon import Containerd

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from auditor import audit
+from auditor.audit import audit, collect
 from auditor.containerd import ContainerdStore
 from auditor.containerd.channel import open_connection
-from auditor.digest import Digest
 from auditor.errors import NothingExamined
-from auditor.findings import Finding
-from auditor.store import FileState, Inventory
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding
+from auditor.model.store import FileState, Inventory
 from tests.lab.checked import Named, judge, loud, name, status
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults, images
@@ -71,9 +71,9 @@ def remove(daemon: Containerd) -> None:
     daemon.force_gc()
 
 
-def audited(store: ContainerdStore, request: audit.Request | None = None) -> tuple[Finding, ...]:
+def audited(store: ContainerdStore, request: collect.Request | None = None) -> tuple[Finding, ...]:
     with store:
-        outcome = audit.audit(store, request or audit.Request(), clock=lambda: datetime.now(UTC), pause=time.sleep)
+        outcome = audit.audit(store, request or collect.Request(), clock=lambda: datetime.now(UTC), pause=time.sleep)
     assert not outcome.evidence.incomplete
     return outcome.findings
 
@@ -116,7 +116,7 @@ def test_what_stays_absent_is_found_whatever_else_goes(pulled: Containerd) -> No
 def test_the_image_that_was_asked_for_goes(pulled: Containerd, registry: Registry) -> None:
     """Nothing is left to be examined, which is not the same as sound."""
     faults.remove_record(pulled, TOP)
-    request = audit.Request(images=(registry.reference(REFERENCE),))
+    request = collect.Request(images=(registry.reference(REFERENCE),))
     with pytest.raises(NothingExamined, match="no image is named"):
         audited(Moving(pulled, lambda: remove(pulled), after="files"), request)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from auditor.findings import FailOn, exit_status
-from auditor.formats import jsonreport
+from auditor.formats import json_report
+from auditor.model.findings import FailOn, exit_status
 from tests.lab import samples
 from tests.lab.checked import ROOT, loud, quiet
 
@@ -35,12 +35,12 @@ def test_the_samples_keep_to_the_schema(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_text_is_the_report_in_words(name: str) -> None:
-    report = jsonreport.load((samples.FOLDER / f"{name}.json").read_bytes(), name=name)
+    report = json_report.load((samples.FOLDER / f"{name}.json").read_bytes(), name=name)
     assert (samples.FOLDER / f"{name}.txt").read_text() == samples.as_text(name, report)
 
 
 def test_the_samples_show_what_they_are_for() -> None:
-    reports = {name: jsonreport.load((samples.FOLDER / f"{name}.json").read_bytes(), name=name) for name in NAMES}
+    reports = {name: json_report.load((samples.FOLDER / f"{name}.json").read_bytes(), name=name) for name in NAMES}
     codes = {name: {code for code, _ in loud(report)} for name, report in reports.items()}
     assert codes["bug"] == {"snapshot-without-blob"}
     assert codes["healthy"] == codes["discarded"] == set()

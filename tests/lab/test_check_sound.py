@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from auditor import containerd
-from auditor.store import Resource
-from auditor.writable import LeaseHandle
+from auditor.model.store import Resource
+from auditor.model.writable_store import LeaseHandle
 from tests.lab.checked import assert_faults, assert_sound, check, loud, quiet, the
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import bug, faults, images

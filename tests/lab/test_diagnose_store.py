@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from auditor import containerd
-from auditor.diagnose.knowledge import Outcome
 from auditor.diagnose.messages import Sure
-from auditor.store import Resource
-from auditor.writable import LeaseHandle
+from auditor.diagnose.model import Outcome
+from auditor.model.store import Resource
+from auditor.model.writable_store import LeaseHandle
 from tests.lab.checked import auditor_here
 from tests.lab.diagnosed import PAUSE, ask, cri_pull, ctr, failures, run_pod
 from tests.lab.kit import bug, faults, images

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from auditor.diagnose.knowledge import Outcome
 from auditor.diagnose.messages import Sure
+from auditor.diagnose.model import Outcome
 from tests.lab import crooked
 from tests.lab.checked import auditor_here
 from tests.lab.conftest import StartDaemon

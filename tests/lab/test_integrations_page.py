@@ -11,10 +11,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from auditor.cli.run import advice
-from auditor.comparison import compare
-from auditor.fleet import join
+from auditor.cli.render import advice
 from auditor.formats import html
+from auditor.report.compare import compare
+from auditor.report.fleet import join
 from tests.lab.kit.binaries import NotInstalledError
 from tests.unit import reports
 

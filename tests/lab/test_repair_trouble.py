@@ -14,19 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from auditor import audit, containerd
-from auditor.containerd.sight import ContentRootOption
-from auditor.digest import Digest
-from auditor.findings import Verify
+from auditor import containerd
+from auditor.audit import audit, collect
+from auditor.containerd.find_content_root import ContentRootOption
+from auditor.model.blob_source import Hints, Offer, Source
+from auditor.model.digest import Digest
+from auditor.model.findings import Verify
+from auditor.model.store import Store
 from auditor.repair.apply import Outcome
-from auditor.repair.run import Repair, Wishes
+from auditor.repair.session import Repair, Wishes
 from auditor.scrub import prove, wanted
-from auditor.source import Hints, Offer, Source
 from auditor.sources.credentials import load_docker_config
-from auditor.sources.pauses import SYSTEM
+from auditor.sources.http import Limits
 from auditor.sources.registry import RegistrySource
-from auditor.sources.transport import Limits
-from auditor.store import Store
+from auditor.sources.retry import SYSTEM
 from tests.lab.checked import ROOT, command, environment
 from tests.lab.conftest import StartDaemon
 from tests.lab.hostile import Hostile
@@ -84,10 +85,10 @@ class Meddling:
         yield pieces()
 
 
-def look(store: Store) -> audit.Outcome:
+def look(store: Store) -> audit.AuditResult:
     return audit.audit(
         store,
-        audit.Request(verify=Verify.DIGESTS),
+        collect.Request(verify=Verify.DIGESTS),
         clock=lambda: datetime.now(UTC),
         pause=time.sleep,
         prove=lambda evidence: {p.digest: p for p in prove(store, wanted(evidence), jobs=2)},

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor.findings import Coverage, Report
+from auditor.model.findings import Coverage, Report
 from tests.lab.checked import ROOT, Run, auditor, auditor_here, command, environment, loud, quiet, signalled, the
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults, images

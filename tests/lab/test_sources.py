@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from auditor.digest import Digest
 from auditor.errors import AccessDenied, NotOffered, SourceError
-from auditor.source import Hints
+from auditor.model.blob_source import Hints
+from auditor.model.digest import Digest
 from auditor.sources.credentials import load_docker_config
+from auditor.sources.http import Limits
 from auditor.sources.network_errors import Untrusted
 from auditor.sources.registry import RegistrySource
-from auditor.sources.transport import Limits
 from tests.lab.hostile import Hostile
 from tests.lab.kit import images
 from tests.lab.kit.images import BuiltImage

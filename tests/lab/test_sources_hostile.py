@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import trustme
 
-from auditor.digest import Digest
 from auditor.errors import AccessDenied, BadBytes, NotOffered, SourceError
-from auditor.source import Hints, Offer
+from auditor.model.blob_source import Hints, Offer
+from auditor.model.digest import Digest
 from auditor.sources.credentials import load_docker_config
+from auditor.sources.http import Limits
 from auditor.sources.network_errors import Interrupted, Untrusted
-from auditor.sources.pauses import SYSTEM, Backoff, Timing
 from auditor.sources.proxies import Proxies
 from auditor.sources.registry import RegistrySource
-from auditor.sources.transport import Limits
+from auditor.sources.retry import SYSTEM, Backoff, Timing
 from tests.lab.hostile import TOKEN, Hostile, Request
 from tests.lab.kit.images import noise
 

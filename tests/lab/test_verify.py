@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor.findings import Finding, Report, Severity
+from auditor.model.findings import Finding, Report, Severity
 from tests.lab.checked import auditor, check, loud, the
 from tests.lab.kit import faults, images
 from tests.lab.kit.binaries import VERSIONS

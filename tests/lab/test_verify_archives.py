@@ -15,7 +15,7 @@ import pytest
 from backports import zstd
 
 from auditor.cli.choices import ReportFormat
-from auditor.findings import Report, Severity
+from auditor.model.findings import Report, Severity
 from tests.lab.checked import ROOT, Run, auditor_here, command, environment
 from tests.lab.kit import bug, images
 from tests.lab.kit.daemon import Containerd

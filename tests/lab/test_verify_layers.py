@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 from backports import zstd
 
-from auditor.findings import Report
+from auditor.model.findings import Report
 from tests.lab.checked import Named, check, loud, quiet
 from tests.lab.kit import images
 from tests.lab.kit.binaries import VERSIONS

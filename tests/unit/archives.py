@@ -13,7 +13,8 @@ from typing import Literal
 
 from backports import zstd
 
-from auditor.archive.read import ArchiveStore, open_archive
+from auditor.archive.open import open_archive
+from auditor.archive.store import ArchiveStore
 from tests.lab.kit import images
 from tests.lab.kit.images import Built, BuiltImage
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from auditor import audit, oci
-from auditor.digest import Digest
-from auditor.findings import Finding, Severity
-from auditor.platforms import Platform, parse
-from auditor.store import Blob, Image, Ingest, Inventory, Lease, Proof, Resource, Snapshot, Snapshotter
+from auditor.audit import audit, collect
+from auditor.model import oci
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding, Severity
+from auditor.model.platforms import Platform, parse
+from auditor.model.store import Blob, Image, Ingest, Inventory, Lease, Proof, Resource, Snapshot, Snapshotter
 from tests.unit.fakes import INFO, MemoryStore
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -245,12 +246,12 @@ class World:
 
     # What the audit says.
 
-    def audit(self, **request: Any) -> audit.Outcome:
+    def audit(self, **request: Any) -> audit.AuditResult:
         """Audit the whole store; findings are looked at again, at no cost of time."""
         request["platforms"] = tuple(parse(text) for text in request.get("platforms", ()))
         return audit.audit(
             self.store,
-            audit.Request(**request),
+            collect.Request(**request),
             clock=lambda: NOW,
             pause=lambda _: None,
             prove=lambda _: self.proofs,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from auditor.digest import Digest
 from auditor.errors import MalformedDocument, NoFile, NoRecord
-from auditor.store import (
+from auditor.model.digest import Digest
+from auditor.model.store import (
     Blob,
     FileKind,
     FileState,

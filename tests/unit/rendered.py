@@ -1,6 +1,6 @@
 """The samples in the formats that saved reports are rendered in: `python -m tests.unit.rendered` writes them anew.
 
-They follow from the JSON samples, which come from real stores; tests/unit/test_report_samples.py holds them to it.
+They follow from the JSON samples, which come from real stores; tests/unit/report/test_samples.py holds them to it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from auditor.cli import rendering
+from auditor.cli import render
 from auditor.cli.choices import ReportFormat
-from auditor.comparison import pair
-from auditor.findings import Report
-from auditor.formats import jsonreport
+from auditor.formats import json_report
+from auditor.model.findings import Report
+from auditor.report.compare import pair
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "reports" / "samples"
 ENDINGS: Final = {
@@ -31,18 +31,18 @@ def make() -> dict[str, str]:
     """Each sample by the name of its file: a damaged node, three nodes, and what changed on one."""
     damaged, healthy, bug = load("damaged"), load("healthy"), load("bug")
     nodes = [replace(report, host=f"node-{n}.example") for n, report in enumerate((damaged, healthy, bug), 1)]
-    look = rendering.Look()
-    found = {f"damaged.{ending}": rendering.one(damaged, kind, look) for kind, ending in ENDINGS.items()}
+    look = render.Look()
+    found = {f"damaged.{ending}": render.one(damaged, kind, look) for kind, ending in ENDINGS.items()}
     wanted = (ReportFormat.MARKDOWN, ReportFormat.HTML)
-    found |= {f"fleet.{ENDINGS[kind]}": rendering.many(nodes, kind, look) for kind in wanted}
-    found["fleet.txt"] = rendering.many(nodes, ReportFormat.TABLE, look)
-    found["changed.txt"] = rendering.changes([damaged], pair([damaged], [healthy]), ReportFormat.TABLE)
+    found |= {f"fleet.{ENDINGS[kind]}": render.many(nodes, kind, look) for kind in wanted}
+    found["fleet.txt"] = render.many(nodes, ReportFormat.TABLE, look)
+    found["changed.txt"] = render.changes([damaged], pair([damaged], [healthy]), ReportFormat.TABLE)
     return found
 
 
 def load(name: str) -> Report:
     """A JSON sample."""
-    return jsonreport.load((FOLDER / f"{name}.json").read_bytes(), name=name)
+    return json_report.load((FOLDER / f"{name}.json").read_bytes(), name=name)
 
 
 def main() -> int:

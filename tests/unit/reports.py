@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
-from auditor.findings import (
+from auditor.model.findings import (
     BlobCounts,
     ByteCounts,
     Finding,

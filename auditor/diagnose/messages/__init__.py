@@ -7,8 +7,8 @@ The most telling comes first: a text that several entries fit is explained by th
 from __future__ import annotations
 
 from auditor.diagnose.messages.blobs import BLOBS
+from auditor.diagnose.messages.daemon import GENERAL, MACHINE
 from auditor.diagnose.messages.documents import ARCHIVES, DOCUMENTS
-from auditor.diagnose.messages.machine import GENERAL, MACHINE
 from auditor.diagnose.messages.message import Known, Sure
 from auditor.diagnose.messages.snapshots import SNAPSHOTS
 from auditor.diagnose.messages.transfer import TRANSFER

@@ -10,23 +10,23 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from auditor.comparison import Comparison
-from auditor.findings import Report
-from auditor.fleet import Fleet
-from auditor.formats.html import fleetpage, nodepage
-from auditor.formats.plain import is_command, plain, plural, size
+from auditor.formats.html import fleet_page, node_page
+from auditor.formats.sanitize import is_command, plain, plural, size
 from auditor.formats.table import Advice
+from auditor.model.findings import Report
+from auditor.report.compare import Comparison
+from auditor.report.fleet import Fleet
 
 
 def render(report: Report, *, advice: Mapping[str, Advice], comparison: Comparison | None = None) -> str:
     """The page of one node; with `comparison`, what changed since an older report comes first."""
-    page = nodepage.page(report, advice=advice, comparison=comparison)
+    page = node_page.page(report, advice=advice, comparison=comparison)
     return _environment().get_template("node.html.j2").render(page=page, policy=_policy())
 
 
 def render_fleet(fleet: Fleet, *, advice: Mapping[str, Advice]) -> str:
     """The page of several nodes."""
-    page = fleetpage.page(fleet, advice=advice)
+    page = fleet_page.page(fleet, advice=advice)
     return _environment().get_template("fleet.html.j2").render(page=page, policy=_policy())
 
 

@@ -1,0 +1,174 @@
+"""manifest.json, the table of contents that docker reads: parsed, and turned into the manifests that an audit walks."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final
+
+import msgspec
+
+from auditor.archive.members import Seen, claimed, cleaned
+from auditor.archive.problems import ArchiveProblem, shown
+from auditor.checks.archive_faults import INCOMPLETE, MALFORMED
+from auditor.errors import MalformedDocument
+from auditor.model import oci
+from auditor.model.digest import Digest
+from auditor.model.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, ImageConfig
+
+MANIFEST_JSON: Final = "manifest.json"
+#: Marks a manifest that is in no archive: made here from manifest.json, so that one audit fits all archives.
+VIRTUAL: Final = "containerd-auditor/virtual"
+_MAX_LINKS = 8
+#: What docker, containers/image and go-containerregistry call a config: its digest.
+_CONFIG_NAME = re.compile(r"(?:sha256:)?([0-9a-f]{64})(?:\.json)?\Z", re.ASCII)
+
+_Path = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One image of manifest.json: paths of its config and layers, lowest first, and its names."""
+
+    config: Annotated[_Path, "Config"] = msgspec.field(name="Config", default="")
+    repo_tags: tuple[_Path, ...] | None = msgspec.field(name="RepoTags", default=None)
+    layers: tuple[_Path, ...] | None = msgspec.field(name="Layers", default=None)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All files that the entry names."""
+        return (self.config, *(self.layers or ()))
+
+
+def entries(seen: Seen) -> tuple[Entry, ...]:
+    """Parse manifest.json. Raises MalformedDocument."""
+    raw = text(seen)
+    try:
+        found = msgspec.json.decode(raw, type=tuple[Entry, ...])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise MalformedDocument(f"manifest.json is not what docker writes: {error}") from None
+    if any(len(entry.paths) > oci.MAX_LAYERS for entry in found) or len(found) > oci.MAX_CHILDREN:
+        raise MalformedDocument("manifest.json names more images or layers than are walked")
+    return found
+
+
+def text(seen: Seen) -> bytes:
+    """The bytes of one of the archive's own documents. Raises MalformedDocument where they were not kept."""
+    if seen.kept is None:
+        raise MalformedDocument(f"{shown(seen.name)} is no JSON, or larger than {oci.MAX_DOCUMENT} bytes")
+    return seen.kept
+
+
+class Files(msgspec.Struct, frozen=True):
+    """The files of an archive by name, with the links between them that docker writes for layers that repeat."""
+
+    files: Mapping[str, Seen]
+    links: Mapping[str, str]
+
+    def find(self, name: str) -> Seen | None:
+        """The file of a name, through links inside the archive; None where there is none."""
+        where = cleaned(name)
+        for _ in range(_MAX_LINKS):
+            if where is None or where in self.files or where not in self.links:
+                break
+            target = self.links[where]
+            outside = target.startswith("/")
+            joined = posixpath.normpath(posixpath.join(posixpath.dirname(where), target))
+            where = None if outside else cleaned(joined)
+        return None if where is None else self.files.get(where)
+
+
+class Virtual(msgspec.Struct, frozen=True):
+    """A manifest made from an entry: its descriptor, its bytes, and the file that each digest in it stands for."""
+
+    target: Descriptor
+    raw: bytes
+    held: Mapping[Digest, Seen]
+    names: tuple[str, ...]
+
+
+def virtual(entry: Entry, files: Files, report: Callable[[ArchiveProblem], None]) -> Virtual | None:
+    """The manifest that an entry amounts to; None, and a problem, where not even its digests can be known.
+
+    What the config promises, its name and the diffIDs of uncompressed layers, becomes the digest of the descriptor, so
+    that a file with other bytes is found out as any blob is. A compressed layer goes by the digest it has, and is
+    found out by its diffID.
+    """
+    config = files.find(entry.config)
+    digest = _config_digest(entry.config, config)
+    if digest is None:
+        message = f"manifest.json names the config {shown(entry.config)}, which is not in the archive"
+        report(ArchiveProblem(INCOMPLETE, message, member=shown(entry.config)))
+        return None
+    held = {digest: config} if config is not None else {}
+    layers = _layers(entry, files, _diff_ids(config), held, report)
+    if layers is None:
+        return None
+    raw = json.dumps(_manifest(digest, config, layers), separators=(",", ":")).encode("ascii")
+    target = Descriptor(media_type=DOCKER_MANIFEST, digest=Digest.of(raw), size=len(raw))
+    return Virtual(target=target, raw=raw, held=held, names=tuple(entry.repo_tags or ()))
+
+
+def _config_digest(name: str, seen: Seen | None) -> Digest | None:
+    promise = claimed(cleaned(name) or "")
+    if promise is not None:
+        return promise
+    match = _CONFIG_NAME.match(posixpath.basename(name))
+    if match is not None:
+        return Digest(f"sha256:{match[1]}")
+    return seen.digest if seen is not None else None
+
+
+def _diff_ids(config: Seen | None) -> tuple[Digest, ...]:
+    try:
+        parsed = oci.parse((config.kept if config else None) or b"", DOCKER_CONFIG)
+    except MalformedDocument:
+        return ()
+    return parsed.diff_ids if isinstance(parsed, ImageConfig) else ()
+
+
+def _layers(
+    entry: Entry,
+    files: Files,
+    diff_ids: tuple[Digest, ...],
+    held: dict[Digest, Seen],
+    report: Callable[[ArchiveProblem], None],
+) -> list[dict[str, object]] | None:
+    found: list[dict[str, object]] = []
+    for i, name in enumerate(entry.layers or ()):
+        seen = files.find(name)
+        digest = _layer_digest(name, seen, diff_ids[i] if i < len(diff_ids) else None)
+        if digest is None:
+            message = f"manifest.json names the layer {shown(name)}, which is not in the archive"
+            report(ArchiveProblem(INCOMPLETE, message, member=shown(name)))
+            return None
+        if seen is not None:
+            held.setdefault(digest, seen)
+        packing = seen.packing if seen is not None else ""
+        media_type = f"{DOCKER_LAYER}.{packing}" if packing in ("gzip", "zstd") else DOCKER_LAYER
+        found.append({"mediaType": media_type, "size": seen.size if seen else 0, "digest": digest})
+    return found
+
+
+def _layer_digest(name: str, seen: Seen | None, diff_id: Digest | None) -> Digest | None:
+    promise = claimed(cleaned(name) or "")
+    if promise is not None:
+        return promise
+    if seen is None or (diff_id is not None and seen.packing not in ("gzip", "zstd")):
+        return diff_id or (seen.digest if seen is not None else None)
+    return seen.digest
+
+
+def _manifest(digest: Digest, config: Seen | None, layers: list[dict[str, object]]) -> dict[str, object]:
+    return {
+        "schemaVersion": 2,
+        "mediaType": DOCKER_MANIFEST,
+        "config": {"mediaType": DOCKER_CONFIG, "size": config.size if config else 0, "digest": digest},
+        "layers": layers,
+    }
+
+
+def malformed(error: MalformedDocument, name: str) -> ArchiveProblem:
+    """A document of the archive itself that cannot be read."""
+    return ArchiveProblem(MALFORMED, error.message, member=name)

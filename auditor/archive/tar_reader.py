@@ -1,0 +1,251 @@
+"""Walking a tar stream member by member, strictly: what Python's tarfile passes over in silence is a problem here.
+
+tarfile parses single headers for us; but its walk takes a truncated archive, a missing end marker, a bad header in the
+middle and trailing garbage for the end of the archive, which is what this program exists to notice.
+"""
+
+from __future__ import annotations
+
+import enum
+import tarfile
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from auditor.archive.problems import ArchiveProblem, StopReading, shown
+from auditor.checks.archive_faults import MALFORMED, TRAILING, TRUNCATED
+
+BLOCK: Final = 512
+#: Bytes of one PAX header or GNU long name; Linux paths end at 4096.
+MAX_EXTENSION: Final = 1 << 20
+_ZEROS: Final = bytes(BLOCK)
+
+
+class Kind(enum.StrEnum):
+    """What a member is."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    SYMLINK = "symbolic link"
+    HARDLINK = "hard link"
+    SPARSE = "sparse file"
+    SPECIAL = "special file"
+    OTHER = "member of unknown type"
+
+
+_KINDS = {
+    tarfile.REGTYPE: Kind.FILE,
+    tarfile.AREGTYPE: Kind.FILE,
+    tarfile.CONTTYPE: Kind.FILE,
+    tarfile.DIRTYPE: Kind.FOLDER,
+    tarfile.SYMTYPE: Kind.SYMLINK,
+    tarfile.LNKTYPE: Kind.HARDLINK,
+    tarfile.CHRTYPE: Kind.SPECIAL,
+    tarfile.BLKTYPE: Kind.SPECIAL,
+    tarfile.FIFOTYPE: Kind.SPECIAL,
+    tarfile.GNUTYPE_SPARSE: Kind.SPARSE,
+}
+#: Members of which no data follows whatever their size field says; Go's archive/tar `isHeaderOnly`, by which
+#: containerd, docker, podman and skopeo read.
+_BODILESS = frozenset({Kind.FOLDER, Kind.SYMLINK, Kind.HARDLINK, Kind.SPECIAL})
+
+
+class Header(msgspec.Struct, frozen=True):
+    """A member: its name as written (bytes that are not UTF-8 as surrogates), its size, where its data begins."""
+
+    name: str
+    kind: Kind
+    size: int
+    offset: int
+    link: str = ""
+
+
+Body = Iterator[memoryview]
+
+
+class Cursor:
+    """A position in a stream of chunks."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+        self.position = 0
+
+    def pieces(self, size: int, what: str) -> Body:
+        """The next `size` bytes in pieces; raises PassError where the stream ends within them."""
+        while size:
+            if not self._fill():
+                message = f"the archive ends in {what}, {size} bytes before its end"
+                raise StopReading(ArchiveProblem(TRUNCATED, message, facts={"offset": self.position}))
+            piece = self._rest[:size]
+            self._rest = self._rest[len(piece) :]
+            self.position += len(piece)
+            size -= len(piece)
+            yield piece
+
+    def take(self, size: int, what: str) -> bytes:
+        """The next `size` bytes at once."""
+        return b"".join(self.pieces(size, what))
+
+    def ended(self) -> bool:
+        """Whether no byte is left."""
+        return not self._fill()
+
+    def remaining(self) -> Body:
+        """Everything that is left."""
+        while self._fill():
+            piece, self._rest = self._rest, memoryview(b"")
+            self.position += len(piece)
+            yield piece
+
+    def _fill(self) -> bool:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return False
+            self._rest = memoryview(chunk)
+        return True
+
+
+class _Extension(msgspec.Struct):
+    """What PAX and GNU headers say of the member behind them."""
+
+    name: str | None = None
+    link: str | None = None
+    size: int | None = None
+    sparse: bool = False
+
+
+def walk(cursor: Cursor, report: Callable[[ArchiveProblem], None]) -> Iterator[tuple[Header, Body]]:
+    """Each member with its bytes; what the caller leaves of them is skipped.
+
+    `report` hears of what does not end the walk. Raises PassError for what does: the end before the marker is whole, a
+    header that is none.
+    """
+    extension = _Extension()
+    while (block := _next_block(cursor)) != _ZEROS:
+        info = _parsed(block, cursor.position - BLOCK)
+        if _extended(info, cursor, extension, report):
+            continue
+        header = _header(info, block, cursor, extension)
+        extension = _Extension()
+        body = cursor.pieces(header.size, f"the member {shown(header.name)}")
+        yield header, body
+        for _ in body:
+            pass
+        cursor.take(-header.size % BLOCK, f"the padding of {shown(header.name)}")
+    _finish(cursor, report)
+
+
+def _next_block(cursor: Cursor) -> bytes:
+    if cursor.ended():
+        message = "the archive ends without its end-of-archive marker"
+        raise StopReading(ArchiveProblem(TRUNCATED, message, facts={"offset": cursor.position}))
+    return cursor.take(BLOCK, "a header")
+
+
+def _parsed(block: bytes, offset: int) -> tarfile.TarInfo:
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError) as error:
+        what = "this is no tar archive" if offset == 0 else "a header is damaged"
+        message = f"{what}: {error} at byte {offset}"
+        raise StopReading(ArchiveProblem(MALFORMED, message, facts={"offset": offset})) from None
+    if info.size < 0:
+        raise StopReading(ArchiveProblem(MALFORMED, f"a header at byte {offset} has a negative size"))
+    return info
+
+
+def _extended(
+    info: tarfile.TarInfo, cursor: Cursor, extension: _Extension, report: Callable[[ArchiveProblem], None]
+) -> bool:
+    """Take in a header that only describes the next one; False for a member."""
+    match info.type:
+        case tarfile.GNUTYPE_LONGNAME:
+            extension.name = _text(_extension_data(info, cursor).partition(b"\0")[0])
+        case tarfile.GNUTYPE_LONGLINK:
+            extension.link = _text(_extension_data(info, cursor).partition(b"\0")[0])
+        case tarfile.XHDTYPE | tarfile.SOLARIS_XHDTYPE:
+            _take_in(_records(_extension_data(info, cursor), cursor), extension)
+        case tarfile.XGLTYPE:
+            if _records(_extension_data(info, cursor), cursor).keys() & {"path", "linkpath", "size"}:
+                report(ArchiveProblem(MALFORMED, "a global header renames or resizes members, which readers ignore"))
+        case _:
+            return False
+    return True
+
+
+def _extension_data(info: tarfile.TarInfo, cursor: Cursor) -> bytes:
+    if info.size > MAX_EXTENSION:
+        raise StopReading(ArchiveProblem(MALFORMED, f"an extended header claims {info.size} bytes"))
+    data = cursor.take(info.size, "an extended header")
+    cursor.take(-info.size % BLOCK, "an extended header")
+    return data
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _records(data: bytes, cursor: Cursor) -> dict[str, str]:
+    """The records of a PAX header, each `<length> <key>=<value>` and a newline; POSIX pax, "Extended Header"."""
+    found = {}
+    while data:
+        digits, _, _ = data[:20].partition(b" ")
+        length = int(digits) if digits.isdigit() else 0
+        record = data[len(digits) + 1 : length]
+        key, equals, value = record.removesuffix(b"\n").partition(b"=")
+        if length > len(data) or not record.endswith(b"\n") or not equals or b"\0" in value:
+            message = f"an extended header before byte {cursor.position} is damaged"
+            raise StopReading(ArchiveProblem(MALFORMED, message))
+        found[_text(key)] = _text(value)
+        data = data[length:]
+    return found
+
+
+def _take_in(records: dict[str, str], extension: _Extension) -> None:
+    extension.name = records.get("path") or extension.name
+    extension.link = records.get("linkpath") or extension.link
+    extension.sparse = any(key.startswith("GNU.sparse.") for key in records)
+    size = records.get("size")
+    if size is None:
+        return
+    if not (size.isascii() and size.isdecimal() and len(size) <= 19):  # noqa: PLR2004 - digits of 2^63
+        raise StopReading(ArchiveProblem(MALFORMED, f"an extended header gives the size {size[:40]!r}"))
+    extension.size = int(size)
+
+
+def _header(info: tarfile.TarInfo, block: bytes, cursor: Cursor, extension: _Extension) -> Header:
+    kind = Kind.SPARSE if extension.sparse else _KINDS.get(info.type, Kind.OTHER)
+    size = info.size if extension.size is None else extension.size
+    if info.type == tarfile.GNUTYPE_SPARSE:
+        _skip_sparse_map(block, cursor)
+    return Header(
+        name=extension.name or info.name,
+        kind=kind,
+        size=0 if kind in _BODILESS else size,
+        offset=cursor.position,
+        link=extension.link or info.linkname,
+    )
+
+
+def _skip_sparse_map(block: bytes, cursor: Cursor) -> None:
+    """Old GNU sparse headers go on in further blocks; GNU tar manual, "Old GNU Format"."""
+    more = block[482]
+    while more:
+        more = cursor.take(BLOCK, "a sparse member's map")[504]
+
+
+def _finish(cursor: Cursor, report: Callable[[ArchiveProblem], None]) -> None:
+    """One block of zeros has been read: the second must follow, and only zeros behind it."""
+    if cursor.take(BLOCK, "the end-of-archive marker") != _ZEROS:
+        message = "a lone block of zeros is in the middle of the archive; readers stop there or fail"
+        raise StopReading(ArchiveProblem(MALFORMED, message, facts={"offset": cursor.position - 2 * BLOCK}))
+    for piece in cursor.remaining():
+        data = bytes(piece)
+        if data.count(0) != len(data):
+            offset = cursor.position - len(data.lstrip(b"\0"))
+            message = f"bytes other than zeros follow the end of the archive, from byte {offset} on"
+            report(ArchiveProblem(TRAILING, message, facts={"offset": offset}))
+            return

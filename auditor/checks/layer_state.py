@@ -1,0 +1,249 @@
+"""Why a layer's blob is absent: the classifier of CONTAINERD.md, "Telling the causes of an absent layer apart"."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from auditor.checks.evidence import Evidence, NamespaceView
+from auditor.checks.pulled_platforms import only_choice, pulled_instead, unpacked
+from auditor.model import oci
+from auditor.model.digest import Digest
+from auditor.model.gc_reachability import expired
+from auditor.model.image_graph import Content, ImageGraph, Layer, ManifestNode
+from auditor.model.store import Ingest, Resource, Snapshot
+
+#: A lease younger than this may belong to a pull that is under way; an ingest that moved within it surely does.
+YOUNG = timedelta(hours=1)
+#: Our own leases hold what we export or repair; that is no pull, and nothing is less absent for it.
+_OURS = "auditor-"
+_CONFIG_LABEL = "containerd.io/gc.ref.content.config"
+_CONTENT_LABEL = "containerd.io/gc.ref.content"
+_REMOTE_LABEL = "containerd.io/snapshot/remote"
+_LAZY_LABELS = ("containerd.io/snapshot/nydus", "containerd.io/snapshot/overlaybd")
+
+
+class State(enum.StrEnum):
+    """What a layer is to the namespace, in the words of `tree`."""
+
+    PRESENT = "present"
+    EMBEDDED = "embedded"
+    FOREIGN = "foreign"
+    NOT_PULLED = "not pulled"
+    DISCARDED = "discarded"
+    LAZY = "lazy"
+    IN_PROGRESS = "pull in progress"
+    SHARED_CONFIG = "lost to a shared config"
+    SKIPPED = "skipped by the unpacker"
+    INCOMPLETE = "missing"
+    #: Absent, and what would tell why, the config or the snapshots, cannot be read.
+    UNKNOWN = "absent"
+
+    @property
+    def fault(self) -> bool:
+        """Whether the layer should be there."""
+        return self in (State.SHARED_CONFIG, State.SKIPPED, State.INCOMPLETE)
+
+
+class LayerState(msgspec.Struct, frozen=True):
+    """The verdict on one layer.
+
+    `snapshotters` have its snapshot. `prefix`: layers are absent and nothing below this one was fetched for this
+    image, as the unpacker's bug leaves them; what another image names too may have come with that one. `labelled`: the
+    manifest's gc labels name the blob.
+    """
+
+    layer: Layer
+    state: State
+    snapshotters: tuple[str, ...] = ()
+    prefix: bool = False
+    labelled: bool = False
+    twins: tuple[Digest, ...] = ()
+    #: The blob that the snapshot was really built from, where CRI wrote it down.
+    built_from: str = ""
+    #: A sibling manifest with the same config whose layers are there.
+    sibling: Digest | None = None
+
+
+def states(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> tuple[LayerState, ...]:
+    """Judge each layer of a manifest, once for all rules that ask; empty where the manifest cannot be read."""
+    inside = view.content(node.digest)
+    if inside is None:
+        return ()
+    judged = _JUDGED.setdefault(view, {})
+    key = (graph.group.target.digest, node.digest)
+    if key not in judged:
+        judged[key] = _Case(evidence, view, graph, node, inside).judge()
+    return judged[key]
+
+
+def absences(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> tuple[LayerState, ...]:
+    """As `states`, the layers that are not here only: on most nodes none, and nothing to judge."""
+    inside = view.content(node.digest)
+    if inside is None or all(map(view.has, [layer.descriptor.digest for layer in inside.layers])):
+        return ()
+    return tuple(state for state in states(evidence, view, graph, node) if state.state is not State.PRESENT)
+
+
+#: By namespace as it was seen, what was judged before: a verdict is a function of the evidence, and dies with it.
+_JUDGED: WeakKeyDictionary[NamespaceView, dict[tuple[Digest, Digest], tuple[LayerState, ...]]] = WeakKeyDictionary()
+
+
+class _Case:
+    """One manifest of one image, with what its layers share."""
+
+    def __init__(
+        self, evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
+    ) -> None:
+        self.evidence = evidence
+        self.view = view
+        self.graph = graph
+        self.node = node
+        self.inside = inside
+        self.labels = view.labels(node.digest)
+        self.labelled = {v for k, v in self.labels.items() if k.startswith(_CONTENT_LABEL)}
+
+    def judge(self) -> tuple[LayerState, ...]:
+        """Go through the layers, lowest first."""
+        found = []
+        prefix = not all(self.view.has(layer.descriptor.digest) for layer in self.inside.layers)
+        for layer in self.inside.layers:
+            digest = layer.descriptor.digest
+            # A digest named twice is one blob: it is absent in both places, so the run of absent ones goes on.
+            prefix = prefix and (not self.view.has(digest) or self._shared(digest))
+            base = LayerState(
+                layer=layer,
+                state=State.PRESENT,
+                snapshotters=self.view.unpacked_on(layer.chain_id),
+                prefix=prefix,
+                labelled=digest in self.labelled,
+            )
+            found.append(base if self.view.has(digest) else self._absent(base))
+        return tuple(found)
+
+    @cached_property
+    def pulled(self) -> bool:
+        """Whether somebody meant to have this manifest's layers here."""
+        if not self.node.wanted:
+            meant = only_choice(self.view, self.graph, self.inside)
+        else:
+            meant = not pulled_instead(self.evidence, self.view, self.graph, self.node)
+        return meant or unpacked(self.view, self.inside)
+
+    def _shared(self, digest: Digest) -> bool:
+        mine = (self.view.name, str(self.graph.group.target.digest))
+        return any((use.namespace, use.target) != mine for use in self.evidence.users.get(digest, ()))
+
+    def _absent(self, base: LayerState) -> LayerState:
+        if base.layer.descriptor.embedded:
+            return _with(base, State.EMBEDDED)
+        if self.sibling is not None and (base.labelled or self.node.wanted):
+            return _with(base, State.SHARED_CONFIG, twins=self.evidence.twins(base.layer), sibling=self.sibling)
+        by_design = self._by_design(base)
+        return self._fault(base) if by_design is None else _with(base, by_design)
+
+    def _by_design(self, base: LayerState) -> State | None:
+        """Why the layer is absent and need not be here; the order is that of CONTAINERD.md."""
+        if oci.is_foreign(base.layer.descriptor.media_type) and not base.snapshotters:
+            return State.FOREIGN
+        if not self.pulled:
+            return State.NOT_PULLED
+        if base.snapshotters and not base.labelled and _CONFIG_LABEL in self.labels:
+            return State.DISCARDED
+        if self._lazy(base):
+            return State.LAZY
+        return State.IN_PROGRESS if in_progress(self.view, base.layer.descriptor.digest, self.node) else None
+
+    def _fault(self, base: LayerState) -> LayerState:
+        if self.inside.config is None and self.inside.container:
+            return _with(base, State.UNKNOWN)
+        twins = self.evidence.twins(base.layer)
+        if base.snapshotters:
+            return _with(base, State.SKIPPED, twins=twins, built_from=_built_from(self.view, base))
+        return _with(base, State.UNKNOWN if self._snapshots_unknown() else State.INCOMPLETE, twins=twins)
+
+    @cached_property
+    def sibling(self) -> Digest | None:
+        """Another manifest of the same index with the same config, whose layers are all there (containerd#14000)."""
+        if not self.node.path or not (self.node.wanted or self.node.alike):
+            return None
+        for other in self.graph.manifests:
+            its = self.view.content(other.digest) if other.path == self.node.path else None
+            if its is None or its.manifest.config.digest != self.inside.manifest.config.digest:
+                continue
+            if its.layers != self.inside.layers and all(self.view.has(x.descriptor.digest) for x in its.layers):
+                return other.digest
+        return None
+
+    def _snapshots_unknown(self) -> bool:
+        """Whether a snapshotter could not be listed, which may have all that seems not to be unpacked."""
+        held = self.view.inventory
+        return bool(held.gaps) and any(s.name not in held.snapshots for s in self.evidence.info.snapshotters)
+
+    def _lazy(self, base: LayerState) -> bool:
+        """Whether a remote or staging snapshotter serves the layer without its blob."""
+        names = {chain_id for chain_id in (base.layer.chain_id, *self.inside.chain[-1:]) if chain_id is not None}
+        for snapshotter, held in self.view.inventory.snapshots.items():
+            found = [held[name] for name in names if name in held]
+            known = self.evidence.snapshotter(snapshotter)
+            if found and ((known is not None and known.lazy) or any(_remote(snapshot) for snapshot in found)):
+                return True
+        return False
+
+
+def _with(
+    base: LayerState,
+    state: State,
+    *,
+    twins: tuple[Digest, ...] = (),
+    built_from: str = "",
+    sibling: Digest | None = None,
+) -> LayerState:
+    return msgspec.structs.replace(base, state=state, twins=twins, built_from=built_from, sibling=sibling)
+
+
+def _remote(snapshot: Snapshot) -> bool:
+    return _REMOTE_LABEL in snapshot.labels or any(
+        label.startswith(prefix) for label in snapshot.labels for prefix in _LAZY_LABELS
+    )
+
+
+def in_progress(view: NamespaceView, digest: Digest, node: ManifestNode | None = None) -> bool:
+    """Whether somebody is working on this blob: an ingest that moves, or a young lease that holds its manifest."""
+    for ingest in view.inventory.ingests:
+        if (digest in ingest.ref or digest == ingest.expected) and young_ingest(view, ingest):
+            return True
+    if node is None:
+        return False
+    held = Resource(type="content", id=str(node.digest))
+    return any(
+        lease.created_at is not None
+        and not lease.id.startswith(_OURS)
+        and view.now - lease.created_at < YOUNG
+        and not expired(lease, view.now)
+        and held in (lease.resources or ())
+        for lease in view.inventory.leases
+    )
+
+
+def young_ingest(view: NamespaceView, ingest: Ingest) -> bool:
+    """Whether an ingest moved lately; one without a time is taken for young."""
+    return ingest.updated_at is None or view.now - ingest.updated_at < YOUNG
+
+
+def _built_from(view: NamespaceView, base: LayerState) -> str:
+    for snapshotter in base.snapshotters:
+        snapshot = view.snapshot(snapshotter, base.layer.chain_id or "")
+        if snapshot is not None:
+            return snapshot.labels.get("containerd.io/snapshot/cri.layer-digest", "")
+    return ""
+
+
+def faults(found: Sequence[LayerState]) -> tuple[LayerState, ...]:
+    """The layers that should be there and are not."""
+    return tuple(state for state in found if state.state.fault)

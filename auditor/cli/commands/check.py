@@ -1,0 +1,124 @@
+"""`auditor check`: the audit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auditor.cli import options as o
+from auditor.cli.choices import FailOn, ReportFormat, Verify
+
+if TYPE_CHECKING:
+    from auditor.model.findings import Report
+
+Images = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="IMAGE", help="Names, digests or ids; all images by default.", show_default=False),
+]
+
+
+def check(
+    images: Images = None,
+    verify: Annotated[Verify, typer.Option("--verify", help="How hard to look.")] = Verify.PRESENCE,
+    platform: o.Platforms = None,
+    all_platforms: o.AllPlatforms = False,
+    snapshotter: o.Snapshotters = None,
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    jobs: o.Jobs = None,
+    limit_rate: o.LimitRate = None,
+    max_layer_size: o.MaxLayer = None,
+    address: o.Address = None,
+    namespace: o.Namespaces = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every", metavar="TIME", help="Check again and again, this far apart, as in 6h.", show_default=False
+        ),
+    ] = None,
+    jitter: Annotated[
+        str, typer.Option("--jitter", metavar="TIME", help="With --every: wait up to this much longer, at random.")
+    ] = "0s",
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="HOST:PORT",
+            help="With --every: serve /metrics and /healthz there.",
+            show_default=False,
+        ),
+    ] = None,
+    output_format: o.ReportFormats = ReportFormat.TABLE,
+    output: o.Output = None,
+    textfile: o.Textfile = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    no_progress: o.NoProgress = False,
+    timeout: o.Timeout = 30.0,
+    content_root: o.ContentRoot = "auto",
+) -> int:
+    """Walk every image and name what is wrong.
+
+    --verify presence looks at records, documents and file sizes; digests reads every blob to its end and hashes it;
+    layers decompresses every layer to its diffID as well.
+
+    Exit status: 0 sound, 1 findings at or over --fail-on, 2 wrong usage, 3 could not audit all of it.
+    """
+    from functools import partial
+
+    from auditor.audit.collect import Request
+    from auditor.cli import audit, connect, prover
+    from auditor.cli.output import check_target
+    from auditor.cli.publish import failure_told, metrics_places, publish
+    from auditor.cli.render import tells_trees
+    from auditor.cli.units import size
+    from auditor.model import findings
+
+    check_target(output)
+    check_target(textfile)
+    common = o.common(
+        address=address,
+        namespaces=namespace,
+        output=output,
+        quiet=quiet,
+        verbose=verbose,
+        no_progress=no_progress,
+        timeout=timeout,
+        content_root=content_root,
+        stream=output_format is ReportFormat.NDJSON and output is None,
+    )
+    request = Request(
+        verify=findings.Verify(verify),
+        namespaces=common.namespaces,
+        images=tuple(images or ()),
+        platforms=connect.wanted_platforms(platform),
+        all_platforms=all_platforms,
+        snapshotters=tuple(snapshotter or ()),
+    )
+    limit, bound = prover.pace(limit_rate), size(max_layer_size) if max_layer_size else None
+    failing = findings.FailOn(fail_on)
+    told = partial(
+        failure_told, metrics_places(common, output_format, textfile), command="check", address=address or ""
+    )
+
+    def once() -> tuple[Report, int]:
+        with told(), connect.connected(common) as store:
+            reading = partial(prover.prover, store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
+            _, report = audit.audited(store, request, common, proving=reading, trees=tells_trees(output_format))
+        status = findings.exit_status(report, failing)
+        return report, publish(report, common, output_format, status=status, fail_on=failing, textfile=textfile)
+
+    if every is None:
+        _refuse_alone(jitter=jitter, listen=listen)
+        return once()[1]
+    from auditor.cli.runs.check_every import repeat, schedule
+
+    return repeat(once, schedule(every, jitter), listen=listen, address=address or "")
+
+
+def _refuse_alone(*, jitter: str, listen: str | None) -> None:
+    from auditor.errors import UsageError
+
+    for option, given in (("--jitter", jitter != "0s"), ("--listen", listen is not None)):
+        if given:
+            raise UsageError(f"{option} means something with --every only", hint="add --every 6h")

@@ -1,0 +1,96 @@
+"""`auditor export`: an archive that is proven whole, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auditor.cli import options as o
+from auditor.cli.choices import Compress, Format
+
+Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Names, digests or ids.")]
+Target = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="The archive; - writes to a pipe.", show_default=False),
+]
+Layout = Annotated[
+    Path | None,
+    typer.Option("--layout", metavar="DIR", help="Write an OCI layout folder, not a file.", show_default=False),
+]
+
+
+def export(
+    images: Images,
+    output: Target = None,
+    layout: Layout = None,
+    platform: o.Platforms = None,
+    all_platforms: o.AllPlatforms = False,
+    compress: Annotated[Compress, typer.Option("--compress", help="Compress the archive.")] = Compress.NONE,
+    digest: Annotated[
+        bool,
+        typer.Option(
+            "--digest/--no-digest",
+            help="Give the sha256 of the file; without, a plain one is written a quarter faster.",
+        ),
+    ] = True,
+    refetch: Annotated[bool, typer.Option("--refetch", help="Repair first what is missing; this writes.")] = False,
+    salvage: Annotated[
+        bool,
+        typer.Option(
+            "--salvage", help="For layers gone for good, take blobs with the same diffID; rewrites manifests."
+        ),
+    ] = False,
+    sources: o.From = None,
+    hosts_dir: o.HostsDir = o.HOSTS_DIR,
+    docker_config: o.DockerConfig = None,
+    address: o.Address = None,
+    namespace: o.Namespaces = None,
+    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print the summary.")] = Format.TABLE,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    no_progress: o.NoProgress = False,
+    timeout: o.Timeout = 30.0,
+    content_root: o.ContentRoot = "auto",
+) -> int:
+    """Write an archive that ctr, docker, podman and skopeo load: every byte hashed, read back, or no file at all.
+
+    Exit status: 0 written, 1 something is missing or damaged and nothing was written, 2 wrong usage, 3 could not.
+    """
+    from auditor.cli import connect
+    from auditor.cli.output import deliver, say
+    from auditor.cli.runs import export as run
+    from auditor.cli.sources import choice
+    from auditor.formats import export as formats
+
+    common = o.common(
+        address=address,
+        namespaces=namespace,
+        output=None,
+        quiet=quiet,
+        verbose=verbose,
+        no_progress=no_progress,
+        timeout=timeout,
+        content_root=content_root,
+    )
+    wish = run.Wish(
+        images=tuple(images),
+        output=output,
+        layout=layout,
+        platforms=connect.wanted_platforms(platform),
+        all_platforms=all_platforms,
+        compress=compress,
+        digest=digest,
+        refetch=refetch,
+        salvage=salvage,
+        sources=choice(sources, hosts_dir=hosts_dir, docker_config=docker_config),
+    )
+    run.check(wish)
+    done = run.export(wish, common)
+    text = formats.as_json(done) if output_format is Format.JSON else formats.as_text(done)
+    if str(output) == "-":
+        say(text.rstrip())
+    elif not quiet:
+        deliver(text, None)
+    return 0

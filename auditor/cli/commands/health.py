@@ -1,0 +1,94 @@
+"""`auditor health`: what monitoring asks, answered from the last saved report; loads nothing of the audit."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from auditor.report.health import Health
+
+app = typer.Typer(
+    name="health",
+    help="Answer monitoring from the last saved report, in no time and without looking at the store.",
+    rich_markup_mode=None,
+)
+
+Saved = Annotated[Path, typer.Argument(metavar="REPORT", help="The file that `check --format json --output` writes.")]
+MaxAge = Annotated[str, typer.Option("--max-age", metavar="TIME", help="How old a report is believed, as in 26h.")]
+
+
+class Level(enum.StrEnum):
+    """The severities that a threshold may be."""
+
+    CRITICAL = "critical"
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@app.command()
+def nagios(
+    report: Saved,
+    max_age: MaxAge = "26h",
+    critical: Annotated[
+        Level, typer.Option("--critical", "-c", help="From which severity on it is CRITICAL.")
+    ] = Level.CRITICAL,
+    warning: Annotated[
+        Level, typer.Option("--warning", "-w", help="From which severity on it is WARNING.")
+    ] = Level.WARNING,
+) -> int:
+    """Answer as a monitoring plugin: exit 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."""
+    from auditor.formats import health as protocol
+
+    found = _health(report, max_age=max_age, critical=critical, warning=warning)
+    _print(protocol.render_nagios(found))
+    return protocol.NAGIOS_STATUS[found.state]
+
+
+@app.command()
+def npd(
+    report: Saved,
+    max_age: MaxAge = "26h",
+    fail_on: Annotated[Level, typer.Option("--fail-on", help="From which severity on it is a problem.")] = Level.ERROR,
+) -> int:
+    """Answer node-problem-detector: exit 0 OK, 1 a problem, 2 unknown; at most 80 bytes."""
+    from auditor.formats import health as protocol
+
+    found = _health(report, max_age=max_age, critical=fail_on, warning=fail_on)
+    _print(protocol.render_npd(found) + "\n")
+    return protocol.NPD_STATUS[found.state]
+
+
+def _health(path: Path, *, max_age: str, critical: Level, warning: Level) -> Health:
+    from datetime import UTC, datetime
+
+    from auditor.cli.units import duration
+    from auditor.report import health
+
+    thresholds = health.Thresholds(critical=str(critical), warning=str(warning), max_age=duration(max_age))
+    try:
+        raw = _read(path)
+    except OSError as error:
+        return health.unknown(f"no report: {(error.strerror or str(error)).lower()}: {path}")
+    return health.judge(raw, now=datetime.now(UTC), thresholds=thresholds)
+
+
+def _read(path: Path) -> bytes:
+    """Read a regular file; a pipe or a device could keep monitoring waiting."""
+    import os
+    import stat
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "no regular file")
+        return file.read()
+
+
+def _print(text: str) -> None:
+    from auditor.cli.output import deliver
+
+    deliver(text, None)

@@ -1,0 +1,113 @@
+"""`auditor repair`: check, plan, show, apply, check again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auditor.cli import options as o
+from auditor.cli.choices import FailOn, Format, Verify
+
+
+def repair(
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGE", help="Names, digests or ids; all images by default.", show_default=False),
+    ] = None,
+    verify: Annotated[Verify, typer.Option("--verify", help="How hard to look first.")] = Verify.PRESENCE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    sources: o.From = None,
+    include_discarded: Annotated[
+        bool,
+        typer.Option(
+            "--include-discarded", help="Fetch layers that the node discards too; undoes its policy for them."
+        ),
+    ] = False,
+    hosts_dir: o.HostsDir = o.HOSTS_DIR,
+    docker_config: o.DockerConfig = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Blobs at once.")] = 4,
+    keep_quarantine: Annotated[
+        Path | None,
+        typer.Option("--keep-quarantine", metavar="DIR", help="Keep the bad copies there.", show_default=False),
+    ] = None,
+    platform: o.Platforms = None,
+    all_platforms: o.AllPlatforms = False,
+    snapshotter: o.Snapshotters = None,
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    address: o.Address = None,
+    namespace: o.Namespaces = None,
+    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TABLE,
+    output: o.Output = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    no_progress: o.NoProgress = False,
+    timeout: o.Timeout = 30.0,
+    content_root: o.ContentRoot = "auto",
+) -> int:
+    """Put good bytes back where blobs are absent or damaged: check, plan, show, apply, check again.
+
+    Without --yes it asks on a terminal and refuses elsewhere; --dry-run writes nothing.
+
+    Exit status: that of the last check, as of `auditor check`; 2 where nobody could be asked.
+    """
+    from auditor.audit.collect import Request
+    from auditor.cli import connect
+    from auditor.cli.output import check_target
+    from auditor.cli.runs.repair import Session
+    from auditor.cli.sources import choice
+    from auditor.model import findings
+    from auditor.repair.session import Wishes
+
+    check_target(output)
+    _refuse_unasked(yes=yes, dry_run=dry_run)
+    common = o.common(
+        address=address,
+        namespaces=namespace,
+        output=output,
+        quiet=quiet,
+        verbose=verbose,
+        no_progress=no_progress,
+        timeout=timeout,
+        content_root=content_root,
+    )
+    request = Request(
+        verify=findings.Verify(verify),
+        namespaces=common.namespaces,
+        images=tuple(images or ()),
+        platforms=connect.wanted_platforms(platform),
+        all_platforms=all_platforms,
+        snapshotters=tuple(snapshotter or ()),
+    )
+    chosen = choice(sources, hosts_dir=hosts_dir, docker_config=docker_config)
+    wishes = Wishes(include_discarded=include_discarded, jobs=jobs, keep=_kept(keep_quarantine, dry_run=dry_run))
+    session = Session(common, request, chosen, wishes, output_format, yes=yes, dry_run=dry_run)
+    document = session.run()
+    return session.publish(document, status=findings.exit_status(document.after, findings.FailOn(fail_on)))
+
+
+def _refuse_unasked(*, yes: bool, dry_run: bool) -> None:
+    import sys
+
+    from auditor.errors import UsageError
+
+    if not (yes or dry_run or (sys.stdin.isatty() and sys.stderr.isatty())):
+        raise UsageError(
+            "repair writes to the store, and there is no terminal to ask on",
+            hint="--dry-run shows the plan, --yes carries it out",
+        )
+
+
+def _kept(folder: Path | None, *, dry_run: bool) -> Path | None:
+    from auditor.errors import UsageError
+
+    if folder is None:
+        return None
+    try:
+        if not dry_run:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
+    return folder

@@ -1,0 +1,34 @@
+"""`auditor rules`: what each code means."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from auditor.cli.choices import Format
+
+
+def rules(
+    code: Annotated[str | None, typer.Argument(metavar="CODE", help="One code; all by default.")] = None,
+    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print them.")] = Format.TABLE,
+) -> int:
+    """Explain the rules: code, severity, what it means, why it matters, what to do."""
+    import difflib
+
+    from auditor.cli.output import deliver
+    from auditor.cli.render import rulebook as all_rules
+    from auditor.errors import UsageError
+    from auditor.formats import rulebook
+
+    known = all_rules()
+    chosen = [rule for rule in known if code in (None, rule.code)]
+    if not chosen:
+        close = difflib.get_close_matches(code or "", [rule.code for rule in known], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "auditor rules lists them all"
+        raise UsageError(f"there is no rule {(code or '')[:100]!r}", hint=hint)
+    if output_format is Format.JSON:
+        deliver(rulebook.as_json(chosen), None)
+    else:
+        deliver(rulebook.listed(chosen) if code is None else rulebook.explained(chosen[0]), None)
+    return 0

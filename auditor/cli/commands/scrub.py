@@ -1,0 +1,88 @@
+"""`auditor scrub`: prove bytes within a budget, and remember."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auditor.cli import options as o
+from auditor.cli.choices import Depth, FailOn, ReportFormat
+
+if TYPE_CHECKING:
+    from auditor.model.findings import Report
+
+#: Where the state lies unless --state says otherwise.
+STATE = Path("/var/lib/containerd-auditor/state.db")
+
+
+def scrub(
+    state: Annotated[Path, typer.Option("--state", metavar="FILE", help="Where to remember what was proven.")] = STATE,
+    max_age: Annotated[
+        str, typer.Option("--max-age", metavar="TIME", help="Prove again what was proven longer ago, as in 7d.")
+    ] = "7d",
+    max_duration: Annotated[
+        str | None,
+        typer.Option("--max-duration", metavar="TIME", help="End after this time, as in 30m.", show_default=False),
+    ] = None,
+    limit_rate: o.LimitRate = None,
+    jobs: o.Jobs = None,
+    max_layer_size: o.MaxLayer = None,
+    known_bad: Annotated[bool, typer.Option("--known-bad", help="Only what was found bad before.")] = False,
+    new_only: Annotated[bool, typer.Option("--new-only", help="Only what was never proven.")] = False,
+    verify: Annotated[Depth, typer.Option("--verify", help="Hash blobs, or decompress layers too.")] = Depth.DIGESTS,
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    address: o.Address = None,
+    namespace: o.Namespaces = None,
+    output_format: o.ReportFormats = ReportFormat.TABLE,
+    output: o.Output = None,
+    textfile: o.Textfile = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    no_progress: o.NoProgress = False,
+    timeout: o.Timeout = 30.0,
+    content_root: o.ContentRoot = "auto",
+) -> int:
+    """Prove the store's bytes as a standing job: what was bad first, then what is new, then the longest unproven.
+
+    It can be killed at any moment and goes on where it was. Exit status as of check; a budget that ended is no fault.
+    """
+    from auditor.audit.collect import Request
+    from auditor.cli import connect, prover
+    from auditor.cli.output import check_target
+    from auditor.cli.publish import failure_told, metrics_places, publish
+    from auditor.cli.runs import scrub as run
+    from auditor.cli.units import duration, size
+    from auditor.model import findings
+
+    check_target(output)
+    check_target(textfile)
+    common = o.common(
+        address=address,
+        namespaces=namespace,
+        output=output,
+        quiet=quiet,
+        verbose=verbose,
+        no_progress=no_progress,
+        timeout=timeout,
+        content_root=content_root,
+        stream=output_format is ReportFormat.NDJSON and output is None,
+    )
+    budget = run.Budget(
+        max_age=duration(max_age),
+        max_duration=duration(max_duration) if max_duration else None,
+        pace=prover.pace(limit_rate),
+        jobs=jobs or prover.default_jobs(),
+        max_layer=size(max_layer_size) if max_layer_size else None,
+        known_bad=known_bad,
+        new_only=new_only,
+    )
+    request = Request(verify=findings.Verify(verify), namespaces=common.namespaces)
+    report: Report
+    places = metrics_places(common, output_format, textfile)
+    with failure_told(places, command="scrub", address=address or ""), connect.connected(common) as store:
+        report = run.scrubbed(store, request, common, budget, state)
+    failing = findings.FailOn(fail_on)
+    status = findings.exit_status(report, failing)
+    return publish(report, common, output_format, status=status, fail_on=failing, command="scrub", textfile=textfile)

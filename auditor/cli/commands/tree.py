@@ -1,0 +1,114 @@
+"""`auditor tree`: the descriptor graph of an image with the state of each node."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auditor.cli import options as o
+
+
+class Format(enum.StrEnum):
+    """How to print a tree."""
+
+    TABLE = "table"
+    JSON = "json"
+    DOT = "dot"
+
+
+if TYPE_CHECKING:
+    from auditor.formats.tree import Row
+    from auditor.report.image_tree import TreeNode
+
+
+def tree(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Names, digests or ids.")],
+    platform: o.Platforms = None,
+    all_platforms: o.AllPlatforms = False,
+    snapshotter: o.Snapshotters = None,
+    address: o.Address = None,
+    namespace: o.Namespaces = None,
+    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TABLE,
+    output: o.Output = None,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    no_progress: o.NoProgress = False,
+    timeout: o.Timeout = 30.0,
+    content_root: o.ContentRoot = "auto",
+) -> int:
+    """Draw what an image is made of: index, manifests, configs, layers; what is there and what is not, and why.
+
+    --format dot is for Graphviz: auditor tree IMAGE -f dot | dot -Tsvg -o image.svg. Exit status as of check.
+    """
+    import sys
+
+    from auditor.audit.collect import Request
+    from auditor.cli import audit, connect
+    from auditor.cli.output import check_target, deliver
+    from auditor.formats.json_report import to_json
+    from auditor.formats.tree import render_dot, render_text
+    from auditor.model.findings import FailOn, exit_status
+    from auditor.report.image_tree import trees
+
+    check_target(output)
+    common = o.common(
+        address=address,
+        namespaces=namespace,
+        output=output,
+        quiet=quiet,
+        verbose=verbose,
+        no_progress=no_progress,
+        timeout=timeout,
+        content_root=content_root,
+    )
+    request = Request(
+        namespaces=common.namespaces,
+        images=tuple(images),
+        platforms=connect.wanted_platforms(platform),
+        all_platforms=all_platforms,
+        snapshotters=tuple(snapshotter or ()),
+    )
+    with connect.connected(common) as store:
+        outcome, report = audit.audited(store, request, common)
+    drawn = trees(outcome.evidence, outcome.findings)
+    if output_format is Format.JSON:
+        text = to_json(drawn)
+    elif output_format is Format.DOT:
+        text = render_dot([(_title(t.namespace, t.names), t.namespace, row(t.root)) for t in drawn])
+    else:
+        colour = o.colour(output is None and sys.stdout.isatty())
+        text = "\n".join(render_text(_title(t.namespace, t.names), row(t.root), colour=colour) for t in drawn)
+    deliver(text, output)
+    return exit_status(report, FailOn.ERROR)
+
+
+def _title(namespace: str, names: tuple[str, ...]) -> str:
+    return f"{names[0]}  (namespace {namespace})"
+
+
+def row(node: TreeNode) -> Row:
+    """A node of the tree as a line to print."""
+    from auditor.formats.tree import Row
+
+    absent = node.state not in ("present", "embedded")
+    bad = bool(node.faults) or node.state in _FAULTS
+    notes = [*node.faults, node.why or node.cause]
+    if node.unpacked:
+        notes.append(f"unpacked on {', '.join(node.unpacked)}")
+    kind = f"{node.kind} {node.platform}" if node.platform and node.kind != "attestation" else node.kind
+    return Row(
+        text=kind,
+        digest=node.digest,
+        bytes=node.size,
+        state=node.state,
+        notes=tuple(note for note in notes if note),
+        bad=bad,
+        dim=absent and not bad,
+        children=tuple(row(child) for child in node.children),
+    )
+
+
+#: The states that only a fault gives a node; those by design are drawn dim.
+_FAULTS = frozenset({"missing", "skipped by the unpacker", "lost to a shared config"})

@@ -1,0 +1,75 @@
+"""Open the store that the options name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from auditor import containerd
+from auditor.cli.options import Common
+from auditor.cli.output import say
+from auditor.cli.progress import progress
+from auditor.containerd.writable_store import WritableContainerdStore
+from auditor.errors import UsageError
+from auditor.model import platforms
+from auditor.model.store import Store
+
+
+@contextmanager
+def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
+    """The store that the options mean. Raises StoreUnreachable, UsageError."""
+    root = content_root(options.content_root)
+    address = containerd.discover(options.address, environ=os.environ)
+    with containerd.connect(address, timeout=options.timeout, content_root=root) as store:
+        if options.verbose:
+            for note in store.info().notes:
+                say(f"note: {note}")
+        yield store
+
+
+@contextmanager
+def opened(options: Common, archive: Path | None) -> Iterator[Store]:
+    """An archive where one is named, else the daemon that the options mean. Raises StoreUnreachable, UsageError."""
+    if archive is None:
+        with connected(options) as store:
+            yield store
+    else:
+        from auditor.archive.open import open_archive
+
+        with progress(wanted=options.progress) as meter:
+            found = open_archive(archive, on_bytes=meter.reading(0, "reading the archive"))
+        yield found
+
+
+def content_root(text: str) -> Literal["auto"] | Path | None:
+    """Read --content-root. Raises UsageError for a folder that is not there."""
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return None
+    path = Path(text)
+    if not (path / "blobs").is_dir():
+        raise UsageError(
+            f"{text} holds no blobs folder", hint="name the folder io.containerd.content.v1.content, or auto, or none"
+        )
+    return path
+
+
+def wanted_platforms(texts: list[str] | None) -> tuple[platforms.Platform, ...]:
+    """Read --platform. Raises UsageError."""
+    return tuple(platforms.parse(text) for text in texts or ())
+
+
+@contextmanager
+def connected_writable(options: Common) -> Iterator[WritableContainerdStore]:
+    """The store that the options mean, to be written to. Raises StoreUnreachable, UsageError."""
+    address = containerd.discover(options.address, environ=os.environ)
+    root = content_root(options.content_root)
+    with containerd.connect_writable(address, timeout=options.timeout, content_root=root) as store:
+        if options.verbose:
+            for note in store.info().notes:
+                say(f"note: {note}")
+        yield store

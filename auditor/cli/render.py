@@ -1,0 +1,196 @@
+"""From reports to text in the format that was asked for: the one place that knows all formats.
+
+A format is imported when it is asked for: prometheus_client alone would cost a check a tenth of its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from auditor import checks
+from auditor.checks.archive_faults import FAULTS
+from auditor.cli.choices import ReportFormat
+from auditor.errors import UsageError
+from auditor.formats import json_report, table
+from auditor.formats.rulebook import Entry
+from auditor.formats.table import Advice
+from auditor.model.findings import FailOn, Report, Severity, exit_status
+
+if TYPE_CHECKING:
+    from auditor.formats import prometheus
+    from auditor.report.compare import Comparison
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What a format wants to know besides the report; `earlier` is the metrics file that is to be replaced."""
+
+    style: table.Style = table.Style()
+    fail_on: FailOn = FailOn.ERROR
+    command: str = "check"
+    status: int | None = None
+    earlier: str = ""
+
+
+def tells_trees(output_format: ReportFormat) -> bool:
+    """Whether a format passes on what each image is made of; for the others nobody need find it out."""
+    return output_format in (ReportFormat.JSON, ReportFormat.NDJSON, ReportFormat.HTML)
+
+
+def one(report: Report, output_format: ReportFormat, look: Look) -> str:
+    """One report."""
+    return _ONE[output_format](report, look)
+
+
+def many(reports: Sequence[Report], output_format: ReportFormat, look: Look) -> str:
+    """Several nodes' reports: one view where the format has one, else one after the other."""
+    return _MANY[output_format](reports, look)
+
+
+def changes(reports: Sequence[Report], compared: Sequence[Comparison], output_format: ReportFormat) -> str:
+    """What changed. Raises UsageError for a format that has no way to say it."""
+    from auditor.formats import comparison
+
+    match output_format:
+        case ReportFormat.TABLE:
+            return comparison.render(compared)
+        case ReportFormat.MARKDOWN:
+            return comparison.markdown(compared)
+        case ReportFormat.NDJSON:
+            return comparison.lines(compared)
+        case ReportFormat.JSON:
+            return json_report.to_json(compared[0] if len(compared) == 1 else compared)
+        case ReportFormat.HTML:
+            return _html_changes(reports, compared)
+        case _:
+            raise UsageError(
+                f"{output_format} has no way to show what changed", hint="use table, json, ndjson, markdown or html"
+            )
+
+
+def codes() -> dict[str, Severity]:
+    """Each rule and its severity."""
+    return {rule.code: rule.severity for rule in checks.RULES}
+
+
+def metrics(report: Report, look: Look) -> str:
+    """One report as metrics, with the last success of the earlier file where this run is none."""
+    from auditor.formats import prometheus
+
+    mine = prometheus.labels(command=look.command, kind=report.source.kind, address=report.source.address)
+    return prometheus.render(
+        [_run(report, look, success=prometheus.last_success(look.earlier, mine=mine))], codes=codes()
+    )
+
+
+def _run(report: Report, look: Look, *, success: float | None = None, node: str = "") -> prometheus.Run:
+    from auditor.formats import prometheus
+
+    status = exit_status(report, look.fail_on) if look.status is None else look.status
+    command = "scrub" if report.coverage is not None else look.command
+    return prometheus.Run(report=report, exit_status=status, command=command, last_success=success, node=node)
+
+
+def _html(report: Report, _look: Look) -> str:
+    from auditor.formats import html
+
+    return html.render(report, advice=advice())
+
+
+def _html_fleet(reports: Sequence[Report], _look: Look) -> str:
+    from auditor.formats import html
+    from auditor.report import fleet
+
+    return html.render_fleet(fleet.join(reports), advice=advice())
+
+
+def _html_changes(reports: Sequence[Report], compared: Sequence[Comparison]) -> str:
+    from auditor.formats import html
+
+    if len(reports) != 1:
+        raise UsageError("the page shows what changed on one node", hint="give one report, or use table or markdown")
+    return html.render(reports[0], advice=advice(), comparison=compared[0])
+
+
+def _prometheus_fleet(reports: Sequence[Report], look: Look) -> str:
+    from auditor.formats import prometheus
+    from auditor.report import fleet
+
+    runs = [_run(report, look, node=name) for name, report in fleet.named(reports)]
+    return prometheus.render(runs, codes=codes())
+
+
+def _ndjson(reports: Sequence[Report], _look: Look) -> str:
+    from auditor.formats import ndjson
+
+    return "".join(map(ndjson.render, reports))
+
+
+def _junit(reports: Sequence[Report], look: Look) -> str:
+    from auditor.formats import junit
+
+    return junit.render(reports, fail_on=look.fail_on)
+
+
+def _markdown(report: Report, _look: Look) -> str:
+    from auditor.formats import markdown
+
+    return markdown.render(report)
+
+
+def _table_fleet(reports: Sequence[Report], _look: Look) -> str:
+    from auditor.formats import fleet as fleet_text
+    from auditor.report import fleet
+
+    return fleet_text.render(fleet.join(reports))
+
+
+def _json_fleet(reports: Sequence[Report], _look: Look) -> str:
+    from auditor.report import fleet
+
+    return json_report.to_json(fleet.join(reports))
+
+
+def _markdown_fleet(reports: Sequence[Report], _look: Look) -> str:
+    from auditor.formats import fleet as fleet_text
+    from auditor.report import fleet
+
+    return fleet_text.markdown(fleet.join(reports))
+
+
+_ONE: Mapping[ReportFormat, Callable[[Report, Look], str]] = {
+    ReportFormat.TABLE: lambda report, look: table.render(report, advice=advice(), style=look.style),
+    ReportFormat.JSON: lambda report, _: json_report.render(report),
+    ReportFormat.NDJSON: lambda report, look: _ndjson([report], look),
+    ReportFormat.PROMETHEUS: metrics,
+    ReportFormat.JUNIT: lambda report, look: _junit([report], look),
+    ReportFormat.MARKDOWN: _markdown,
+    ReportFormat.HTML: _html,
+}
+_MANY: Mapping[ReportFormat, Callable[[Sequence[Report], Look], str]] = {
+    ReportFormat.TABLE: _table_fleet,
+    ReportFormat.JSON: _json_fleet,
+    ReportFormat.NDJSON: _ndjson,
+    ReportFormat.PROMETHEUS: _prometheus_fleet,
+    ReportFormat.JUNIT: _junit,
+    ReportFormat.MARKDOWN: _markdown_fleet,
+    ReportFormat.HTML: _html_fleet,
+}
+
+
+def rulebook() -> list[Entry]:
+    """All rules, those of stores and those of archives, the worst first."""
+    rules = [Entry(r.code, str(r.severity), r.means, r.matters, r.do) for r in checks.RULES]
+    rules += (Entry(f.code, str(f.severity), _sentence(f.meaning), _sentence(f.why), _sentence(f.hint)) for f in FAULTS)
+    return sorted(rules, key=lambda entry: (Severity(entry.severity).rank, entry.code))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def advice() -> dict[str, Advice]:
+    """What each code means, for formats that say it."""
+    return {entry.code: Advice(means=entry.means, matters=entry.matters) for entry in rulebook()}

@@ -1,0 +1,285 @@
+"""The run of an export: repair where asked, look, plan, hold, write, say what was written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from auditor import containerd
+from auditor.audit import collect
+from auditor.checks.evidence import Evidence, NamespaceView
+from auditor.cli import audit
+from auditor.cli.choices import Compress, Format
+from auditor.cli.connect import connected_writable
+from auditor.cli.options import Common
+from auditor.cli.output import say
+from auditor.cli.progress import progress
+from auditor.cli.runs.export_refusal import refuse
+from auditor.cli.runs.repair import Session
+from auditor.cli.sources import Choice
+from auditor.containerd.writable_store import WritableContainerdStore
+from auditor.errors import NothingExamined, UsageError
+from auditor.export.model import ExportPlan, PlannedImage
+from auditor.export.plan import plan
+from auditor.export.write import Written, write_archive, write_layout, write_pipe
+from auditor.formats.export import Exported, ImageRow, LeftOutRow, PlatformRow
+from auditor.formats.sanitize import plain
+from auditor.model import platforms
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding, Verify
+from auditor.model.image_graph import Family, Layer
+from auditor.model.oci import MAX_DOCUMENT, OCI_LAYER, Descriptor
+from auditor.model.platforms import Matcher, Platform
+from auditor.model.store import Resource
+from auditor.repair.session import Wishes
+
+#: Seconds after which our lease expires by itself, should we be killed: longer than a slow disk takes.
+_LEASE = 6 * 3600
+#: Where containerd notes what a layer decompressed to when it unpacked it; pkg/unpack, diff/apply.
+_UNCOMPRESSED = "containerd.io/uncompressed"
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What to export, where to, and how far to go for it."""
+
+    images: tuple[str, ...]
+    output: Path | None
+    layout: Path | None
+    platforms: tuple[Platform, ...]
+    all_platforms: bool
+    compress: Compress
+    digest: bool
+    refetch: bool
+    salvage: bool
+    sources: Choice
+
+
+def check(wish: Wish) -> None:
+    """Refuse what cannot be meant, before anything is asked of the daemon. Raises UsageError."""
+    if (wish.output is None) == (wish.layout is None):
+        raise UsageError("say where to write", hint="--output FILE, --output - or --layout DIR, one of them")
+    if wish.layout is not None and wish.compress is not Compress.NONE:
+        raise UsageError("a layout folder is not compressed", hint="--compress goes with --output")
+    target = wish.layout or wish.output
+    if target is None or str(target) == "-":
+        if sys.stdout.isatty():
+            raise UsageError("an archive is not for a terminal", hint="redirect it, or name a file with --output")
+        return
+    if not target.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {target.absolute().parent}", hint="make it first, or write elsewhere")
+    if wish.output is not None and target.is_dir():
+        raise UsageError(f"{target} is a folder", hint="name a file in it, or use --layout")
+
+
+def export(wish: Wish, options: Common) -> Exported:
+    """Do it. Raises ExportRefused where something is missing or damaged, OutputError, StoreError, NothingExamined."""
+    begun = time.monotonic()
+    if wish.refetch:
+        _refetch(wish, options)
+    with connected_writable(options) as store:
+        evidence, findings = _look(store, wish, options)
+        view, planned = _chosen(store, evidence, wish, options)
+        refuse(findings, planned, view.name, salvage=wish.salvage, refetch=wish.refetch)
+        with _held(store, view, planned), progress(wanted=options.progress) as meter:
+            steps = 1 if str(wish.output) == "-" else 2
+            on_bytes = meter.reading(planned.size * steps, "exporting")
+            written = _write(planned, store, wish, view.name, on_bytes)
+    return _exported(planned, written, wish, view.name, seconds=time.monotonic() - begun)
+
+
+def _refetch(wish: Wish, options: Common) -> None:
+    """Repair the images first, also layers that the node discards; what could not be repaired is told by the plan.
+
+    One platform after the other: one that an image does not offer is no reason not to repair the others.
+    """
+    quiet = msgspec.structs.replace(options, quiet=True)
+    for platform in wish.platforms or (None,):
+        request = _request(wish, options, platforms=() if platform is None else (platform,))
+        wishes = Wishes(include_discarded=True)
+        session = Session(quiet, request, wish.sources, wishes, Format.TABLE, yes=True, dry_run=False)
+        try:
+            document = session.run()
+        except NothingExamined:
+            continue
+        for outcome in document.outcomes:
+            say(plain(f"refetch: {outcome.role} {outcome.digest[:19]} {outcome.result}: {outcome.message}"))
+
+
+def _request(wish: Wish, options: Common, *, platforms: tuple[Platform, ...]) -> collect.Request:
+    return collect.Request(
+        verify=Verify.DIGESTS,
+        namespaces=options.namespaces,
+        images=wish.images,
+        platforms=platforms,
+        all_platforms=wish.all_platforms,
+    )
+
+
+def _look(store: containerd.ContainerdStore, wish: Wish, options: Common) -> tuple[Evidence, tuple[Finding, ...]]:
+    """Audit the images as a check would, for all platforms: of what is found, only what would go in counts."""
+    request = collect.Request(namespaces=options.namespaces, images=wish.images, all_platforms=True)
+    outcome, _ = audit.audited(store, request, options)
+    return outcome.evidence, outcome.findings
+
+
+def _chosen(
+    store: containerd.ContainerdStore, evidence: Evidence, wish: Wish, options: Common
+) -> tuple[NamespaceView, ExportPlan]:
+    """The namespace to export from, and the plan: of several that have all the images, one that has them whole."""
+    plans = [(view, _plan(store, view, evidence, wish, options)) for view in _namespaces(evidence, wish)]
+    return next(((view, made) for view, made in plans if not made.missing), plans[0])
+
+
+def _namespaces(evidence: Evidence, wish: Wish) -> list[NamespaceView]:
+    """The namespaces that have all the images. Raises UsageError where none has, or the names mean different ones."""
+    having = [view for view in evidence.views if view.graphs]
+    targets = {view.name: {graph.group.target.digest for graph in view.graphs} for view in having}
+    everything = set().union(*targets.values())
+    full = [view for view in having if targets[view.name] == everything]
+    if not full:
+        known = ", ".join(targets)
+        wanted = " ".join(wish.images)
+        raise UsageError(
+            f"no one namespace has all that {wanted[:200]} means: {known}", hint="name one with -n, and export each"
+        )
+    return full
+
+
+def _matchers(wish: Wish, evidence: Evidence) -> tuple[Matcher, Matcher]:
+    """The platforms that go in where they are here, and those that must be."""
+    node = platforms.only([evidence.info.platform or platforms.host()])
+    if wish.all_platforms:
+        return platforms.EVERYTHING, node
+    chosen = platforms.only(wish.platforms) if wish.platforms else node
+    return chosen, chosen
+
+
+def _plan(
+    store: containerd.ContainerdStore, view: NamespaceView, evidence: Evidence, wish: Wish, options: Common
+) -> ExportPlan:
+    wanted, required = _matchers(wish, evidence)
+    make = partial(
+        plan,
+        [graph.group for graph in view.graphs],
+        documents=view.documents,
+        has=view.has,
+        wanted=wanted,
+        required=required,
+        recorded=lambda digest: view.labels(digest).get(_UNCOMPRESSED),
+    )
+    made = make()
+    if not (wish.salvage and made.missing):
+        return made
+    return make(raw=_raw(store, view), twins=_twins(store, view, options))
+
+
+def _raw(store: containerd.ContainerdStore, view: NamespaceView) -> Mapping[Digest, bytes]:
+    """The bytes of the documents that a salvage may rewrite; they were hashed when the evidence was collected."""
+    wanted = {digest for digest, family in view.documents if family is not Family.CONFIG and view.has(digest)}
+    return {digest: store.read(view.name, digest, limit=MAX_DOCUMENT) for digest in wanted & view.named}
+
+
+def _twins(store: containerd.ContainerdStore, view: NamespaceView, options: Common) -> Mapping[Digest, Descriptor]:
+    """By missing layer, a blob of this namespace with the same diffID, wherever in the namespace it is used."""
+    request = collect.Request(namespaces=(view.name,), all_platforms=True)
+    whole, _ = audit.audited(store, request, options)
+    found = {}
+    for layer in _missing_layers(view):
+        twin = next((twin for twin in whole.evidence.twins(layer) if view.has(twin)), None)
+        if twin is not None:
+            size = view.inventory.blobs[twin].size
+            found[layer.descriptor.digest] = Descriptor(_layer_type(store, view.name, twin), twin, size)
+    return found
+
+
+def _missing_layers(view: NamespaceView) -> Iterator[Layer]:
+    for _, node in view.manifests():
+        inside = view.content(node.digest)
+        yield from (x for x in (inside.layers if inside is not None else ()) if not view.has(x.descriptor.digest))
+
+
+def _layer_type(store: containerd.ContainerdStore, namespace: str, digest: Digest) -> str:
+    """The media type that fits a layer's bytes; a salvage turns it into docker's where the manifest is docker's."""
+    with store.stream(namespace, digest) as pieces:
+        start = bytes(next(pieces, b"")[:4])
+    if start.startswith(b"\x1f\x8b"):
+        return f"{OCI_LAYER}+gzip"
+    return f"{OCI_LAYER}+zstd" if start == b"\x28\xb5\x2f\xfd" else OCI_LAYER
+
+
+@contextmanager
+def _held(store: WritableContainerdStore, view: NamespaceView, planned: ExportPlan) -> Iterator[None]:
+    """Keep garbage collection from what is being read: a lease of ours, which expires should we be killed."""
+    with store.lease(view.name, seconds=_LEASE) as lease:
+        for blob in planned.blobs:
+            if view.has(blob.digest):
+                store.hold(lease, Resource(type="content", id=str(blob.digest)))
+        yield
+
+
+def _write(
+    planned: ExportPlan, store: containerd.ContainerdStore, wish: Wish, namespace: str, on_bytes: object
+) -> Written:
+    tag = f"{os.getpid()}-{secrets.token_hex(4)}"
+    hear = on_bytes if callable(on_bytes) else None
+    if wish.layout is not None:
+        return write_layout(planned, store, wish.layout, namespace=namespace, tag=tag, on_bytes=hear)
+    if wish.output is None or str(wish.output) == "-":
+        return write_pipe(planned, store, 1, namespace=namespace, compress=wish.compress, on_bytes=hear)
+    return write_archive(
+        planned,
+        store,
+        wish.output,
+        namespace=namespace,
+        tag=tag,
+        compress=wish.compress,
+        digest=wish.digest or wish.compress is not Compress.NONE,
+        on_bytes=hear,
+    )
+
+
+def _exported(planned: ExportPlan, written: Written, wish: Wish, namespace: str, *, seconds: float) -> Exported:
+    return Exported(
+        path=written.path,
+        bytes=written.size,
+        digest=str(written.digest) if written.digest is not None else None,
+        compression=str(wish.compress),
+        namespace=namespace,
+        blobs=len(planned.blobs),
+        blob_bytes=planned.size,
+        images=tuple(map(_image, planned.images)),
+        left_out=tuple(
+            LeftOutRow(image=x.image, role=str(x.role), platform=x.platform, digest=str(x.digest), why=x.why)
+            for x in planned.left_out
+        ),
+        salvaged=bool(planned.salvaged),
+        layers_decompressed=len(planned.unproven) if written.read_back else 0,
+        layers_recorded=sum(blob.recorded for blob in planned.blobs),
+        duration_seconds=round(seconds, 3),
+    )
+
+
+def _image(image: PlannedImage) -> ImageRow:
+    return ImageRow(
+        names=image.names,
+        target=str(image.target.digest),
+        platforms=tuple(
+            PlatformRow(
+                platform=p.platform,
+                manifest=str(p.manifest),
+                config=str(p.config),
+                layers=len(p.layers),
+                original=str(p.original) if p.original is not None else None,
+                replaced_layers=p.replaced,
+            )
+            for p in image.platforms
+        ),
+    )

@@ -1,0 +1,61 @@
+"""Why there is no archive: what is missing or damaged, of which image, platform and layer, and what brings it back."""
+
+from __future__ import annotations
+
+import shlex
+
+from auditor.errors import ExportRefused
+from auditor.export.model import ExportPlan
+from auditor.model.findings import Finding, Severity
+
+#: Why a layer is missing, by what the audit found.
+_CAUSES = {
+    "snapshot-without-blob": "its snapshot is there: the missing-blobs bug",
+    "blob-discarded": "this node discards layers once they are unpacked",
+    "blob-lazy": "a remote snapshotter serves it without its blob",
+    "pull-in-progress": "it is being pulled right now",
+    "platform-not-pulled": "that platform was never pulled",
+}
+#: What an export plans to hold has a record: what lacks one is another namespace's, or a layer that a twin replaces.
+_ABSENCE = frozenset(
+    {"snapshot-without-blob", "incomplete-image", "shared-config-layers", "missing-manifest", "missing-config"}
+)
+
+
+def refuse(findings: tuple[Finding, ...], planned: ExportPlan, namespace: str, *, salvage: bool, refetch: bool) -> None:
+    """Refuse what is missing, or known to be damaged, before a byte is written. Raises ExportRefused."""
+    if planned.missing:
+        raise _lacking(findings, planned, namespace, salvage=salvage, refetch=refetch)
+    inside = {str(blob.digest) for blob in planned.blobs}
+    for finding in findings:
+        if finding.severity.rank > Severity.ERROR.rank or finding.subject.digest not in inside:
+            continue
+        if finding.code not in _ABSENCE:
+            hint = _repair(planned, namespace, "--verify digests ")
+            raise ExportRefused(f"{finding.message}: {finding.subject.digest}; no archive was written", hint=hint)
+
+
+def _lacking(
+    findings: tuple[Finding, ...], planned: ExportPlan, namespace: str, *, salvage: bool, refetch: bool
+) -> ExportRefused:
+    """What is missing first, why as far as the audit knows, and what would bring it back."""
+    first, more = planned.missing[0], len(planned.missing) - 1
+    found = next((f for f in findings if f.subject.digest == first.digest and f.namespace == namespace), None)
+    why = f" ({_CAUSES[found.code]})" if found is not None and found.code in _CAUSES else ""
+    others = f", and {more} more" if more else ""
+    option = "--include-discarded " if found is not None and found.code == "blob-discarded" else ""
+    if not first.digest or (first.role == "index" and "platforms asked for" in first.why):
+        hint = "`auditor tree` shows which platforms it has"
+    elif salvage:
+        hint = "salvaging takes another blob with the same diffID, and this namespace has none"
+    elif refetch:
+        hint = "no source had it; name others with --from, or take what is left with --salvage"
+    else:
+        hint = _repair(planned, namespace, option)
+    return ExportRefused(f"{first.sentence}{why}{others}; no archive was written", hint=hint)
+
+
+def _repair(planned: ExportPlan, namespace: str, options: str) -> str:
+    names = {image.names[0] for image in planned.images if image.names} | {one.image for one in planned.missing}
+    command = f"auditor repair -n {namespace} {options}{' '.join(shlex.quote(name) for name in sorted(names))}"
+    return f"`{command}` brings it back; or export with --refetch"

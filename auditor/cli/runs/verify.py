@@ -1,0 +1,132 @@
+"""The run of `auditor verify`: audit each archive like any store, and add what is wrong with the archive itself."""
+
+from __future__ import annotations
+
+import re
+import stat
+import sys
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from auditor.archive.catalog import NAMESPACE
+from auditor.archive.image_layers import platforms_held
+from auditor.archive.open import PIPE, open_archive
+from auditor.archive.store import ArchiveStore
+from auditor.audit import collect
+from auditor.cli import audit
+from auditor.cli.choices import ReportFormat
+from auditor.cli.options import Common
+from auditor.cli.output import complain, deliver
+from auditor.cli.progress import progress
+from auditor.cli.publish import COULD_NOT, publish, style
+from auditor.cli.render import Look, many
+from auditor.errors import NothingExamined, OutputError, UsageError
+from auditor.layers import LayerInspector
+from auditor.model.findings import FailOn, Finding, Report, Verify, exit_status, order
+from auditor.model.platforms import Platform
+
+#: What the rules say of a store, and what that is in an archive.
+_WORDS = tuple(
+    (re.compile(store), archive)
+    for store, archive in (
+        (r" is recorded with (\d+) bytes; its descriptor", r" has \1 bytes in the archive; its descriptor"),
+        (r" on the disk; its record says", " in the archive; its header says"),
+        (r" has no blob: there is no snapshot of it either, so the image cannot run", " is not in the archive"),
+        (r" has a record and no file on the disk", " is not in the archive"),
+    )
+)
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """How hard to look, and for which platforms."""
+
+    depth: Verify
+    platforms: tuple[Platform, ...]
+    all_platforms: bool
+    max_layer: int | None
+
+
+def distinct(paths: list[str]) -> list[str]:
+    """The paths, each once. Raises UsageError for a terminal as standard input, and for what is not there."""
+    wanted = list(dict.fromkeys(paths))
+    for path in wanted:
+        if path != PIPE and not Path(path).exists():
+            raise UsageError(f"there is no {path}", hint="name an archive, a layout folder, or - for standard input")
+    if PIPE in wanted and sys.stdin.isatty():
+        raise UsageError("an archive is not typed on a terminal", hint="pipe it in, or name a file")
+    return wanted
+
+
+def verified(path: str, wish: Wish, options: Common) -> Report:
+    """Audit one archive. Raises StoreError for what cannot be read at all."""
+    store = _opened(path, wish, options)
+    asked = wish.platforms or wish.all_platforms
+    wanted = collect.Request(
+        verify=wish.depth,
+        platforms=wish.platforms,
+        all_platforms=wish.all_platforms,
+        of_image={} if asked else platforms_held(store, store.inventory(NAMESPACE)),
+    )
+    also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in store.problems)
+    cut = () if store.complete else (f"{path} could not be read to its end",)
+    try:
+        _, report = audit.audited(store, wanted, options, judged=partial(_judged, also=also), incomplete=cut)
+    except NothingExamined:
+        if not also:
+            raise NothingExamined(f"{path} holds no image", hint="is it an image archive?") from None
+        return audit.empty(store, wanted, findings=order(also), incomplete=cut)
+    return report
+
+
+def _judged(findings: tuple[Finding, ...], *, also: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The findings of an audit with those of the archive; what heals a store does not heal a file."""
+    return order((*also, *(_for_archive(finding) for finding in findings)))
+
+
+def _for_archive(finding: Finding) -> Finding:
+    """An archive has neither records nor a disk nor snapshots, and nothing repairs it."""
+    message = finding.message
+    for store, archive in _WORDS:
+        message = store.sub(archive, message)
+    repairable = finding.hint.startswith("auditor repair")
+    hint = "write the archive again from a store that `auditor check` calls sound" if repairable else finding.hint
+    return msgspec.structs.replace(finding, message=message, hint=hint)
+
+
+def _opened(path: str, wish: Wish, options: Common) -> ArchiveStore:
+    with progress(wanted=options.progress) as meter:
+        return open_archive(
+            path,
+            stdin=sys.stdin.buffer if path == PIPE else None,
+            layers=wish.depth is Verify.LAYERS,
+            inspect=partial(LayerInspector, max_size=wish.max_layer),
+            on_bytes=meter.reading(_size(path), f"reading {Path(path).name[:40]}"),
+        )
+
+
+def _size(path: str) -> int:
+    """Bytes of a file, for a bar with an end; 0 where that is not known."""
+    try:
+        known = Path(path).stat()
+    except OSError:
+        return 0
+    return known.st_size if stat.S_ISREG(known.st_mode) else 0
+
+
+def publish_all(reports: list[Report], options: Common, output_format: ReportFormat, *, fail_on: FailOn) -> int:
+    """Print the reports; the exit status is 1 if one of them has it, else 3 if one has it."""
+    statuses = [exit_status(report, fail_on) for report in reports]
+    status = 1 if 1 in statuses else max(statuses)
+    if len(reports) == 1:
+        return publish(reports[0], options, output_format, status=status, fail_on=fail_on, command="verify")
+    if options.quiet and status == 0 and options.output is None:
+        return status
+    look = Look(style=style(options), fail_on=fail_on, command="verify", status=status)
+    try:
+        deliver(many(reports, output_format, look), options.output)
+    except OutputError as error:
+        complain(error)
+        return status or COULD_NOT
+    return status

@@ -1,0 +1,119 @@
+"""Where good bytes come from, as the command line says it: other namespaces, archives, registries; and twins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from auditor.archive.catalog import NAMESPACE as IN_ARCHIVES
+from auditor.archive.open import open_archive
+from auditor.checks.evidence import Evidence
+from auditor.cli.progress import progress
+from auditor.errors import UsageError
+from auditor.model.blob_source import Source
+from auditor.model.digest import Digest
+from auditor.model.store import Store
+from auditor.sources.credentials import load_docker_config
+from auditor.sources.hosts import DEFAULT_DIRECTORY
+from auditor.sources.proxies import Proxies
+from auditor.sources.registry import RegistrySource
+from auditor.sources.store_source import StoreSource
+from auditor.sources.twin_source import Twin, TwinSource
+from auditor.version import __version__
+
+NAMESPACE, REGISTRY, ARCHIVE = "namespace", "registry", "archive:"
+DEFAULT = (NAMESPACE, REGISTRY)
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sources, in which order, and what registries need."""
+
+    order: tuple[str, ...] = DEFAULT
+    hosts_dir: Path = DEFAULT_DIRECTORY
+    docker_config: Path | None = None
+
+
+def choice(texts: list[str] | None, *, hosts_dir: Path, docker_config: Path | None) -> Choice:
+    """Read the options. Raises UsageError."""
+    for text in texts or ():
+        archive = text.startswith(ARCHIVE) and len(text) > len(ARCHIVE)
+        if text not in DEFAULT and not archive:
+            raise UsageError(f"--from {text!r} is no source", hint="use namespace, registry or archive:PATH")
+        if archive and not Path(text.removeprefix(ARCHIVE)).exists():
+            raise UsageError(f"there is no archive {text.removeprefix(ARCHIVE)}")
+    order = tuple(dict.fromkeys(texts or DEFAULT))
+    return Choice(order=order, hosts_dir=hosts_dir, docker_config=_config_file(docker_config, os.environ))
+
+
+def _config_file(given: Path | None, environment: Mapping[str, str]) -> Path:
+    path = given or Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    return path / "config.json" if path.is_dir() or given is None else path
+
+
+def opener(store: Store, chosen: Choice, *, show: bool) -> Callable[[Evidence], Sequence[Source]]:
+    """Open what has to be opened once, and give what makes the list of sources for the state of a store.
+
+    Raises StoreError for an archive that cannot be read, SourceError for a docker configuration that is broken.
+    """
+    lasting: dict[str, list[Source]] = {}
+    for text in chosen.order:
+        if text.startswith(ARCHIVE):
+            lasting[text] = [_archive(text, show=show)]
+        elif text == REGISTRY:
+            lasting[text] = [_registry(chosen)]
+
+    def sources(evidence: Evidence) -> Sequence[Source]:
+        return list(_ordered(store, chosen.order, lasting, evidence))
+
+    return sources
+
+
+def _ordered(
+    store: Store, order: Sequence[str], lasting: Mapping[str, list[Source]], evidence: Evidence
+) -> Iterator[Source]:
+    """The sources in order; twins, which are here already, before the first registry."""
+    twin = TwinSource(store, _twins(evidence))
+    told = False
+    for text in order:
+        if text == REGISTRY and not told:
+            yield twin
+            told = True
+        if text == NAMESPACE:
+            yield from (StoreSource(store, name, name=f"{NAMESPACE}:{name}") for name in store.namespaces())
+        yield from lasting.get(text, ())
+    if not told:
+        yield twin
+
+
+def _archive(text: str, *, show: bool) -> Source:
+    path = Path(text.removeprefix(ARCHIVE))
+    with progress(wanted=show) as meter:
+        size = path.stat().st_size if path.is_file() else 0
+        archive = open_archive(path, layers=False, on_bytes=meter.reading(size, f"reading {path.name}"))
+    return StoreSource(archive, IN_ARCHIVES, name=text)
+
+
+def _registry(chosen: Choice) -> Source:
+    return RegistrySource(
+        hosts_dir=chosen.hosts_dir,
+        credentials=load_docker_config(chosen.docker_config),
+        proxies=Proxies.of(os.environ),
+        user_agent=f"containerd-auditor/{__version__}",
+    )
+
+
+def _twins(evidence: Evidence) -> dict[Digest, list[Twin]]:
+    """By diffID, the blobs that hold the layer compressed, and where."""
+    return {
+        diff_id: [
+            Twin(view.name, digest)
+            for digest in digests
+            if digest != diff_id
+            for view in evidence.views
+            if view.has(digest)
+        ]
+        for diff_id, digests in evidence.layers_by_diff_id.items()
+    }

@@ -1,0 +1,135 @@
+"""Everything in the evidence that has a digest or a name, to be found by it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+import msgspec
+
+from auditor.audit.selection import matches
+from auditor.checks.evidence import Evidence, NamespaceView
+from auditor.checks.layer_state import LayerState, states
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding, Severity
+from auditor.model.image_graph import ImageGraph, Layer, ManifestNode
+from auditor.model.oci import Descriptor
+from auditor.model.store import Lease
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a layer is named: with all that is around it."""
+
+    view: NamespaceView
+    graph: ImageGraph
+    node: ManifestNode
+    layer: Layer
+    total: int
+
+
+class Catalogue:
+    """The evidence of an audit and its findings, by digest and by name.
+
+    `leases` are those of each namespace with what they hold; `unread` names blobs that were to be read and were not.
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        findings: tuple[Finding, ...],
+        *,
+        leases: Mapping[str, tuple[Lease, ...]] | None = None,
+        unread: frozenset[Digest] = frozenset(),
+    ) -> None:
+        self.evidence = evidence
+        self.findings = findings
+        self.leases = leases or {}
+        self.unread = unread
+        self.layers: dict[Digest, list[Place]] = {}
+        self.diff_ids: dict[Digest, list[Place]] = {}
+        self.chain_ids: dict[Digest, list[Place]] = {}
+        for place in _places(evidence):
+            self.layers.setdefault(place.layer.descriptor.digest, []).append(place)
+            if place.layer.diff_id is not None and place.layer.chain_id is not None:
+                self.diff_ids.setdefault(place.layer.diff_id, []).append(place)
+                self.chain_ids.setdefault(place.layer.chain_id, []).append(place)
+
+    @cached_property
+    def descriptors(self) -> Mapping[Digest, Descriptor]:
+        """The first descriptor of each digest that is no layer's."""
+        found: dict[Digest, Descriptor] = {}
+        for view in self.evidence.views:
+            for walked in view.graphs:
+                for descriptor in _descriptors(view, walked):
+                    found.setdefault(descriptor.digest, descriptor)
+        return found
+
+    @cached_property
+    def digests(self) -> frozenset[str]:
+        """Every digest that anything here has or names, snapshots included."""
+        recorded = {digest for view in self.evidence.views for digest in view.inventory.blobs}
+        snapshots = {
+            name
+            for view in self.evidence.views
+            for held in view.inventory.snapshots.values()
+            for name in held
+            if name.startswith("sha256:")
+        }
+        return frozenset({*recorded, *snapshots, *self.descriptors, *self.layers, *self.diff_ids, *self.chain_ids})
+
+    def complete(self, prefix: str) -> tuple[Digest, ...]:
+        """The digests that begin with these hex digits, sorted."""
+        return tuple(sorted(Digest(d) for d in self.digests if d.partition(":")[2].startswith(prefix)))
+
+    def recorded(self, digest: Digest) -> bool:
+        """Whether any namespace has a record of it."""
+        return any(view.has(digest) for view in self.evidence.views)
+
+    def snapshot(self, name: str) -> bool:
+        """Whether any snapshotter has a snapshot of this name."""
+        return any(name in held for view in self.evidence.views for held in view.inventory.snapshots.values())
+
+    def image(self, name: str) -> tuple[tuple[NamespaceView, ImageGraph], ...]:
+        """The images that a name means."""
+        return tuple((v, g) for v in self.evidence.views for g in v.graphs if matches(g.group, name))
+
+    def state(self, place: Place) -> LayerState:
+        """What a layer is to the store where it is named."""
+        return states(self.evidence, place.view, place.graph, place.node)[place.layer.index]
+
+    def about(self, digest: str) -> tuple[Finding, ...]:
+        """The findings about a digest, or about its snapshot, the worst first."""
+        return tuple(f for f in self.findings if digest in (f.subject.digest, f.subject.name.rpartition("/")[2]))
+
+    def about_image(self, namespace: str, target: Digest) -> tuple[Finding, ...]:
+        """The findings that hurt an image, the worst first."""
+        return tuple(f for f in self.findings if any(i.namespace == namespace and i.target == target for i in f.images))
+
+    @cached_property
+    def faults(self) -> tuple[Finding, ...]:
+        """The findings over info, the worst first."""
+        return tuple(finding for finding in self.findings if finding.severity is not Severity.INFO)
+
+
+def codes(findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    """The codes of findings, each once."""
+    return tuple(dict.fromkeys(finding.code for finding in findings))
+
+
+def _descriptors(view: NamespaceView, walked: ImageGraph) -> Iterator[Descriptor]:
+    yield walked.group.target
+    yield from walked.indexes
+    yield from walked.others
+    for node in walked.manifests:
+        yield node.descriptor
+        inside = view.content(node.digest)
+        if inside is not None:
+            yield inside.manifest.config
+
+
+def _places(evidence: Evidence) -> Iterator[Place]:
+    for view in evidence.views:
+        for walked, node in view.manifests():
+            inside = view.content(node.digest)
+            for layer in inside.layers if inside is not None else ():
+                yield Place(view, walked, node, layer, len(inside.layers) if inside is not None else 0)

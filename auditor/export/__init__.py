@@ -1,0 +1,1 @@
+"""Write verified archives and layouts from a store."""

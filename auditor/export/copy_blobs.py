@@ -1,0 +1,131 @@
+"""Moving blobs out of a store: copied by the kernel where there is a file, hashed on the way where there is none."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from auditor import concurrency
+from auditor.errors import ExportRefused, NoFile, NoRecord, ObjectError
+from auditor.export.model import ExportPlan, PlannedBlob
+from auditor.export.sinks import FileSink, Sink
+from auditor.model.digest import Measured, Meter
+from auditor.model.store import FileBacked, Proof, ProofKind, Store
+
+
+class WrongContent(ExportRefused):
+    """A blob is absent, unreadable or not what its digest says; `proof` tells which and how."""
+
+    def __init__(self, proof: Proof, why: str, *, plan: ExportPlan, blob: PlannedBlob, namespace: str) -> None:
+        where = f" -n {namespace}" if namespace else ""
+        command = f"auditor repair{where} --verify digests {shlex.quote(plan.user(blob))}".removesuffix(" ''")
+        hint = f"`{command}` puts it back where a good copy can be found"
+        if proof.kind is ProofKind.UNREADABLE:
+            hint = "look at the disk and the daemon; the blob may be sound"
+        super().__init__(f"{plan.uses(blob)}{proof.digest} {why}; no archive was written", hint=hint)
+        self.proof = proof
+
+
+class Pump:
+    """Moves blobs of one namespace into sinks.
+
+    What the kernel copies is hashed once, where it arrived, by the reading back that follows the copying: that proves
+    the bytes that count. Whose fault a difference is, `blame` finds out. What comes as a stream is hashed here.
+    """
+
+    def __init__(
+        self, plan: ExportPlan, store: Store, *, namespace: str, on_bytes: Callable[[int], None] | None = None
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._namespace = namespace
+        self._on_bytes = on_bytes
+
+    def move(self, blob: PlannedBlob, sink: Sink) -> None:
+        """Write a blob's bytes, exactly as many as planned. Raises WrongContent; OSError of the sink."""
+        file = self._open(blob) if isinstance(sink, FileSink) else None
+        if isinstance(sink, FileSink) and file is not None:
+            try:
+                self._copy(blob, file, sink)
+            finally:
+                os.close(file)
+        else:
+            for chunk in self._proven(blob):
+                sink.write(chunk)
+                self._heard(len(chunk))
+
+    def blame(self, blob: PlannedBlob) -> None:
+        """Read a blob that came out wrong once more, from the store. Raises WrongContent where that is to blame."""
+        for _ in self._proven(blob):
+            pass
+
+    def _open(self, blob: PlannedBlob) -> int | None:
+        if not isinstance(self._store, FileBacked):
+            return None
+        try:
+            return self._store.open_file(self._namespace, blob.digest)
+        except ObjectError as error:
+            raise self._failed(blob, error) from None
+
+    def _copy(self, blob: PlannedBlob, file: int, sink: FileSink) -> None:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise self._wrong(blob, ProofKind.CORRUPT, "is no regular file")
+        if status.st_size != blob.size:
+            raise self._size(blob, status.st_size)
+        copied = sink.copy(file, blob.size, on_bytes=self._heard)
+        if copied != blob.size:
+            raise self._size(blob, copied)
+
+    def _proven(self, blob: PlannedBlob) -> Iterator[bytes]:
+        """The bytes as they come; whoever has drawn the last one without an error has the right ones."""
+        meter = Meter(blob.digest.algorithm)
+        for chunk in self._chunks(blob):
+            meter.update(chunk)
+            if meter.size > blob.size:
+                raise self._size(blob, meter.size)
+            yield chunk
+        self._judge(blob, meter.result())
+
+    def _chunks(self, blob: PlannedBlob) -> Iterator[bytes]:
+        """The bytes from the store; only its own errors become a verdict on the blob."""
+        try:
+            with (
+                self._store.stream(self._namespace, blob.digest) as chunks,
+                closing(concurrency.Ahead(chunks)) as early,
+            ):
+                yield from early
+        except ObjectError as error:
+            raise self._failed(blob, error) from None
+
+    def _heard(self, size: int) -> None:
+        if self._on_bytes is not None:
+            self._on_bytes(size)
+
+    def _judge(self, blob: PlannedBlob, measured: Measured) -> None:
+        if measured.size != blob.size:
+            raise self._size(blob, measured.size)
+        if measured.digest != blob.digest:
+            proof = Proof(digest=blob.digest, kind=ProofKind.CORRUPT, size=measured.size, actual=measured.digest)
+            raise self._content(blob, proof, f"has other bytes: they hash to {measured.digest}")
+
+    def _size(self, blob: PlannedBlob, found: int) -> WrongContent:
+        what = "is empty" if not found else f"has {found} bytes" if found < blob.size else "is longer"
+        return self._wrong(blob, ProofKind.CORRUPT, f"{what} where its descriptor gives {blob.size}")
+
+    def _failed(self, blob: PlannedBlob, error: ObjectError) -> WrongContent:
+        if isinstance(error, NoRecord):
+            return self._wrong(blob, ProofKind.MISSING, "is not in the store any more")
+        if isinstance(error, NoFile):
+            return self._wrong(blob, ProofKind.MISSING, "has a record and no file on the disk")
+        return self._wrong(blob, ProofKind.UNREADABLE, error.message.removeprefix(f"cannot read {blob.digest}: "))
+
+    def _wrong(self, blob: PlannedBlob, kind: ProofKind, why: str) -> WrongContent:
+        said = f"cannot be read: {why}" if kind is ProofKind.UNREADABLE else why
+        return self._content(blob, Proof(digest=blob.digest, kind=kind), said)
+
+    def _content(self, blob: PlannedBlob, proof: Proof, why: str) -> WrongContent:
+        return WrongContent(proof, why, plan=self._plan, blob=blob, namespace=self._namespace)

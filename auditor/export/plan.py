@@ -1,0 +1,275 @@
+"""What an archive is to hold: a pure function from images and what the store has to a plan that can be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import msgspec
+
+from auditor.export.model import ExportPlan, LeftOut, Missing, PlannedBlob, PlannedImage, PlannedPlatform, Role
+from auditor.export.salvage import rewrite_index, salvage
+from auditor.layers import verifiable
+from auditor.model import image_graph, oci
+from auditor.model.digest import Digest
+from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Layer, ManifestNode
+from auditor.model.oci import Descriptor
+from auditor.model.platforms import EVERYTHING, Matcher
+
+
+def plan(
+    images: Sequence[Group],
+    *,
+    documents: Documents,
+    has: Callable[[Digest], bool],
+    wanted: Matcher = EVERYTHING,
+    required: Matcher | None = None,
+    raw: Mapping[Digest, bytes] = MappingProxyType({}),
+    twins: Mapping[Digest, Descriptor] = MappingProxyType({}),
+    recorded: Callable[[Digest], str | None] = lambda _: None,
+) -> ExportPlan:
+    """Decide what an archive of `images` holds.
+
+    `wanted` are the platforms that go in where the store has them. Of those that match `required` (all wanted ones by
+    default) every part must be there; others that were never pulled, which is to have no layer at all, are left out.
+    An index stays as it is, with children that are absent, as `ctr images export --platform` leaves it: its digest is
+    the image's identity, and importers take what they need (OCI image-layout.md allows such sparse layouts).
+    Attestations go in with all platforms, where they are there.
+
+    `twins` is given for a salvage only: by a missing layer's digest a blob with the same diffID; `raw` then has the
+    bytes of the documents to be rewritten. `recorded` gives the diffID that the store has noted for a blob, if any.
+    """
+    planner = _Planner(
+        documents=documents,
+        has=has,
+        wanted=wanted,
+        required=wanted if required is None else required,
+        raw=raw,
+        twins=twins,
+        recorded=recorded,
+    )
+    done = [planner.image(group) for group in images]
+    return ExportPlan(
+        images=tuple(sorted((image for image in done if image is not None), key=lambda i: (i.names, i.target.digest))),
+        blobs=tuple(sorted(planner.blobs.values())),
+        documents=planner.rewritten,
+        left_out=tuple(sorted(set(planner.left_out), key=lambda x: (x.image, x.platform, x.role, x.digest))),
+        missing=tuple(sorted(set(planner.missing), key=_missing_order)),
+    )
+
+
+def _missing_order(one: Missing) -> tuple[str, str, str, int, str]:
+    return (one.image, one.platform, one.manifest, -1 if one.layer is None else one.layer, one.digest)
+
+
+class _Planner:
+    """One plan in the making."""
+
+    def __init__(
+        self,
+        *,
+        documents: Documents,
+        has: Callable[[Digest], bool],
+        wanted: Matcher,
+        required: Matcher,
+        raw: Mapping[Digest, bytes],
+        twins: Mapping[Digest, Descriptor],
+        recorded: Callable[[Digest], str | None],
+    ) -> None:
+        self.documents = documents
+        self.has = has
+        self.wanted = wanted
+        self.required = required
+        self.raw = raw
+        self.twins = twins
+        self.recorded = recorded
+        self.blobs: dict[Digest, PlannedBlob] = {}
+        self.rewritten: dict[Digest, bytes] = {}
+        self.left_out: list[LeftOut] = []
+        self.missing: list[Missing] = []
+
+    def image(self, group: Group) -> PlannedImage | None:
+        """Plan one image; None where something of it is missing."""
+        before = len(self.missing)
+        walked = image_graph.walk(group, self.documents, self.wanted)
+        platforms = [(node, found) for node in walked.manifests if (found := self._manifest(group, node)) is not None]
+        self._others(group, walked)
+        self._unmatched(group, walked, [node for node, _ in platforms])
+        target = self._indexes(group, walked, platforms)
+        if len(self.missing) > before:
+            return None
+        changed = target.digest != group.target.digest
+        names = [name for name in group.names if not (changed and self._by_digest(group, name))]
+        ranked = sorted(platforms, key=lambda pair: self._rank(pair[0]))
+        return PlannedImage(names=tuple(sorted(names)), target=target, platforms=tuple(found for _, found in ranked))
+
+    def _rank(self, node: ManifestNode) -> int:
+        """Which platform docker's manifest.json shows; containerd core/images/archive/exporter.go sorts by match."""
+        rank = self.required.rank(node.platform) if node.platform is not None else None
+        return 1_000 if rank is None else rank
+
+    def _by_digest(self, group: Group, name: str) -> bool:
+        if f"@{group.target.digest}" not in name:
+            return False
+        why = "the name gives the digest of the original, and the manifest was rewritten"
+        self.left_out.append(LeftOut(group.name, Role.NAME, why, digest=name))
+        return True
+
+    def _skip(self, group: Group, node: ManifestNode, why: str) -> None:
+        role = Role.CONTENT if node.attestation else Role.MANIFEST
+        self.left_out.append(LeftOut(group.name, role, why, digest=node.digest, platform=_platform(node)))
+
+    def _manifest(self, group: Group, node: ManifestNode) -> PlannedPlatform | None:
+        if not node.wanted:
+            self._skip(group, node, "an attestation" if node.attestation else "the platform was not asked for")
+            return None
+        content = image_graph.content(node.digest, self.documents) if self.has(node.digest) else None
+        lacking = list(self._lacking(group, node, content))
+        if lacking and self._optional(node, content):
+            self._skip(group, node, "not in the store, as every pull for another platform leaves it")
+            return None
+        self.missing += lacking
+        return None if lacking or content is None else self._take(group, node, content)
+
+    def _optional(self, node: ManifestNode, content: Content | None) -> bool:
+        """Whether a manifest that is not whole was never pulled: not one of its layers is there."""
+        if node.attestation:
+            return True
+        if not node.path or node.platform is None or self.required.rank(node.platform) is not None:
+            return False
+        return content is None or not any(self.has(layer.descriptor.digest) for layer in content.layers)
+
+    def _lacking(self, group: Group, node: ManifestNode, content: Content | None) -> Iterator[Missing]:
+        def lacks(role: Role, digest: Digest, why: str, layer: int | None = None) -> Missing:
+            return Missing(group.name, _platform(node), role, digest, why, manifest=node.digest, layer=layer)
+
+        if content is None:
+            why = "cannot be read" if self.has(node.digest) else "is not in the store"
+            yield lacks(Role.MANIFEST, node.digest, why)
+            return
+        if not self._there(content.manifest.config):
+            yield lacks(Role.CONFIG, content.manifest.config.digest, "is not in the store")
+        for layer in content.layers:
+            if not self._there(layer.descriptor) and self._twin(layer) is None:
+                yield lacks(Role.LAYER, layer.descriptor.digest, "is not in the store", layer.index)
+
+    def _there(self, descriptor: Descriptor) -> bool:
+        """Whether the store has it, or nobody needs it to."""
+        return self.has(descriptor.digest) or descriptor.embedded or oci.is_foreign(descriptor.media_type)
+
+    def _twin(self, layer: Layer) -> Descriptor | None:
+        """The blob that a salvage puts in a layer's place, where this namespace has it."""
+        twin = self.twins.get(layer.descriptor.digest)
+        return twin if twin is not None and self.has(twin.digest) else None
+
+    def _take(self, group: Group, node: ManifestNode, content: Content) -> PlannedPlatform:
+        config = content.manifest.config
+        self._blob(group, node, config, Role.CONFIG)
+        swapped = {}
+        for layer in content.layers:
+            twin = None if self._there(layer.descriptor) else self._twin(layer)
+            if twin is not None:
+                swapped[layer.index] = twin
+            self._blob(group, node, swapped.get(layer.index, layer.descriptor), Role.LAYER, _diff_id(layer))
+        new = self._rewritten(node.descriptor, salvage(self.raw[node.digest], swapped)) if swapped else node.descriptor
+        self._blob(group, node, new, Role.MANIFEST)
+        layers = tuple(swapped.get(layer.index, layer.descriptor).digest for layer in content.layers)
+        return PlannedPlatform(
+            platform=_platform(node),
+            manifest=new.digest,
+            config=config.digest,
+            layers=layers,
+            loadable=content.container and not node.attestation and self.blobs.keys() >= {config.digest, *layers},
+            original=node.digest if swapped else None,
+            replaced=tuple(swapped),
+        )
+
+    def _rewritten(self, old: Descriptor, raw: bytes) -> Descriptor:
+        new = msgspec.structs.replace(old, digest=Digest.of(raw), size=len(raw))
+        self.rewritten[new.digest] = raw
+        return new
+
+    def _blob(
+        self, group: Group, node: ManifestNode | None, descriptor: Descriptor, role: Role, diff_id: Digest | None = None
+    ) -> None:
+        digest = descriptor.digest
+        if digest in self.rewritten or self.has(digest):
+            known = self.blobs.get(digest)
+            diff_id = diff_id or (known.diff_id if known is not None else None)
+            noted = diff_id is not None and self.recorded(digest) == diff_id
+            self.blobs[digest] = PlannedBlob(digest, descriptor.size, role, diff_id, noted)
+            return
+        why = "its bytes stand in its descriptor" if descriptor.embedded else "a layer that may not be distributed"
+        platform = _platform(node) if node is not None else ""
+        self.left_out.append(LeftOut(group.name, role, why, digest=digest, platform=platform))
+
+    def _others(self, group: Group, walked: ImageGraph) -> None:
+        for descriptor in walked.others:
+            if self.has(descriptor.digest):
+                self._blob(group, None, descriptor, Role.CONTENT)
+            elif descriptor is group.target:
+                self.missing.append(Missing(group.name, "", Role.CONTENT, descriptor.digest, "is not in the store"))
+            else:
+                why = f"not in the store; nothing that is unpacked ({descriptor.media_type})"
+                self.left_out.append(LeftOut(group.name, Role.CONTENT, why, digest=descriptor.digest))
+        for descriptor in walked.too_deep:
+            why = f"lies deeper than {oci.MAX_DEPTH} indexes"
+            self.missing.append(Missing(group.name, "", Role.INDEX, descriptor.digest, why))
+
+    def _unmatched(self, group: Group, walked: ImageGraph, taken: list[ManifestNode]) -> None:
+        """Say which platforms that were asked for the image does not offer; fail where it offers none of them."""
+        if not walked.indexes or not walked.manifests:
+            return
+        images = [node for node in taken if not node.attestation]
+        lacking = any(missing.image == group.name for missing in self.missing)
+        if not images and not lacking:
+            why = "has no manifest for the platforms asked for"
+            self.missing.append(Missing(group.name, "", Role.INDEX, group.target.digest, why))
+        offered = [node.platform for node in walked.manifests if node.platform is not None]
+        for vector in self.wanted.wanted:
+            one = Matcher(wanted=(vector,))
+            if not any(one.rank(platform) is not None for platform in offered):
+                why = "the image has no manifest for it"
+                self.left_out.append(LeftOut(group.name, Role.MANIFEST, why, platform=str(vector[0])))
+
+    def _indexes(
+        self, group: Group, walked: ImageGraph, platforms: list[tuple[ManifestNode, PlannedPlatform]]
+    ) -> Descriptor:
+        """Take the indexes on the way to what was taken, rewritten from the inside out where a child was."""
+        needed = {digest for node, _ in platforms for digest in node.path} | {group.target.digest}
+        new = {p.original: p.manifest for _, p in platforms if p.original is not None}
+        changed = {old: self._descriptor(digest) for old, digest in new.items()}
+        target = changed.get(group.target.digest, group.target)
+        for index in reversed(walked.indexes):
+            if not self.has(index.digest) or (index.digest, image_graph.Family.INDEX) not in self.documents:
+                self.missing.append(Missing(group.name, "", Role.INDEX, index.digest, "is not in the store"))
+                continue
+            if index.digest not in needed:
+                continue
+            kept = self._index(index, changed)
+            self._blob(group, None, kept, Role.INDEX)
+            target = kept if index.digest == group.target.digest else target
+        return target if target is group.target else _retargeted(group.target, target)
+
+    def _descriptor(self, digest: Digest) -> Descriptor:
+        return Descriptor(media_type="", digest=digest, size=len(self.rewritten[digest]))
+
+    def _index(self, index: Descriptor, changed: dict[Digest, Descriptor]) -> Descriptor:
+        document = self.documents[index.digest, image_graph.Family.INDEX]
+        if not any(child.digest in changed for child in image_graph.children(document)):
+            return index
+        new = self._rewritten(index, rewrite_index(self.raw[index.digest], changed))
+        changed[index.digest] = new
+        return new
+
+
+def _retargeted(old: Descriptor, new: Descriptor) -> Descriptor:
+    return msgspec.structs.replace(old, digest=new.digest, size=new.size)
+
+
+def _platform(node: ManifestNode) -> str:
+    return "" if node.platform is None else str(node.platform)
+
+
+def _diff_id(layer: Layer) -> Digest | None:
+    return layer.diff_id if verifiable(layer.descriptor.media_type) is None else None

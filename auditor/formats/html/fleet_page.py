@@ -1,0 +1,143 @@
+"""What the page of several nodes says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from auditor.formats.fleet import copies
+from auditor.formats.html.node_page import Verdict
+from auditor.formats.sanitize import plain, plural
+from auditor.formats.table import Advice
+from auditor.model.findings import Status
+from auditor.report.fleet import Fleet, FleetFinding, FleetImage
+
+FINDINGS: Final = 1_500
+IMAGES: Final = 1_000
+_MARKS: Final = {Status.SOUND: "sound", Status.DAMAGED: "damaged", Status.UNKNOWN: "unknown"}
+
+
+class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A node in the table."""
+
+    name: str
+    status: str
+    images: int
+    damaged: int
+    critical: int
+    error: int
+    warning: int
+    looked: str
+    when: str
+
+
+class FindingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault, on which nodes, and who has a good copy."""
+
+    severity: str
+    rank: int
+    code: str
+    message: str
+    subject: str
+    nodes: tuple[str, ...]
+    images: tuple[str, ...]
+    copy: str
+    saved: bool
+
+
+class ImageRow(msgspec.Struct, frozen=True):
+    """An image, and in the order of the nodes what it is there; empty where the node has it not."""
+
+    name: str
+    states: tuple[str, ...]
+    rank: int
+
+
+class FleetPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything on the page."""
+
+    title: str
+    verdict: Verdict
+    nodes: tuple[NodeRow, ...]
+    rows: tuple[FindingRow, ...]
+    hidden_rows: int
+    images: tuple[ImageRow, ...]
+    hidden_images: int
+    advice: Mapping[str, Advice]
+
+
+def page(fleet: Fleet, *, advice: Mapping[str, Advice]) -> FleetPage:
+    """Put the page together."""
+    judged = _verdict(fleet)
+    return FleetPage(
+        title=judged.words,
+        verdict=judged,
+        nodes=_nodes(fleet),
+        rows=tuple(_row(finding) for finding in fleet.findings[:FINDINGS]),
+        hidden_rows=max(0, len(fleet.findings) - FINDINGS),
+        images=tuple(_image(image, fleet) for image in fleet.images[:IMAGES]),
+        hidden_images=max(0, len(fleet.images) - IMAGES),
+        advice=advice,
+    )
+
+
+def _verdict(fleet: Fleet) -> Verdict:
+    damaged = sum(node.status is Status.DAMAGED for node in fleet.nodes)
+    unknown = sum(node.status is Status.UNKNOWN for node in fleet.nodes)
+    number = plural(len(fleet.nodes), "node")
+    if damaged:
+        words = f"{damaged} of {number} damaged"
+        return Verdict("bad", words, f"{plural(len(fleet.findings), 'fault')} in all" + _and(unknown))
+    if unknown:
+        return Verdict("unknown", "Not all examined", f"on {unknown} of {number}; nothing wrong in what could be")
+    if fleet.findings:
+        return Verdict("warn", "Needs a look", f"{plural(len(fleet.findings), 'warning')} on {number}, no damage")
+    return Verdict("good", "All sound", f"{number}, nothing wrong")
+
+
+def _and(unknown: int) -> str:
+    return f"; {plural(unknown, 'node')} could not be fully examined" if unknown else ""
+
+
+def _nodes(fleet: Fleet) -> tuple[NodeRow, ...]:
+    return tuple(
+        NodeRow(
+            name=plain(node.name, width=80),
+            status=_MARKS[node.status],
+            images=node.images.total,
+            damaged=node.images.damaged,
+            critical=node.findings.critical,
+            error=node.findings.error,
+            warning=node.findings.warning,
+            looked=str(node.verify),
+            when=f"{node.finished_at:%Y-%m-%d %H:%M}",
+        )
+        for node in fleet.nodes
+    )
+
+
+def _row(finding: FleetFinding) -> FindingRow:
+    return FindingRow(
+        severity=str(finding.severity),
+        rank=finding.severity.rank,
+        code=plain(finding.code, width=60),
+        message=plain(finding.message, width=500),
+        subject=plain(finding.subject.id, width=160),
+        nodes=tuple(plain(node, width=60) for node in finding.nodes[:20]),
+        images=tuple(plain(name, width=140) for name in finding.images[:4]),
+        copy=plain(copies(finding), width=300),
+        saved=bool(finding.proven_on or finding.held_on),
+    )
+
+
+def _image(image: FleetImage, fleet: Fleet) -> ImageRow:
+    by = {
+        **dict.fromkeys(image.sound, "sound"),
+        **dict.fromkeys(image.unknown, "unknown"),
+        **dict.fromkeys(image.damaged, "damaged"),
+    }
+    states = tuple(by.get(node.name, "") for node in fleet.nodes)
+    rank = 0 if image.damaged else 1 if image.unknown else 2
+    return ImageRow(plain(image.name, width=140), states, rank)

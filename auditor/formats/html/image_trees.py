@@ -1,0 +1,140 @@
+"""Images as trees that a page can show: flat lines with their depth, folded where nothing is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final
+
+import msgspec
+
+from auditor.formats.html import byte_totals
+from auditor.formats.sanitize import plain, plural, size
+from auditor.model.findings import ImageState, Node, Report, Status
+
+#: Lines of trees on a page before those of sound images are folded, and then before they become one sentence.
+UNFOLDED: Final = 4_000
+MOST: Final = 6_000
+_NAME: Final = 140
+#: What is fine and can be folded with its like.
+_FINE: Final = frozenset({"sound", "unproven", "design"})
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A node: its digest, whole where something is wrong, size, state; `opens` begins a list, `ends` closes so many."""
+
+    opens: bool
+    ends: int
+    what: str
+    digest: str
+    size: str
+    state: str
+    part: str
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """An image as a row that opens; without `lines`, `note` says what they would."""
+
+    name: str
+    names: tuple[str, ...]
+    namespace: str
+    status: str
+    rank: int
+    platforms: str
+    bytes: int
+    size: str
+    lines: tuple[Line, ...]
+    note: str
+
+
+def images(report: Report, nodes: byte_totals.Nodes) -> list[Image]:
+    """Every image, the damaged first; trees as far as the page can carry them."""
+    ordered = sorted(
+        zip(report.images, nodes, strict=True), key=lambda i: (_RANK[i[0].status], i[0].namespace, i[0].names)
+    )
+    folded = sum(map(len, nodes)) > UNFOLDED
+    left = MOST
+    found = []
+    for image, mine in ordered:
+        lines = tuple(_lines(image, fold=folded and image.status is Status.SOUND)) if left > 0 else ()
+        left -= len(lines)
+        found.append(_image(image, mine, lines))
+    return found
+
+
+_RANK: Final = {Status.DAMAGED: 0, Status.UNKNOWN: 1, Status.SOUND: 2}
+
+
+def _image(image: ImageState, nodes: Sequence[Node], lines: tuple[Line, ...]) -> Image:
+    total = byte_totals.total(nodes)
+    name = image.names[0] if image.names else image.target
+    return Image(
+        name=plain(name, width=_NAME),
+        names=tuple(plain(other) for other in (image.names if len(name) > _NAME else image.names[1:])),
+        namespace=plain(image.namespace, width=60),
+        status=str(image.status),
+        rank=_RANK[image.status],
+        platforms=", ".join(plain(p.platform, width=40) or "no platform" for p in image.platforms[:4]),
+        bytes=total,
+        size=size(total) if nodes else "",
+        lines=lines,
+        note="" if lines else _note(nodes),
+    )
+
+
+def _note(nodes: Sequence[Node]) -> str:
+    """The tree in a sentence, where the page would be too long with it."""
+    if not nodes:
+        return "This report was made without trees."
+    states = Counter(node.state for node in nodes)
+    counted = ", ".join(f"{number} {plain(state, width=40)}" for state, number in states.most_common())
+    return f"{plural(len(nodes), 'object')}: {counted}. auditor tree draws them."
+
+
+def _lines(image: ImageState, *, fold: bool) -> Iterator[Line]:
+    """The tree in order; how many lists end after a line tells the page when to close them."""
+    if image.tree is None:
+        return
+    flat = list(_flat(image.tree, 0, fold=fold))
+    for (depth, node, what, total), following in zip(flat, [*flat[1:], None], strict=True):
+        then = following[0] if following else 0
+        part = byte_totals.kind(node)
+        yield Line(
+            opens=then > depth,
+            ends=max(0, depth - then),
+            what=what,
+            digest=plain(node.digest if part in ("corrupt", "fault") else node.digest.partition(":")[2][:12]),
+            size=size(max(0, total)),
+            state=plain(node.state, width=40),
+            part=part,
+        )
+
+
+def _flat(node: Node, depth: int, *, fold: bool) -> Iterator[tuple[int, Node, str, int]]:
+    platform = f" {plain(node.platform, width=40)}" if node.platform else ""
+    yield depth, node, f"{plain(node.kind, width=40)}{platform}", node.size
+    for _, same in groupby(node.children, key=lambda child: _fold_key(child, fold=fold)):
+        group = list(same)
+        if len(group) > 1:
+            total = sum(max(0, child.size) for child in group)
+            yield depth + 1, group[0], _folded(group), total
+            continue
+        for child in group:
+            yield from _flat(child, depth + 1, fold=fold)
+
+
+def _fold_key(node: Node, *, fold: bool) -> object:
+    """Siblings with the same key are one line: platforms that nobody pulled always, fine layers where asked for."""
+    if node.state == "not pulled" and not node.children:
+        return "not pulled", node.kind.split(" ")[0]
+    if fold and node.kind.startswith("layer") and byte_totals.kind(node) in _FINE:
+        return "layers", node.state
+    return id(node)
+
+
+def _folded(group: Sequence[Node]) -> str:
+    if group[0].kind.startswith("layer"):
+        return f"{plain(group[0].kind, width=40)} to {plain(group[-1].kind.removeprefix('layer '), width=20)}"
+    platforms = ", ".join(plain(node.platform, width=30) for node in group[:6] if node.platform)
+    return plural(len(group), f"other {plain(group[0].kind, width=20)}") + (f" ({platforms})" if platforms else "")

@@ -1,0 +1,223 @@
+"""What the page of one node says, put into words and numbers; the template only lays it out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from auditor.formats.html import byte_totals, image_trees, layer_sharing
+from auditor.formats.sanitize import plain, plural, size
+from auditor.formats.table import Advice
+from auditor.model.findings import Finding, Report, Severity, Subject
+from auditor.report.compare import Comparison
+from auditor.report.fleet import walk
+
+#: Findings on a page before the rest is only counted.
+FINDINGS: Final = 1_500
+STEPS: Final = 5
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What one reads across a room: a tone (bad, warn, good, unknown), two or three words, and a sentence."""
+
+    tone: str
+    words: str
+    sentence: str
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to do: for which rule, why, the commands, how many findings it is about."""
+
+    code: str
+    severity: str
+    count: int
+    means: str
+    matters: str
+    hints: tuple[str, ...]
+    more: int
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding in the table."""
+
+    severity: str
+    rank: int
+    code: str
+    message: str
+    kind: str
+    subject: str
+    namespace: str
+    cause: str
+    images: tuple[str, ...]
+    more: int
+    hint: str
+    change: str
+
+
+class Normal(msgspec.Struct, frozen=True):
+    """Findings of one rule that says what is normal."""
+
+    code: str
+    count: int
+    means: str
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed since an older report."""
+
+    since: str
+    notes: tuple[str, ...]
+    new: int
+    gone: tuple[Row, ...]
+    unchanged: int
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything on the page."""
+
+    title: str
+    host: str
+    verdict: Verdict
+    about: tuple[tuple[str, str], ...]
+    incomplete: tuple[str, ...]
+    numbers: tuple[tuple[str, str, str], ...]
+    steps: tuple[Step, ...]
+    stock: tuple[byte_totals.Share, ...]
+    sharing: layer_sharing.Sharing | None
+    rows: tuple[Row, ...]
+    hidden_rows: int
+    normal: tuple[Normal, ...]
+    images: list[image_trees.Image]
+    change: Change | None
+    version: str
+
+
+def page(report: Report, *, advice: Mapping[str, Advice], comparison: Comparison | None) -> Page:
+    """Put the page together."""
+    told = [finding for finding in report.findings if finding.severity is not Severity.INFO]
+    new = {finding.key for finding in comparison.new} if comparison is not None else None
+    judged = verdict(report)
+    nodes = [walk(image.tree) for image in report.images]
+    return Page(
+        title=f"{judged.words} - {plain(report.host, width=60)}",
+        host=plain(report.host, width=120),
+        verdict=judged,
+        about=tuple(_about(report)),
+        incomplete=tuple(plain(why, width=400) for why in report.incomplete[:50]),
+        numbers=tuple(_numbers(report)),
+        steps=tuple(_steps(told, advice)),
+        stock=byte_totals.take(report, nodes),
+        sharing=layer_sharing.draw(report, nodes),
+        rows=tuple(_row(finding, new) for finding in told[:FINDINGS]),
+        hidden_rows=max(0, len(told) - FINDINGS),
+        normal=tuple(_normal(report, advice)),
+        images=image_trees.images(report, nodes),
+        change=_change(comparison) if comparison is not None else None,
+        version=plain(f"{report.tool.name} {report.tool.version}", width=60),
+    )
+
+
+def verdict(report: Report) -> Verdict:
+    """The node in two or three words."""
+    images, found = report.summary.images, report.summary.findings
+    looked = f"{plural(images.total, 'image')} looked at"
+    if images.damaged:
+        words = f"{plural(images.damaged, 'image')} damaged"
+        return Verdict("bad", words, f"out of {images.total}, by {_found(report)}")
+    if found.critical or found.error:
+        return Verdict("bad", "Damage found", f"{_found(report)}; {looked}")
+    if not report.complete:
+        return Verdict("unknown", "Not all examined", f"nothing wrong in what could be; {looked}")
+    if found.warning:
+        return Verdict("warn", "Needs a look", f"{_found(report)}; {looked}, all sound")
+    return Verdict("good", "Sound", f"{looked}, nothing wrong")
+
+
+def _found(report: Report) -> str:
+    found = report.summary.findings
+    counts = (("critical", found.critical), ("error", found.error), ("warning", found.warning))
+    told = [f"{number} {name}" for name, number in counts if number]
+    total = sum(number for _, number in counts)
+    return " and ".join(filter(None, (", ".join(told[:-1]), told[-1]))) + (" finding" if total == 1 else " findings")
+
+
+def _about(report: Report) -> Iterator[tuple[str, str]]:
+    source = report.source
+    yield "store", plain(f"{source.kind} {source.version}", width=80)
+    yield "address", plain(source.address, width=200)
+    yield (
+        "looked at",
+        {"presence": "records and files", "digests": "every byte", "layers": "every byte, decompressed"}[report.verify],
+    )
+    yield "finished", f"{report.finished_at:%Y-%m-%d %H:%M:%S} UTC"
+    yield "took", f"{report.duration_seconds:.1f} s"
+
+
+def _numbers(report: Report) -> Iterator[tuple[str, str, str]]:
+    s = report.summary
+    unknown = s.images.total - s.images.sound - s.images.damaged
+    yield "images", str(s.images.total), f"{s.images.sound} sound" + (f", {unknown} unknown" if unknown else "")
+    yield "blobs", str(s.blobs.total), f"{s.blobs.absent} absent, {s.blobs.corrupt} corrupt"
+    yield "present", size(s.bytes.present), f"{size(s.bytes.read)} read"
+    yield "proven", str(s.blobs.verified), f"of {s.blobs.present} present blobs"
+    yield "snapshots", str(s.snapshots.total), "in all snapshotters"
+
+
+def _steps(told: Sequence[Finding], advice: Mapping[str, Advice]) -> Iterator[Step]:
+    """The worst first; one step for a rule, however many findings it has."""
+    by: dict[str, list[Finding]] = {}
+    for finding in told:
+        by.setdefault(finding.code, []).append(finding)
+    for code, found in list(by.items())[:STEPS]:
+        known = advice.get(code)
+        hints = tuple(dict.fromkeys(plain(finding.hint, width=400) for finding in found if finding.hint))
+        yield Step(
+            code=plain(code, width=60),
+            severity=str(found[0].severity),
+            count=len(found),
+            means=known.means if known else "",
+            matters=known.matters if known else "",
+            hints=hints[:3],
+            more=max(0, len(hints) - 3),
+        )
+
+
+def _row(finding: Finding, new: set[tuple[str, str, Subject]] | None) -> Row:
+    names = tuple(dict.fromkeys(plain(image.name, width=140) for image in finding.images))
+    return Row(
+        severity=str(finding.severity),
+        rank=finding.severity.rank,
+        code=plain(finding.code, width=60),
+        message=plain(finding.message, width=500),
+        kind=plain(finding.subject.kind, width=40),
+        subject=plain(finding.subject.id, width=160),
+        namespace=plain(finding.namespace, width=60),
+        cause=plain(finding.cause or "", width=80),
+        images=names[:4],
+        more=max(0, len(names) - 4),
+        hint=plain(finding.hint, width=400),
+        change="" if new is None else "new" if finding.key in new else "known",
+    )
+
+
+def _normal(report: Report, advice: Mapping[str, Advice]) -> Iterator[Normal]:
+    counts = Counter(finding.code for finding in report.findings if finding.severity is Severity.INFO)
+    for code, number in counts.most_common():
+        known = advice.get(code)
+        yield Normal(plain(code, width=60), number, known.means if known else "")
+
+
+def _change(comparison: Comparison) -> Change:
+    def over_info(found: Sequence[Finding]) -> list[Finding]:
+        return [finding for finding in found if finding.severity is not Severity.INFO]
+
+    return Change(
+        since=f"{comparison.older_at:%Y-%m-%d %H:%M} UTC" if comparison.older_at else "",
+        notes=tuple(plain(note, width=300) for note in comparison.notes),
+        new=len(over_info(comparison.new)),
+        gone=tuple(_row(finding, None) for finding in over_info(comparison.gone)[:FINDINGS]),
+        unchanged=len(over_info(comparison.unchanged)),
+    )

@@ -1,0 +1,58 @@
+"""The JSON report: the contract of DESIGN, version 1, and its schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from auditor.errors import UsageError
+from auditor.formats.sanitize import json_plain
+from auditor.model.findings import SCHEMA, Report
+
+
+def render(report: Report) -> str:
+    """The report as indented JSON with a newline at its end; the same report gives the same text."""
+    return to_json(report)
+
+
+def to_json(value: object) -> str:
+    """Any of our records as indented JSON with a newline at its end."""
+    try:
+        raw = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raw = msgspec.json.encode(_unicode(msgspec.to_builtins(value)))
+    return json_plain(msgspec.json.format(raw, indent=2).decode()) + "\n"
+
+
+def _unicode(value: object) -> object:
+    """The same with an escape for half a pair of surrogates: a path of this machine that is no Unicode has them."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {_unicode(name): _unicode(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_unicode(inner) for inner in value]
+        case _:
+            return value
+
+
+def load(raw: bytes, *, name: str) -> Report:
+    """Read a saved report; `name` is what to call it in an error. Raises UsageError for anything else."""
+    try:
+        return msgspec.json.decode(raw, type=Report)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        hint = f"a report says {SCHEMA!r} under `schema`; auditor check --format json writes one"
+        raise UsageError(f"{name} is not a report of this version: {str(error)[:200]}", hint=hint) from None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the report, from the same types."""
+    made = msgspec.json.schema(Report)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": SCHEMA, **made}
+
+
+def render_schema() -> str:
+    """The schema as the file under reports/ has it."""
+    return msgspec.json.format(msgspec.json.encode(schema(), order="deterministic"), indent=2).decode() + "\n"

@@ -1,0 +1,362 @@
+"""OCI and Docker documents: typed, bounded, without I/O.
+
+Manifests are hostile input; what parses here is safe to walk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from auditor.errors import InvalidDigest, MalformedDocument
+from auditor.model.digest import Digest
+from auditor.model.platforms import Platform, normalise
+
+#: Largest index, manifest or config that is read, in bytes. Registries take manifests of 4 MiB (OCI distribution-spec,
+#: "Pushing Manifests") and containerd's fetcher the same; configs of very long histories may be larger.
+MAX_DOCUMENT = 8 << 20
+#: How deep indexes may nest. Real ones nest once.
+MAX_DEPTH = 8
+#: How many children one document may name; the largest public indexes have some hundreds.
+MAX_CHILDREN = 10_000
+#: Layers and diff_ids of one image; overlayfs mounts at most 500, the format's writers stop at 127.
+MAX_LAYERS = 4_096
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+IN_TOTO = "application/vnd.in-toto+json"
+
+INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_INDEX})
+MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+SCHEMA1_TYPES = frozenset(
+    {
+        "application/vnd.docker.distribution.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    }
+)
+_DOCKER_LAYERS = frozenset(
+    {
+        DOCKER_LAYER,
+        f"{DOCKER_LAYER}.gzip",
+        f"{DOCKER_LAYER}.zstd",
+        DOCKER_FOREIGN_LAYER,
+        f"{DOCKER_FOREIGN_LAYER}.gzip",
+    }
+)
+#: Marks an attestation in an index; BuildKit's attestation storage.
+ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
+ROOTFS_LAYERS = "layers"
+
+
+def is_layer(media_type: str) -> bool:
+    """Whether containerd unpacks this type; core/images/mediatypes.go `IsLayerType`."""
+    return media_type.startswith("application/vnd.oci.image.layer.") or media_type.partition("+")[0] in _DOCKER_LAYERS
+
+
+def is_foreign(media_type: str) -> bool:
+    """Whether registries may refuse to carry this layer: OCI's nondistributable and Docker's foreign layers."""
+    return ".nondistributable." in media_type or media_type.startswith(DOCKER_FOREIGN_LAYER)
+
+
+def is_encrypted(media_type: str) -> bool:
+    """Whether the layer's bytes are encrypted (ocicrypt's `+encrypted` suffix): its diffID cannot be checked."""
+    return media_type.endswith("+encrypted")
+
+
+class Descriptor(msgspec.Struct, frozen=True, gc=False):
+    """A reference to content: what it is, its digest, its size in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: Platform | None = None
+    annotations: dict[str, str] = {}
+    urls: tuple[str, ...] = ()
+    artifact_type: str = ""
+    #: Whether the descriptor carries the content itself (`data`), so that a store need not hold it. Said only of data
+    #: that is what the digest names; containerd core/content/helpers.go `useDescriptorData`.
+    embedded: bool = False
+
+    @property
+    def attestation(self) -> bool:
+        """Whether this is a BuildKit attestation beside an image, not an image for a platform."""
+        return ATTESTATION_ANNOTATION in self.annotations or (self.platform is not None and self.platform.unknown)
+
+
+class Index(msgspec.Struct, frozen=True):
+    """An OCI index or a Docker manifest list."""
+
+    manifests: tuple[Descriptor, ...]
+    media_type: str = ""
+    annotations: dict[str, str] = {}
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """An OCI or Docker schema 2 image manifest."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    media_type: str = ""
+    artifact_type: str = ""
+    subject: Descriptor | None = None
+    annotations: dict[str, str] = {}
+
+    @property
+    def names_image(self) -> bool:
+        """Whether the config says that this is a container image; an artifact's config is of another type."""
+        return self.config.media_type in CONFIG_TYPES
+
+
+class ImageConfig(msgspec.Struct, frozen=True):
+    """What the auditor needs of an image's config: its platform and its diffIDs."""
+
+    platform: Platform
+    diff_ids: tuple[Digest, ...]
+    rootfs_type: str = ""
+
+
+Document = Index | Manifest | ImageConfig
+
+
+# The wire side. Names are the specs' own; every length that an attacker could choose has a bound. What Go reads as
+# absent is absent here too: `null`, wherever a field may be left out. What only has to be noticed stays Raw, since a
+# small text can decode to a great many objects.
+
+_Text = Annotated[str, msgspec.Meta(max_length=4096)] | None
+_Url = Annotated[str, msgspec.Meta(max_length=1 << 16)]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Annotations = dict[str, Annotated[str, msgspec.Meta(max_length=1 << 20)] | None]
+_NOTHING = msgspec.Raw()
+
+
+class _Platform(msgspec.Struct):
+    os: _Text = None
+    architecture: _Text = None
+    variant: _Text = None
+    os_version: _Text = msgspec.field(name="os.version", default=None)
+    os_features: list[_Text] | None = msgspec.field(name="os.features", default=None)
+
+
+class _Descriptor(msgspec.Struct, rename="camel"):
+    digest: Digest
+    size: _Size
+    media_type: _Text = None
+    platform: _Platform | None = None
+    annotations: _Annotations | None = None
+    urls: list[_Url] | None = None
+    artifact_type: _Text = None
+    data: bytes | None = None
+
+
+class _Index(msgspec.Struct, rename="camel"):
+    manifests: list[_Descriptor] | None = None
+    media_type: _Text = None
+    annotations: _Annotations | None = None
+    config: msgspec.Raw = _NOTHING
+    layers: msgspec.Raw = _NOTHING
+    fs_layers: msgspec.Raw = _NOTHING
+
+
+class _Manifest(msgspec.Struct, rename="camel"):
+    config: _Descriptor | None = None
+    layers: list[_Descriptor] | None = None
+    media_type: _Text = None
+    artifact_type: _Text = None
+    subject: _Descriptor | None = None
+    annotations: _Annotations | None = None
+    manifests: msgspec.Raw = _NOTHING
+    fs_layers: msgspec.Raw = _NOTHING
+
+
+class _RootFS(msgspec.Struct):
+    type: _Text = None
+    diff_ids: list[Digest] | None = None
+
+
+class _Config(_Platform):
+    rootfs: _RootFS | None = None
+
+
+def _decode_digest(_kind: type, value: object) -> Digest:
+    """Digest is the only type of ours in the wire structs, so the only one that msgspec asks about."""
+    if not isinstance(value, str):
+        raise ValueError("a digest is not a string")  # noqa: TRY004 - msgspec adds where it is to a ValueError
+    try:
+        return Digest.parse(value)
+    except InvalidDigest as error:
+        raise ValueError(error.message) from None
+
+
+_Wire = TypeVar("_Wire", _Index, _Manifest, _Config)
+_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind, dec_hook=_decode_digest) for kind in (_Index, _Manifest, _Config)
+}
+
+
+def _decode(raw: bytes, kind: type[_Wire], what: str) -> _Wire:
+    if len(raw) > MAX_DOCUMENT:
+        raise MalformedDocument(f"the {what} has {len(raw)} bytes; more than {MAX_DOCUMENT} are not read")
+    try:
+        document: _Wire = _decoded(raw, _DECODERS[kind])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedDocument(f"the {what} is not what its type says: {_words(error)}") from None
+    return document
+
+
+def _decoded(raw: bytes, decoder: msgspec.json.Decoder[_Wire]) -> _Wire:
+    """Decode with U+FFFD for what is no Unicode, as Go's decoder does: containerd runs images that have some."""
+    if b"\\ud" in raw or b"\\uD" in raw:
+        raw = _ESCAPE.sub(lambda found: _whole(found.group()), raw)
+    try:
+        return decoder.decode(raw)
+    except UnicodeDecodeError:
+        return decoder.decode(raw.decode(errors="replace"))
+
+
+#: One escape of JSON, a pair of surrogates being one; anchored so that a backslash that is escaped begins none.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
+)
+
+
+def _whole(escape: bytes) -> bytes:
+    return b"\\ufffd" if len(escape) == 6 else escape  # noqa: PLR2004 - a surrogate alone; a pair has twelve
+
+
+def _words(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004 - one line of a terminal or two
+
+
+def parse(raw: bytes, media_type: str) -> Document:
+    """Parse a document by its descriptor's media type, with the limits above.
+
+    Raises MalformedDocument for text that is not JSON or not of that shape, for schema 1, for a document that is a
+    manifest under an index's type or the reverse (containerd core/images/image.go `validateMediaType`), for negative
+    sizes and malformed digests, for anything over a limit. `media_type` must be one of the index, manifest or config
+    types.
+    """
+    if media_type in SCHEMA1_TYPES:
+        raise MalformedDocument("Docker image manifest schema 1 is not supported by containerd since 2.1 nor here")
+    if media_type in INDEX_TYPES:
+        return _index(raw)
+    if media_type in MANIFEST_TYPES:
+        return _manifest(raw)
+    if media_type in CONFIG_TYPES:
+        return _config(raw)
+    raise MalformedDocument(f"documents of type {media_type[:100]!r} are not read")
+
+
+def _index(raw: bytes) -> Index:
+    wire = _decode(raw, _Index, "index")
+    if _given(wire.fs_layers):
+        raise MalformedDocument("the index is a Docker schema 1 manifest, which is not supported")
+    if _given(wire.config) or _given(wire.layers) or wire.media_type in MANIFEST_TYPES:
+        raise MalformedDocument("expected an index but found a manifest")
+    children = _bounded(wire.manifests or (), MAX_CHILDREN, "manifests")
+    return Index(
+        manifests=tuple(_descriptor(child) for child in children),
+        media_type=wire.media_type or "",
+        annotations=_annotations(wire.annotations),
+    )
+
+
+def _given(raw: msgspec.Raw) -> bool:
+    """Whether a field is there at all, `null` and `[]` included: that is enough for containerd to refuse it."""
+    return len(bytes(raw)) > 0
+
+
+def _annotations(wire: dict[str, str | None] | None) -> dict[str, str]:
+    return {name: value or "" for name, value in wire.items()} if wire else {}
+
+
+def _manifest(raw: bytes) -> Manifest:
+    wire = _decode(raw, _Manifest, "manifest")
+    if _given(wire.fs_layers):
+        raise MalformedDocument("the manifest is of Docker schema 1, which is not supported")
+    if _given(wire.manifests) or wire.media_type in INDEX_TYPES:
+        raise MalformedDocument("expected a manifest but found an index")
+    if wire.config is None:
+        raise MalformedDocument("the manifest names no config")
+    return Manifest(
+        config=_descriptor(wire.config),
+        layers=tuple(_descriptor(layer) for layer in _bounded(wire.layers or (), MAX_LAYERS, "layers")),
+        media_type=wire.media_type or "",
+        artifact_type=wire.artifact_type or "",
+        subject=_descriptor(wire.subject) if wire.subject else None,
+        annotations=_annotations(wire.annotations),
+    )
+
+
+def _config(raw: bytes) -> ImageConfig:
+    wire = _decode(raw, _Config, "config")
+    rootfs = wire.rootfs or _RootFS()
+    return ImageConfig(
+        platform=_platform(wire),
+        diff_ids=tuple(_bounded(rootfs.diff_ids or (), MAX_LAYERS, "diff_ids")),
+        rootfs_type=rootfs.type or "",
+    )
+
+
+_Item = TypeVar("_Item")
+
+
+def _bounded(items: Sequence[_Item], limit: int, what: str) -> Sequence[_Item]:
+    if len(items) > limit:
+        raise MalformedDocument(f"it names {len(items)} {what}; more than {limit} are not walked")
+    return items
+
+
+def _descriptor(wire: _Descriptor) -> Descriptor:
+    return Descriptor(
+        media_type=wire.media_type or "",
+        digest=wire.digest,
+        size=wire.size,
+        platform=_platform(wire.platform) if wire.platform is not None else None,
+        annotations=_annotations(wire.annotations),
+        urls=tuple(wire.urls or ()),
+        artifact_type=wire.artifact_type or "",
+        embedded=_embedded(wire),
+    )
+
+
+def _embedded(wire: _Descriptor) -> bool:
+    if wire.data is None or len(wire.data) != wire.size:
+        return False
+    return Digest.of(wire.data, algorithm=wire.digest.algorithm) == wire.digest
+
+
+def _platform(wire: _Platform) -> Platform:
+    return normalise(
+        Platform(
+            os=wire.os or "",
+            architecture=wire.architecture or "",
+            variant=wire.variant or "",
+            os_version=wire.os_version or "",
+            os_features=tuple(feature or "" for feature in wire.os_features or ()),
+        )
+    )
+
+
+def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:
+    """The chainID of each layer, lowest first; OCI image-spec, config.md, "Layer ChainID"."""
+    chain: list[Digest] = []
+    for diff_id in diff_ids:
+        if not chain:
+            chain.append(diff_id)
+            continue
+        both = f"{chain[-1]} {diff_id}".encode("ascii")
+        chain.append(Digest(f"sha256:{hashlib.sha256(both, usedforsecurity=False).hexdigest()}"))
+    return tuple(chain)

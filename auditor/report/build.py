@@ -1,0 +1,170 @@
+"""From evidence and findings to the report: the verdict on each image, and the counts; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from auditor.checks.evidence import Evidence, NamespaceView
+from auditor.model.digest import Digest
+from auditor.model.findings import (
+    BlobCounts,
+    ByteCounts,
+    Finding,
+    ImageCounts,
+    ImageState,
+    PlatformState,
+    Report,
+    Severity,
+    SnapshotCounts,
+    Source,
+    Status,
+    Summary,
+    Tool,
+    count,
+)
+from auditor.model.image_graph import Broken, ImageGraph, ManifestNode
+from auditor.model.store import ProofKind
+from auditor.version import __version__
+
+TOOL = Tool(name="auditor", version=__version__)
+
+#: An image: its namespace and its target.
+_Key = tuple[str, str]
+
+
+def report(
+    evidence: Evidence, findings: Sequence[Finding], *, host: str, started: datetime, finished: datetime, seconds: float
+) -> Report:
+    """Put the report together; `seconds` is the run's duration by a clock that does not jump."""
+    images = image_states(evidence, findings)
+    incomplete = tuple(sorted({*evidence.incomplete, *_unread(findings)}))
+    return Report(
+        tool=TOOL,
+        host=host,
+        source=Source(kind=evidence.info.kind.value, address=evidence.info.address, version=evidence.info.version),
+        started_at=started,
+        finished_at=finished,
+        duration_seconds=round(seconds, 3),
+        verify=evidence.verify,
+        complete=not incomplete,
+        incomplete=incomplete,
+        summary=Summary(
+            images=_count_images(images),
+            blobs=_count_blobs(evidence, findings),
+            bytes=_count_bytes(evidence),
+            snapshots=SnapshotCounts(total=sum(_snapshots(view) for view in evidence.views)),
+            findings=count(findings),
+        ),
+        findings=tuple(findings),
+        images=images,
+    )
+
+
+def _unread(findings: Iterable[Finding]) -> Iterable[str]:
+    """Bytes that could not be read were not audited."""
+    return (finding.message for finding in findings if finding.code == "blob-unreadable")
+
+
+def image_states(evidence: Evidence, findings: Sequence[Finding]) -> tuple[ImageState, ...]:
+    """The verdict on each image audited, sorted by namespace and name."""
+    hurt = _hurt(findings)
+    found = [_image_state(view, graph, hurt) for view in evidence.views for graph in view.graphs]
+    return tuple(sorted(found, key=lambda state: (state.namespace, state.names, state.target)))
+
+
+def _hurt(findings: Sequence[Finding]) -> Mapping[_Key, list[tuple[str, Status]]]:
+    """By image, the manifests that findings hurt (empty for the whole image) and how."""
+    hurt: dict[_Key, list[tuple[str, Status]]] = {}
+    for finding in findings:
+        if finding.severity.rank > Severity.ERROR.rank:
+            continue
+        status = Status.UNKNOWN if finding.code == "blob-unreadable" else Status.DAMAGED
+        for image in finding.images:
+            hurt.setdefault((image.namespace, image.target), []).append((image.manifest, status))
+    return hurt
+
+
+def _image_state(view: NamespaceView, graph: ImageGraph, hurt: Mapping[_Key, list[tuple[str, Status]]]) -> ImageState:
+    mine = hurt.get((view.name, str(graph.group.target.digest)), [])
+    platforms = [
+        PlatformState(
+            platform=str(node.platform) if node.platform is not None else "",
+            manifest=str(node.digest),
+            status=Status.worst(status for manifest, status in mine if manifest in ("", node.digest)),
+            unpacked=_unpacked(view, node),
+        )
+        for node in graph.manifests
+        if not node.attestation and (node.wanted or _pulled(view, node))
+    ]
+    return ImageState(
+        namespace=view.name,
+        names=graph.group.names,
+        target=str(graph.group.target.digest),
+        status=Status.worst(status for _, status in mine),
+        platforms=tuple(sorted(platforms)) if len(platforms) > 1 else tuple(platforms),
+    )
+
+
+def _pulled(view: NamespaceView, node: ManifestNode) -> bool:
+    inside = view.content(node.digest)
+    if inside is None or not inside.layers:
+        return False
+    return all(view.has(layer.descriptor.digest) for layer in inside.layers) or any(_unpacked(view, node).values())
+
+
+def _unpacked(view: NamespaceView, node: ManifestNode) -> dict[str, bool]:
+    """By snapshotter, whether the image's top snapshot is there; only snapshotters that hold any snapshot are named."""
+    inside = view.content(node.digest)
+    if inside is None or not inside.chain:
+        return {}
+    return {name: inside.chain[-1] in held for name, held in sorted(view.inventory.snapshots.items()) if held}
+
+
+def _count_images(images: Sequence[ImageState]) -> ImageCounts:
+    return ImageCounts(
+        total=len(images),
+        sound=sum(image.status is Status.SOUND for image in images),
+        damaged=sum(image.status is Status.DAMAGED for image in images),
+    )
+
+
+def _count_blobs(evidence: Evidence, findings: Sequence[Finding]) -> BlobCounts:
+    present = _present(evidence)
+    absent = {digest for view in evidence.views for digest in view.named} - present.keys()
+    by_code = {code: set[str]() for code in ("digest-mismatch", "size-mismatch", "blob-unreadable")}
+    for finding in findings:
+        if finding.code in by_code:
+            by_code[finding.code].add(finding.subject.digest)
+    return BlobCounts(
+        total=len(present) + len(absent),
+        present=len(present),
+        absent=len(absent),
+        verified=len(_verified(evidence) & present.keys()),
+        corrupt=len(by_code["digest-mismatch"] | by_code["size-mismatch"]),
+        unreadable=len(by_code["blob-unreadable"]),
+    )
+
+
+def _verified(evidence: Evidence) -> set[Digest]:
+    """What hashed to its name in this run: documents always, all else where it was asked for."""
+    documents = {digest for (digest, _), loaded in evidence.documents.items() if not isinstance(loaded, Broken)}
+    return documents | {p.digest for p in evidence.proofs.values() if p.fresh and p.kind is ProofKind.SOUND}
+
+
+def _present(evidence: Evidence) -> dict[Digest, int]:
+    """The blobs with a record, of the images audited where only some are, and their sizes."""
+    found: dict[Digest, int] = {}
+    for view in evidence.views:
+        held = view.inventory.blobs
+        found.update({d: held[d].size for d in (view.named & held.keys() if view.selected else held)})
+    return found
+
+
+def _count_bytes(evidence: Evidence) -> ByteCounts:
+    read = sum(proof.size for proof in evidence.proofs.values() if proof.fresh)
+    return ByteCounts(present=sum(_present(evidence).values()), read=evidence.bytes_read + read)
+
+
+def _snapshots(view: NamespaceView) -> int:
+    return sum(len(held) for held in view.inventory.snapshots.values())

@@ -1,0 +1,202 @@
+"""Several nodes' reports as one view: which node, which image, which digest is bad where, who has a good copy; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from auditor.model.findings import (
+    Finding,
+    FindingCounts,
+    ImageCounts,
+    Node,
+    Report,
+    Severity,
+    Source,
+    Status,
+    Subject,
+    Verify,
+)
+
+SCHEMA: Literal["containerd-auditor/fleet/v1"] = "containerd-auditor/fleet/v1"
+
+
+class FleetNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One report, as a line; `name` is the host, made distinct where two reports share it."""
+
+    name: str
+    source: Source
+    finished_at: datetime
+    verify: Verify
+    complete: bool
+    status: Status
+    images: ImageCounts
+    findings: FindingCounts
+
+
+class FleetImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image, and the nodes by what it is on each."""
+
+    name: str
+    target: str
+    sound: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+class FleetFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault of one thing, wherever it was found.
+
+    `proven_on` are nodes where the same digest was read and is right, `held_on` those that have it and did not read it.
+    """
+
+    code: str
+    severity: Severity
+    subject: Subject
+    message: str
+    nodes: tuple[str, ...]
+    images: tuple[str, ...] = ()
+    proven_on: tuple[str, ...] = ()
+    held_on: tuple[str, ...] = ()
+
+
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
+    """The view of all; findings over info only, since what is normal on a node is no news of the fleet."""
+
+    schema: Literal["containerd-auditor/fleet/v1"] = SCHEMA
+    complete: bool
+    nodes: tuple[FleetNode, ...]
+    findings: tuple[FleetFinding, ...]
+    images: tuple[FleetImage, ...]
+
+
+def join(reports: Sequence[Report]) -> Fleet:
+    """Put the reports together; the order of the files does not matter."""
+    distinct = named(reports)
+    return Fleet(
+        complete=all(report.complete for report in reports),
+        nodes=tuple(_node(name, report) for name, report in distinct),
+        findings=_findings(distinct),
+        images=_images(distinct),
+    )
+
+
+def named(reports: Sequence[Report]) -> tuple[tuple[str, Report], ...]:
+    """Each report with a name of its own, sorted by it."""
+    ordered = sorted(reports, key=lambda r: (r.host, r.source.address, r.finished_at))
+    return tuple(zip(_names(ordered), ordered, strict=True))
+
+
+_Named = Sequence[tuple[str, Report]]
+
+
+def _names(reports: Sequence[Report]) -> Iterator[str]:
+    """The host; with the address where two reports have the same one, and a number where that does not help."""
+    hosts = Counter(report.host for report in reports)
+    seen: Counter[str] = Counter()
+    for report in reports:
+        name = report.host if hosts[report.host] == 1 else f"{report.host} {report.source.address}"
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name} #{seen[name]}"
+
+
+def _node(name: str, report: Report) -> FleetNode:
+    return FleetNode(
+        name=name,
+        source=report.source,
+        finished_at=report.finished_at,
+        verify=report.verify,
+        complete=report.complete,
+        status=status(report),
+        images=report.summary.images,
+        findings=report.summary.findings,
+    )
+
+
+def status(report: Report) -> Status:
+    """Damaged with any finding of error or critical, unknown where not all could be examined, else sound."""
+    if any(finding.severity.rank <= Severity.ERROR.rank for finding in report.findings):
+        return Status.DAMAGED
+    return Status.SOUND if report.complete else Status.UNKNOWN
+
+
+def _images(named: _Named) -> tuple[FleetImage, ...]:
+    names: dict[str, str] = {}
+    states: dict[str, dict[str, list[Status]]] = {}
+    for node, report in named:
+        for image in report.images:
+            names.setdefault(image.target, image.names[0] if image.names else image.target)
+            states.setdefault(image.target, {}).setdefault(node, []).append(image.status)
+    found = (_image(target, name, states[target]) for target, name in names.items())
+    return tuple(sorted(found, key=lambda image: (not image.damaged, not image.unknown, image.name, image.target)))
+
+
+def _image(target: str, name: str, states: Mapping[str, Iterable[Status]]) -> FleetImage:
+    worst = {node: Status.worst(found) for node, found in states.items()}
+    by = {status: tuple(node for node, found in worst.items() if found is status) for status in Status}
+    return FleetImage(
+        name=name, target=target, sound=by[Status.SOUND], damaged=by[Status.DAMAGED], unknown=by[Status.UNKNOWN]
+    )
+
+
+def _findings(named: _Named) -> tuple[FleetFinding, ...]:
+    by: dict[tuple[str, Subject], list[tuple[str, Finding]]] = {}
+    for node, report in named:
+        for finding in report.findings:
+            if finding.severity is not Severity.INFO:
+                by.setdefault((finding.code, finding.subject), []).append((node, finding))
+    # A copy is of use where bytes are bad or absent; a lost label is not among what a copy heals.
+    wanted = {s.digest for (_, s), same in by.items() if any(f.severity.rank <= Severity.ERROR.rank for _, f in same)}
+    held = {node: _held(report, wanted) for node, report in named}
+    found = (_finding(subject, same, held) for (_, subject), same in by.items())
+    return tuple(sorted(found, key=lambda f: (f.severity.rank, f.code, -len(f.nodes), f.subject)))
+
+
+def _finding(
+    subject: Subject, same: Sequence[tuple[str, Finding]], held: Mapping[str, Mapping[str, str]]
+) -> FleetFinding:
+    first = min((finding for _, finding in same), key=lambda f: f.severity.rank)
+    damaged = bool(subject.digest) and first.severity.rank <= Severity.ERROR.rank
+    copies = {node: states.get(subject.digest, "") for node, states in held.items()} if damaged else {}
+    return FleetFinding(
+        code=first.code,
+        severity=first.severity,
+        subject=subject,
+        message=first.message,
+        nodes=tuple(dict.fromkeys(node for node, _ in same)),
+        images=tuple(sorted({image.name for _, finding in same for image in finding.images})),
+        proven_on=tuple(node for node, state in copies.items() if state == "verified"),
+        held_on=tuple(node for node, state in copies.items() if state == "present"),
+    )
+
+
+def _held(report: Report, wanted: set[str]) -> dict[str, str]:
+    """By digest, the best that the node's trees say of it; a fault of the file counts for all that name it."""
+    states: dict[str, set[str]] = {}
+    for image in report.images:
+        for node in walk(image.tree):
+            if node.digest in wanted:
+                states.setdefault(node.digest, set()).add(node.state)
+    return {digest: _best(found) for digest, found in states.items()}
+
+
+def _best(states: set[str]) -> str:
+    if states & {"corrupt", "no file", "wrong size", "unreadable", "malformed", "undecodable"}:
+        return "bad"
+    return next((state for state in ("verified", "present") if state in states), "absent")
+
+
+def walk(node: Node | None) -> list[Node]:
+    """A tree's nodes, each before its children."""
+    found: list[Node] = []
+    waiting = [node] if node is not None else []
+    while waiting:
+        current = waiting.pop()
+        found.append(current)
+        if current.children:
+            waiting.extend(reversed(current.children))
+    return found

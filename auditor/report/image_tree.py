@@ -1,0 +1,195 @@
+"""The descriptor graph of an image as a tree with the state of each node; pure, for `auditor tree`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from auditor.checks.absent_layers import cause
+from auditor.checks.evidence import Evidence, NamespaceView
+from auditor.checks.layer_state import LayerState, states
+from auditor.checks.rule import in_words
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding, Node, Report, Severity
+from auditor.model.image_graph import Broken, Content, Family, ImageGraph, ManifestNode
+from auditor.model.oci import Descriptor, Index
+from auditor.model.store import ProofKind
+
+
+class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
+    """One descriptor: what it is, its digest, its size in bytes, and its state in the store.
+
+    `state` is one word or two: present, absent, skipped by the unpacker … `faults` are the codes of the findings about
+    it, the worst first, `cause` and `why` the cause of the first in a word and in a newcomer's words. `unpacked` names
+    the snapshotters that have it.
+    """
+
+    kind: str
+    digest: str
+    size: int
+    media_type: str = ""
+    platform: str = ""
+    state: str = "present"
+    cause: str = ""
+    why: str = ""
+    faults: tuple[str, ...] = ()
+    unpacked: tuple[str, ...] = ()
+    wanted: bool = True
+    children: tuple[TreeNode, ...] = ()
+
+
+class ImageTree(msgspec.Struct, frozen=True, kw_only=True):
+    """An image with all its names and its tree."""
+
+    namespace: str
+    names: tuple[str, ...]
+    root: TreeNode
+
+
+def trees(evidence: Evidence, findings: Sequence[Finding]) -> tuple[ImageTree, ...]:
+    """A tree for each image audited."""
+    faults = _faults(findings)
+    return tuple(
+        ImageTree(namespace=view.name, names=graph.group.names, root=_Builder(evidence, view, graph, faults).build())
+        for view in evidence.views
+        for graph in view.graphs
+    )
+
+
+def _faults(findings: Sequence[Finding]) -> Mapping[str, tuple[Finding, ...]]:
+    """The findings over info about each digest, or about the snapshot of a chainID; info is told by the state."""
+    by: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.severity is not Severity.INFO:
+            by.setdefault(finding.subject.digest or finding.subject.name.rpartition("/")[2], []).append(finding)
+    return {digest: tuple(found) for digest, found in by.items()}
+
+
+class _Builder:
+    def __init__(
+        self, evidence: Evidence, view: NamespaceView, graph: ImageGraph, faults: Mapping[str, tuple[Finding, ...]]
+    ) -> None:
+        self._evidence = evidence
+        self._view = view
+        self._faults = faults
+        self._graph = graph
+        self._manifests = {node.digest: node for node in graph.manifests}
+        self._too_deep = {descriptor.digest for descriptor in graph.too_deep}
+        self._seen: set[Digest] = set()
+
+    def build(self) -> TreeNode:
+        return self._node(self._graph.group.target)
+
+    def _node(self, descriptor: Descriptor) -> TreeNode:
+        digest = descriptor.digest
+        if digest in self._manifests:
+            return self._manifest(self._manifests[digest])
+        kind = "index" if any(index.digest == digest for index in self._graph.indexes) else "content"
+        return self._plain(kind, descriptor, children=tuple(self._below(digest)))
+
+    def _below(self, digest: Digest) -> Iterator[TreeNode]:
+        """The children of an index, in its order; an index that appears twice is drawn once."""
+        document = self._view.documents.get((digest, Family.INDEX))
+        if not isinstance(document, Index) or digest in self._seen or digest in self._too_deep:
+            return
+        self._seen.add(digest)
+        for child in document.manifests:
+            yield self._node(child)
+
+    def _plain(self, kind: str, descriptor: Descriptor, *, children: tuple[TreeNode, ...] = ()) -> TreeNode:
+        here = self._view.has(descriptor.digest)
+        node = TreeNode(
+            kind=kind,
+            digest=str(descriptor.digest),
+            size=descriptor.size,
+            media_type=descriptor.media_type,
+            state="present" if here else "absent",
+            children=children,
+        )
+        return self._with_faults(node, self._faults.get(descriptor.digest, ()))
+
+    def _with_faults(self, node: TreeNode, found: Sequence[Finding]) -> TreeNode:
+        """The node with what is wrong with it, after what it has already."""
+        if not found:
+            return node
+        return msgspec.structs.replace(
+            node,
+            faults=tuple(dict.fromkeys((*node.faults, *(finding.code for finding in found)))),
+            cause=node.cause or found[0].cause or "",
+            why=node.why or in_words(found[0]),
+        )
+
+    def _manifest(self, node: ManifestNode) -> TreeNode:
+        inside = self._view.content(node.digest)
+        base = self._plain("attestation" if node.attestation else "manifest", node.descriptor)
+        missing = "absent" if node.wanted else "not pulled"
+        return msgspec.structs.replace(
+            base,
+            platform=str(node.platform) if node.platform is not None else "",
+            state="present" if self._view.has(node.digest) else missing,
+            wanted=node.wanted,
+            unpacked=self._view.unpacked_on(inside.chain[-1]) if inside is not None and inside.chain else (),
+            children=tuple(self._content(node, inside)) if inside is not None else (),
+        )
+
+    def _content(self, node: ManifestNode, inside: Content) -> Iterator[TreeNode]:
+        yield self._plain("config", inside.manifest.config)
+        for state in states(self._evidence, self._view, self._graph, node):
+            yield self._layer(state)
+
+    def _layer(self, state: LayerState) -> TreeNode:
+        base = self._plain(f"layer {state.layer.index + 1}", state.layer.descriptor)
+        snapshot = self._faults.get(state.layer.chain_id or "", ())
+        node = msgspec.structs.replace(
+            base, state=str(state.state), cause=base.cause or cause(state) or "", unpacked=state.snapshotters
+        )
+        return self._with_faults(node, snapshot)
+
+
+#: What a blob that has a record is called when a rule found fault with it; the first that applies.
+_FAULTS: Final[Mapping[str, str]] = {
+    "blob-file-missing": "no file",
+    "size-mismatch": "wrong size",
+    "digest-mismatch": "corrupt",
+    "blob-unreadable": "unreadable",
+    "malformed-manifest": "malformed",
+    "diffid-mismatch": "undecodable",
+    "layer-undecodable": "undecodable",
+}
+#: The rules that say that a document should be there.
+_MISSING: Final = frozenset({"missing-manifest", "missing-config"})
+
+
+def add_trees(report: Report, evidence: Evidence, findings: tuple[Finding, ...]) -> Report:
+    """Give each image of the report its tree, each node with what this run knows of it."""
+    proven = _proven(evidence)
+    made = {(t.namespace, t.root.digest): _node(t.root, proven) for t in trees(evidence, findings)}
+    images = (msgspec.structs.replace(image, tree=made.get((image.namespace, image.target))) for image in report.images)
+    return msgspec.structs.replace(report, images=tuple(images))
+
+
+def _proven(evidence: Evidence) -> frozenset[str]:
+    """What hashed to its name: documents in every run, the rest where it was asked for or a scrub remembers it."""
+    documents = {digest for (digest, _), loaded in evidence.documents.items() if not isinstance(loaded, Broken)}
+    return frozenset(documents | {p.digest for p in evidence.proofs.values() if p.kind is ProofKind.SOUND})
+
+
+def _node(node: TreeNode, proven: Collection[str]) -> Node:
+    return Node(
+        kind=node.kind,
+        digest=node.digest,
+        size=node.size,
+        state=_state(node, proven),
+        platform=node.platform if node.kind != "attestation" else "",
+        children=tuple(_node(child, proven) for child in node.children),
+    )
+
+
+def _state(node: TreeNode, proven: Collection[str]) -> str:
+    """One word for the record, the file and the bytes together."""
+    if node.state != "present":
+        return "missing" if _MISSING.intersection(node.faults) else node.state
+    fault = next((word for code, word in _FAULTS.items() if code in node.faults), None)
+    return fault or ("verified" if node.digest in proven else "present")

@@ -1,0 +1,290 @@
+"""What was proven when: a SQLite file that a scrub keeps between runs. Losing it costs work and nothing else.
+
+A file that is no database of ours is moved aside and kept. One that a newer version wrote is left where it is, since
+that version may come back, and this one keeps its own beside it: overwriting would lose what the newer one knows,
+refusing would stop proving after a rollback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from auditor.errors import StateError
+from auditor.model.digest import Digest
+from auditor.model.store import Proof, ProofKind, StoreInfo
+
+VERSION = 1
+_SCHEMA = """
+CREATE TABLE proofs (
+    store TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    tried_at REAL,
+    read_at REAL,
+    bad_since REAL,
+    proof BLOB,
+    PRIMARY KEY (store, digest)
+) WITHOUT ROWID
+"""
+#: Outcomes that put a blob at the head of the next run.
+BAD = frozenset({ProofKind.CORRUPT, ProofKind.UNSTEADY, ProofKind.UNREADABLE, ProofKind.MISSING})
+
+
+class Remembered(msgspec.Struct, frozen=True, gc=False):
+    """What is known of one digest from earlier runs; times are aware, in UTC.
+
+    `tried_at` is when a reading last began, `read_at` when one last ended, with `proof`; `bad_since` when the outcome
+    was first bad, None while it is not.
+    """
+
+    digest: Digest
+    tried_at: datetime | None = None
+    read_at: datetime | None = None
+    bad_since: datetime | None = None
+    proof: Proof | None = None
+
+    @property
+    def bad(self) -> bool:
+        """Whether the last outcome was bad."""
+        return self.proof is not None and self.proof.kind in BAD
+
+    def proven(self, *, layers: bool) -> bool:
+        """Whether the last reading found it sound; with `layers`, decompressed too."""
+        if self.proof is None or self.proof.kind is not ProofKind.SOUND:
+            return False
+        return self.proof.layer is not None or not layers
+
+
+def identity(info: StoreInfo) -> str:
+    """The name under which a store is remembered: its own, else where its content lies, else its address."""
+    return f"{info.kind}:{info.id or info.content_root or info.address}"
+
+
+class State:
+    """An open state file, locked against a second run; threads may share it. Use as a context manager.
+
+    `notes` are sentences about what became of the file, for the user.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, path: Path, store: str, lock: int, notes: list[str]) -> None:
+        self._connection = connection
+        self._store = store
+        self._lock = lock
+        self._mutex = threading.Lock()
+        self.path = path
+        self.notes = tuple(notes)
+
+    @classmethod
+    def open(cls, path: Path, *, store: str) -> Self:
+        """Lock and open the state at `path`, or begin an empty one; `store` is what `identity` gave.
+
+        Raises StateError where another run holds it, or it cannot be written there.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = _lock(path)
+        except OSError as error:
+            raise _unusable(path, error) from None
+        notes: list[str] = []
+        try:
+            connection, path = _open(path, notes)
+        except (sqlite3.Error, OSError) as error:
+            os.close(lock)
+            raise _unusable(path, error) from None
+        return cls(connection, path=path, store=store, lock=lock, notes=notes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let others have it."""
+        self._connection.close()
+        os.close(self._lock)
+
+    def begin(self, digest: Digest, *, at: datetime) -> None:
+        """Note that a reading begins, so that one that is never finished does not come first each time."""
+        self._write(
+            "INSERT INTO proofs (store, digest, tried_at) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET tried_at = excluded.tried_at",
+            [(self._store, digest, at.timestamp())],
+        )
+
+    def record(self, proof: Proof, *, at: datetime) -> None:
+        """Remember an outcome at once; a blob that is gone is forgotten."""
+        if proof.kind is ProofKind.GONE:
+            self.forget([proof.digest])
+            return
+        when = at.timestamp()
+        bad = when if proof.kind in BAD else None
+        self._write(
+            "INSERT INTO proofs (store, digest, tried_at, read_at, bad_since, proof) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET read_at = excluded.read_at, proof = excluded.proof,"
+            " bad_since = CASE WHEN excluded.bad_since IS NULL THEN NULL"
+            " ELSE coalesce(bad_since, excluded.bad_since) END",
+            [(self._store, proof.digest, when, when, bad, msgspec.json.encode(proof, enc_hook=str))],
+        )
+
+    def remembered(self) -> dict[Digest, Remembered]:
+        """Everything known of this store."""
+        with self._guarded():
+            rows = self._connection.execute(
+                "SELECT digest, tried_at, read_at, bad_since, proof FROM proofs WHERE store = ?", (self._store,)
+            ).fetchall()
+        return {known.digest: known for row in rows if (known := _remembered(*row)) is not None}
+
+    def forget_absent(self, present: Collection[Digest]) -> None:
+        """Drop what has left the store; `present` is everything that it holds."""
+        kept = frozenset(present)
+        with self._guarded():
+            rows = self._connection.execute("SELECT digest FROM proofs WHERE store = ?", (self._store,)).fetchall()
+        self.forget(digest for (digest,) in rows if digest not in kept)
+
+    def forget(self, digests: Iterable[str]) -> None:
+        """Drop what is known of some blobs."""
+        self._write("DELETE FROM proofs WHERE store = ? AND digest = ?", [(self._store, digest) for digest in digests])
+
+    def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+        with self._guarded(), self._connection:
+            self._connection.executemany(statement, rows)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        with self._mutex:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise _unusable(self.path, error) from None
+
+
+def _lock(path: Path) -> int:
+    """Hold `<path>.lock`; a file of its own, since the database may be moved aside while we hold it."""
+    place = path.with_name(f"{path.name}.lock")
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        who = f"process {holder}" if holder else "another process"
+        raise StateError(
+            f"{path} is in use by {who}", hint="wait for that scrub to end, or use another --state"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _open(path: Path, notes: list[str]) -> tuple[sqlite3.Connection, Path]:
+    """The database and where it is, after what was wrong with the file has been put aside."""
+    try:
+        connection, version = _connect(path)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        notes.append(f"{path} could not be read ({error}); it was kept as {_set_aside(path)} and nothing is remembered")
+        return _open(path, notes)
+    if version <= VERSION:
+        return connection, path
+    connection.close()
+    own = path.with_name(f"{path.name}.v{VERSION}")
+    notes.append(f"{path} was written by a newer version and is left alone; this one keeps {own}")
+    return _open(own, notes)
+
+
+def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
+    """A database that can be used, or one of a newer version. Raises DatabaseError where it is damaged or not ours."""
+    connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
+    try:
+        version = _version(connection)
+        if version <= VERSION:
+            # NORMAL: a kill loses nothing, a power cut the last outcomes, which are then proven again.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            _check(connection, version)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection, version
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _check(connection: sqlite3.Connection, version: int) -> None:
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+    if version <= 0:
+        _create(connection)
+    names = [row[1] for row in connection.execute("PRAGMA table_info(proofs)")]
+    if names != ["store", "digest", "tried_at", "read_at", "bad_since", "proof"]:
+        raise sqlite3.DatabaseError("its table is not ours")
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise sqlite3.DatabaseError("it is the database of another program")
+    with connection:
+        connection.execute("BEGIN")
+        connection.execute(_SCHEMA)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _set_aside(path: Path) -> Path:
+    number = 1
+    while (place := path.with_name(f"{path.name}.corrupt-{number}")).exists():
+        number += 1
+    path.rename(place)
+    for ending in ("-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    return place
+
+
+def _remembered(
+    digest: str, tried_at: float | None, read_at: float | None, bad_since: float | None, proof: bytes | None
+) -> Remembered | None:
+    """A row; None for one that makes no sense, whose blob is then proven again."""
+    try:
+        outcome = msgspec.json.decode(proof, type=Proof, dec_hook=_decode_digest) if proof else None
+        when = _time(read_at)
+        return Remembered(
+            digest=Digest.parse(digest),
+            tried_at=_time(tried_at),
+            read_at=when,
+            bad_since=_time(bad_since),
+            proof=msgspec.structs.replace(outcome, fresh=False, read_at=when) if outcome else None,
+        )
+    except (ValueError, TypeError, OverflowError, OSError, msgspec.MsgspecError):
+        return None
+
+
+def _decode_digest(kind: type, value: object) -> object:
+    if kind is Digest and isinstance(value, str):
+        return Digest.parse(value)
+    raise NotImplementedError
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC)
+
+
+def _unusable(path: Path, error: Exception) -> StateError:
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return StateError(f"the state file {path} cannot be used: {words}", hint="--state FILE names another place")

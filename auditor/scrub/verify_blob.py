@@ -1,0 +1,166 @@
+"""Prove one blob: read it, hash it, and read it again before anything is believed to be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+
+from auditor.errors import NoFile, NoRecord, ObjectError
+from auditor.layers import LayerInspector
+from auditor.model.digest import Digest, Measured, Meter
+from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind, Store
+from auditor.scrub.damage import Wounds
+from auditor.scrub.targets import Target
+
+#: Bytes that are reserved before they are read; stores give pieces of at most a MiB.
+PIECE = 1 << 20
+
+#: Waits until so many bytes may be read; False ends the run. A negative number gives bytes back.
+Admit = Callable[[int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One reading to the end: what it measured, or why it failed."""
+
+    found: Measured | None = None
+    words: str = ""
+    layer: LayerProof | None = None
+
+
+class Prover:
+    """Proves blobs of one store; threads may share it.
+
+    `known` are the digests that wrong bytes are compared with; `max_layer` bounds what a layer may decompress to, in
+    bytes; `admit` is asked before each piece; `on_bytes` hears how many were read.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        layers: bool,
+        max_layer: int | None,
+        known: Container[Digest],
+        admit: Admit,
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        self._store = store
+        self._layers = layers
+        self._max_layer = max_layer
+        self._known = known
+        self._admit = admit
+        self._on_bytes = on_bytes
+
+    def prove(self, target: Target) -> Proof | None:
+        """The outcome of reading a blob; None where the run ended meanwhile. Raises StoreError.
+
+        A wrong hash and a failed reading count only when they happen twice, the second time past the page cache.
+        """
+        failed: list[_Reading] = []
+        while True:
+            reading = self._attempt(target, again=bool(failed))
+            if reading is None:
+                return None
+            if isinstance(reading, ProofKind):
+                return Proof(target.digest, reading, detail=_earlier(failed))
+            if reading.found and reading.found.digest == target.digest:
+                return _right(target, reading.found, reading, failed)
+            failed.append(reading)
+            if verdict := _twice(target, failed):
+                return verdict
+
+    def _attempt(self, target: Target, *, again: bool) -> _Reading | ProofKind | None:
+        """Read through the first namespace that still has the record: collecting one does not take it from others."""
+        for namespace in target.namespaces:
+            try:
+                return self._read(namespace, target, again=again)
+            except NoRecord:
+                continue
+            except NoFile:
+                return ProofKind.MISSING
+            except ObjectError as error:
+                return _Reading(words=error.message.removeprefix(f"cannot read {target.digest}: "))
+        return ProofKind.GONE
+
+    def _read(self, namespace: str, target: Target, *, again: bool) -> _Reading | None:
+        meter = Meter(target.digest.algorithm)
+        inspector = LayerInspector(max_size=self._max_layer) if self._decodes(target) else None
+        wounds = Wounds(target.digest, target.size, known=self._known, max_layer=self._max_layer) if again else None
+        with self._store.stream(namespace, target.digest, fresh=again) as pieces:
+            for piece in self._admitted(pieces, target.size):
+                if piece is None:
+                    return None
+                meter.update(piece)
+                if inspector is not None:
+                    inspector.update(piece)
+                if wounds is not None:
+                    wounds.update(piece)
+                self._on_bytes(len(piece))
+        found = meter.result()
+        wrong = wounds is not None and found.digest != target.digest
+        return _Reading(
+            found=found,
+            words=wounds.words(found) if wounds is not None and wrong else "",
+            layer=inspector.finish() if inspector is not None else self._excuse(target),
+        )
+
+    def _admitted(self, pieces: Iterator[bytes], size: int) -> Iterator[bytes | None]:
+        """The pieces, each at its time; None for the end of the run."""
+        left = size
+        while True:
+            guess = min(max(left, 1), PIECE)
+            if not self._admit(guess):
+                yield None
+                return
+            piece = next(pieces, b"")
+            self._admit(len(piece) - guess)
+            if not piece:
+                return
+            left -= len(piece)
+            yield piece
+
+    def _decodes(self, target: Target) -> bool:
+        return self._layers and target.layer and not target.unverifiable
+
+    def _excuse(self, target: Target) -> LayerProof | None:
+        if not (self._layers and target.layer):
+            return None
+        return LayerProof(LayerProofKind.UNVERIFIABLE, detail=target.unverifiable)
+
+
+def _right(target: Target, found: Measured, reading: _Reading, failed: list[_Reading]) -> Proof:
+    kind = ProofKind.UNSTEADY if failed else ProofKind.SOUND
+    return Proof(
+        target.digest, kind, size=found.size, actual=found.digest, detail=_earlier(failed), layer=reading.layer
+    )
+
+
+def _twice(target: Target, failed: list[_Reading]) -> Proof | None:
+    """The verdict, once two readings failed in the same manner."""
+    wrong = [reading for reading in failed if reading.found is not None]
+    if len(wrong) > 1:
+        return _corrupt(target, wrong)
+    if len(failed) - len(wrong) > 1:
+        return Proof(target.digest, ProofKind.UNREADABLE, detail=failed[-1].words)
+    return None
+
+
+def _corrupt(target: Target, wrong: list[_Reading]) -> Proof:
+    first, last = wrong[0].found, wrong[-1].found
+    assert first is not None
+    assert last is not None
+    detail = wrong[-1].words
+    if first.digest != last.digest:
+        detail = f"two readings differ from each other as well; the second: {detail}"
+    return Proof(target.digest, ProofKind.CORRUPT, size=last.size, actual=last.digest, detail=detail)
+
+
+def _earlier(failed: list[_Reading]) -> str:
+    """What the first reading gave, where the last one says otherwise."""
+    if not failed:
+        return ""
+    first = failed[0]
+    if first.found is None:
+        return f"the first reading failed: {first.words}"
+    return f"the first reading gave {first.found.size} bytes that hash to {first.found.digest}"

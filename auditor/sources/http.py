@@ -1,0 +1,254 @@
+"""One HTTP request to one server, with its TLS and its time limits; follows, retries and authorises nothing.
+
+urllib3 carries it. Its exceptions and its log name whole addresses, signed ones too, so neither leaves this room.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError, InsecureRequestWarning
+
+from auditor.errors import SourceError
+from auditor.sources.hosts import Endpoint
+from auditor.sources.network_errors import broken, network_error
+from auditor.sources.proxies import Proxies
+from auditor.sources.socket_limits import PacedHTTPPool, PacedHTTPSPool
+
+_PIECE = 1 << 20
+#: The longest body of an answer that nobody wants which is read for the sake of the connection.
+_SHORT = 16 << 10
+#: Idle connections that are kept for each host; several actions may run at once.
+_KEPT = 8
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long a server may take, in seconds.
+
+    `connect` is for each address of a host, and again for its TLS handshake. `stall` is for the whole head of an
+    answer and for each 64 KiB of its body: a server that drips has stalled. `total` is for one blob, with all its
+    retries, redirects, tokens and mirrors; it may be exceeded by one `stall`.
+    """
+
+    connect: float = 30.0
+    stall: float = 60.0
+    total: float = 6 * 3600.0
+
+    def within(self, seconds: float) -> Self:
+        """The same limits where only `seconds` are left."""
+        return replace(self, connect=min(self.connect, seconds), stall=min(self.stall, seconds))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Scheme, host and port: what credentials belong to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """The origin of an absolute http or https URL. Raises SourceError for any other."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise SourceError("a server named an address that is none") from None
+        if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
+            raise SourceError("a server named an address that is not plainly http or https, which is not followed")
+        return cls(scheme=parts.scheme, host=parts.hostname, port=port or _PORTS[parts.scheme])
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+class Answer:
+    """The answer to a request."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, origin: Origin) -> None:
+        self._response = response
+        self._origin = origin
+        self.status = response.status
+
+    def header(self, name: str) -> str:
+        """The value of a header, empty where it is absent."""
+        return self._response.headers.get(name, "")
+
+    def headers(self, name: str) -> list[str]:
+        """All values of a header that may be there several times."""
+        return self._response.headers.getlist(name)
+
+    @property
+    def length(self) -> int | None:
+        """The length of the body in bytes, where the server says it plainly."""
+        text = self.header("content-length")
+        plain = text.isascii() and text.isdecimal() and "transfer-encoding" not in self._response.headers
+        return int(text[:20]) if plain else None
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the body has a marked end; with neither this nor a length, its end may be a broken connection."""
+        return "chunked" in self.header("transfer-encoding").lower()
+
+    def pieces(self, *, seconds: float = math.inf) -> Iterator[bytes]:
+        """The body as it comes, undecoded, in pieces of up to 1 MiB. Raises Interrupted, also after `seconds`."""
+        paced = getattr(getattr(self._response, "connection", None), "paced", None)
+        if paced is not None:
+            paced.deadline = time.monotonic() + seconds
+        try:
+            while piece := self._response.read1(_PIECE, decode_content=False):
+                yield piece
+        except (HTTPError, OSError, ValueError) as error:
+            raise broken(error, str(self._origin)) from None
+
+    def drain(self) -> None:
+        """Read a short body to its end, so that the connection can be used again."""
+        if self.length is not None and self.length <= _SHORT:
+            with suppress(SourceError):
+                self.body(_SHORT)
+
+    def body(self, limit: int) -> bytes:
+        """The body of a small answer. Raises Interrupted, and SourceError for more than `limit` bytes."""
+        body = bytearray()
+        for piece in self.pieces():
+            body += piece
+            if len(body) > limit:
+                raise SourceError(f"{self._origin} answered with more than the {limit} bytes that are read")
+        return bytes(body)
+
+
+class Transport:
+    """Connections to one server, by its TLS and its proxies; safe for several threads.
+
+    With `own` false a request goes where the server sent us: with its authorities, without our client certificates.
+    Raises SourceError on construction where a certificate cannot be read.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, proxies: Proxies) -> None:
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # below, it logs signed addresses
+        urllib3.disable_warnings(InsecureRequestWarning)  # the operator wrote skip_verify
+        self._dial_timeout = endpoint.dial_timeout
+        self._endpoint = endpoint
+        self._proxies = proxies
+        self._lock = threading.Lock()
+        self._managers = {True: _Managers(_context(endpoint, own=True), proxies)}
+
+    def _manager(self, *, own: bool) -> _Managers:
+        """The connections of a kind; those for redirects are rarely wanted, and reading the authorities takes time."""
+        with self._lock:
+            if own not in self._managers:
+                self._managers[own] = _Managers(_context(self._endpoint, own=own), self._proxies)
+            return self._managers[own]
+
+    @contextmanager
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        limits: Limits,
+        body: bytes | None = None,
+        own: bool = True,
+    ) -> Iterator[Answer]:
+        """Send a request and give its answer, whatever its status; the connection is closed or kept on leaving.
+
+        Raises Interrupted, NotTls, SourceError. Before a TLS handshake has succeeded nothing is sent.
+        """
+        origin = Origin.of(url)
+        manager = self._manager(own=own).choose(origin)
+        try:
+            response = manager.urlopen(
+                method,
+                url,
+                headers=dict(headers),
+                body=body,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=self._connect_seconds(limits), read=limits.stall),
+            )
+        except (HTTPError, OSError, ValueError) as error:
+            raise network_error(error, str(origin)) from None
+        try:
+            answer = Answer(response, origin)
+            yield answer
+            answer.drain()
+        finally:
+            response.close()
+
+    def _connect_seconds(self, limits: Limits) -> float:
+        return min(limits.connect, self._dial_timeout or limits.connect)
+
+
+class _Managers:
+    """A pool manager for direct connections, and one for each proxy."""
+
+    def __init__(self, context: ssl.SSLContext, proxies: Proxies) -> None:
+        self._proxies = proxies
+        self._direct = _paced(urllib3.PoolManager(ssl_context=context, maxsize=_KEPT))
+        addresses = {proxies.http, proxies.https} - {""}
+        self._proxied = {address: _paced(_proxy_manager(address, context)) for address in addresses}
+
+    def choose(self, origin: Origin) -> urllib3.PoolManager:
+        """The manager that leads to `origin`."""
+        address = self._proxies.choose(origin.scheme, origin.host, origin.port)
+        return self._proxied[address] if address else self._direct
+
+
+def _paced(manager: urllib3.PoolManager) -> urllib3.PoolManager:
+    manager.pool_classes_by_scheme = {"http": PacedHTTPPool, "https": PacedHTTPSPool}
+    return manager
+
+
+def _proxy_manager(address: str, context: ssl.SSLContext) -> urllib3.ProxyManager:
+    try:
+        parts = urlsplit(address)
+        user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}" if parts.username else None
+        headers = urllib3.make_headers(proxy_basic_auth=user)
+        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return urllib3.ProxyManager(bare, proxy_headers=headers, ssl_context=context, maxsize=_KEPT)
+    except (HTTPError, ValueError):
+        raise SourceError("the proxy of the environment is not an http or https address") from None
+
+
+def _context(endpoint: Endpoint, *, own: bool) -> ssl.SSLContext:
+    """Build the TLS settings; authorities are added to the system's, as hosts.go `updateTLSConfigFromHost` does."""
+    context = ssl.create_default_context()
+    if endpoint.skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    for file in endpoint.ca:
+        with _readable(file, "authority"):
+            context.load_verify_locations(cafile=file)
+    for cert, key in endpoint.client if own else ():
+        with _readable(cert, "client"):
+            context.load_cert_chain(cert, key, password="")  # an encrypted key must fail, not ask on the terminal
+    return context
+
+
+@contextmanager
+def _readable(file: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise SourceError(
+            f"the {kind} certificate {file} cannot be used: {getattr(error, 'strerror', None) or 'not PEM'}",
+            hint="hosts.toml names it, or it lies beside it",
+        ) from None

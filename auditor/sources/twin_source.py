@@ -1,0 +1,96 @@
+"""Rebuilding an uncompressed layer from a twin: a blob of the same store that is the same layer, compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain
+from typing import Final, NamedTuple
+
+from auditor.errors import BadBytes, SourceError
+from auditor.layers.decompress import SNIFF, Decoder, decoder
+from auditor.model.blob_source import Hints, Offer
+from auditor.model.chunks import gathered
+from auditor.model.digest import Digest
+from auditor.model.store import Store
+from auditor.sources.store_source import Failures, proven_stream
+
+
+class Twin(NamedTuple):
+    """A blob that should decompress to the wanted layer, and a namespace that has it."""
+
+    namespace: str
+    digest: Digest
+
+
+class TwinSource:
+    """Layers whose digest is their diffID, from the blobs that decompress to them.
+
+    `twins` maps a diffID to its twins, the best first, as the graph of a namespace knows them. A twin that proves
+    damaged gives way to the next one.
+    """
+
+    name: Final = "twin"
+
+    def __init__(self, store: Store, twins: Mapping[Digest, Sequence[Twin]]) -> None:
+        self._store = store
+        self._twins = twins
+        self._failures: dict[Twin, Failures] = {twin: Failures() for each in twins.values() for twin in each}
+
+    def describe(self) -> str:
+        """What a twin is."""
+        return "blobs of this store that are the same layer, compressed"
+
+    def offers(self, digest: Digest, *, size: int, media_type: str, hints: Hints) -> Offer | None:
+        """Offer to decompress the first twin that has not failed."""
+        twin = self._next(digest)
+        if twin is None:
+            return None
+        return Offer(
+            source=self.name,
+            digest=digest,
+            size=size,
+            media_type=media_type,
+            place=f"{twin.digest.short} in namespace {twin.namespace}",
+            certain=True,
+            hints=hints,
+        )
+
+    def open(self, offer: Offer) -> AbstractContextManager[Iterator[bytes]]:
+        """Give the twin's decompressed bytes, proven. Raises NotOffered, BadBytes, SourceError."""
+        twin = self._next(offer.digest)
+        if twin is None:
+            raise SourceError(f"no twin of {offer.digest.short} is left")
+        return proven_stream(
+            self._store,
+            twin.namespace,
+            twin.digest,
+            offer=offer,
+            failures=self._failures[twin],
+            change=lambda chunks: gathered(_decompressed(chunks, twin)),
+        )
+
+    def _next(self, digest: Digest) -> Twin | None:
+        return next((twin for twin in self._twins.get(digest, ()) if digest not in self._failures[twin]), None)
+
+
+def _decompressed(chunks: Iterable[bytes], twin: Twin) -> Iterator[bytes]:
+    """Decompress in bounded pieces. Raises BadBytes for a twin that is damaged itself."""
+    rest = iter(chunks)
+    start = b""
+    for chunk in rest:
+        start += chunk
+        if len(start) >= SNIFF:
+            break
+    decode = decoder(start[:SNIFF])
+    for chunk in chain((start,), rest):
+        for piece in decode.feed(memoryview(chunk)):
+            yield bytes(piece)
+        _check(decode, twin)
+    decode.finish()
+    _check(decode, twin)
+
+
+def _check(decode: Decoder, twin: Twin) -> None:
+    if decode.fault or decode.refusal:
+        raise BadBytes(f"the twin {twin.digest.short} cannot be decompressed: {decode.fault or decode.refusal}")

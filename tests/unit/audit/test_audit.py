@@ -1,0 +1,356 @@
+"""The audit as a whole: what is found is looked at again, what changes meanwhile is no finding, each digest is read
+once, and what cannot be examined is said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from auditor.audit import audit, collect
+from auditor.errors import NothingExamined, StoreError
+from auditor.model import platforms
+from auditor.model.digest import Digest
+from auditor.model.findings import FailOn, Finding, Report, Severity, Status, Verify, exit_status
+from auditor.model.store import FileState, Inventory, Proof, ProofKind, Resource, StoreInfo
+from auditor.report.build import report
+from tests.unit.build import APP, BASE, MIDDLE, NODE, NOW, TOP, Layer, World, image, index
+from tests.unit.fakes import MemoryStore
+
+Step = Callable[[], object]
+
+
+def looked(world: World, *between: Step, **request: Any) -> tuple[Finding, ...]:
+    """Audit while the world changes: a step between each look and the next."""
+    steps = list(between)
+
+    def pause(seconds: float) -> None:
+        assert 0 < seconds < 1
+        if steps:
+            steps.pop(0)()
+
+    found = audit.audit(world.store, collect.Request(**request), clock=lambda: NOW, pause=pause)
+    assert not steps, "fewer looks than there were steps"
+    return found.findings
+
+
+def pulled() -> World:
+    world = World()
+    world.pull(APP, "app:1")
+    return world
+
+
+def codes(findings: Sequence[Finding]) -> list[str]:
+    return [finding.code for finding in findings]
+
+
+# What changes between two looks.
+
+
+def test_what_is_mended_before_the_second_look_is_no_finding() -> None:
+    world = pulled()
+    world.drop(TOP.digest)
+    assert looked(world, lambda: world.put(TOP.data)) == ()
+
+
+def test_an_image_that_is_removed_before_the_second_look_is_no_finding() -> None:
+    world = pulled()
+    other = image(Layer("other"))
+    world.pull(other, "other:1")
+    world.drop(BASE.digest)
+    kept = {other.digest, other.config.digest, other.layers[0].digest}
+
+    def remove() -> None:
+        held = world.inventory
+        world.change(
+            images=tuple(record for record in held.images if record.name != "app:1"),
+            blobs={digest: blob for digest, blob in held.blobs.items() if digest in kept},
+        )
+        world.drop_snapshots(*APP.chain)
+
+    assert looked(world, remove) == ()
+
+
+def test_a_name_that_was_pulled_again_meanwhile_is_judged_as_it_is_now() -> None:
+    world = pulled()
+    world.drop(BASE.digest)
+    newer = image(BASE, Layer("newer"))
+
+    def pull_again() -> None:
+        world.change(images=())
+        world.pull(newer, "app:1")
+
+    found = looked(world, pull_again)
+    assert [f for f in found if f.severity is not Severity.INFO] == []
+
+
+def test_a_fault_that_stays_is_reported_after_the_second_look() -> None:
+    world = pulled()
+    world.drop(BASE.digest)
+    assert codes(looked(world, lambda: None)) == ["snapshot-without-blob"]
+
+
+def test_what_only_the_second_look_finds_must_stay_for_the_third() -> None:
+    world = pulled()
+    world.drop(BASE.digest)
+    found = looked(world, lambda: world.drop(MIDDLE.digest), lambda: None)
+    assert sorted(f.subject.digest for f in found) == sorted([BASE.digest, MIDDLE.digest])
+
+
+def test_what_only_the_last_look_finds_is_not_said() -> None:
+    world = pulled()
+    world.drop(BASE.digest)
+    found = looked(world, lambda: world.drop(MIDDLE.digest), lambda: world.drop(TOP.digest))
+    assert sorted(f.subject.digest for f in found) == sorted([BASE.digest, MIDDLE.digest])
+
+
+def test_a_pull_that_begins_between_the_looks_excuses_what_it_works_on() -> None:
+    world = pulled()
+    world.drop_snapshots(*APP.chain)
+    world.unlabel(APP.config.digest)
+    world.drop(BASE.digest)
+    found = looked(world, lambda: world.ingest(f"layer-{BASE.digest}"))
+    assert codes(found) == ["pull-in-progress"]
+
+
+def test_a_sound_store_is_looked_at_once() -> None:
+    def never(_: float) -> None:
+        raise AssertionError("there is nothing to look at again")
+
+    world = pulled()
+    world.pull(index(image(Layer("x")), image(Layer("arm"), platform="linux/arm64")), "other:1")
+    audit.audit(world.store, collect.Request(), clock=lambda: NOW, pause=never)
+
+
+def test_what_leases_hold_is_asked_only_where_it_could_matter() -> None:
+    world = pulled()
+    asked: list[str] = []
+
+    class Asking(MemoryStore):
+        def __init__(self) -> None:
+            self.__dict__.update(world.store.__dict__)
+
+        def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
+            asked.append(lease)
+            return super().resources(namespace, lease)
+
+    world.lease("a", Resource("content", TOP.digest))
+    world.lease("over", labels={"containerd.io/gc.expire": (NOW - timedelta(1)).isoformat()})
+    world.store = Asking()
+    looked(world)
+    assert asked == []
+    world.unlabel(APP.digest, TOP.digest)
+    assert codes(looked(world)) == ["expired-lease"]
+    assert asked == ["a"]
+
+
+# How much is read.
+
+
+class Counting(MemoryStore):
+    """Counts what is asked of it."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.__dict__.update(store.__dict__)
+        self.reads: Counter[Digest] = Counter()
+        self.calls: Counter[str] = Counter()
+
+    def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
+        self.reads[digest] += 1
+        return super().read(namespace, digest, limit=limit)
+
+    def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
+        self.calls[f"inventory {namespace}"] += 1
+        return super().inventory(namespace, snapshotters=snapshotters)
+
+    def files(self) -> Mapping[Digest, FileState] | None:
+        self.calls["files"] += 1
+        return super().files()
+
+    def probe(self, namespace: str, digest: Digest, size: int) -> FileState:
+        self.calls["probe"] += 1
+        return super().probe(namespace, digest, size)
+
+
+def test_each_document_is_read_once_however_many_images_namespaces_and_looks_name_it() -> None:
+    world = pulled()
+    world.pull(index(APP), "again:1")
+    World("moby", store=world.store).pull(APP, "app:2")
+    world.drop(BASE.digest)
+    store = world.store = Counting(world.store)
+    looked(world, lambda: None)
+    documents = {index(APP).digest, APP.digest, APP.config.digest}
+    assert store.reads == dict.fromkeys(documents, 1)
+    assert store.calls == {"inventory k8s.io": 2, "inventory moby": 2, "files": 2}
+
+
+def test_what_is_wrong_is_read_twice_a_look_before_it_is_said() -> None:
+    world = pulled()
+    world.store.content[APP.config.digest] = APP.config.data[:-1] + b"]"
+    store = world.store = Counting(world.store)
+    assert codes(looked(world)) == ["digest-mismatch"]
+    assert store.reads[APP.config.digest] == 4
+    assert store.reads[APP.digest] == 1
+
+
+def test_a_document_that_reads_right_at_the_second_try_is_sound() -> None:
+    class Flaky(Counting):
+        def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
+            data = super().read(namespace, digest, limit=limit)
+            return data if self.reads[digest] > 1 else b"?" + data
+
+    world = pulled()
+    world.store = Flaky(world.store)
+    assert looked(world) == ()
+
+
+# Selection.
+
+
+def test_examining_nothing_is_said() -> None:
+    with pytest.raises(NothingExamined):
+        looked(World())
+    world = pulled()
+    World("empty", store=world.store)
+    for request in (
+        {"namespaces": ("none",)},
+        {"namespaces": ("empty",)},
+        {"images": ("nope",)},
+        {"snapshotters": ("x",)},
+    ):
+        with pytest.raises(NothingExamined) as said:
+            looked(world, **request)
+        assert said.value.hint
+
+
+def test_a_store_that_fails_ends_the_audit() -> None:
+    class Gone(MemoryStore):
+        def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
+            raise StoreError(f"cannot list {namespace} of {snapshotters or 'all'}: the daemon went away")
+
+    store = Gone()
+    store.put(Inventory("n"))
+    with pytest.raises(StoreError):
+        audit.audit(store, collect.Request(), clock=lambda: NOW, pause=lambda _: None)
+
+
+def test_only_the_namespaces_asked_for_are_listed() -> None:
+    world = pulled()
+    World("moby", store=world.store).pull(APP, "app:2")
+    store = world.store = Counting(world.store)
+    looked(world, namespaces=("moby",))
+    assert set(store.calls) == {"inventory moby", "files"}
+
+
+@pytest.mark.parametrize("request_platform", [None, "linux/arm64"])
+def test_the_platform_wanted_is_the_one_asked_for_else_the_nodes(request_platform: str | None) -> None:
+    info = StoreInfo(kind=World().store.info().kind, address="x", platform=NODE)
+    asked = (platforms.parse(request_platform),) if request_platform else ()
+    matcher = collect.matcher_for(collect.Request(platforms=asked), info)
+    assert matcher.wanted[0][0] == (asked[0] if asked else NODE)
+    assert collect.matcher_for(collect.Request(all_platforms=True), info).everything
+    assert collect.matcher_for(collect.Request(), msgspec.structs.replace(info, platform=None)).wanted
+
+
+# The verdict.
+
+
+def reported(world: World, **request: Any) -> Report:
+    outcome = world.audit(**request)
+    return report(outcome.evidence, outcome.findings, host="node", started=NOW, finished=NOW, seconds=0.5)
+
+
+def test_a_sound_store_is_reported_so() -> None:
+    world = World()
+    world.pull(APP, "app:1", f"app@{APP.digest}", str(APP.config.digest))
+    made = reported(world)
+    assert (made.complete, made.findings) == (True, ())
+    assert (made.summary.images.total, made.summary.images.sound, made.summary.images.damaged) == (1, 1, 0)
+    blobs = made.summary.blobs
+    assert (blobs.total, blobs.present, blobs.absent, blobs.verified) == (5, 5, 0, 2)
+    assert made.summary.bytes.present == sum(len(data) for data in world.store.content.values())
+    assert made.summary.bytes.read == len(APP.data) + len(APP.config.data)
+    assert made.summary.snapshots.total == 3
+    (state,) = made.images
+    assert (state.status, state.names[0], state.platforms[0].unpacked) == (Status.SOUND, "app:1", {"overlayfs": True})
+
+
+@pytest.mark.parametrize("digest", [BASE.digest, APP.config.digest, APP.digest])
+def test_the_image_that_a_fault_hurts_is_damaged_and_the_other_is_sound(digest: Digest) -> None:
+    world = pulled()
+    world.pull(image(Layer("other")), "other:1")
+    world.drop(digest)
+    made = reported(world)
+    assert {state.names[0]: state.status for state in made.images} == {
+        "app:1": Status.DAMAGED,
+        "other:1": Status.SOUND,
+    }
+    assert made.summary.blobs.absent == 1
+
+
+def test_an_image_that_could_not_be_read_is_neither_sound_nor_damaged() -> None:
+    world = pulled()
+    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.UNREADABLE, detail="Input/output error")
+    made = reported(world, verify=Verify.DIGESTS)
+    assert made.images[0].status is Status.UNKNOWN
+    assert (made.complete, len(made.incomplete)) == (False, 1)
+    assert (made.summary.images.sound, made.summary.images.damaged, made.summary.blobs.unreadable) == (0, 0, 1)
+    assert exit_status(made, FailOn.ERROR) == 1
+    assert exit_status(made, FailOn.CRITICAL) == 3
+
+
+def test_what_could_not_be_listed_makes_the_run_incomplete() -> None:
+    world = pulled()
+    world.change(gaps=("snapshotter zfs does not answer",))
+    made = reported(world)
+    assert (made.complete, made.incomplete) == (False, ("snapshotter zfs does not answer",))
+    assert exit_status(made, FailOn.ERROR) == 3
+
+
+#: Findings at a severity, whether the run is complete, --fail-on, exit status; DESIGN.md, "The command line".
+EXITS = [
+    (None, True, FailOn.ERROR, 0),
+    (None, True, FailOn.NEVER, 0),
+    (None, False, FailOn.ERROR, 3),
+    (None, False, FailOn.NEVER, 3),
+    (Severity.INFO, True, FailOn.WARNING, 0),
+    (Severity.INFO, True, FailOn.INFO, 1),
+    (Severity.WARNING, True, FailOn.ERROR, 0),
+    (Severity.WARNING, False, FailOn.ERROR, 3),
+    (Severity.WARNING, True, FailOn.WARNING, 1),
+    (Severity.ERROR, True, FailOn.ERROR, 1),
+    (Severity.ERROR, False, FailOn.ERROR, 1),
+    (Severity.ERROR, True, FailOn.CRITICAL, 0),
+    (Severity.CRITICAL, True, FailOn.CRITICAL, 1),
+    (Severity.CRITICAL, True, FailOn.NEVER, 0),
+    (Severity.CRITICAL, False, FailOn.NEVER, 3),
+]
+
+
+@pytest.mark.parametrize(("severity", "complete", "fail_on", "status"), EXITS)
+def test_exit_status(severity: Severity | None, complete: bool, fail_on: FailOn, status: int) -> None:
+    world = pulled()
+    world.drop(BASE.digest)
+    made = reported(world)
+    findings = tuple(msgspec.structs.replace(f, severity=severity) for f in made.findings) if severity else ()
+    assert exit_status(msgspec.structs.replace(made, findings=findings, complete=complete), fail_on) == status
+
+
+def test_times_are_those_of_the_clock() -> None:
+    ticks = iter([NOW, NOW + timedelta(days=2), NOW + timedelta(days=2)])
+    seen: list[datetime] = []
+
+    def clock() -> datetime:
+        seen.append(next(ticks))
+        return seen[-1]
+
+    world = pulled()
+    world.ingest("slow", age=timedelta(0))
+    world.drop(BASE.digest)
+    audit.audit(world.store, collect.Request(), clock=clock, pause=lambda _: None)
+    assert len(seen) == 3

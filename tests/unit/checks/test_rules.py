@@ -1,0 +1,367 @@
+"""Each rule on a store with one fault: it says its code, of the right subject, and no other rule over info speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from auditor import checks
+from auditor.checks.rule import IMAGES, Rule
+from auditor.model import oci
+from auditor.model.digest import EMPTY, Digest
+from auditor.model.findings import Finding, Severity, Verify
+from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind
+from tests.unit.build import APP, BASE, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
+
+ARM = image(Layer("arm base"), platform="linux/arm64")
+
+#: What puts one fault into a store, and gives its subject; in a class each, by the code that it should be found as.
+Fault = Callable[[World], str]
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(code: str) -> Callable[[Fault], Fault]:
+    def put(make: Fault) -> Fault:
+        FAULTS[code] = make
+        return make
+
+    return put
+
+
+@fault("snapshot-without-blob")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.drop(BASE.digest)
+    return BASE.digest
+
+
+@fault("incomplete-image")
+def _(world: World) -> str:
+    world.pull(APP, unpack=False)
+    world.drop(BASE.digest)
+    return BASE.digest
+
+
+@fault("missing-manifest")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.drop(APP.digest, APP.config.digest, *(layer.digest for layer in APP.layers))
+    return APP.digest
+
+
+@fault("missing-config")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.drop(APP.config.digest)
+    return APP.config.digest
+
+
+@fault("shared-config-layers")
+def _(world: World) -> str:
+    twin = Layer(BASE.content, "zstd")
+    first, second = image(BASE), image(twin)
+    world.pull(index(first, second), platforms=("linux/amd64",))
+    world.drop(BASE.digest)
+    return BASE.digest
+
+
+@fault("blob-file-missing")
+def _(world: World) -> str:
+    world.pull(APP)
+    del world.store.content[MIDDLE.digest]
+    return MIDDLE.digest
+
+
+@fault("size-mismatch")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.store.content[MIDDLE.digest] = b""
+    return MIDDLE.digest
+
+
+@fault("digest-mismatch")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.store.content[APP.config.digest] = APP.config.data[:-1] + b"]"
+    return APP.config.digest
+
+
+@fault("blob-unreadable")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.UNREADABLE, detail="Input/output error")
+    return TOP.digest
+
+
+@fault("read-unsteady")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.UNSTEADY, len(TOP.data), TOP.digest, "one bit differs")
+    return TOP.digest
+
+
+def layer_proof(world: World, kind: LayerProofKind, diff_id: Digest | None) -> str:
+    world.pull(APP)
+    proof = Proof(TOP.digest, ProofKind.SOUND, len(TOP.data), TOP.digest, layer=LayerProof(kind, diff_id, detail="so"))
+    world.proofs[TOP.digest] = proof
+    return TOP.digest
+
+
+@fault("diffid-mismatch")
+def _(world: World) -> str:
+    return layer_proof(world, LayerProofKind.DIFFERS, BASE.diff_id)
+
+
+@fault("layer-undecodable")
+def _(world: World) -> str:
+    return layer_proof(world, LayerProofKind.UNDECODABLE, None)
+
+
+@fault("layer-unverifiable")
+def _(world: World) -> str:
+    return layer_proof(world, LayerProofKind.UNVERIFIABLE, None)
+
+
+@fault("malformed-manifest")
+def _(world: World) -> str:
+    raw = b'{"config": 1}'
+    broken = msgspec.structs.replace(APP.target, digest=Digest.of(raw), size=len(raw))
+    world.name(APP, "app:1")
+    world.change(images=(msgspec.structs.replace(world.inventory.images[0], target=broken),))
+    return world.put(raw)
+
+
+@fault("layer-count-mismatch")
+def _(world: World) -> str:
+    wrong = image(BASE, MIDDLE, diff_ids=[BASE.diff_id])
+    world.pull(wrong, unpack=False)
+    return wrong.digest
+
+
+@fault("media-type-mismatch")
+def _(world: World) -> str:
+    other = msgspec.json.decode(APP.data)
+    raw = msgspec.json.encode(other | {"mediaType": oci.DOCKER_MANIFEST})
+    world.pull(APP)
+    world.drop(APP.digest)
+    named = msgspec.structs.replace(APP.target, digest=Digest.of(raw), size=len(raw))
+    world.change(images=(msgspec.structs.replace(world.inventory.images[0], target=named),))
+    labels = {f"containerd.io/gc.ref.content.l.{i}": str(layer.digest) for i, layer in enumerate(APP.layers)}
+    return world.put(raw, **{"containerd.io/gc.ref.content.config": APP.config.digest}, **labels)
+
+
+@fault("broken-snapshot-chain")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.drop_snapshots(APP.chain[1])
+    return f"{OVERLAY}/{APP.chain[1]}"
+
+
+@fault("snapshot-missing")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.drop_snapshots(*APP.chain)
+    return f"{OVERLAY}/{APP.chain[-1]}"
+
+
+@fault("gc-unprotected")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.unlabel(APP.digest)
+    return APP.digest
+
+
+@fault("stale-ingest")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.ingest("layer-x", age=timedelta(days=2))
+    return "layer-x"
+
+
+@fault("suspect-storage")
+def _(world: World) -> str:
+    for n in range(3):
+        own = Layer(f"own {n}")
+        world.pull(image(own), f"app:{n}")
+        world.store.content[own.digest] = b"bad"
+    return "content"
+
+
+@fault("blob-discarded")
+def _(world: World) -> str:
+    world.pull(image(BASE))
+    world.unlabel(image(BASE).digest, BASE.digest)
+    world.drop(BASE.digest)
+    return BASE.digest
+
+
+@fault("blob-lazy")
+def _(world: World) -> str:
+    world.pull(image(BASE), unpack=False)
+    world.unpack(image(BASE), **{"containerd.io/snapshot/remote": ""})
+    world.drop(BASE.digest)
+    return BASE.digest
+
+
+@fault("pull-in-progress")
+def _(world: World) -> str:
+    world.pull(APP, unpack=False)
+    world.drop(TOP.digest)
+    world.ingest(f"layer-{TOP.digest}", age=timedelta(minutes=1))
+    return TOP.digest
+
+
+@fault("foreign-layer")
+def _(world: World) -> str:
+    foreign = Layer("windows", media_type="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+    world.pull(image(foreign, BASE), unpack=False)
+    world.drop(foreign.digest)
+    return foreign.digest
+
+
+@fault("platform-not-pulled")
+def _(world: World) -> str:
+    world.pull(index(APP, ARM))
+    return ARM.digest
+
+
+@fault("attestation-not-pulled")
+def _(world: World) -> str:
+    world.pull(index(APP, attestation(APP)))
+    return attestation(APP).digest
+
+
+@fault("unknown-media-type")
+def _(world: World) -> str:
+    other = image(media_type="application/vnd.example+json")
+    world.pull(index(APP, other))
+    return other.digest
+
+
+@fault("not-unpacked")
+def _(world: World) -> str:
+    world.pull(APP, unpack=False)
+    return APP.digest
+
+
+@fault("orphan-blob")
+def _(world: World) -> str:
+    world.pull(APP)
+    return world.put(b"nobody's")
+
+
+@fault("expired-lease")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.lease("old", labels={"containerd.io/gc.expire": (NOW - timedelta(hours=1)).isoformat()})
+    return "old"
+
+
+#: What else over info a fault comes with, because it is what the fault is made of.
+COMPANY = {"suspect-storage": {"size-mismatch"}}
+
+
+def test_every_rule_is_exercised() -> None:
+    assert sorted(FAULTS) == sorted(rule.code for rule in checks.RULES)
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_a_fault_gives_its_code_and_no_other_over_info(code: str) -> None:
+    world = World()
+    subject = FAULTS[code](world)
+    found = world.findings(verify=Verify.LAYERS)
+    rule = next(rule for rule in checks.RULES if rule.code == code)
+    hits = [finding for finding in found if finding.code == code]
+    assert [finding.subject.id for finding in hits] == [subject]
+    assert hits[0].severity is rule.severity
+    over_info = {finding.code for finding in found if finding.severity is not Severity.INFO}
+    assert over_info - COMPANY.get(code, set()) == ({code} if rule.severity is not Severity.INFO else set())
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_a_finding_stands_alone(code: str) -> None:
+    world = World()
+    FAULTS[code](world)
+    for finding in world.findings(verify=Verify.LAYERS):
+        check_words(finding)
+
+
+def check_words(finding: Finding) -> None:
+    assert finding.message
+    assert finding.hint
+    assert IMAGES not in finding.message
+    assert "\0" not in finding.message
+    assert "\n" not in finding.message
+    assert None not in finding.facts.values()
+    if finding.images:
+        assert all(ref.name and ref.target and ref.role for ref in finding.images)
+
+
+@pytest.mark.parametrize("code", FAULTS)
+def test_findings_do_not_depend_on_the_order_of_records(code: str) -> None:
+    world = World()
+    FAULTS[code](world)
+    before = world.findings(verify=Verify.LAYERS)
+    turned = {name: dict(reversed(list(held.items()))) for name, held in world.inventory.snapshots.items()}
+    world.change(
+        images=world.inventory.images[::-1],
+        blobs=dict(reversed(list(world.inventory.blobs.items()))),
+        snapshots=turned,
+    )
+    assert world.findings(verify=Verify.LAYERS) == before
+
+
+def test_a_sound_image_gives_nothing() -> None:
+    world = World()
+    world.pull(APP, "docker.io/library/app:1", f"docker.io/library/app@{APP.digest}", str(APP.config.digest))
+    assert world.findings(verify=Verify.LAYERS) == ()
+
+
+@pytest.mark.parametrize("rule", checks.RULES, ids=lambda rule: rule.code)
+def test_a_rule_explains_itself(rule: Rule) -> None:
+    assert rule.code == rule.code.lower().strip("-")
+    assert all(text.endswith((".", "`.")) for text in (rule.means, rule.matters, rule.do))
+
+
+def test_codes_are_listed_once_and_the_worst_first() -> None:
+    codes = [rule.code for rule in checks.RULES]
+    assert len(set(codes)) == len(codes)
+    ranks = [rule.severity.rank for rule in checks.RULES]
+    assert ranks == sorted(ranks)
+
+
+#: DESIGN.md, "Findings"; each severity is part of the contract.
+CONTRACT = {
+    Severity.CRITICAL: "incomplete-image missing-manifest missing-config blob-file-missing size-mismatch "
+    "digest-mismatch diffid-mismatch layer-undecodable malformed-manifest broken-snapshot-chain suspect-storage",
+    Severity.ERROR: "snapshot-without-blob shared-config-layers blob-unreadable layer-count-mismatch",
+    Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest",
+    Severity.INFO: "blob-discarded blob-lazy platform-not-pulled attestation-not-pulled foreign-layer not-unpacked "
+    "orphan-blob expired-lease pull-in-progress",
+}
+
+
+def test_the_codes_and_severities_of_the_contract_exist() -> None:
+    wanted = {code: severity for severity, codes in CONTRACT.items() for code in codes.split()}
+    found = {rule.code: rule.severity for rule in checks.RULES}
+    assert {code: found.get(code) for code in wanted} == wanted
+
+
+def test_an_emptied_blob_is_said_so() -> None:
+    world = World()
+    FAULTS["size-mismatch"](world)
+    (finding,) = world.findings()
+    assert finding.cause == "emptied"
+    assert "zero-length" in finding.message
+    assert Digest.of(b"") == EMPTY
+
+
+def test_a_name_in_a_command_is_only_a_name() -> None:
+    world = World()
+    world.pull(APP, "app:1; reboot $(id)")
+    world.drop(BASE.digest)
+    (finding,) = world.findings()
+    assert finding.hint == "auditor repair -n k8s.io 'app:1; reboot $(id)'"

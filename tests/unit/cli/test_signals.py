@@ -1,0 +1,58 @@
+"""Signals reach the main thread though it waits, whichever thread the kernel gave them to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from auditor.cli.signals import Terminated, hearing
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def wait(begin: Callable[[], object]) -> None:
+    """Wait without end; only a signal gets out of here."""
+    with hearing():
+        begin()
+        threading.Event().wait()
+
+
+def test_sigterm_is_raised() -> None:
+    with pytest.raises(Terminated):
+        wait(lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_another_thread_took_ends_a_wait_without_end(
+    number: signal.Signals, raised: type[BaseException]
+) -> None:
+    """Such a one interrupts no system call of the main thread, as one that comes just before the wait does not."""
+
+    def take() -> None:
+        time.sleep(0.1)
+        signal.pthread_kill(threading.get_ident(), number)
+
+    with pytest.raises(raised):
+        wait(threading.Thread(target=take).start)
+
+
+def test_everything_is_as_before_afterwards() -> None:
+    nudged, threads = signal.getsignal(signal.SIGURG), threading.active_count()
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    with hearing():
+        assert threading.active_count() == threads + 1
+    assert signal.getsignal(signal.SIGURG) == nudged
+    assert signal.set_wakeup_fd(before) == before
+    while threading.active_count() > threads:
+        time.sleep(0.01)

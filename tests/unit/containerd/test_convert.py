@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from auditor.containerd import convert
+from auditor.containerd._proto import (
+    containers_pb2,
+    content_pb2,
+    images_pb2,
+    introspection_pb2,
+    leases_pb2,
+    snapshots_pb2,
+    types_pb2,
+)
+from auditor.containerd.plugins import NO_DISCARD, read_plugins
+from auditor.errors import InvalidDigest
+from auditor.model.digest import Digest
+from auditor.model.oci import OCI_MANIFEST, Descriptor
+from auditor.model.platforms import Platform, host
+from auditor.model.store import Blob, Container, Image, Ingest, Lease, Snapshot, Snapshotter
+
+DIGEST = Digest.of(b"x")
+STAMP = Timestamp(seconds=1_700_000_000, nanos=123_456_789)
+WHEN = datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
+Plugin = introspection_pb2.Plugin
+
+
+@pytest.mark.parametrize(
+    ("stamp", "wanted"),
+    [
+        (STAMP, WHEN),
+        (Timestamp(), None),
+        (Timestamp(seconds=-62_135_596_800), None),
+        (Timestamp(seconds=1 << 40), None),
+        (Timestamp(seconds=-1), datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_times(stamp: Timestamp, wanted: datetime | None) -> None:
+    assert convert.moment(stamp) == wanted
+
+
+def test_label_keys_are_shared() -> None:
+    one, two = (convert.labels_of(content_pb2.Info(labels={"containerd.io/x": v}).labels) for v in "ab")
+    assert next(iter(one)) is next(iter(two))
+
+
+def test_a_blob() -> None:
+    info = content_pb2.Info(digest=DIGEST, size=1 << 40, labels={"a": "b"}, created_at=STAMP)
+    assert convert.blob("ns", info) == Blob("ns", DIGEST, 1 << 40, {"a": "b"}, WHEN, None)
+
+
+def test_an_image() -> None:
+    target = types_pb2.Descriptor(media_type=OCI_MANIFEST, digest=DIGEST, size=7, annotations={"k": "v"})
+    record = images_pb2.Image(name="n", target=target, labels={"a": "b"}, created_at=STAMP)
+    wanted = Descriptor(OCI_MANIFEST, DIGEST, 7, annotations={"k": "v"})
+    assert convert.image("ns", record) == Image("ns", "n", wanted, {"a": "b"})
+
+
+@pytest.mark.parametrize("text", ["", "sha256:zz", "../../etc/passwd", "sha256:" + "A" * 64])
+def test_malformed_digests_are_refused(text: str) -> None:
+    with pytest.raises(InvalidDigest):
+        convert.blob("ns", content_pb2.Info(digest=text))
+    with pytest.raises(InvalidDigest):
+        convert.image("ns", images_pb2.Image(name="n", target=types_pb2.Descriptor(digest=text)))
+
+
+@pytest.mark.parametrize(("number", "kind"), [(0, "unknown"), (1, "view"), (2, "active"), (3, "committed")])
+def test_a_snapshot(number: int, kind: str) -> None:
+    info = snapshots_pb2.Info(name="n", parent="p", labels={"a": "b"}, updated_at=STAMP)
+    info.MergeFromString(bytes([3 << 3, number]))  # as it comes over the wire
+    assert convert.snapshot("ns", "overlayfs", info) == Snapshot("ns", "overlayfs", "n", "p", kind, {"a": "b"})
+
+
+def test_the_others() -> None:
+    assert convert.lease("ns", leases_pb2.Lease(id="l", created_at=STAMP)) == Lease("ns", "l", {}, WHEN)
+    status = content_pb2.Status(ref="r", offset=1, total=2, expected=DIGEST, started_at=STAMP)
+    assert convert.ingest("ns", status) == Ingest("ns", "r", 1, 2, DIGEST, WHEN, None)
+    record = containers_pb2.Container(id="c", image="i", snapshotter="overlayfs", snapshot_key="k")
+    assert convert.container("ns", record) == Container("ns", "c", "i", "overlayfs", "k")
+
+
+@pytest.mark.parametrize(
+    ("name", "exports", "lazy"),
+    [
+        ("overlayfs", {"root": "/r"}, False),
+        ("stargz", {"root": "/r", "enable_remote_snapshot_annotations": "true"}, True),
+        ("stargz", {"root": "/r", "enable_remote_snapshot_annotations": "false"}, False),
+        ("erofs", {"root": "/r"}, True),
+    ],
+)
+def test_lazy_snapshotters_are_known(name: str, exports: dict[str, str], *, lazy: bool) -> None:
+    assert convert.snapshotter(Plugin(id=name, exports=exports)) == Snapshotter(name, "/r", lazy)
+
+
+def test_plugins_say_what_the_daemon_is() -> None:
+    arm = types_pb2.Platform(os="linux", architecture="aarch64")
+    said = read_plugins(
+        [
+            Plugin(type="io.containerd.content.v1", id="content", exports={"root": "/c"}),
+            Plugin(type="io.containerd.metadata.v1", id="bolt", exports={"policy": "isolated"}),
+            Plugin(type="io.containerd.cri.v1", id="images", exports={"DiscardUnpackedLayers": "true"}),
+            Plugin(type="io.containerd.snapshotter.v1", id="overlayfs", platforms=[arm]),
+            Plugin(type="io.containerd.snapshotter.v1", id="zfs", init_err=Plugin.InitError(message="no zfs")),
+            Plugin(type="io.containerd.snapshotter.v1", id="erofs"),
+        ]
+    )
+    assert str(said.content_root) == "/c"
+    assert (said.policy, said.discards_layers, said.notes) == ("isolated", True, ())
+    assert [s.name for s in said.snapshotters] == ["erofs", "overlayfs"]
+    assert said.platform == Platform(os="linux", architecture="arm64")
+
+
+def test_older_daemons_say_less_and_we_say_so() -> None:
+    said = read_plugins([])
+    assert (said.content_root, said.snapshotters, said.discards_layers) == (None, (), None)
+    assert said.notes == (NO_DISCARD,)
+    assert said.platform == host()

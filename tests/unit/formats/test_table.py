@@ -1,0 +1,254 @@
+"""The report as JSON and as a table, the tree, the rules: the contract, and names that strangers chose."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from auditor import checks
+from auditor.errors import UsageError
+from auditor.formats import json_report, rulebook, table, tree
+from auditor.formats.rulebook import Entry
+from auditor.formats.table import Advice, Style
+from auditor.model.findings import SCHEMA, Finding, Report, Severity, Verify, count, order
+from auditor.report.build import report
+from tests.unit.build import APP, BASE, MIDDLE, NOW, TOP, Layer, World, image, index
+
+ADVICE = {rule.code: Advice(rule.means, rule.matters) for rule in checks.RULES}
+HOSTILE = "evil.example/\x1b]0;owned\x07\u202e\u200b" + "n" * 4000 + ":tag"
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def reported(world: World, **request: Any) -> Report:
+    outcome = world.audit(**request)
+    return report(outcome.evidence, outcome.findings, host="node", started=NOW, finished=NOW, seconds=0.25)
+
+
+def sound() -> Report:
+    world = World()
+    world.pull(index(APP, image(Layer("arm"), platform="linux/arm64")), "app:1")
+    return reported(world)
+
+
+def damaged(name: str = "docker.io/library/app:1") -> Report:
+    world = World()
+    world.pull(APP, name)
+    world.drop(BASE.digest, MIDDLE.digest)
+    other = image(Layer("own"))
+    world.pull(other, "other:1", unpack=False)
+    world.drop(other.layers[0].digest)
+    world.ingest("upload")
+    return reported(world)
+
+
+REPORTS: dict[str, Callable[[], Report]] = {
+    "sound": sound,
+    "damaged": damaged,
+    "hostile": lambda: damaged(HOSTILE),
+    "incomplete": lambda: msgspec.structs.replace(sound(), complete=False, incomplete=("zfs does not answer",)),
+}
+
+
+# JSON.
+
+
+@pytest.mark.parametrize("kind", REPORTS)
+def test_a_report_is_valid_by_its_schema_and_reads_back_the_same(kind: str) -> None:
+    made = REPORTS[kind]()
+    text = json_report.render(made)
+    jsonschema.validate(json.loads(text), json_report.schema(), cls=jsonschema.Draft202012Validator)
+    assert json_report.load(text.encode(), name="x") == made
+    assert json_report.render(json_report.load(text.encode(), name="x")) == text
+    assert text == json_report.render(REPORTS[kind]())
+    assert text.endswith("}\n")
+
+
+def test_the_schema_is_a_schema_and_always_the_same() -> None:
+    jsonschema.Draft202012Validator.check_schema(json_report.schema())
+    assert json_report.render_schema() == json_report.render_schema()
+    jsonschema.Draft202012Validator.check_schema(json.loads(json_report.render_schema()))
+
+
+def test_the_fields_of_the_contract() -> None:
+    made = json.loads(json_report.render(damaged()))
+    assert made["schema"] == SCHEMA == "containerd-auditor/report/v1"
+    wanted = "schema tool host source started_at finished_at duration_seconds verify complete incomplete summary"
+    assert [*wanted.split(), "findings", "images"] == [name for name in made if name not in ("coverage", "trees")]
+    assert set(made["tool"]) == {"name", "version"}
+    assert set(made["source"]) == {"kind", "address", "version"}
+    assert set(made["summary"]) == {"images", "blobs", "bytes", "snapshots", "findings"}
+    finding = made["findings"][0]
+    contract = "code severity namespace subject message cause images facts hint"
+    assert set(contract.split()) <= set(finding)
+    assert finding["subject"] == {"kind": "layer", "digest": finding["subject"]["digest"]}
+    assert set("namespaces names target status platforms".split()) - {"namespaces"} <= set(made["images"][0])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made["started_at"])
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"not json",
+        b"\xff",
+        b"[" * 100_000,
+        json_report.render(sound()).replace("report/v1", "report/v2").encode(),
+        json_report.render(damaged()).replace('"severity": "critical"', '"severity": "dreadful"', 1).encode(),
+    ],
+)
+def test_what_is_no_report_is_refused_by_name(raw: bytes) -> None:
+    with pytest.raises(UsageError, match=r"^node-1\.json is not a report") as refused:
+        json_report.load(raw, name="node-1.json")
+    assert SCHEMA in refused.value.hint
+
+
+def test_a_path_that_is_no_unicode_does_not_break_the_report() -> None:
+    made = sound()
+    odd = msgspec.structs.replace(made, source=msgspec.structs.replace(made.source, address="/tmp/\udcff.sock"))
+    text = json_report.render(odd)
+    assert json_report.load(text.encode(), name="x").source.address == "/tmp/\\udcff.sock"
+
+
+TEXT = st.text(max_size=30)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(TEXT, TEXT, TEXT)
+def test_any_text_in_a_report_comes_back_and_stays_off_the_terminal(name: str, message: str, fact: str) -> None:
+    made = damaged()
+    first = made.findings[0]
+    ref = msgspec.structs.replace(first.images[0], name=name)
+    finding = msgspec.structs.replace(first, message=message, images=(ref,), facts={"twin": fact}, hint=message)
+    changed = msgspec.structs.replace(made, findings=(finding,), host=fact)
+    assert json_report.load(json_report.render(changed).encode(), name="x") == changed
+    harmless(table.render(changed, advice=ADVICE, style=Style(verbose=True)))
+
+
+# The table.
+
+
+def harmless(text: str, *, colour: bool = False) -> None:
+    rest = ESCAPE.sub("", text) if colour else text
+    assert not [char for char in rest if char != "\n" and unicodedata.category(char)[0] == "C"]
+
+
+@pytest.mark.parametrize("kind", REPORTS)
+@pytest.mark.parametrize("style", [Style(), Style(verbose=True), Style(colour=True), Style(width=40)])
+def test_a_table_is_plain_text_with_the_counts_at_its_end(kind: str, style: Style) -> None:
+    made = REPORTS[kind]()
+    text = table.render(made, advice=ADVICE, style=style)
+    harmless(text, colour=style.colour)
+    assert ("\x1b[" in text) is style.colour
+    assert text.splitlines()[-1] == table.counts(made)
+    assert text.endswith("\n")
+    assert max(len(line) for line in text.splitlines() if not line.startswith("    do:")) < 500
+
+
+def test_a_sound_store_is_said_in_a_few_lines() -> None:
+    lines = table.render(sound(), advice=ADVICE, style=Style()).splitlines()
+    assert lines[0].startswith("containerd v2.1.9 at memory")
+    assert lines[-2] == "sound"
+    assert lines[-1].startswith("1 image: 1 sound, 0 damaged | ")
+    assert len(lines) < 6
+
+
+def test_info_is_printed_only_where_asked_for() -> None:
+    assert "platform-not-pulled" not in table.render(sound(), advice=ADVICE, style=Style())
+    assert "platform-not-pulled" in table.render(sound(), advice=ADVICE, style=Style(verbose=True))
+
+
+def test_the_worst_image_comes_first_with_what_it_means_and_what_to_do() -> None:
+    text = table.render(damaged(), advice=ADVICE, style=Style())
+    lines = text.splitlines()
+    titles = [line for line in lines if line.endswith("(namespace k8s.io)")]
+    assert titles == ["other:1  (namespace k8s.io)", "docker.io/library/app:1  (namespace k8s.io)"]
+    assert "  CRITICAL incomplete-image" in lines
+    assert "  ERROR snapshot-without-blob (2)" in lines
+    assert "    do:    auditor repair -n k8s.io docker.io/library/app:1" in lines
+    for digest in (BASE.digest, MIDDLE.digest):
+        assert digest in text
+    assert sum(line.startswith("    means: ") for line in lines) == 2
+    assert lines[-2] == "2 images damaged"
+
+
+def test_what_was_not_examined_is_said_first_and_last() -> None:
+    lines = table.render(REPORTS["incomplete"](), advice=ADVICE, style=Style()).splitlines()
+    assert lines[1] == "note: zfs does not answer"
+    assert lines[-2] == "nothing wrong found, but not all was examined"
+
+
+def test_a_great_many_findings_of_one_image_are_counted_not_listed() -> None:
+    layers = [Layer(f"layer {n}") for n in range(100)]
+    world = World()
+    world.pull(image(*layers))
+    world.drop(*(layer.digest for layer in layers))
+    text = table.render(reported(world), advice=ADVICE, style=Style())
+    assert f"and {100 - table.LISTED} more of the same" in text
+    assert len(text.splitlines()) < 60
+
+
+def test_a_long_name_is_cut_in_the_middle() -> None:
+    lines = table.render(damaged(HOSTILE), advice=ADVICE, style=Style()).splitlines()
+    title = next(line for line in lines if line.startswith("evil.example/"))
+    assert r"\x1b]0;owned\x07\u202e\u200b" in title
+    assert ":tag" in title
+    assert len(title) < 150
+
+
+# Findings.
+
+
+@given(st.permutations(list(damaged().findings)))
+def test_findings_have_one_order(findings: list[Finding]) -> None:
+    assert order(findings) == damaged().findings
+
+
+def test_counts_are_by_severity() -> None:
+    counted = count(damaged().findings)
+    assert (counted.critical, counted.error, counted.warning, counted.info) == (1, 2, 0, 0)
+    assert [severity.rank for severity in Severity] == [0, 1, 2, 3]
+    assert [verify.depth for verify in Verify] == [0, 1, 2]
+
+
+# Trees and rules.
+
+
+def test_a_tree_is_drawn_with_its_states() -> None:
+    leaf = tree.Row(text="layer 1", digest=TOP.digest, bytes=2048, state="absent", dim=True)
+    bad = tree.Row(text="config", digest=BASE.digest, bytes=5, state="corrupt", notes=("why",), bad=True)
+    root = tree.Row(text="index", digest=APP.digest, bytes=1, state="present", children=(leaf, bad))
+    assert tree.render_text("app:1", root).splitlines() == [
+        "app:1",
+        f"└─ index  {APP.digest[:19]}  1 B  present",
+        f"   ├─ layer 1  {TOP.digest[:19]}  2.0 KiB  absent",
+        f"   └─ config  {BASE.digest[:19]}  5 B  CORRUPT  why",
+    ]
+
+
+def test_a_hostile_tree_is_harmless() -> None:
+    row = tree.Row(text=HOSTILE, digest=HOSTILE, bytes=1, state=HOSTILE, notes=(HOSTILE,), bad=True)
+    text = tree.render_text(HOSTILE, row)
+    harmless(text)
+    assert max(map(len, text.splitlines())) < 500
+
+
+def test_the_rules_are_listed_and_explained() -> None:
+    entries = [Entry(r.code, str(r.severity), r.means, r.matters, r.do) for r in checks.RULES]
+    listed = rulebook.listed(entries)
+    assert all(f" {entry.code} " in listed for entry in entries)
+    assert [each["code"] for each in json.loads(rulebook.as_json(entries))] == [rule.code for rule in checks.RULES]
+    for entry in entries:
+        told = rulebook.explained(entry)
+        assert told.startswith(f"{entry.code} ({entry.severity})\n")
+        assert max(map(len, told.splitlines())) <= 100

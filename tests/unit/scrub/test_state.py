@@ -1,0 +1,221 @@
+"""What is remembered between runs, and that losing or breaking it costs work and nothing else."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from auditor.errors import StateError
+from auditor.model.digest import Digest
+from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind, SourceKind, StoreInfo
+from auditor.scrub.state import VERSION, State, identity
+
+NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
+ONE, TWO = Digest.of(b"1"), Digest.of(b"2")
+LAYER = LayerProof(LayerProofKind.SOUND, diff_id=TWO, size=9, compression="gzip")
+
+
+def sound(digest: Digest) -> Proof:
+    return Proof(digest, ProofKind.SOUND, size=1, actual=digest, layer=LAYER)
+
+
+def corrupt(digest: Digest) -> Proof:
+    return Proof(digest, ProofKind.CORRUPT, size=1, actual=TWO, detail="one bit differs")
+
+
+def test_an_outcome_is_remembered_whole_but_as_one_of_another_run(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "state.db"
+    with State.open(path, store="a") as state:
+        state.record(sound(ONE), at=NOW)
+    with State.open(path, store="a") as state:
+        known = state.remembered()[ONE]
+        assert state.notes == ()
+    assert known.proof == Proof(ONE, ProofKind.SOUND, size=1, actual=ONE, layer=LAYER, fresh=False, read_at=NOW)
+    assert (known.read_at, known.bad_since, known.bad) == (NOW, None, False)
+
+
+def test_it_is_remembered_since_when_a_blob_is_bad(tmp_path: Path) -> None:
+    with State.open(tmp_path / "s", store="a") as state:
+        state.record(corrupt(ONE), at=NOW)
+        state.record(corrupt(ONE), at=NOW + timedelta(days=1))
+        known = state.remembered()[ONE]
+        assert (known.bad, known.bad_since, known.read_at) == (True, NOW, NOW + timedelta(days=1))
+        state.record(sound(ONE), at=NOW + timedelta(days=2))
+        assert state.remembered()[ONE].bad_since is None
+
+
+def test_what_was_begun_and_not_finished_is_remembered_without_an_outcome(tmp_path: Path) -> None:
+    with State.open(tmp_path / "s", store="a") as state:
+        state.begin(ONE, at=NOW)
+        known = state.remembered()[ONE]
+        assert (known.tried_at, known.read_at, known.proof) == (NOW, None, None)
+        state.record(sound(ONE), at=NOW)
+        state.begin(ONE, at=NOW + timedelta(days=1))
+        assert state.remembered()[ONE].read_at == NOW
+
+
+def test_what_left_the_store_is_forgotten(tmp_path: Path) -> None:
+    with State.open(tmp_path / "s", store="a") as state:
+        for digest in (ONE, TWO):
+            state.record(sound(digest), at=NOW)
+        state.forget_absent([TWO])
+        assert set(state.remembered()) == {TWO}
+        state.record(Proof(TWO, ProofKind.GONE), at=NOW)
+        assert state.remembered() == {}
+
+
+def test_two_stores_in_one_file_do_not_mix(tmp_path: Path) -> None:
+    with State.open(tmp_path / "s", store="a") as state:
+        state.record(sound(ONE), at=NOW)
+    with State.open(tmp_path / "s", store="b") as state:
+        assert state.remembered() == {}
+        state.forget_absent([])
+    with State.open(tmp_path / "s", store="a") as state:
+        assert set(state.remembered()) == {ONE}
+
+
+def test_a_store_is_known_by_its_id_then_by_its_content_then_by_its_address() -> None:
+    bare = StoreInfo(kind=SourceKind.CONTAINERD, address="/run/c.sock")
+    rooted = StoreInfo(kind=SourceKind.CONTAINERD, address="/run/c.sock", content_root=Path("/var/lib/c"))
+    named = StoreInfo(kind=SourceKind.CONTAINERD, address="/else", content_root=Path("/var/lib/c"), id="u-1")
+    assert [identity(info) for info in (bare, rooted, named)] == [
+        "containerd:/run/c.sock",
+        "containerd:/var/lib/c",
+        "containerd:u-1",
+    ]
+
+
+def test_a_second_run_says_so_and_leaves(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with State.open(path, store="a"), pytest.raises(StateError, match=f"in use by process {os.getpid()}"):
+        State.open(path, store="a")
+    State.open(path, store="a").close()
+
+
+def test_the_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    script = (
+        "import os, sys; from pathlib import Path; from auditor.scrub.state import State\n"
+        "state = State.open(Path(sys.argv[1]), store='a'); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert done.returncode == -9
+    State.open(path, store="a").close()
+
+
+def _fill(state: State) -> None:
+    for number in range(500):
+        state.record(sound(Digest.of(b"%d" % number)), at=NOW)
+
+
+def _filled(path: Path) -> None:
+    with State.open(path, store="a") as state:
+        _fill(state)
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "garbage": lambda _: b"garbage" * 999,
+    "cut": lambda data: data[: len(data) // 2 + 100],
+    "a page of zeros": lambda data: data[:4096] + bytes(4096) + data[8192:],
+    "noise": lambda data: data[:100] + random.Random(1).randbytes(len(data) - 100),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_kept_aside_and_costs_only_what_it_knew(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "state.db"
+    _filled(path)
+    broken = DAMAGE[damage](path.read_bytes())
+    path.write_bytes(broken)
+    with State.open(path, store="a") as state:
+        assert state.remembered() == {}
+        (note,) = state.notes
+        assert "state.db.corrupt-1" in note
+        state.record(sound(ONE), at=NOW)
+    assert (tmp_path / "state.db.corrupt-1").read_bytes() == broken
+    with State.open(path, store="a") as state:
+        assert (set(state.remembered()), state.notes) == ({ONE}, ())
+
+
+def test_an_empty_file_is_an_empty_state(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.touch()
+    with State.open(path, store="a") as state:
+        assert (state.remembered(), state.notes) == ({}, ())
+
+
+def test_the_database_of_another_program_is_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "firefox.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE bookmarks (url TEXT)")
+    other.close()
+    with State.open(path, store="a") as state:
+        assert "another program" in state.notes[0]
+    kept = sqlite3.connect(tmp_path / "firefox.sqlite.corrupt-1")
+    assert kept.execute("SELECT count(*) FROM bookmarks").fetchone() == (0,)
+    kept.close()
+
+
+def test_rows_that_make_no_sense_are_proven_again(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with State.open(path, store="a") as state:
+        state.record(sound(ONE), at=NOW)
+    with sqlite3.connect(path) as raw:
+        rows = [
+            ("a", "no digest", NOW.timestamp(), b"{}"),
+            ("a", TWO, "yesterday", b"{"),
+            ("a", ONE[:-1] + "0", 1e300, None),
+        ]
+        raw.executemany("INSERT INTO proofs (store, digest, read_at, proof) VALUES (?, ?, ?, ?)", rows)
+    raw.close()
+    with State.open(path, store="a") as state:
+        assert set(state.remembered()) == {ONE}
+
+
+def test_a_file_of_a_newer_version_is_left_alone_and_ours_lies_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with sqlite3.connect(path) as newer:
+        newer.execute("CREATE TABLE proofs (everything TEXT)")
+        newer.execute(f"PRAGMA user_version = {VERSION + 1}")
+    newer.close()
+    before = path.read_bytes()
+    for _ in range(2):
+        with State.open(path, store="a") as state:
+            assert "newer version" in state.notes[0]
+            assert state.path == tmp_path / f"state.db.v{VERSION}"
+            state.record(sound(ONE), at=NOW)
+    assert path.read_bytes() == before
+    with State.open(path, store="a") as state:
+        assert set(state.remembered()) == {ONE}
+
+
+@pytest.mark.parametrize("place", ["folder", "file/below", "loop"])
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(StateError, match=r"the state file .* cannot be used: ") as raised:
+        State.open(tmp_path / place, store="a")
+    assert "--state" in raised.value.hint
+    # Whoever could not open it does not hold it either.
+    for lock in tmp_path.glob("*.lock"):
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    state = State.open(tmp_path / "s", store="a")
+    with state:
+        state._connection.execute("PRAGMA max_page_count = 4")
+        with pytest.raises(StateError, match="cannot be used: database or disk is full"):
+            _fill(state)
+        assert state.remembered()
