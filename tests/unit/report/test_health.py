@@ -58,7 +58,7 @@ def test_thresholds_move_what_is_critical() -> None:
 SOUND = json_report.render(reports.sound()).encode()
 UNRELIABLE = {
     "empty": (b"", NOW, "empty"),
-    "half-written": (SOUND[: len(SOUND) // 2], NOW, "cut short"),
+    "half-written": (SOUND[: len(SOUND) // 2], NOW, "truncated"),
     "not JSON": (b"\x00" * 100, NOW, "truncated or not a report"),
     "another document": (b'{"a": 1}', NOW, "not a report"),
     "another version": (SOUND.replace(b"report/v1", b"report/v9"), NOW, "another schema version"),
