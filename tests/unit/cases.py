@@ -1,0 +1,98 @@
+"""Rows of tables of cases: steps that put a store into a state, and what is looked at when they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from auditor import audit, graph, oci
+from auditor.digest import Digest
+from auditor.evidence import Evidence, NamespaceView
+from auditor.findings import Finding, ImageRef
+from auditor.graph import ImageGraph, ManifestNode
+from auditor.platforms import parse
+from tests.unit.build import NOW, Document, Layer, World
+
+NAME = "docker.io/library/app:1"
+
+Step = Callable[[World], object]
+
+
+def do(method: Callable[..., object], *args: Any, **kwargs: Any) -> Step:
+    """A call of a method of World, to be made later."""
+    return lambda world: method(world, *args, **kwargs)
+
+
+def add_labels(digest: Digest, **labels: str) -> Step:
+    """Add labels to a blob."""
+    return lambda world: world.relabel(digest, lambda old: {**old, **labels})
+
+
+def change_info(**fields: Any) -> Step:
+    """Change what the store says of itself."""
+
+    def step(world: World) -> None:
+        world.store._info = msgspec.structs.replace(world.store.info(), **fields)
+
+    return step
+
+
+def build(steps: Iterable[Step], **fields: Any) -> World:
+    """A world after these steps."""
+    world = World(**fields)
+    for step in steps:
+        step(world)
+    return world
+
+
+def collect(world: World, **request: Any) -> Evidence:
+    """The evidence of an audit, with what leases hold."""
+    request["platforms"] = tuple(parse(text) for text in request.get("platforms", ()))
+    return audit.collect(world.store, audit.Request(**request), known={}, now=NOW, leases=True)
+
+
+def find(
+    evidence: Evidence, manifest: Document, *, target: Document | None = None
+) -> tuple[NamespaceView, ImageGraph, ManifestNode]:
+    """A manifest in the graph of the first image that leads to it, or of the one with this target."""
+    return next(
+        (view, found, node)
+        for view in evidence.views
+        for found, node in view.manifests()
+        if node.digest == manifest.digest and (target is None or found.group.target.digest == target.digest)
+    )
+
+
+def describe(layer: Layer, **changes: Any) -> oci.Descriptor:
+    """The descriptor of a layer as a manifest has it."""
+    made = oci.Descriptor(layer.media_type, layer.digest, len(layer.data))
+    return msgspec.structs.replace(made, **changes)
+
+
+def layers(manifest: Document) -> tuple[graph.Layer, ...]:
+    """The layers of a manifest whose config is known."""
+    rows = enumerate(zip(manifest.layers, manifest.chain, strict=True))
+    return tuple(graph.Layer(i, describe(layer), layer.diff_id, chain_id) for i, (layer, chain_id) in rows)
+
+
+def ref(role: str, manifest: Document | None, *, target: Document | None = None, **changes: Any) -> ImageRef:
+    """How the image that most rows pull uses something."""
+    whole = target or manifest
+    assert whole is not None
+    made = ImageRef(
+        namespace="k8s.io",
+        name=NAME,
+        names=(NAME,),
+        target=str(whole.digest),
+        platform=manifest.platform if manifest else "",
+        manifest=str(manifest.digest) if manifest else "",
+        role=role,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def unworded(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings without their sentences, which a table of their own compares."""
+    return [msgspec.structs.replace(finding, message="") for finding in findings]
