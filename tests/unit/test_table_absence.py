@@ -229,6 +229,15 @@ LAZY = {
     ),
     "snapshotter that the daemon does not name": Row((*remote(), serve()), all_three(State.SKIPPED)),
     "snapshotter that the daemon does not name, remote label": Row((*remote(REMOTE), serve()), all_three(State.LAZY)),
+    "lazy snapshotter that has no snapshot of it": Row(
+        (FETCH, LOSE_BASE, serve(Snapshotter(OVERLAY, lazy=True))), first(State.INCOMPLETE), every=NOWHERE
+    ),
+    "its own snapshot is remote, the top's is not": Row(
+        (PULL, do(World.snapshot, APP.chain[0], **{REMOTE: ""}), LOSE_BASE), first(State.LAZY)
+    ),
+    "the top's snapshot is remote, its own is not": Row(
+        (PULL, do(World.snapshot, APP.chain[2], APP.chain[1], **{REMOTE: ""}), LOSE_BASE), first(State.LAZY)
+    ),
     "second snapshotter": Row(
         (*remote(), do(World.unpack, APP, snapshotter="stargz", **{REMOTE: ""})),
         all_three(State.LAZY),
@@ -396,6 +405,13 @@ FAULTS = {
 GZ, ZST = image(BASE), image(TWIN)
 #: The same as an index describes it for another platform.
 ZST_ARM = replace(ZST, platform="linux/arm64")
+#: Manifests that name no platform, neither in the index nor in the config.
+BARE, BARE_TWIN = (
+    image(layer, platform="", config={"rootfs": {"type": "layers", "diff_ids": [layer.diff_id]}})
+    for layer in (BASE, TWIN)
+)
+#: The same config under layers of which one may be here and one not.
+PAIR, PAIR_TWIN = image(BASE, MIDDLE), image(TWIN, Layer(MIDDLE.content, "zstd"))
 #: A third manifest with the config of the two, of which nothing is here.
 THIRD = image(Layer(BASE.content, "zstd -9"))
 
@@ -439,6 +455,16 @@ SHARED = {
     ),
     "the sibling lacks its layers too": Row(
         (both(GZ, ZST)[1], do(World.drop, TWIN.digest, BASE.digest)), first(State.SKIPPED), ZST
+    ),
+    "the sibling lacks one of its layers": Row(
+        (both(PAIR, PAIR_TWIN)[1], do(World.drop, TWIN.digest, MIDDLE.digest)),
+        first(State.SKIPPED, twins=(BASE.digest,)),
+        PAIR_TWIN,
+    ),
+    "wanted for want of any platform": Row(
+        (do(World.pull, index(BARE, BARE_TWIN), platforms=("",)), do(World.drop, TWIN.digest)),
+        first(State.SHARED_CONFIG, twins=(BASE.digest,), sibling=BARE.digest),
+        BARE_TWIN,
     ),
     "the sibling's config is another": Row(
         (both(image(BASE, MIDDLE), ZST)[1], do(World.drop, TWIN.digest)),
@@ -523,6 +549,34 @@ def test_each_layer_has_the_whole_record_of_its_branch(row: Row) -> None:
     assert judge(row) == expected(row)
 
 
+#: The words of `tree` and of reports.
+WORDS = {
+    State.PRESENT: "present",
+    State.EMBEDDED: "embedded",
+    State.FOREIGN: "foreign",
+    State.NOT_PULLED: "not pulled",
+    State.DISCARDED: "discarded",
+    State.LAZY: "lazy",
+    State.IN_PROGRESS: "pull in progress",
+    State.SHARED_CONFIG: "lost to a shared config",
+    State.SKIPPED: "skipped by the unpacker",
+    State.INCOMPLETE: "missing",
+    State.UNKNOWN: "absent",
+}
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_state_has_its_word(state: State) -> None:
+    assert str(state) == WORDS[state]
+
+
+def test_a_record_says_nothing_that_it_was_not_told_and_stays_as_it_is() -> None:
+    record = LayerState(layers(APP)[0], State.PRESENT)
+    assert record == LayerState(layers(APP)[0], State.PRESENT, (), False, False, (), "", None)
+    with pytest.raises(AttributeError):
+        record.prefix = True  # type: ignore[misc]
+
+
 @pytest.mark.parametrize("state", State)
 def test_what_should_be_there_is_a_fault(state: State) -> None:
     assert state.fault is (state in {State.SHARED_CONFIG, State.SKIPPED, State.INCOMPLETE})
@@ -569,11 +623,18 @@ def test_a_blob_that_is_no_layer_is_in_progress_by_its_ingest_only(steps: tuple[
     assert in_progress(view, BASE.digest) is moving
 
 
-def test_a_lease_whose_resources_were_not_listed_is_no_pull() -> None:
-    (view,) = collect(build((FETCH,))).views
-    view.inventory = msgspec.structs.replace(view.inventory, leases=(Lease("k8s.io", "pull", created_at=NOW),))
-    _, _, node = find(collect(build((FETCH,))), APP)
-    assert not in_progress(view, BASE.digest, node)
+@pytest.mark.parametrize(
+    ("lease", "working"),
+    [
+        pytest.param(Lease("k8s.io", "pull", {}, NOW, (HOLDS_APP,)), True, id="young"),
+        pytest.param(Lease("k8s.io", "pull", {}, NOW, None), False, id="resources not listed"),
+        pytest.param(Lease("k8s.io", "pull", {EXPIRE: AT["past"]}, NOW, (HOLDS_APP,)), False, id="past its expiry"),
+    ],
+)
+def test_a_lease_is_a_pull_by_what_it_holds(lease: Lease, working: bool) -> None:
+    view, _, node = find(collect(build((FETCH,))), APP)
+    view.inventory = msgspec.structs.replace(view.inventory, leases=(lease,))
+    assert in_progress(view, BASE.digest, node) is working
 
 
 @pytest.mark.parametrize(
