@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from auditor.checks import housekeeping
@@ -13,7 +14,7 @@ from auditor.checks.housekeeping import EXPIRED_LEASE, GC_UNPROTECTED, ORPHAN_BL
 from auditor.checks.rule import IMAGES
 from auditor.digest import Digest
 from auditor.findings import Fact, Finding, ImageRef, Severity, Subject
-from auditor.store import Ingest, Resource
+from auditor.store import Ingest, Lease, Resource
 from tests.unit.build import APP, BASE, MIDDLE, NOW, TOP, Document, Layer, World, attestation, image, index
 from tests.unit.cases import NAME, Step, add_labels, build, collect, do, ref, unworded
 
@@ -113,6 +114,13 @@ def unlabel(*things: Layer | Document, of: Document = APP) -> Step:
     return do(World.unlabel, of.digest, *(each.digest for each in things))
 
 
+def attest(world: World) -> None:
+    """Say in the record of an image that its target is an attestation."""
+    (record,) = world.inventory.images
+    target = msgspec.structs.replace(record.target, annotations=NOTE.annotations)
+    world.change(images=(msgspec.structs.replace(record, target=target),))
+
+
 LAYERS = (BASE, MIDDLE, TOP)
 PROTECTION = {
     "all labels": Row((PULL,)),
@@ -175,12 +183,12 @@ PROTECTION = {
         (exposed(OUTER, *of(INNER), ref=ref("index", None, target=OUTER)),),
     ),
     "a manifest that nobody wants": Row(
-        (do(World.pull, BOTH, platforms=("linux/amd64", "linux/arm64")), unlabel(*ARM.layers, of=ARM)),
+        (do(World.pull, BOTH, platforms=("linux/amd64", "linux/arm64")), unlabel(ARM.config, *ARM.layers, of=ARM)),
     ),
     "a manifest that nobody wants before one that loses a layer": Row(
         (
             do(World.pull, index(ARM, APP), platforms=("linux/amd64", "linux/arm64")),
-            unlabel(*ARM.layers, of=ARM),
+            unlabel(ARM.config, *ARM.layers, of=ARM),
             UNLABEL_TOP,
         ),
         (exposed(APP, *of(TOP), ref=ref("manifest", APP, target=index(ARM, APP))),),
@@ -193,6 +201,19 @@ PROTECTION = {
         ),
         {"all_platforms": True},
     ),
+    "a manifest that is absent below an index that its index does not label": Row(
+        (do(World.pull, OUTER), unlabel(INNER, of=OUTER), do(World.drop, APP.digest)), request={"images": (NAME,)}
+    ),
+    "a nested index that is absent here and known from another namespace": Row(
+        (
+            do(World.pull, OUTER),
+            unlabel(INNER, of=OUTER),
+            lambda world: World("moby", store=world.store).put(INNER.data),
+            do(World.drop, INNER.digest),
+        ),
+        request={"images": (NAME,)},
+    ),
+    "an attestation that is an image's target": Row((do(World.pull, NOTE), unlabel(*NOTE.layers, of=NOTE), attest)),
     "an attestation": Row(
         (do(World.pull, PROVEN, platforms=("linux/amd64", "unknown/unknown")), unlabel(*NOTE.layers, of=NOTE)),
         (),
@@ -270,6 +291,25 @@ ROWS = {**PROTECTION, **WHOLE, **SCOPE}
 def test_exactly_this_is_found(row: Row) -> None:
     evidence = collect(build(row.steps), **row.request)
     assert unworded(housekeeping.check(evidence)) == list(row.found)
+
+
+@pytest.mark.parametrize(
+    ("held", "found"),
+    [
+        pytest.param(Lease("k8s.io", "l", {}, NOW, (HOLD_INGEST,)), [], id="it holds the ingest"),
+        pytest.param(Lease("k8s.io", "l", {}, NOW, None), ["stale-ingest"], id="nobody asked what it holds"),
+        pytest.param(
+            Lease("k8s.io", "l", {EXPIRE: AT[-1]}, NOW, (HOLD_INGEST,)),
+            ["expired-lease", "stale-ingest"],
+            id="it held the ingest until it expired",
+        ),
+    ],
+)
+def test_a_lease_keeps_the_ingest_that_it_is_known_to_hold(held: Lease, found: list[str]) -> None:
+    evidence = collect(build((PULL, STALE)))
+    (view,) = evidence.views
+    view.inventory = msgspec.structs.replace(view.inventory, leases=(held,))
+    assert [finding.code for finding in housekeeping.check(evidence)] == found
 
 
 SAID = {

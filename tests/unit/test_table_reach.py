@@ -82,6 +82,10 @@ ROWS: dict[str, tuple[Inventory, set[Node]]] = {
         {named(), blob(A)},
     ),
     "container": (store({}, RUNNING), STARTED),
+    "container that is named as an image past its expiry": (
+        store({A: {}}, image(name="c", labels={EXPIRE: PAST}), RUNNING),
+        STARTED,
+    ),
     "content with a root label": (store({A: {ROOT: ""}, B: {}}), {blob(A)}),
     "content with a root label and a name": (store({A: {f"{ROOT}.mine": "x"}}), {blob(A)}),
     "content with a root label among others": (store({A: {"a": "", ROOT: "x", "z": ""}}), {blob(A)}),
@@ -108,6 +112,10 @@ ROWS: dict[str, tuple[Inventory, set[Node]]] = {
     "lease on a kind that nobody knows": (store({}, lease(Resource("snapshots", "x"))), set()),
     "lease on several": (
         store({A: {}, B: {}}, lease(Resource("ingests", "x"), HOLDS, Resource("content", B))),
+        {blob(A), blob(B)},
+    ),
+    "lease on one thing twice, and on another": (
+        store({A: {}, B: {}}, lease(Resource("content", B), HOLDS, HOLDS)),
         {blob(A), blob(B)},
     ),
     "lease whose resources were not listed": (store({A: {}}, lease(resources=None)), set()),
@@ -225,6 +233,11 @@ ROWS: dict[str, tuple[Inventory, set[Node]]] = {
 @pytest.mark.parametrize(("inventory", "nodes"), ROWS.values(), ids=ROWS)
 def test_a_collection_keeps_exactly_these(inventory: Inventory, nodes: set[Node]) -> None:
     assert reachable(inventory, now=NOW) == Reach(frozenset(nodes))
+
+
+def test_what_is_kept_does_not_change_any_more() -> None:
+    with pytest.raises(AttributeError):
+        reachable(store(), now=NOW).nodes = frozenset()  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("flat", [False, True])
