@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from auditor import audit, graph, oci
+from auditor import audit, checks, graph, oci
 from auditor.digest import Digest
 from auditor.evidence import Evidence, NamespaceView
-from auditor.findings import Finding, ImageRef
+from auditor.findings import Finding, ImageRef, Severity, Subject
 from auditor.graph import ImageGraph, ManifestNode
 from auditor.platforms import parse
 from tests.unit.build import NOW, Document, Layer, World
@@ -91,6 +91,66 @@ def ref(role: str, manifest: Document | None, *, target: Document | None = None,
         role=role,
     )
     return msgspec.structs.replace(made, **changes)
+
+
+#: The severity of each code.
+SEVERITY = {
+    **dict.fromkeys(
+        (
+            "missing-manifest",
+            "missing-config",
+            "malformed-manifest",
+            "incomplete-image",
+            "blob-file-missing",
+            "size-mismatch",
+            "digest-mismatch",
+            "diffid-mismatch",
+            "layer-undecodable",
+            "broken-snapshot-chain",
+            "suspect-storage",
+        ),
+        Severity.CRITICAL,
+    ),
+    **dict.fromkeys(
+        ("layer-count-mismatch", "snapshot-without-blob", "shared-config-layers", "blob-unreadable"), Severity.ERROR
+    ),
+    **dict.fromkeys(
+        ("media-type-mismatch", "read-unsteady", "snapshot-missing", "gc-unprotected", "stale-ingest"),
+        Severity.WARNING,
+    ),
+    **dict.fromkeys(
+        (
+            "platform-not-pulled",
+            "attestation-not-pulled",
+            "unknown-media-type",
+            "blob-discarded",
+            "blob-lazy",
+            "pull-in-progress",
+            "foreign-layer",
+            "layer-unverifiable",
+            "not-unpacked",
+            "orphan-blob",
+            "expired-lease",
+        ),
+        Severity.INFO,
+    ),
+}
+_ADVICE = {rule.code: rule.do for rule in checks.RULES}
+
+
+def finding(code: str, kind: str, of: str, *images: ImageRef, **fields: Any) -> Finding:
+    """A finding of a code about a digest or a name; what is not given is as the code's rule has it."""
+    named = {"digest": str(of)} if ":" in of and "/" not in of else {"name": str(of)}
+    made = Finding(
+        code=code,
+        severity=SEVERITY[code],
+        namespace="k8s.io",
+        subject=Subject(kind=kind, **named),
+        message="",
+        images=images,
+        hint=_ADVICE[code],
+    )
+    return msgspec.structs.replace(made, **fields)
 
 
 def unworded(findings: Iterable[Finding]) -> list[Finding]:

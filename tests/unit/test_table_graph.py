@@ -119,6 +119,14 @@ GROUPS: dict[str, tuple[list[Image], list[Group]]] = {
         [record(ID), record(DIGEST), record(TAG)],
         [grouped(record(TAG), record(DIGEST), record(ID))],
     ),
+    "a tag before a digest whatever the letters": (
+        [record("a@sha256:0"), record("b:1")],
+        [grouped(record("b:1"), record("a@sha256:0"))],
+    ),
+    "the first name's descriptor": (
+        [record("b:1"), Image("n", "a:1", index("a"))],
+        [grouped(Image("n", "a:1", index("a")), record("b:1"))],
+    ),
     "tags by name": ([record("b:1"), record("a:1")], [grouped(record("a:1"), record("b:1"))]),
     "a digest before an id whatever the letters": (
         [record(ID), record("z@sha256:0")],
