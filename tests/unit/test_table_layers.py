@@ -52,7 +52,7 @@ def lost(
 ) -> Finding:
     """A finding about a layer; `facts` come on top of what is known of every layer."""
     layer = manifest.layers[number]
-    of = ref("layer", manifest, target=whole, layer=number, platform=manifest.platform if whole else "")
+    of = ref("layer", manifest, target=whole, layer=number)
     known = {
         "size": len(layer.data),
         "media_type": layer.media_type,
@@ -128,14 +128,14 @@ def test_exactly_this_is_found(row: Row) -> None:
 
 SAID = {
     "incomplete": "layer 3 of {} has no blob: there is no snapshot of it either, so the image cannot run",
-    "shared config": "layer 1 of {} has no blob: another manifest of the index has the same config, and only its layers "
-    "were fetched",
+    "shared config": "layer 1 of {} has no blob: another manifest of the index has the same config, "
+    "and only its layers were fetched",
     "discarded": "layer 1 of {} has no blob: its snapshot exists and the manifest does not reference it any more",
     "lazy": "layer 1 of {} has no blob: its snapshotter reads it from the registry when needed",
     "in progress": "layer 1 of {} has no blob: a pull is working on it",
     "foreign": "layer 1 of {} has no blob: registries do not carry layers of this type",
-    "skipped": "layer 1 of {} has no blob: its snapshot was there already, so the pull skipped it (the blob that made it "
-    "is gone)",
+    "skipped": "layer 1 of {} has no blob: its snapshot was there already, so the pull skipped it "
+    "(the blob that made it is gone)",
 }
 
 
@@ -196,7 +196,8 @@ CLAUSES: dict[str, tuple[tuple[Step, ...], str]] = {
     ),
     "a twin": (
         (do(World.pull, image(TWIN), "b:1"), PULL, lose(BASE)),
-        f"the same layer is here compressed otherwise ({TWIN.digest.short}), so the pull found its snapshot and skipped it",
+        f"the same layer is here compressed otherwise ({TWIN.digest.short}), "
+        "so the pull found its snapshot and skipped it",
     ),
     "not labelled": (
         (PULL, lose(BASE), do(World.unlabel, APP.digest)),
