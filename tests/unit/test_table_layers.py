@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from auditor import oci
 from auditor.checks import layers as rules
 from auditor.checks.absence import LayerState, State
 from auditor.checks.causes import in_words
@@ -19,7 +20,7 @@ from auditor.store import Resource
 from tests.unit.build import APP, BASE, GZIP, MIDDLE, OVERLAY, TOP, Document, Layer, World, attestation, image, index
 from tests.unit.cases import NAME, Step, build, collect, do, finding, layers, ref, unworded
 
-TWIN = Layer(BASE.content, "zstd")
+TWIN, THIRD = Layer(BASE.content, "zstd"), Layer(BASE.content, "gzip -1")
 MADE_FROM = "containerd.io/snapshot/cri.layer-digest"
 FOREIGN = Layer("win", media_type="application/vnd.oci.image.layer.nondistributable.v1.tar+gzip")
 WITH_FOREIGN = image(FOREIGN, BASE)
@@ -121,6 +122,14 @@ ROWS = {
 }
 
 
+PAGES = Layer("page one", media_type=oci.IN_TOTO), Layer("page two", media_type=oci.IN_TOTO)
+#: An attestation that would be taken for the only thing that was pulled.
+LONE = index(image(*PAGES, platform="unknown/unknown"), ARM)
+ROWS["an attestation of which a part is here"] = Row(
+    (do(World.pull, LONE, platforms=("unknown/unknown",), unpack=False), lose(PAGES[0]))
+)
+
+
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_exactly_this_is_found(row: Row) -> None:
     assert unworded(rules.check(collect(build(row.steps)))) == list(row.found)
@@ -196,8 +205,17 @@ CLAUSES: dict[str, tuple[tuple[Step, ...], str]] = {
     ),
     "a twin": (
         (do(World.pull, image(TWIN), "b:1"), PULL, lose(BASE)),
-        f"the same layer is here compressed otherwise ({TWIN.digest.short}), "
-        "so the pull found its snapshot and skipped it",
+        (
+            f"the same layer is here compressed otherwise ({TWIN.digest.short}), "
+            "so the pull found its snapshot and skipped it"
+        ),
+    ),
+    "two twins": (
+        (do(World.pull, image(TWIN), "b:1"), do(World.pull, image(THIRD), "c:1"), PULL, lose(BASE)),
+        (
+            f"the same layer is here compressed otherwise ({min(TWIN.digest, THIRD.digest).short}), "
+            "so the pull found its snapshot and skipped it"
+        ),
     ),
     "not labelled": (
         (PULL, lose(BASE), do(World.unlabel, APP.digest)),
