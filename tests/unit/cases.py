@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
 from auditor import audit, checks, graph, oci
+from auditor.checks.absence import LayerState, State, states
 from auditor.digest import Digest
 from auditor.evidence import Evidence, NamespaceView
 from auditor.findings import Finding, ImageRef, Severity, Subject
 from auditor.graph import ImageGraph, ManifestNode
 from auditor.platforms import parse
-from tests.unit.build import NOW, Document, Layer, World
+from tests.unit.build import APP, NOW, OVERLAY, Document, Layer, World
 
 NAME = "docker.io/library/app:1"
 
@@ -28,6 +29,11 @@ def do(method: Callable[..., object], *args: Any, **kwargs: Any) -> Step:
 def add_labels(digest: Digest, **labels: str) -> Step:
     """Add labels to a blob."""
     return lambda world: world.relabel(digest, lambda old: {**old, **labels})
+
+
+def lose(*absent: Layer | Document) -> Step:
+    """Delete the records of layers and documents."""
+    return do(World.drop, *(each.digest for each in absent))
 
 
 def change_info(**fields: Any) -> Step:
@@ -75,6 +81,40 @@ def layers(manifest: Document) -> tuple[graph.Layer, ...]:
     """The layers of a manifest whose config is known."""
     rows = enumerate(zip(manifest.layers, manifest.chain, strict=True))
     return tuple(graph.Layer(i, describe(layer), layer.diff_id, chain_id) for i, (layer, chain_id) in rows)
+
+
+class LayerRow(NamedTuple):
+    """Steps, and by layer how its record differs from that of a layer that is present, labelled and unpacked."""
+
+    steps: tuple[Step, ...]
+    layers: Mapping[int, Mapping[str, Any]]
+    manifest: Document = APP
+    #: The image that the manifest is looked at in.
+    target: Document | None = None
+    #: How all records differ.
+    every: Mapping[str, Any] = {}
+    request: Mapping[str, Any] = {}
+
+    def expected(self) -> tuple[LayerState, ...]:
+        """The records of all layers."""
+        plain = [LayerState(each, State.PRESENT, (OVERLAY,), labelled=True) for each in layers(self.manifest)]
+        changes = [{**self.every, **self.layers.get(each.layer.index, {})} for each in plain]
+        return tuple(msgspec.structs.replace(each, **change) for each, change in zip(plain, changes, strict=True))
+
+    def judged(self) -> tuple[LayerState, ...]:
+        """What the classifier says of all layers."""
+        evidence = collect(build(self.steps), **self.request)
+        return states(evidence, *find(evidence, self.manifest, target=self.target))
+
+
+def first(state: State, **fields: Any) -> Mapping[int, Mapping[str, Any]]:
+    """Only the lowest layer is absent."""
+    return {0: {"state": state, "prefix": True, **fields}}
+
+
+def all_three(state: State, **fields: Any) -> Mapping[int, Mapping[str, Any]]:
+    """All layers of APP are absent."""
+    return {i: {"state": state, "prefix": True, **fields} for i in range(3)}
 
 
 def ref(role: str, manifest: Document | None, *, target: Document | None = None, **changes: Any) -> ImageRef:

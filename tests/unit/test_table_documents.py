@@ -15,7 +15,7 @@ from auditor.checks.rule import IMAGES
 from auditor.findings import Finding, ImageRef
 from auditor.store import Resource
 from tests.unit.build import APP, BASE, MIDDLE, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, Step, build, collect, do, finding, ref, unworded
+from tests.unit.cases import NAME, Step, build, collect, do, finding, lose, ref, unworded
 
 AMD, ARM, UNKNOWN = "linux/amd64", "linux/arm64", "unknown/unknown"
 ARM_IMAGE = image(Layer("arm low"), Layer("arm high"), platform=ARM)
@@ -37,10 +37,6 @@ class Row(NamedTuple):
 
 def pull(target: Document, *platforms: str) -> Step:
     return do(World.pull, target, platforms=platforms or (AMD,), unpack=False)
-
-
-def lose(*absent: Layer | Document) -> Step:
-    return do(World.drop, *(each.digest for each in absent))
 
 
 def target(**fields: Any) -> Step:

@@ -18,7 +18,7 @@ from auditor.digest import Digest
 from auditor.findings import Finding, ImageRef, Severity, Subject
 from auditor.store import Resource
 from tests.unit.build import APP, BASE, GZIP, MIDDLE, OVERLAY, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, Step, build, collect, do, finding, layers, ref, unworded
+from tests.unit.cases import NAME, Step, build, collect, do, finding, layers, lose, ref, unworded
 
 TWIN, THIRD = Layer(BASE.content, "zstd"), Layer(BASE.content, "gzip -1")
 MADE_FROM = "containerd.io/snapshot/cri.layer-digest"
@@ -36,10 +36,6 @@ class Row(NamedTuple):
 
     steps: tuple[Step, ...]
     found: tuple[Finding, ...] = ()
-
-
-def lose(*absent: Layer | Document) -> Step:
-    return do(World.drop, *(each.digest for each in absent))
 
 
 def lost(

@@ -10,7 +10,7 @@ import pytest
 
 from auditor.checks.pulled import only_choice, pulled_instead, unpacked, whole
 from tests.unit.build import APP, BASE, MIDDLE, OVERLAY, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import Step, add_labels, build, collect, do, find
+from tests.unit.cases import Step, add_labels, build, collect, do, find, lose
 
 CLAIM = "containerd.io/gc.ref.snapshot."
 SOURCE = "containerd.io/distribution.source."
@@ -22,10 +22,6 @@ EMPTY = image()
 PULL = do(World.pull, APP)
 FETCH = do(World.pull, APP, unpack=False)
 UNCLAIM = do(World.unlabel, APP.config.digest)
-
-
-def lose(*absent: Layer | Document) -> Step:
-    return do(World.drop, *(each.digest for each in absent))
 
 
 def claim(manifest: Document, name: str, of: str = OVERLAY) -> Step:

@@ -12,7 +12,7 @@ from auditor.checks.rule import IMAGES
 from auditor.findings import Finding, ImageRef
 from auditor.store import Snapshotter
 from tests.unit.build import APP, BASE, OVERLAY, TOP, Document, Layer, World, image, index
-from tests.unit.cases import NAME, Step, add_labels, build, change_info, collect, do, finding, ref, unworded
+from tests.unit.cases import NAME, Step, add_labels, build, change_info, collect, do, finding, lose, ref, unworded
 
 ONE, TWO, THREE = APP.chain
 CLAIM = "containerd.io/gc.ref.snapshot."
@@ -27,10 +27,6 @@ class Row(NamedTuple):
     steps: tuple[Step, ...]
     found: tuple[Finding, ...] = ()
     request: Mapping[str, Any] = {}
-
-
-def lose(*absent: Layer | Document) -> Step:
-    return do(World.drop, *(each.digest for each in absent))
 
 
 def broken(number: int, *, of: str = OVERLAY, manifest: Document = APP, whole: Document | None = None) -> Finding:
