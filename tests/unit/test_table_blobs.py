@@ -12,13 +12,15 @@ import pytest
 
 from auditor import oci
 from auditor.checks import blobs
+from auditor.checks.case import described
 from auditor.checks.rule import IMAGES
 from auditor.digest import EMPTY, Digest
 from auditor.evidence import Evidence
 from auditor.findings import Finding, ImageRef, Verify
 from auditor.graph import Broken, Family, Flaw
 from auditor.store import FileKind, FileState, LayerProof, LayerProofKind, Proof, ProofKind
-from tests.unit.build import APP, BASE, GZIP, TOP, Document, Layer, World, image
+from tests.unit.build import APP, BASE, GZIP, MIDDLE, TOP, Document, Layer, World, image, index
+from tests.unit.build import describe as wire
 from tests.unit.cases import NAME, Step, build, collect, do, finding, ref, unworded
 
 SIZE = len(BASE.data)
@@ -90,6 +92,19 @@ def corrupt(cause: str = "bytes-changed", **facts: Any) -> tuple[Finding, ...]:
     return told("digest-mismatch", cause=cause, facts=facts, hint=REPAIR)
 
 
+def used(manifest: Document, name: str) -> ImageRef:
+    """The lowest layer of the image of another name."""
+    return ref("layer", manifest, layer=0, name=name, names=(name,))
+
+
+def long_by(more: int) -> Document:
+    """An image that describes its layer with more bytes than it has."""
+    return image(BASE, layers=[wire(BASE.digest, SIZE + more, GZIP)])
+
+
+LONG, LONGER = long_by(3), long_by(5)
+
+
 def recorded(size: int, namespace: str = "k8s.io") -> Step:
     """Let the database say another size of the lowest layer."""
 
@@ -104,6 +119,15 @@ def also(namespace: str) -> Step:
     return recorded(SIZE, namespace)
 
 
+def pull_in(namespace: str) -> Step:
+    """Pull the same image into another namespace."""
+    return lambda world: World(namespace, store=world.store).pull(APP)
+
+
+#: Names the bytes of a layer as its config.
+PLAINLY = image(TOP)
+ODD = replace(PLAINLY, value={**PLAINLY.value, "config": wire(BASE.digest, SIZE, "text/plain")})
+BOTH = index(APP, ARM := image(Layer("arm"), platform="linux/arm64"))
 FILES = {
     "as recorded": Row(),
     "not looked at": Row(files={BASE.digest: None}),
@@ -137,6 +161,41 @@ FILES = {
         ),
         file(FileKind.MISSING),
         found=no_file("missing"),
+    ),
+    "missing, a layer of one image and the config of another": Row(
+        (PULL, do(World.pull, ODD, "z:1")),
+        file(FileKind.MISSING),
+        found=told(
+            "blob-file-missing",
+            IN_APP,
+            ref("config", ODD, name="z:1", names=("z:1",), platform=""),
+            cause="no-file",
+            facts={"found": "missing"},
+            hint=REPAIR,
+        ),
+    ),
+    "missing, used in several namespaces": Row(
+        (PULL, *(pull_in(name) for name in "dbac")),
+        file(FileKind.MISSING),
+        found=told(
+            "blob-file-missing",
+            *(msgspec.structs.replace(IN_APP, namespace=name) for name in ("a", "b", "c", "d", "k8s.io")),
+            cause="no-file",
+            facts={"found": "missing", "namespaces": "a,b,c,d,k8s.io"},
+            hint=f"auditor repair -n a {NAME}",
+            namespace="a",
+        ),
+    ),
+    "missing, another manifest of the image is absent": Row(
+        (do(World.pull, BOTH),),
+        file(FileKind.MISSING),
+        found=told(
+            "blob-file-missing",
+            ref("layer", APP, target=BOTH, layer=0),
+            cause="no-file",
+            facts={"found": "missing"},
+            hint=REPAIR,
+        ),
     ),
     "missing, of a config": Row(
         files=file(FileKind.MISSING, of=APP.config.digest),
@@ -181,6 +240,54 @@ SIZES = {
         (PULL, recorded(SIZE - 1, "aaa")),
         file(size=SIZE - 2, at_least=True),
         found=sizes("shortened", SIZE - 1, file=SIZE - 2, namespaces="aaa,k8s.io"),
+    ),
+    "two records disagree, the file has more than one and less than the other": Row(
+        (PULL, recorded(SIZE - 2, "aaa")),
+        file(size=SIZE - 1),
+        found=sizes("lengthened", SIZE - 2, file=SIZE - 1, namespaces="aaa,k8s.io"),
+    ),
+    "two records disagree, the file has at least more than one and less than the other": Row(
+        (PULL, recorded(SIZE - 2, "aaa")),
+        file(size=SIZE - 1, at_least=True),
+        found=sizes("lengthened", SIZE - 2, file=SIZE - 1, namespaces="aaa,k8s.io"),
+    ),
+    "two records disagree, the file is empty": Row(
+        (PULL, recorded(SIZE - 1, "aaa")),
+        file(size=0),
+        found=sizes("emptied", SIZE - 1, file=0, namespaces="aaa,k8s.io"),
+    ),
+    "two records disagree, the later is the larger": Row(
+        (PULL, recorded(SIZE - SIZE % 8 + 8, "aaa")),
+        file(size=SIZE),
+        found=sizes("records-disagree", SIZE, file=SIZE, namespaces="aaa,k8s.io"),
+    ),
+    "three descriptors disagree": Row(
+        (do(World.pull, LONG, "b:1"), do(World.pull, LONGER, "c:1"), PULL),
+        file(size=SIZE),
+        found=told(
+            "size-mismatch",
+            *(used(each, name) for each, name in ((LONG, "b:1"), (LONGER, "c:1"))),
+            IN_APP,
+            cause="records-disagree",
+            facts={"record_size": SIZE, "descriptor_size": SIZE, "file_size": SIZE},
+            hint="auditor repair -n k8s.io b:1",
+        ),
+    ),
+    "two records and a descriptor disagree": Row(
+        (do(World.pull, LONG, NAME), recorded(SIZE - 1, "aaa")),
+        file(size=SIZE),
+        found=told(
+            "size-mismatch",
+            used(LONG, NAME),
+            cause="records-disagree",
+            facts={
+                "record_size": SIZE - 1,
+                "descriptor_size": SIZE + 3,
+                "file_size": SIZE,
+                "namespaces": "aaa,k8s.io",
+            },
+            hint=REPAIR,
+        ),
     ),
     "two records agree": Row((PULL, also("aaa"))),
     "referenced by nothing": Row(
@@ -315,15 +422,13 @@ def typed(media_type: str, name: str) -> Document:
 
 PLAIN = typed(oci.OCI_LAYER, "plain")
 ZSTD = typed(f"{oci.OCI_LAYER}+zstd", "zstd")
+ARTIFACT = image(
+    replace(BASE, media_type=f"{oci.OCI_LAYER}+zstd"), config={}, config_type="application/vnd.cncf.helm.config.v1+json"
+)
 DOCKER = typed(oci.DOCKER_LAYER, "docker")
 WRONG = image(BASE, TOP, diff_ids=[OTHER, TOP.diff_id])
 LOW = image(BASE, TOP, diff_ids=[min(OTHER, LOOSE), TOP.diff_id])
 HIGH = image(BASE, TOP, diff_ids=[max(OTHER, LOOSE), TOP.diff_id])
-
-
-def used(manifest: Document, name: str) -> ImageRef:
-    """The lowest layer of the image of another name."""
-    return ref("layer", manifest, layer=0, name=name, names=(name,))
 
 
 def pulls(*manifests: Document) -> tuple[Step, ...]:
@@ -376,6 +481,15 @@ LAYERS = {
     ),
     "no config to say a diffID": layers(layer_proof(diff_id=OTHER), steps=(PULL, do(World.drop, APP.config.digest))),
     "compressed otherwise": layers(layer_proof(compression="zstd"), lying()),
+    "of what is no image": layers(layer_proof(compression="gzip"), steps=pulls(ARTIFACT)),
+    "not compressed under two types": layers(
+        layer_proof(compression="none"),
+        lying(used(ZSTD, "b:1"), IN_APP, found="none"),
+        steps=(PULL, *pulls(ZSTD)),
+    ),
+    "not asked for, though something else is in doubt": layers(
+        layer_proof(diff_id=OTHER), verify=Verify.DIGESTS
+    )._replace(files=file(size=None)),
     "not compressed": layers(layer_proof(compression="none"), lying(found="none")),
     "compressed under a plain type": layers(
         layer_proof(compression="gzip"), refused(used(PLAIN, "b:1")), steps=pulls(PLAIN)
@@ -455,6 +569,26 @@ SAID = {
         SIZES["two records disagree"],
         f"{LAYER} is recorded with different sizes: {SIZE - 1}, {SIZE} bytes",
     ),
+    "records, the file is between": (
+        SIZES["two records disagree, the file has at least more than one and less than the other"],
+        f"{LAYER} has {SIZE - 1} bytes on the disk; its record says {SIZE - 2}",
+    ),
+    "records, the file is empty": (
+        SIZES["two records disagree, the file is empty"],
+        f"{LAYER} is zero-length on the disk; its record says {SIZE - 1} bytes",
+    ),
+    "records, the later is the larger": (
+        SIZES["two records disagree, the later is the larger"],
+        f"{LAYER} is recorded with different sizes: {SIZE}, {SIZE - SIZE % 8 + 8} bytes",
+    ),
+    "descriptors": (
+        SIZES["three descriptors disagree"],
+        f"{LAYER} is recorded with {SIZE} bytes; its descriptor says {SIZE + 3}",
+    ),
+    "records and a descriptor": (
+        SIZES["two records and a descriptor disagree"],
+        f"{LAYER} is recorded with {SIZE - 1} bytes; its descriptor says {SIZE + 3}",
+    ),
     "corrupt": (BYTES["corrupt"], f"the bytes of {LAYER} do not hash to {BASE.digest.short}"),
     "corrupt, how": (
         BYTES["corrupt, how"],
@@ -474,6 +608,10 @@ SAID = {
         f"{LAYER} is gzip under a media type of no compression: containerd cannot unpack it",
     ),
     "lying": (LAYERS["compressed otherwise"], f"{LAYER} is zstd, and its media type says gzip"),
+    "lying, two types": (
+        LAYERS["not compressed under two types"],
+        f"{LAYER} is not compressed, and its media type says gzip",
+    ),
     "lying, plain": (LAYERS["not compressed"], f"{LAYER} is not compressed, and its media type says gzip"),
 }
 
@@ -482,3 +620,43 @@ SAID = {
 def test_the_message_says_this(row: Row, message: str) -> None:
     (found,) = blobs.check(look(row))
     assert found.message == message
+
+
+def test_every_descriptor_that_leads_to_a_blob_is_looked_at() -> None:
+    chart = Document({}, "application/x-chart")
+    inner = index(APP)
+    whole = index(inner, ARM, chart)
+    (view,) = collect(build((do(World.pull, whole),))).views
+    named = (whole, whole, inner, chart, APP, APP.config, BASE, MIDDLE, TOP, ARM)
+    assert [(each.digest, each.size) for each in described(view)] == [(each.digest, len(each.data)) for each in named]
+
+
+#: A store that is well is judged at the cost of a look: only these rows put a blob in doubt.
+DOUBT: dict[str, tuple[Row, bool]] = {
+    "nothing": (Row(), False),
+    "no file was looked at": (Row(files={BASE.digest: None}), False),
+    "at least as recorded": (SIZES["at least as recorded"], False),
+    "at least more": (SIZES["at least more"], False),
+    "proven": (BYTES["sound"], False),
+    "two records agree": (SIZES["two records agree"], False),
+    "at least nothing": (SIZES["at least nothing"], True),
+    "at least less": (SIZES["at least less"], True),
+    "of unknown size": (SIZES["of unknown size"], True),
+    "more": (SIZES["longer"], True),
+    "no file": (FILES["missing"], True),
+    "something else of the right size": (Row(files=file(FileKind.SPECIAL, SIZE)), True),
+    "gone": (BYTES["gone meanwhile"], True),
+    "two records disagree": (SIZES["two records disagree"], True),
+    "descriptors disagree": (SIZES["three descriptors disagree"], True),
+}
+
+
+@pytest.mark.parametrize(("row", "doubted"), DOUBT.values(), ids=DOUBT)
+def test_only_what_looked_wrong_is_in_doubt(row: Row, doubted: bool) -> None:
+    assert blobs._doubtful(look(row)) == ({BASE.digest} if doubted else set())
+
+
+@pytest.mark.parametrize("at_least", [False, True])
+def test_a_file_of_unknown_size_is_in_doubt_though_nothing_was_recorded(at_least: bool) -> None:
+    row = Row((PULL, do(World.put, b"")), file(size=None, at_least=at_least, of=EMPTY))
+    assert blobs._doubtful(look(row)) == (set() if at_least else {EMPTY})

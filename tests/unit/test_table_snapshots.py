@@ -84,6 +84,23 @@ BROKEN = {
         (PULL, gone(ONE), change_info(snapshotters=())), (broken(0),)
     ),
     "without a config": Row((PULL, gone(ONE), lose(APP.config))),
+    "without a config here, known from another namespace": Row(
+        (
+            PULL,
+            gone(ONE),
+            lambda world: World("moby", store=world.store).put(APP.config.data),
+            lose(APP.config),
+        ),
+    ),
+    "another snapshotter lost what is claimed: only the broken one is told": Row(
+        (
+            PULL,
+            do(World.snapshot, "x", snapshotter="second"),
+            add_labels(APP.config.digest, **{f"{CLAIM}second": THREE}),
+            gone(ONE),
+        ),
+        (broken(0),),
+    ),
     "without a manifest": Row((PULL, gone(ONE), lose(APP))),
     "of a platform that nobody wants": Row(
         (do(World.pull, BOTH, platforms=("linux/amd64", "linux/arm64")), gone(ARM.chain[0])),
