@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from auditor import audit, checks, graph, oci
-from auditor.checks.absence import LayerState, State, states
-from auditor.digest import Digest
-from auditor.evidence import Evidence, NamespaceView
-from auditor.findings import Finding, ImageRef, Severity, Subject
-from auditor.graph import ImageGraph, ManifestNode
-from auditor.platforms import parse
+from auditor import checks
+from auditor.audit.collect import Request, collect
+from auditor.checks.evidence import Evidence, NamespaceView
+from auditor.checks.layer_state import LayerState, State, states
+from auditor.model import image_graph, oci
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding, ImageRef, Severity, Subject
+from auditor.model.image_graph import ImageGraph, ManifestNode
+from auditor.model.platforms import parse
 from tests.unit.build import APP, NOW, OVERLAY, Document, Layer, World
 
 NAME = "docker.io/library/app:1"
@@ -53,10 +55,10 @@ def build(steps: Iterable[Step], **fields: Any) -> World:
     return world
 
 
-def collect(world: World, **request: Any) -> Evidence:
+def collected(world: World, **request: Any) -> Evidence:
     """The evidence of an audit, with what leases hold."""
     request["platforms"] = tuple(parse(text) for text in request.get("platforms", ()))
-    return audit.collect(world.store, audit.Request(**request), known={}, now=NOW, leases=True)
+    return collect(world.store, Request(**request), known={}, now=NOW, leases=True)
 
 
 def find(
@@ -77,10 +79,10 @@ def describe(layer: Layer, **changes: Any) -> oci.Descriptor:
     return msgspec.structs.replace(made, **changes)
 
 
-def layers(manifest: Document) -> tuple[graph.Layer, ...]:
+def layers(manifest: Document) -> tuple[image_graph.Layer, ...]:
     """The layers of a manifest whose config is known."""
     rows = enumerate(zip(manifest.layers, manifest.chain, strict=True))
-    return tuple(graph.Layer(i, describe(layer), layer.diff_id, chain_id) for i, (layer, chain_id) in rows)
+    return tuple(image_graph.Layer(i, describe(layer), layer.diff_id, chain_id) for i, (layer, chain_id) in rows)
 
 
 class LayerRow(NamedTuple):
@@ -103,7 +105,7 @@ class LayerRow(NamedTuple):
 
     def judged(self) -> tuple[LayerState, ...]:
         """What the classifier says of all layers."""
-        evidence = collect(build(self.steps), **self.request)
+        evidence = collected(build(self.steps), **self.request)
         return states(evidence, *find(evidence, self.manifest, target=self.target))
 
 

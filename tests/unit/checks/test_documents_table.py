@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from auditor import oci
 from auditor.checks import documents
 from auditor.checks.rule import IMAGES
-from auditor.findings import Finding, ImageRef
-from auditor.store import Resource
+from auditor.model import oci
+from auditor.model.findings import Finding, ImageRef
+from auditor.model.store import Resource
 from tests.unit.build import APP, BASE, MIDDLE, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, Step, build, collect, do, finding, lose, ref, unworded
+from tests.unit.cases import NAME, Step, build, collected, do, finding, lose, ref, unworded
 
 AMD, ARM, UNKNOWN = "linux/amd64", "linux/arm64", "unknown/unknown"
 ARM_IMAGE = image(Layer("arm low"), Layer("arm high"), platform=ARM)
@@ -295,7 +295,7 @@ TABLES = {
     "row", [pytest.param(row, id=f"{table}: {name}") for table, rows in TABLES.items() for name, row in rows.items()]
 )
 def test_exactly_this_is_found(row: Row) -> None:
-    assert unworded(documents.check(collect(build(row.steps), **row.request))) == list(row.found)
+    assert unworded(documents.check(collected(build(row.steps), **row.request))) == list(row.found)
 
 
 SAID = {
@@ -333,5 +333,5 @@ SAID = {
 
 @pytest.mark.parametrize(("row", "messages"), SAID.values(), ids=SAID)
 def test_the_message_says_this(row: Row, messages: list[str]) -> None:
-    found = documents.check(collect(build(row.steps), **row.request))
+    found = documents.check(collected(build(row.steps), **row.request))
     assert [told.message for told in found] == messages

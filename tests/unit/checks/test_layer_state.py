@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from auditor import graph, oci
-from auditor.checks.absence import State, in_progress, young_ingest
-from auditor.store import Ingest, Lease, Resource, Snapshotter
+from auditor.checks.layer_state import State, in_progress, young_ingest
+from auditor.model import image_graph, oci
+from auditor.model.store import Ingest, Lease, Resource, Snapshotter
 from tests.unit.build import APP, BASE, CONTENT, GZIP, MIDDLE, NOW, OVERLAY, TOP, Document, Layer, World, image, index
 from tests.unit.build import describe as wire
 from tests.unit.cases import (
@@ -66,7 +66,7 @@ DESCRIPTORS = {
     "present, not unpacked": LayerRow((FETCH,), {}, every=NOWHERE),
     "embedded in its descriptor": LayerRow(
         (do(World.pull, EMBEDDED), LOSE_BASE),
-        first(State.EMBEDDED, layer=graph.Layer(0, describe(BASE, embedded=True), BASE.diff_id, BASE.diff_id)),
+        first(State.EMBEDDED, layer=image_graph.Layer(0, describe(BASE, embedded=True), BASE.diff_id, BASE.diff_id)),
         EMBEDDED,
     ),
     "nondistributable, no snapshot": foreign(FOREIGN, State.FOREIGN, unpack=False),

@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from auditor import oci
 from auditor.checks import blobs
-from auditor.checks.case import described
+from auditor.checks.blob_case import described
+from auditor.checks.evidence import Evidence
 from auditor.checks.rule import IMAGES
-from auditor.digest import EMPTY, Digest
-from auditor.evidence import Evidence
-from auditor.findings import Finding, ImageRef, Verify
-from auditor.graph import Broken, Family, Flaw
-from auditor.store import FileKind, FileState, LayerProof, LayerProofKind, Proof, ProofKind
+from auditor.model import oci
+from auditor.model.digest import EMPTY, Digest
+from auditor.model.findings import Finding, ImageRef, Verify
+from auditor.model.image_graph import Broken, Family, Flaw
+from auditor.model.store import FileKind, FileState, LayerProof, LayerProofKind, Proof, ProofKind
 from tests.unit.build import APP, BASE, GZIP, MIDDLE, TOP, Document, Layer, World, image, index
 from tests.unit.build import describe as wire
-from tests.unit.cases import NAME, Step, build, collect, do, finding, ref, unworded
+from tests.unit.cases import NAME, Step, build, collected, do, finding, ref, unworded
 
 SIZE = len(BASE.data)
 OTHER = Digest.of(b"other")
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 def look(row: Row) -> Evidence:
-    evidence = collect(build(row.steps), verify=row.verify, **row.request)
+    evidence = collected(build(row.steps), verify=row.verify, **row.request)
     files = {**evidence.files, **row.files}
     evidence.files = {digest: state for digest, state in files.items() if state is not None}
     evidence.proofs = {proof.digest: proof for proof in row.proofs}
@@ -626,7 +626,7 @@ def test_every_descriptor_that_leads_to_a_blob_is_looked_at() -> None:
     chart = Document({}, "application/x-chart")
     inner = index(APP)
     whole = index(inner, ARM, chart)
-    (view,) = collect(build((do(World.pull, whole),))).views
+    (view,) = collected(build((do(World.pull, whole),))).views
     named = (whole, whole, inner, chart, APP, APP.config, BASE, MIDDLE, TOP, ARM)
     assert [(each.digest, each.size) for each in described(view)] == [(each.digest, len(each.data)) for each in named]
 

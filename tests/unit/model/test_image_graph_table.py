@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from auditor import oci
-from auditor.digest import Digest
-from auditor.graph import (
+from auditor.model import oci
+from auditor.model.digest import Digest
+from auditor.model.image_graph import (
     Broken,
     Content,
     Documents,
@@ -28,9 +28,9 @@ from auditor.graph import (
     platform_of,
     walk,
 )
-from auditor.oci import Descriptor, ImageConfig, Index, Manifest
-from auditor.platforms import EVERYTHING, Matcher, Platform, only
-from auditor.store import Image
+from auditor.model.oci import Descriptor, ImageConfig, Index, Manifest
+from auditor.model.platforms import EVERYTHING, Matcher, Platform, only
+from auditor.model.store import Image
 
 AMD, ARM, X386, S390 = (Platform("linux", arch) for arch in ("amd64", "arm64", "386", "s390x"))
 NONE, UNKNOWN = Platform(), Platform("unknown", "unknown")

@@ -8,17 +8,16 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from auditor import oci
-from auditor.checks import layers as rules
-from auditor.checks.absence import LayerState, State
-from auditor.checks.causes import in_words
-from auditor.checks.layers import cause, facts
-from auditor.checks.rule import IMAGES
-from auditor.digest import Digest
-from auditor.findings import Finding, ImageRef, Severity, Subject
-from auditor.store import Resource
+from auditor.checks import absent_layers as rules
+from auditor.checks.absent_layers import cause, facts
+from auditor.checks.layer_state import LayerState, State
+from auditor.checks.rule import IMAGES, in_words
+from auditor.model import oci
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding, ImageRef, Severity, Subject
+from auditor.model.store import Resource
 from tests.unit.build import APP, BASE, GZIP, MIDDLE, OVERLAY, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, Step, build, collect, do, finding, layers, lose, ref, unworded
+from tests.unit.cases import NAME, Step, build, collected, do, finding, layers, lose, ref, unworded
 
 TWIN, THIRD = Layer(BASE.content, "zstd"), Layer(BASE.content, "gzip -1")
 MADE_FROM = "containerd.io/snapshot/cri.layer-digest"
@@ -128,7 +127,7 @@ ROWS["an attestation of which a part is here"] = Row(
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_exactly_this_is_found(row: Row) -> None:
-    assert unworded(rules.check(collect(build(row.steps)))) == list(row.found)
+    assert unworded(rules.check(collected(build(row.steps)))) == list(row.found)
 
 
 SAID = {
@@ -146,7 +145,7 @@ SAID = {
 
 @pytest.mark.parametrize(("name", "message"), SAID.items(), ids=SAID)
 def test_the_message_says_this(name: str, message: str) -> None:
-    (told,) = rules.check(collect(build(ROWS[name].steps)))
+    (told,) = rules.check(collected(build(ROWS[name].steps)))
     assert told.message == message.format(IMAGES)
 
 
@@ -222,7 +221,7 @@ CLAUSES: dict[str, tuple[tuple[Step, ...], str]] = {
 
 @pytest.mark.parametrize(("steps", "clause"), CLAUSES.values(), ids=CLAUSES)
 def test_the_message_tells_the_cause(steps: tuple[Step, ...], clause: str) -> None:
-    (told,) = rules.check(collect(build(steps)))
+    (told,) = rules.check(collected(build(steps)))
     assert told.message.partition(f" of {IMAGES} has no blob: ")[2] == clause
 
 
@@ -297,7 +296,7 @@ def test_a_cause_in_words(code: str, known: str | None, words: str) -> None:
 
 
 def test_the_image_of_a_finding_is_the_layers() -> None:
-    (told,) = rules.check(collect(build(ROWS["incomplete"].steps)))
+    (told,) = rules.check(collected(build(ROWS["incomplete"].steps)))
     assert told.images == (
         ImageRef(
             namespace="k8s.io",

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from auditor import graph
-from auditor.checks.absence import LayerState, State, absences, faults, states
-from auditor.store import Snapshotter
+from auditor.checks.layer_state import LayerState, State, absences, faults, states
+from auditor.model import image_graph
+from auditor.model.store import Snapshotter
 from tests.unit.build import APP, BASE, GZIP, MIDDLE, OVERLAY, TOP, Document, Layer, World, image, index
 from tests.unit.build import describe as wire
 from tests.unit.cases import (
@@ -57,13 +57,17 @@ BOTH = {"snapshotters": (Snapshotter(OVERLAY), Snapshotter("native"))}
 CHART = image(
     Layer("chart", media_type="application/x-chart"), config={}, config_type="application/vnd.cncf.helm.config.v1+json"
 )
-NO_IDS = {"layer": graph.Layer(0, describe(CHART.layers[0])), "snapshotters": ()}
+NO_IDS = {"layer": image_graph.Layer(0, describe(CHART.layers[0])), "snapshotters": ()}
 
 
 def without_ids(manifest: Document, states_of: Mapping[int, State]) -> Mapping[int, Mapping[str, Any]]:
     """Layers of a manifest whose config cannot be read: neither diffIDs nor chainIDs."""
     return {
-        i: {"layer": graph.Layer(i, describe(layer)), "snapshotters": (), "state": states_of.get(i, State.PRESENT)}
+        i: {
+            "layer": image_graph.Layer(i, describe(layer)),
+            "snapshotters": (),
+            "state": states_of.get(i, State.PRESENT),
+        }
         for i, layer in enumerate(manifest.layers)
     }
 
@@ -194,7 +198,7 @@ SHARED = {
     ),
     "embedded comes before": LayerRow(
         (both(ZST, EMBEDDED)[1], LOSE_BASE),
-        first(State.EMBEDDED, layer=graph.Layer(0, describe(BASE, embedded=True), BASE.diff_id, BASE.diff_id)),
+        first(State.EMBEDDED, layer=image_graph.Layer(0, describe(BASE, embedded=True), BASE.diff_id, BASE.diff_id)),
         EMBEDDED,
     ),
     "the manifest is a target by itself": LayerRow(

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from auditor.checks.pulled import only_choice, pulled_instead, unpacked, whole
+from auditor.checks.pulled_platforms import only_choice, pulled_instead, unpacked, whole
 from tests.unit.build import APP, BASE, MIDDLE, OVERLAY, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import Step, add_labels, build, collect, do, find, lose
+from tests.unit.cases import Step, add_labels, build, collected, do, find, lose
 
 CLAIM = "containerd.io/gc.ref.snapshot."
 SOURCE = "containerd.io/distribution.source."
@@ -46,7 +46,7 @@ UNPACKED: dict[str, tuple[Document, tuple[Step, ...], bool]] = {
 def test_unpacked_is_what_its_config_claims_and_a_snapshotter_has(
     manifest: Document, steps: tuple[Step, ...], expected: bool
 ) -> None:
-    view, _, node = find(collect(build(steps)), manifest)
+    view, _, node = find(collected(build(steps)), manifest)
     inside = view.content(node.digest)
     assert inside is not None
     assert unpacked(view, inside) is expected
@@ -65,7 +65,7 @@ WHOLE: dict[str, tuple[Document, tuple[Step, ...], bool]] = {
 
 @pytest.mark.parametrize(("manifest", "steps", "expected"), WHOLE.values(), ids=WHOLE)
 def test_whole_is_a_config_with_all_layers(manifest: Document, steps: tuple[Step, ...], expected: bool) -> None:
-    view, _, node = find(collect(build(steps)), manifest)
+    view, _, node = find(collected(build(steps)), manifest)
     assert whole(view, view.content(node.digest)) is expected
 
 
@@ -197,7 +197,7 @@ INSTEAD = {
 def test_the_nodes_platform_was_left_out(row: Left) -> None:
     target = index(*row.listed) if row.listed else APP
     pull = do(World.pull, target, *row.names, platforms=row.platforms, unpack=row.unpack)
-    evidence = collect(build((pull, *row.steps) if row.listed else row.steps), **row.request)
+    evidence = collected(build((pull, *row.steps) if row.listed else row.steps), **row.request)
     view, graph, node = find(evidence, row.of)
     assert node.wanted
     assert pulled_instead(evidence, view, graph, node) is row.instead
@@ -226,7 +226,7 @@ CHOICE = {
 
 @pytest.mark.parametrize(("steps", "expected"), CHOICE.values(), ids=CHOICE)
 def test_the_only_choice_is_what_lies_here_in_part(steps: tuple[Step, ...], expected: bool) -> None:
-    view, graph, node = find(collect(build(steps)), PLAIN)
+    view, graph, node = find(collected(build(steps)), PLAIN)
     inside = view.content(node.digest)
     assert inside is not None
     assert only_choice(view, graph, inside) is expected

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from auditor.checks import housekeeping
+from auditor.checks import garbage_collection
 from auditor.checks.rule import IMAGES
-from auditor.digest import Digest
-from auditor.findings import Finding, ImageRef
-from auditor.store import Ingest, Lease, Resource
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding, ImageRef
+from auditor.model.store import Ingest, Lease, Resource
 from tests.unit.build import APP, BASE, MIDDLE, NOW, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, Step, add_labels, build, collect, do, finding, ref, unworded
+from tests.unit.cases import NAME, Step, add_labels, build, collected, do, finding, ref, unworded
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
@@ -249,8 +249,8 @@ ROWS = {**PROTECTION, **WHOLE, **SCOPE}
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_exactly_this_is_found(row: Row) -> None:
-    evidence = collect(build(row.steps), **row.request)
-    assert unworded(housekeeping.check(evidence)) == list(row.found)
+    evidence = collected(build(row.steps), **row.request)
+    assert unworded(garbage_collection.check(evidence)) == list(row.found)
 
 
 @pytest.mark.parametrize(
@@ -266,10 +266,10 @@ def test_exactly_this_is_found(row: Row) -> None:
     ],
 )
 def test_a_lease_keeps_the_ingest_that_it_is_known_to_hold(held: Lease, found: list[str]) -> None:
-    evidence = collect(build((PULL, STALE)))
+    evidence = collected(build((PULL, STALE)))
     (view,) = evidence.views
     view.inventory = msgspec.structs.replace(view.inventory, leases=(held,))
-    assert [told.code for told in housekeeping.check(evidence)] == found
+    assert [told.code for told in garbage_collection.check(evidence)] == found
 
 
 SAID = {
@@ -292,5 +292,5 @@ SAID = {
 
 @pytest.mark.parametrize(("steps", "message"), SAID.values(), ids=SAID)
 def test_the_message_says_this(steps: tuple[Step, ...], message: str) -> None:
-    (told,) = housekeeping.check(collect(build(steps)))
+    (told,) = garbage_collection.check(collected(build(steps)))
     assert told.message == message

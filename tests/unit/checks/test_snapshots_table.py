@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from auditor.checks import snapshots, storage
+from auditor.checks import snapshots, suspect_storage
 from auditor.checks.rule import IMAGES
-from auditor.findings import Finding, ImageRef
-from auditor.store import Snapshotter
+from auditor.model.findings import Finding, ImageRef
+from auditor.model.store import Snapshotter
 from tests.unit.build import APP, BASE, OVERLAY, TOP, Document, Layer, World, image, index
-from tests.unit.cases import NAME, Step, add_labels, build, change_info, collect, do, finding, lose, ref, unworded
+from tests.unit.cases import NAME, Step, add_labels, build, change_info, collected, do, finding, lose, ref, unworded
 
 ONE, TWO, THREE = APP.chain
 CLAIM = "containerd.io/gc.ref.snapshot."
@@ -197,7 +197,7 @@ TABLES = {"broken": BROKEN, "missing": MISSING, "unpacked": UNPACKED}
     "row", [pytest.param(row, id=f"{table}: {name}") for table, rows in TABLES.items() for name, row in rows.items()]
 )
 def test_exactly_this_is_found(row: Row) -> None:
-    assert unworded(snapshots.check(collect(build(row.steps), **row.request))) == list(row.found)
+    assert unworded(snapshots.check(collected(build(row.steps), **row.request))) == list(row.found)
 
 
 CHAIN = f"the snapshot chain of {IMAGES} on {OVERLAY} is broken at layer"
@@ -222,7 +222,7 @@ SAID = {
 
 @pytest.mark.parametrize(("row", "message"), SAID.values(), ids=SAID)
 def test_the_message_says_this(row: Row, message: str) -> None:
-    (found,) = snapshots.check(collect(build(row.steps), **row.request))
+    (found,) = snapshots.check(collected(build(row.steps), **row.request))
     assert found.message == message
 
 
@@ -274,7 +274,7 @@ STORAGE: dict[str, tuple[list[Finding], list[Finding]]] = {
 
 @pytest.mark.parametrize(("found", "expected"), STORAGE.values(), ids=STORAGE)
 def test_storage_is_suspect_where_unrelated_blobs_are_damaged(found: list[Finding], expected: list[Finding]) -> None:
-    told = list(storage.check(found))
+    told = list(suspect_storage.check(found))
     assert unworded(told) == expected
     for each in told:
         blobs, unrelated = each.facts["blobs"], each.facts["unrelated"]

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from auditor.digest import Digest
-from auditor.oci import OCI_INDEX, Descriptor
-from auditor.reach import Node, Reach, expired, reachable, references
-from auditor.store import Blob, Container, Image, Inventory, Labels, Lease, Resource, Snapshot
+from auditor.model.digest import Digest
+from auditor.model.gc_reachability import Node, Reach, expired, reachable, references
+from auditor.model.oci import OCI_INDEX, Descriptor
+from auditor.model.store import Blob, Container, Image, Inventory, Labels, Lease, Resource, Snapshot
 from tests.unit.build import NOW
 
 A, B, C = (Digest.of(bytes([n])) for n in range(3))
