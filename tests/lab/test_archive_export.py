@@ -292,8 +292,8 @@ def test_ctrs_own_truncation_is_seen_whenever_tar_sees_it(
 EXPORT = """
 import sys
 from pathlib import Path
-from auditor.archive.read import open_archive
-from auditor.archive.write import write_archive
+from auditor.archive.open import open_archive
+from auditor.export.write import write_archive
 from tests.lab.test_archive_export import planned
 store = open_archive(sys.argv[1])
 name = store.inventory("").images[0].name

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,8 +37,7 @@ API = (*FILES, "--content-root", "none")
 @pytest.fixture(scope="module", params=VERSIONS)
 def pulled(request: pytest.FixtureRequest, session_base: Path, registry: Registry) -> Iterator[Containerd]:
     """Pull three images, two of which share a layer."""
-    folder = session_base / f"verify-{request.param}"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=session_base, prefix=f"verify-{request.param}-"))
     with Containerd(request.param, folder) as daemon:
         for name, image in (("first", FIRST), ("second", SECOND), ("bystander", BYSTANDER)):
             daemon.cri_pull(registry.push(image, f"lab/verify-{name}:1"))
