@@ -120,6 +120,38 @@ def test_every_command_of_a_page_has_the_options_that_it_uses(page: Path) -> Non
         assert used <= options(*bare), f"{named(page)}: auditor {shlex.join(words)}"
 
 
+def exists(path: str) -> bool:
+    """Whether a path that a page names lies in the tree, from its top or from the package."""
+    return (ROOT / path).exists() or (ROOT / "auditor" / path).exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_path_of_a_page_is_in_the_tree(page: Path) -> None:
+    tops = {path.name for root in (ROOT, ROOT / "auditor") for path in root.iterdir() if path.is_dir()}
+    spans = SPAN.findall(prose(page))
+    paths = {span for span in spans if re.fullmatch(r"[\w./-]+", span) and "/" in span and span.split("/")[0] in tops}
+    assert sorted(path for path in paths if not exists(path)) == []
+
+
+def test_the_package_stack_of_the_architecture_is_the_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (each["layers"] for each in contracts if each["type"] == "layers")
+    stack = (ROOT / "docs" / "architecture.md").read_text().partition("## Package stack")[2].partition("```")[0]
+    rows = re.findall(r"^\| (`.+?`) \|", stack, re.MULTILINE)
+    assert [SPAN.findall(row) for row in rows] == [line.split(" | ") for line in layers if line != "__main__"]
+
+
+def test_the_modules_of_the_architecture_are_in_the_tree() -> None:
+    table = (ROOT / "docs" / "architecture.md").read_text().partition("## Modules")[2].partition("\n## ")[0]
+    rows = {row[1]: SPAN.findall(row[2]) for row in re.finditer(r"^\| `(\w+)/` \| (.*?) \|", table, re.MULTILINE)}
+    packages = {path.parent.name for path in (ROOT / "auditor").glob("*/__init__.py")}
+    assert set(rows) == packages
+    for package, names in rows.items():
+        here = ROOT / "auditor" / package
+        modules = {path.stem for path in here.iterdir()} | {f"{path.name}/" for path in here.iterdir()}
+        assert [name for name in names if name not in modules] == [], package
+
+
 def test_every_command_is_in_the_readme() -> None:
     listed = subprocess.run([sys.executable, "-m", "auditor", "--help"], capture_output=True, text=True, check=True)
     every = re.findall(r"^  ([a-z]+)  ", listed.stdout.partition("Commands:")[2], re.MULTILINE)
