@@ -1,4 +1,4 @@
-"""The project's pages against the tree: changelog, decision records, links, options, make targets, paths."""
+"""The project's pages against the tree: changelog, decision records, links, commands, make targets, paths."""
 
 from __future__ import annotations
 
@@ -118,6 +118,13 @@ def test_every_command_of_a_page_has_the_options_that_it_uses(page: Path) -> Non
         bare = [word for word in words if not word.startswith("-")][: 2 if words[0] == "health" else 1]
         used = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert used <= options(*bare), f"{named(page)}: auditor {shlex.join(words)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_make_target_of_a_page_is_in_the_makefile(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = {found[1] for line in code(page) for found in re.finditer(r"(?:^|\s)make ([a-z-]+)", line)}
+    assert sorted(used - targets) == []
 
 
 def exists(path: str) -> bool:
