@@ -24,8 +24,8 @@ from auditor.archive.read import open_archive
 from auditor.archive.uses import documents_of
 from auditor.archive.write import write_archive
 from auditor.store import Store
+from tests import images
 from tests.bench.peers import best, verdict
-from tests.lab.kit import images
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.process import scratch
 from tests.lab.kit.registry import Registry

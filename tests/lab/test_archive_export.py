@@ -28,7 +28,8 @@ from auditor.findings import Finding, Severity, Verify
 from auditor.oci import MAX_DOCUMENT, Descriptor
 from auditor.platforms import Matcher
 from auditor.store import Store
-from tests.lab.kit import bug, images
+from tests import images
+from tests.lab.kit import bug
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.dockerd import Dockerd

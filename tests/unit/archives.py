@@ -14,8 +14,8 @@ from typing import Literal
 from backports import zstd
 
 from auditor.archive.read import ArchiveStore, open_archive
-from tests.lab.kit import images
-from tests.lab.kit.images import Built, BuiltImage
+from tests import images
+from tests.images import Built, BuiltImage
 
 NAME = "docker.io/library/thing:v1"
 

@@ -19,7 +19,7 @@ from auditor.digest import Digest, Meter
 from auditor.errors import ExportRefused
 from auditor.graph import group
 from auditor.store import LayerProofKind, Proof
-from tests.lab.kit import images
+from tests import images
 from tests.unit import archives
 from tests.unit.test_archive_write import TAG, loaded, store_of
 

@@ -32,8 +32,8 @@ from auditor.errors import ExportRefused, OutputError, ReadFailed
 from auditor.oci import Descriptor
 from auditor.platforms import EVERYTHING, Matcher, only, parse
 from auditor.store import Proof, Store
-from tests.lab.kit import images
-from tests.lab.kit.images import Built, BuiltImage
+from tests import images
+from tests.images import Built, BuiltImage
 from tests.unit import archives
 from tests.unit.archives import NAME
 

@@ -13,7 +13,7 @@ from auditor.evidence import Evidence
 from auditor.oci import Descriptor
 from auditor.scrub import largest_first, targets_of, wanted
 from auditor.store import Image
-from tests.lab.kit import images
+from tests import images
 from tests.unit.fakes import MemoryStore
 
 NOW = datetime(2026, 8, 1, tzinfo=UTC)
