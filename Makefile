@@ -35,7 +35,7 @@ demo: $(STAMP) ## the missing-blobs bug on a private containerd: found, explaine
 	@$(BIN)/python -m tests.lab.demo
 
 test: lint $(STAMP) lab-install ## lint, then every test, the lab included
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --reruns 2 --reruns-delay 1
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 lint: $(STAMP) ## style, types, import rules, generated files
 	@$(BIN)/ruff check .
