@@ -13,7 +13,7 @@ WORKERS ?= 6
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab protos schema samples pictures bench clean
+.PHONY: help install lab-install demo test lint format unit lab mutants protos schema samples pictures bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ unit: $(STAMP) ## the tests that need no daemon
 
 lab: $(STAMP) lab-install ## the tests on real daemons and registries
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/lab
+
+mutants: $(STAMP) ## change the rules one place at a time, and see that a unit test notices; some minutes
+	@$(BIN)/python -m tests.mutants
 
 protos: $(STAMP) ## compile protos/ into the adapter, and the lab's own
 	@tools/protos $(BIN)/python

@@ -201,7 +201,17 @@ def test_the_order_within_a_kind(entries: list[Remembered], sizes: Mapping[str, 
 def test_equals_come_in_the_order_of_their_digests() -> None:
     targets = [target(name) for name in "abcdefghij"]
     assert plan(targets, {}, now=NOW) == sorted(targets, key=lambda each: each.digest)
-    assert plan([target("a"), target("a")], {}, now=NOW) == [target("a"), target("a")]
+
+
+def test_two_targets_of_one_digest_stay_as_they_came() -> None:
+    twice = [target("a"), Target(digest("a"), 10, ("another",))]
+    assert plan(twice, {}, now=NOW) == twice
+
+
+def test_a_run_decompresses_on_request_alone() -> None:
+    hashed = memory(known("a", SOUND))
+    assert plan([target("a", layer=True)], hashed, now=NOW, max_age=2 * DAY) == []
+    assert coverage([target("a", layer=True)], hashed) == Coverage(1, 10, 1, 10, 0, NOW - DAY)
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,8 @@ UNSOUND: dict[str, tuple[bytes, str, int]] = {
         0,
     ),
     "a size of 63 bits and one": (header(size=b"\x80\0\0\0\x80" + bytes(7)), bad(NO_HEADER, 0), 0),
+    "a size whose first byte is too high": (header(size=b"\x81" + bytes(11)), bad(NO_HEADER, 0), 0),
+    "a size whose second byte is too high": (header(size=b"\x80\x01" + bytes(10)), bad(NO_HEADER, 0), 0),
     "a size far below zero": (header(size=b"\xff\xff\xff\xff\x7f" + b"\xff" * 7), bad(NO_HEADER, 0), 0),
     "a size below zero": (FILE + header(size=b"\xff" * 12), bad(IMPOSSIBLE, 1024), 1),
     "a size at the lower limit": (header(size=b"\xff\xff\xff\xff\x80" + bytes(7)), bad(IMPOSSIBLE, 0), 0),
@@ -232,6 +234,7 @@ UNSOUND: dict[str, tuple[bytes, str, int]] = {
     "a group that is a word": (pax(b"gid=us") + FILE, bad(NUMBER, 1024), 0),
     "an access time that is a word": (pax(b"atime=now") + FILE, bad(NUMBER, 1024), 0),
     "a time that is a word": (pax(b"mtime=now") + FILE, bad(NUMBER, 1024), 0),
+    "a time with an equals sign": (pax(b"mtime=1=2") + FILE, bad(NUMBER, 1024), 0),
     "a change time that is a word": (pax(b"ctime=now") + FILE, bad(NUMBER, 1024), 0),
     "a malformed number before a sound one": (pax(b"uid=me", b"gid=5") + FILE, bad(NUMBER, 1024), 0),
     "a malformed number behind a long name": (
