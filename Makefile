@@ -13,7 +13,7 @@ WORKERS ?= 6
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab protos schema samples pictures bench clean
+.PHONY: help install lab-install demo test lint format unit lab mutants protos schema samples pictures bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,7 +35,7 @@ demo: $(STAMP) ## show the missing-blobs bug on a private containerd: found, exp
 	@$(BIN)/python -m tests.lab.demo
 
 test: lint $(STAMP) lab-install ## run lint and all tests, including the lab
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --reruns 2 --reruns-delay 1
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 lint: $(STAMP) ## check style, types, import rules and generated files
 	@$(BIN)/ruff check .
@@ -53,6 +53,9 @@ unit: $(STAMP) ## run the tests that need no root and no daemon
 
 lab: $(STAMP) lab-install ## run the tests on real daemons and registries
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/lab
+
+mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
+	@$(BIN)/python -m tests.mutants
 
 protos: $(STAMP) ## compile protos/ into the adapter, and the lab's protos
 	@tools/protos $(BIN)/python

@@ -14,9 +14,9 @@ from typing import Any, Final
 from auditor import containerd
 from auditor.model.store import Inventory
 from auditor.repair.own_state import is_ours
+from tests.images import Built, sha256
 from tests.lab.checked import Run, auditor_here
 from tests.lab.kit.daemon import Containerd, parse_check
-from tests.lab.kit.images import Built, sha256
 
 #: A record without its times, which a record that was made again cannot keep.
 Record = tuple[int, tuple[tuple[str, str], ...]]

@@ -36,9 +36,10 @@ from auditor.model.digest import EMPTY, Digest, measure
 from auditor.model.platforms import host
 from auditor.model.store import FileKind, FileState, Resource, Store
 from auditor.model.writable_store import LeaseHandle
+from tests import images
 from tests.contract.store_contract import Known, StoreContract
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.daemon import CRI_NAMESPACE as NS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.dockerd import Dockerd

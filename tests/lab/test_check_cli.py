@@ -19,9 +19,10 @@ from typing import Self
 
 import pytest
 
+from tests import images
 from tests.lab.checked import ROOT, Run, auditor, auditor_here, check, command, environment, signalled
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import rooted

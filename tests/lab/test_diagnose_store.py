@@ -14,9 +14,10 @@ from auditor.diagnose.messages import Sure
 from auditor.diagnose.model import Outcome
 from auditor.model.store import Resource
 from auditor.model.writable_store import LeaseHandle
+from tests import images
 from tests.lab.checked import auditor_here
 from tests.lab.diagnosed import PAUSE, ask, cri_pull, ctr, failures, run_pod
-from tests.lab.kit import bug, faults, images
+from tests.lab.kit import bug, faults
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import chrooted
 from tests.lab.kit.registry import Registry

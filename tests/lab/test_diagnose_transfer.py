@@ -13,11 +13,12 @@ import pytest
 
 from auditor.diagnose.messages import Sure
 from auditor.diagnose.model import Outcome
+from tests import images
 from tests.lab import crooked
 from tests.lab.checked import auditor_here
 from tests.lab.conftest import StartDaemon
 from tests.lab.diagnosed import answer, ask, cri_pull, ctr, modern
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import ServerError

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests import images
 from tests.lab.checked import auditor, check, loud
-from tests.lab.kit import bug, images
+from tests.lab.kit import bug
 from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.registry import Registry
 from tests.lab.test_check import assert_bug

@@ -28,13 +28,14 @@ from auditor.sources.credentials import load_docker_config
 from auditor.sources.http import Limits
 from auditor.sources.registry import RegistrySource
 from auditor.sources.retry import SYSTEM
+from tests import images
+from tests.images import sha256
 from tests.lab.checked import ROOT, command, environment
 from tests.lab.conftest import StartDaemon
 from tests.lab.hostile import Hostile
 from tests.lab.killing import killer
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.daemon import Containerd
-from tests.lab.kit.images import sha256
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import dump, ours, repair
 

@@ -21,9 +21,9 @@ from auditor.sources.credentials import load_docker_config
 from auditor.sources.http import Limits
 from auditor.sources.network_errors import Untrusted
 from auditor.sources.registry import RegistrySource
+from tests import images
+from tests.images import BuiltImage
 from tests.lab.hostile import Hostile
-from tests.lab.kit import images
-from tests.lab.kit.images import BuiltImage
 from tests.lab.kit.registry import Registry
 from tests.lab.token_service import IDENTITY, PASSWORD, USER, TokenService
 

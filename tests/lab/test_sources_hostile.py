@@ -21,8 +21,8 @@ from auditor.sources.network_errors import Interrupted, Untrusted
 from auditor.sources.proxies import Proxies
 from auditor.sources.registry import RegistrySource
 from auditor.sources.retry import SYSTEM, Backoff, Timing
+from tests.images import noise
 from tests.lab.hostile import TOKEN, Hostile, Request
-from tests.lab.kit.images import noise
 
 NAME, SECRET, HEADER = "robot", "hunter2-and-a-half", "a-header-nobody-else-may-see"
 BASIC = base64.b64encode(f"{NAME}:{SECRET}".encode()).decode()

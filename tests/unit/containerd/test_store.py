@@ -184,6 +184,7 @@ def test_a_stream_that_stalls_while_the_daemon_answers_is_a_failed_read(daemon: 
         released.set()
 
 
+@pytest.mark.slow
 def test_a_slow_reader_is_no_stall(daemon: Daemon) -> None:
     store = daemon.impatient(1.5)
     wait = threading.Event()

@@ -245,7 +245,7 @@ def test_without_a_store_only_the_text_is_explained() -> None:
         "привет, образ не найден",
         "镜像损坏",
         "\x00\x01\x02\xff",
-        "a" * 4000,
+        pytest.param("a" * 4000, marks=pytest.mark.slow),
         "\x1b]0;evil\x07",
         "x\u202egnp.exe",
         "🙂" * 500,
