@@ -11,7 +11,8 @@ import msgspec
 from auditor.archive.layer_pipeline import Inspector, MakeInspector, SharedMeter, ThreadedInspector, ThreadedMeter
 from auditor.archive.problems import ArchiveProblem, StopReading, shown
 from auditor.archive.tar_reader import Header, Kind
-from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE, Fault
+from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE
+from auditor.checks.rule import Rule
 from auditor.concurrency import CHUNK
 from auditor.errors import InvalidDigest
 from auditor.model import oci
@@ -127,7 +128,7 @@ class Collector:
         self._problem(UNSAFE, f"{shown(header.name)} is a {header.kind}", header.name)
         return None
 
-    def _problem(self, fault: Fault, message: str, name: str) -> None:
+    def _problem(self, fault: Rule, message: str, name: str) -> None:
         self.problems.append(ArchiveProblem(fault, message, member=shown(name)))
 
     def _measure(self, header: Header, name: str, body: Iterable[memoryview], path: Path | None) -> None:

@@ -21,7 +21,7 @@ from tests.unit.cases import (
     all_three,
     build,
     change_info,
-    collect,
+    collected,
     describe,
     do,
     find,
@@ -324,7 +324,7 @@ def test_each_layer_has_the_whole_record_of_its_branch(row: LayerRow) -> None:
     ],
 )
 def test_a_blob_that_is_no_layer_is_in_progress_by_its_ingest_only(steps: tuple[Step, ...], moving: bool) -> None:
-    (view,) = collect(build((FETCH, *steps))).views
+    (view,) = collected(build((FETCH, *steps))).views
     assert in_progress(view, BASE.digest) is moving
 
 
@@ -337,7 +337,7 @@ def test_a_blob_that_is_no_layer_is_in_progress_by_its_ingest_only(steps: tuple[
     ],
 )
 def test_a_lease_is_a_pull_by_what_it_holds(lease: Lease, working: bool) -> None:
-    view, _, node = find(collect(build((FETCH,))), APP)
+    view, _, node = find(collected(build((FETCH,))), APP)
     view.inventory = msgspec.structs.replace(view.inventory, leases=(lease,))
     assert in_progress(view, BASE.digest, node) is working
 
@@ -346,5 +346,5 @@ def test_a_lease_is_a_pull_by_what_it_holds(lease: Lease, working: bool) -> None
     ("age", "young"), [(None, True), (HOUR - SECOND, True), (HOUR, False), (HOUR + SECOND, False), (-HOUR, True)]
 )
 def test_an_ingest_is_young_within_the_hour(age: timedelta | None, young: bool) -> None:
-    (view,) = collect(build((FETCH,))).views
+    (view,) = collected(build((FETCH,))).views
     assert young_ingest(view, Ingest("k8s.io", "x", updated_at=None if age is None else NOW - age)) is young

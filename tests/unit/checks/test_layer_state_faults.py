@@ -19,7 +19,7 @@ from tests.unit.cases import (
     Step,
     build,
     change_info,
-    collect,
+    collected,
     describe,
     do,
     find,
@@ -293,26 +293,26 @@ def test_what_should_be_there_is_a_fault(state: State) -> None:
 
 
 def test_absences_are_the_states_of_what_is_not_present() -> None:
-    evidence = collect(build((PULL, lose(BASE, TOP))))
+    evidence = collected(build((PULL, lose(BASE, TOP))))
     found = find(evidence, APP)
     judged = states(evidence, *found)
     assert absences(evidence, *found) == (judged[0], judged[2])
 
 
 def test_an_image_that_is_all_here_has_no_absences() -> None:
-    evidence = collect(build((PULL,)))
+    evidence = collected(build((PULL,)))
     assert absences(evidence, *find(evidence, APP)) == ()
 
 
 def test_a_manifest_without_a_record_has_no_layers() -> None:
-    evidence = collect(build((PULL, do(World.drop, APP.digest))))
+    evidence = collected(build((PULL, do(World.drop, APP.digest))))
     found = find(evidence, APP)
     assert (states(evidence, *found), absences(evidence, *found)) == ((), ())
 
 
 def test_a_manifest_is_judged_once_for_each_image_that_leads_to_it() -> None:
     whole, pull = both(GZ, ZST)
-    evidence = collect(build((pull, do(World.pull, ZST, "alone:1"), do(World.drop, TWIN.digest))))
+    evidence = collected(build((pull, do(World.pull, ZST, "alone:1"), do(World.drop, TWIN.digest))))
     inside, alone = (states(evidence, *find(evidence, ZST, target=target)) for target in (whole, ZST))
     assert [state.state for state in (*inside, *alone)] == [State.SHARED_CONFIG, State.SKIPPED]
     assert states(evidence, *find(evidence, ZST, target=whole)) is inside
