@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
+
+import msgspec
 
 from auditor.audit import audit, collect
-from auditor.audit.audit import Prove
 from auditor.checks.evidence import Evidence
 from auditor.cli.options import Common
 from auditor.cli.progress import Meter, progress
-from auditor.model.findings import Finding, Report
+from auditor.model.findings import Finding, Report, order
 from auditor.model.store import Store
 from auditor.report import build, image_tree
 
@@ -30,11 +32,6 @@ def host(environ: Mapping[str, str]) -> str:
     return environ.get("AUDITOR_HOST") or platform.node()
 
 
-def as_found(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Leave the findings of an audit as they are."""
-    return findings
-
-
 def _meter(options: Common) -> AbstractContextManager[Meter]:
     """Progress as the options want it: drawn, or as lines."""
     if not options.stream:
@@ -42,6 +39,10 @@ def _meter(options: Common) -> AbstractContextManager[Meter]:
     from auditor.cli.progress import streaming
 
     return streaming()
+
+
+#: Reads the blobs that an audit wants verified, and reports progress to the meter.
+Reader = Callable[[Meter, Evidence], audit.Reading]
 
 
 @contextmanager
@@ -64,31 +65,38 @@ def audited(
     request: collect.Request,
     options: Common,
     *,
-    proving: Callable[[Meter], Prove | None] | None = None,
-    judged: Callable[[tuple[Finding, ...]], tuple[Finding, ...]] = as_found,
+    reader: Reader | None = None,
+    also: tuple[Finding, ...] = (),
     incomplete: tuple[str, ...] = (),
     trees: bool = True,
 ) -> tuple[audit.AuditResult, Report]:
-    """Audit, with progress, and make the report.
+    """Audit a store with progress, and build the report.
 
-    `proving` makes what reads the bytes; `judged` has the last word on the findings, and `incomplete` says what else
-    could not be examined. Without `trees`, the report does not say what each image is made of.
+    Args:
+        store: The store to read.
+        request: The part of the store to audit, and the verification level.
+        options: The common options of the command line.
+        reader: Reads blobs; None leaves contents unread.
+        also: Findings to add, such as those about an archive as a file.
+        incomplete: Sentences to add to the report's `incomplete`.
+        trees: Whether the report has each image's tree.
+
     """
     started, clock = now(), time.monotonic()
     with _meter(options) as meter, _without_collection():
-        prove = proving(meter) if proving is not None else None
-        outcome = audit.audit(store, request, clock=now, pause=time.sleep, prove=prove, on_progress=meter)
-    outcome.evidence.incomplete = (*outcome.evidence.incomplete, *incomplete)
-    outcome = audit.AuditResult(outcome.evidence, judged(outcome.findings))
+        read = partial(reader, meter) if reader is not None else None
+        result = audit.audit(store, request, clock=now, pause=time.sleep, read=read, on_progress=meter)
+    evidence = msgspec.structs.replace(result.evidence, incomplete=(*result.evidence.incomplete, *incomplete))
+    result = audit.AuditResult(evidence, order((*also, *result.findings)), result.unread)
     made = build.report(
-        outcome.evidence,
-        outcome.findings,
+        evidence,
+        result.findings,
         host=host(os.environ),
         started=started,
         finished=now(),
         seconds=time.monotonic() - clock,
     )
-    return outcome, image_tree.add_trees(made, outcome.evidence, outcome.findings) if trees else made
+    return result, image_tree.add_trees(made, evidence, result.findings) if trees else made
 
 
 def empty(

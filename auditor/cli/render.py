@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from auditor import checks
-from auditor.checks.archive_faults import FAULTS
+from auditor.checks.rule import Rule
 from auditor.cli.choices import ReportFormat
 from auditor.errors import UsageError
 from auditor.formats import json_report, table
-from auditor.formats.rulebook import Entry
-from auditor.formats.table import Advice
 from auditor.model.findings import FailOn, Report, Severity, exit_status
 
 if TYPE_CHECKING:
@@ -180,17 +178,6 @@ _MANY: Mapping[ReportFormat, Callable[[Sequence[Report], Look], str]] = {
 }
 
 
-def rulebook() -> list[Entry]:
-    """All rules, those of stores and those of archives, the worst first."""
-    rules = [Entry(r.code, str(r.severity), r.means, r.matters, r.do) for r in checks.RULES]
-    rules += (Entry(f.code, str(f.severity), _sentence(f.meaning), _sentence(f.why), _sentence(f.hint)) for f in FAULTS)
-    return sorted(rules, key=lambda entry: (Severity(entry.severity).rank, entry.code))
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
-
-
-def advice() -> dict[str, Advice]:
-    """What each code means, for formats that say it."""
-    return {entry.code: Advice(means=entry.means, matters=entry.matters) for entry in rulebook()}
+def advice() -> Mapping[str, Rule]:
+    """Return the rule of each code, for formats that explain findings."""
+    return checks.RULEBOOK

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import msgspec
 
 from auditor import checks
-from auditor.checks.archive_faults import FAULTS
 from auditor.diagnose.describe import images, known
 from auditor.diagnose.evidence_index import Catalogue
 from auditor.diagnose.extract import Mentions
@@ -15,7 +14,7 @@ from auditor.diagnose.model import Candidate, Known
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Severity
 
-_SEVERITY = {rule.code: rule.severity for rule in checks.RULES} | {fault.code: fault.severity for fault in FAULTS}
+_SEVERITY = {rule.code: rule.severity for rule in checks.RULEBOOK.values()}
 #: Digests that are told for a prefix.
 _MOST = 8
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from auditor import checks
-from auditor.checks.archive_faults import FAULTS
 from auditor.diagnose import commands
 from auditor.diagnose.certainty import doubt, evidence, fine, headline, proven
 from auditor.diagnose.commands import Place
@@ -27,8 +26,6 @@ from auditor.diagnose.resolve import Named
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding
 from auditor.model.store import SourceKind
-
-_MATTERS = {rule.code: rule.matters for rule in checks.RULES} | {fault.code: fault.why for fault in FAULTS}
 
 
 class _Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +165,7 @@ def _verdict(case: _Case, finding: Finding, *, sure: Sure, because: str, more: S
         subject=finding.subject.id,
         message=message.id if message is not None else "",
         evidence=(*evidence(finding, entry), *more),
-        breaks=_MATTERS[finding.code],
+        breaks=checks.RULEBOOK[finding.code].impact,
         fine=fine(finding.code),
         commands=tuple(dict.fromkeys(filter(None, commands.for_finding(finding, case.place)))),
         source=message.source if message is not None else "",

@@ -1,4 +1,4 @@
-"""The rules for people and for programs."""
+"""The rules, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -8,35 +8,27 @@ from collections.abc import Sequence
 import msgspec
 from tabulate import tabulate
 
+from auditor.checks.rule import Rule
+
 _WIDTH = 100
 
 
-def listed(entries: Sequence[Entry]) -> str:
-    """A table of codes, worst first, with what each means."""
-    rows = [(e.severity, e.code, textwrap.fill(e.means, 72)) for e in entries]
+def listed(rules: Sequence[Rule]) -> str:
+    """Render a table of the codes with their meanings."""
+    rows = [(rule.severity, rule.code, textwrap.fill(rule.means, 72)) for rule in rules]
     table = tabulate(rows, headers=("severity", "code", "means"), tablefmt="simple")
-    return f"{table}\n\nauditor rules CODE tells more of one.\n"
+    return f"{table}\n\nauditor rules CODE explains one.\n"
 
 
-def explained(entry: Entry) -> str:
-    """All about one rule."""
-    parts = [("means", entry.means), ("matters", entry.matters), ("do", entry.do)]
-    lines = [f"{entry.code} ({entry.severity})"]
+def explained(rule: Rule) -> str:
+    """Render everything that is known of one rule."""
+    parts = [("means", rule.means), ("impact", rule.impact), ("remedy", rule.remedy)]
+    lines = [f"{rule.code} ({rule.severity})"]
     for label, text in parts:
         lines += ["", f"{label}:", *textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")]
     return "\n".join(lines) + "\n"
 
 
-def as_json(entries: Sequence[Entry]) -> str:
-    """A list of objects."""
-    return msgspec.json.format(msgspec.json.encode(list(entries)), indent=2).decode() + "\n"
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One rule, all text."""
-
-    code: str
-    severity: str
-    means: str
-    matters: str
-    do: str
+def as_json(rules: Sequence[Rule]) -> str:
+    """Render a JSON list of the rules."""
+    return msgspec.json.format(msgspec.json.encode(list(rules)), indent=2).decode() + "\n"

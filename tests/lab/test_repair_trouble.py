@@ -92,7 +92,7 @@ def look(store: Store) -> audit.AuditResult:
         collect.Request(verify=Verify.DIGESTS),
         clock=lambda: datetime.now(UTC),
         pause=time.sleep,
-        prove=lambda evidence: {p.digest: p for p in prove(store, wanted(evidence), jobs=2)},
+        read=lambda evidence: audit.Reading({p.digest: p for p in prove(store, wanted(evidence), jobs=2)}),
     )
 
 

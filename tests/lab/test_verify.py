@@ -104,14 +104,14 @@ def link_to_nowhere(daemon: Containerd, digest: str) -> None:
 
 SAME = "digest-mismatch"
 ON_LAYERS = [
-    Fault("first byte", flipped(0), "digest-mismatch", "bytes-changed", SAME, "do not hash to"),
+    Fault("first byte", flipped(0), "digest-mismatch", "bytes-changed", SAME, "does not match its digest"),
     Fault("middle byte", in_the_middle, "digest-mismatch", "bytes-changed", SAME, "other bytes of the same length"),
     Fault("last byte", flipped(-1), "digest-mismatch", "bytes-changed", SAME, "other bytes of the same length"),
     Fault("a page of zeros", lambda d, x: faults.zero_page(d, x, page=3), SAME, "bytes-changed", SAME, "byte 12288"),
     Fault("emptied", faults.empty_file, "size-mismatch", "emptied", "size-mismatch", "zero-length"),
-    Fault("one byte short", faults.shorten, "size-mismatch", "shortened", "size-mismatch", "on the disk"),
-    Fault("cut to pages", cut_to_pages, "size-mismatch", "shortened", "size-mismatch", "has 8192 bytes"),
-    Fault("one byte more", faults.append, "size-mismatch", "lengthened", "nothing", "on the disk"),
+    Fault("one byte short", faults.shorten, "size-mismatch", "shortened", "size-mismatch", "on disk"),
+    Fault("cut to pages", cut_to_pages, "size-mismatch", "shortened", "size-mismatch", "8192 bytes"),
+    Fault("one byte more", faults.append, "size-mismatch", "lengthened", "nothing", "on disk"),
     Fault(
         "directory", faults.replace_with_directory, "blob-file-missing", "no-file", "blob-file-missing", "a directory"
     ),

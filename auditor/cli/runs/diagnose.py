@@ -14,6 +14,7 @@ import msgspec
 from auditor import scrub
 from auditor.archive.image_layers import platforms_held
 from auditor.archive.store import ArchiveStore
+from auditor.audit.audit import Reading
 from auditor.audit.collect import Request, matcher_for
 from auditor.checks.evidence import Evidence
 from auditor.cli import audit, connect, prover
@@ -32,7 +33,7 @@ from auditor.formats.sanitize import plain
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Verify, order
 from auditor.model.platforms import Platform
-from auditor.model.store import Lease, Proof, Store
+from auditor.model.store import Lease, Store
 
 _CHUNK = 1 << 20
 #: Standard input up to this many bytes is one message; more is a log.
@@ -108,21 +109,20 @@ def _place(question: Question, options: Common) -> Place:
 def _catalogue(store: Store, question: Question, options: Common) -> Catalogue:
     also, held = _of_archive(store, question)
     request = Request(namespaces=options.namespaces, verify=Verify.LAYERS, of_image=held)
-    unread: set[Digest] = set()
     try:
         outcome, _ = audit.audited(
             store,
             request,
             options,
-            proving=lambda meter: partial(_prove, store, question, meter, unread),
-            judged=lambda found: order((*also, *found)),
+            reader=partial(_read, store, question),
+            also=also,
         )
     except NothingExamined:
         if not also:
             raise
         return Catalogue(_nothing_in(store, request), order(also))
     leases = {view.name: tuple(_held(store, view.inventory.leases)) for view in outcome.evidence.views}
-    return Catalogue(outcome.evidence, outcome.findings, leases=leases, unread=frozenset(unread))
+    return Catalogue(outcome.evidence, outcome.findings, leases=leases, unread=outcome.unread)
 
 
 def _nothing_in(store: Store, request: Request) -> Evidence:
@@ -152,10 +152,8 @@ def _held(store: Store, leases: tuple[Lease, ...]) -> Iterator[Lease]:
             yield lease
 
 
-def _prove(
-    store: Store, question: Question, meter: Meter, unread: set[Digest], evidence: Evidence
-) -> Mapping[Digest, Proof]:
-    """Read the blobs that matter for the question and no others, as long as the budget lasts."""
+def _read(store: Store, question: Question, meter: Meter, evidence: Evidence) -> Reading:
+    """Read only the blobs that matter for the question, until the time budget ends."""
     want: Wanted = wanted(question.said, evidence)
     known = store.proofs()
     targets = [t for t in scrub.wanted(evidence) if t.digest in want and t.digest not in known]
@@ -171,8 +169,7 @@ def _prove(
         on_bytes=meter.reading(sum(target.size for target in targets)),
     )
     proofs = {proof.digest: proof for proof in outcomes}
-    unread.update(target.digest for target in targets if target.digest not in proofs)
-    return proofs
+    return Reading(proofs, frozenset(target.digest for target in targets if target.digest not in proofs))
 
 
 def without_credentials(told: Diagnosis) -> Diagnosis:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -132,8 +131,8 @@ class Session:
         return status
 
     def _look(self, store: Store) -> AuditResult:
-        reading = partial(prover.prover, store, self._request.verify, jobs=None, limit=None, max_layer=None)
-        seen, report = audit.audited(store, self._request, self._common, proving=reading)
+        reader = prover.reader(store, self._request.verify)
+        seen, report = audit.audited(store, self._request, self._common, reader=reader)
         self._reports.append(report)
         return seen
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 
 from auditor import scrub
-from auditor.audit.audit import Prove
+from auditor.audit.audit import Reading
 from auditor.audit.collect import Request
 from auditor.checks.evidence import Evidence
 from auditor.cli import audit
@@ -18,9 +17,8 @@ from auditor.cli.options import Common
 from auditor.cli.output import say
 from auditor.cli.progress import Meter
 from auditor.formats.sanitize import plain
-from auditor.model.digest import Digest
 from auditor.model.findings import Coverage, Report, Verify
-from auditor.model.store import Proof, Store
+from auditor.model.store import Store
 from auditor.scrub.rate_limit import Pace
 from auditor.scrub.state import State, identity
 
@@ -43,7 +41,7 @@ def scrubbed(store: Store, request: Request, options: Common, budget: Budget, pl
         for note in state.notes:
             say(f"note: {plain(note)}")
         session = _Session(store, state, request, budget)
-        _, report = audit.audited(store, request, options, proving=session.prover)
+        _, report = audit.audited(store, request, options, reader=session.read)
         return msgspec.structs.replace(report, coverage=session.coverage())
 
 
@@ -59,11 +57,8 @@ class _Session:
         self._end = None if budget.max_duration is None else time.monotonic() + budget.max_duration.total_seconds()
         self._targets: list[scrub.Target] = []
 
-    def prover(self, meter: Meter) -> Prove:
-        """What the audit calls for the bytes."""
-        return lambda evidence: self._prove(evidence, meter)
-
-    def _prove(self, evidence: Evidence, meter: Meter) -> Mapping[Digest, Proof]:
+    def read(self, meter: Meter, evidence: Evidence) -> Reading:
+        """Read the blobs that are due, and add the remembered proofs of the others."""
         self._targets = scrub.wanted(evidence)
         present = frozenset(target.digest for target in self._targets)
         if self._everything:
@@ -92,7 +87,7 @@ class _Session:
             on_bytes=meter.reading(sum(target.size for target in due), "scrubbing"),
         )
         proofs = {known.digest: known.proof for known in remembered.values() if known.proof and known.digest in present}
-        return {**proofs, **{proof.digest: proof for proof in outcomes}}
+        return Reading({**proofs, **{proof.digest: proof for proof in outcomes}})
 
     def _over(self) -> bool:
         return self._end is not None and time.monotonic() >= self._end

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.archive.open import open_archive
-from auditor.checks.archive_faults import FAULTS
+from auditor.checks.archive_faults import RULES
 from auditor.errors import AuditorError
 from auditor.model.digest import Digest
 from auditor.model.findings import Severity
@@ -228,7 +228,7 @@ def test_problems_become_findings_with_a_code_that_is_documented() -> None:
     assert finding.severity is Severity.ERROR
     assert "\x1b" not in finding.message
     assert finding.hint
-    assert len({fault.code for fault in FAULTS}) == len(FAULTS)
+    assert len({rule.code for rule in RULES}) == len(RULES)
 
 
 def test_an_archive_of_endless_members_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from auditor import checks
-from auditor.checks.archive_faults import FAULTS
 from auditor.diagnose.extract import asked, search
 from auditor.diagnose.messages import MESSAGES, RANK, Known, Sure, recognise
 
@@ -46,7 +45,7 @@ def test_each_entry_is_whole(entry: Known) -> None:
     assert not entry.cause.endswith(".")
     assert entry.do
     assert entry.breaks
-    codes = {rule.code for rule in checks.RULES} | {fault.code for fault in FAULTS}
+    codes = checks.RULEBOOK.keys()
     assert set(entry.fits) <= codes
 
 

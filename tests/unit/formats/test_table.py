@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from auditor import checks
 from auditor.errors import UsageError
 from auditor.formats import json_report, rulebook, table, tree
-from auditor.formats.rulebook import Entry
-from auditor.formats.table import Advice, Style
+from auditor.formats.table import Style
 from auditor.model.findings import SCHEMA, Finding, Report, Severity, Verify, count, order
 from auditor.report.build import report
 from tests.unit.build import APP, BASE, MIDDLE, NOW, TOP, Layer, World, image, index
 
-ADVICE = {rule.code: Advice(rule.means, rule.matters) for rule in checks.RULES}
+ADVICE = checks.RULEBOOK
 HOSTILE = "evil.example/\x1b]0;owned\x07\u202e\u200b" + "n" * 4000 + ":tag"
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -244,10 +243,13 @@ def test_a_hostile_tree_is_harmless() -> None:
 
 
 def test_the_rules_are_listed_and_explained() -> None:
-    entries = [Entry(r.code, str(r.severity), r.means, r.matters, r.do) for r in checks.RULES]
+    entries = tuple(checks.RULEBOOK.values())
     listed = rulebook.listed(entries)
     assert all(f" {entry.code} " in listed for entry in entries)
-    assert [each["code"] for each in json.loads(rulebook.as_json(entries))] == [rule.code for rule in checks.RULES]
+    assert json.loads(rulebook.as_json(entries)) == [
+        {"code": r.code, "severity": r.severity.value, "means": r.means, "matters": r.impact, "do": r.remedy}
+        for r in entries
+    ]
     for entry in entries:
         told = rulebook.explained(entry)
         assert told.startswith(f"{entry.code} ({entry.severity})\n")
