@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import typer
 
+from auditor.cli.arguments import Option
 from auditor.cli.choices import ReportFormat
 from auditor.errors import UsageError
 
 Address = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--address",
         "-a",
         envvar="CONTAINERD_ADDRESS",
@@ -26,7 +26,7 @@ Address = Annotated[
 ]
 Namespaces = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--namespace",
         "-n",
         envvar="CONTAINERD_NAMESPACE",
@@ -37,27 +37,27 @@ Namespaces = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write the report to FILE, whole or not at all."),
+    Option("--output", "-o", metavar="FILE", help="Write the report to FILE, whole or not at all."),
 ]
-ReportFormats = Annotated[ReportFormat, typer.Option("--format", "-f", help="How to print the report.")]
+ReportFormats = Annotated[ReportFormat, Option("--format", "-f", help="How to print the report.")]
 Textfile = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--textfile",
         metavar="FILE",
         help="Write metrics to FILE too, for node_exporter's textfile collector; its name should end in .prom.",
         show_default=False,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when nothing is wrong.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print what is normal too, and how it was found.")]
-NoProgress = Annotated[bool, typer.Option("--no-progress", help="Show no progress on a terminal.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing when nothing is wrong.")]
+Verbose = Annotated[bool, Option("--verbose", "-v", help="Print what is normal too, and how it was found.")]
+NoProgress = Annotated[bool, Option("--no-progress", help="Show no progress on a terminal.")]
 Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long one answer of the daemon may take.")
+    float, Option("--timeout", metavar="SECONDS", min=0.1, help="How long one answer of the daemon may take.")
 ]
 ContentRoot = Annotated[
     str,
-    typer.Option(
+    Option(
         "--content-root",
         metavar="auto|none|DIR",
         help="Where blobs are read: where the daemon says, through its API alone, or where its content store is "
@@ -66,17 +66,17 @@ ContentRoot = Annotated[
 ]
 Platforms = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--platform",
         metavar="OS/ARCH",
         help="Want this platform; may be repeated. The node's by default.",
         show_default=False,
     ),
 ]
-AllPlatforms = Annotated[bool, typer.Option("--all-platforms", help="Want every platform that an index lists.")]
+AllPlatforms = Annotated[bool, Option("--all-platforms", help="Want every platform that an index lists.")]
 Snapshotters = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--snapshotter",
         metavar="NAME",
         help="Look at this snapshotter only; may be repeated. All that the daemon offers by default.",
@@ -86,19 +86,15 @@ Snapshotters = Annotated[
 
 Jobs = Annotated[
     int | None,
-    typer.Option(
-        "--jobs", "-j", metavar="N", min=1, max=256, help="Threads; one a core by default.", show_default=False
-    ),
+    Option("--jobs", "-j", metavar="N", min=1, max=256, help="Threads; one a core by default.", show_default=False),
 ]
 LimitRate = Annotated[
     str | None,
-    typer.Option(
-        "--limit-rate", metavar="RATE", help="Read no more than this a second, as in 50MiB.", show_default=False
-    ),
+    Option("--limit-rate", metavar="RATE", help="Read no more than this a second, as in 50MiB.", show_default=False),
 ]
 MaxLayer = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--max-layer-size",
         metavar="SIZE",
         help="Decompress no layer further than this; what is larger is said to be unverifiable.",
@@ -158,7 +154,7 @@ def colour(stream_is_terminal: bool) -> bool:
 
 From = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--from",
         metavar="namespace|archive:PATH|registry",
         help="Take bytes from here; may be repeated, tried in order. namespace, then registry by default.",
@@ -167,11 +163,11 @@ From = Annotated[
 ]
 HostsDir = Annotated[
     Path,
-    typer.Option("--hosts-dir", metavar="DIR", help="containerd's tree of hosts.toml files for registries."),
+    Option("--hosts-dir", metavar="DIR", help="containerd's tree of hosts.toml files for registries."),
 ]
 DockerConfig = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--docker-config",
         metavar="PATH",
         help="docker's config.json, or its folder, for credentials; by default $DOCKER_CONFIG or ~/.docker.",

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from auditor import checks
-from auditor.checks.archive_faults import FAULTS
+from auditor.checks.archive_faults import FAULTS, Fault
+from auditor.checks.rule import Rule
 from auditor.cli.choices import ReportFormat
 from auditor.errors import UsageError
 from auditor.formats import json_report, table
-from auditor.formats.rulebook import Entry
-from auditor.formats.table import Advice
 from auditor.model.findings import FailOn, Report, Severity, exit_status
 
 if TYPE_CHECKING:
@@ -180,17 +179,21 @@ _MANY: Mapping[ReportFormat, Callable[[Sequence[Report], Look], str]] = {
 }
 
 
-def rulebook() -> list[Entry]:
+def rulebook() -> list[Rule]:
     """All rules, those of stores and those of archives, the worst first."""
-    rules = [Entry(r.code, str(r.severity), r.means, r.matters, r.do) for r in checks.RULES]
-    rules += (Entry(f.code, str(f.severity), _sentence(f.meaning), _sentence(f.why), _sentence(f.hint)) for f in FAULTS)
-    return sorted(rules, key=lambda entry: (Severity(entry.severity).rank, entry.code))
+    return sorted((*checks.RULES, *map(_rule, FAULTS)), key=lambda rule: (rule.severity.rank, rule.code))
+
+
+def _rule(fault: Fault) -> Rule:
+    """The rule of a fault of archives."""
+    means, matters, do = map(_sentence, (fault.meaning, fault.why, fault.hint))
+    return Rule(code=fault.code, severity=fault.severity, means=means, matters=matters, do=do)
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def advice() -> dict[str, Advice]:
-    """What each code means, for formats that say it."""
-    return {entry.code: Advice(means=entry.means, matters=entry.matters) for entry in rulebook()}
+def advice() -> dict[str, Rule]:
+    """Each rule by its code, for formats that print its meaning."""
+    return {rule.code: rule for rule in rulebook()}

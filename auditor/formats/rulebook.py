@@ -8,35 +8,27 @@ from collections.abc import Sequence
 import msgspec
 from tabulate import tabulate
 
+from auditor.checks.rule import Rule
+
 _WIDTH = 100
 
 
-def listed(entries: Sequence[Entry]) -> str:
+def listed(rules: Sequence[Rule]) -> str:
     """A table of codes, worst first, with what each means."""
-    rows = [(e.severity, e.code, textwrap.fill(e.means, 72)) for e in entries]
+    rows = [(e.severity, e.code, textwrap.fill(e.means, 72)) for e in rules]
     table = tabulate(rows, headers=("severity", "code", "means"), tablefmt="simple")
     return f"{table}\n\nauditor rules CODE tells more of one.\n"
 
 
-def explained(entry: Entry) -> str:
+def explained(rule: Rule) -> str:
     """All about one rule."""
-    parts = [("means", entry.means), ("matters", entry.matters), ("do", entry.do)]
-    lines = [f"{entry.code} ({entry.severity})"]
+    parts = [("means", rule.means), ("matters", rule.matters), ("do", rule.do)]
+    lines = [f"{rule.code} ({rule.severity})"]
     for label, text in parts:
         lines += ["", f"{label}:", *textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")]
     return "\n".join(lines) + "\n"
 
 
-def as_json(entries: Sequence[Entry]) -> str:
+def as_json(rules: Sequence[Rule]) -> str:
     """A list of objects."""
-    return msgspec.json.format(msgspec.json.encode(list(entries)), indent=2).decode() + "\n"
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One rule, all text."""
-
-    code: str
-    severity: str
-    means: str
-    matters: str
-    do: str
+    return msgspec.json.format(msgspec.json.encode(list(rules)), indent=2).decode() + "\n"

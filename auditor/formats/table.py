@@ -7,6 +7,7 @@ from itertools import groupby
 
 import msgspec
 
+from auditor.checks.rule import Rule
 from auditor.formats.sanitize import plain, plural, size
 from auditor.model.findings import BlobCounts, Finding, ImageRef, PlatformState, Report, Severity, Status
 
@@ -14,13 +15,6 @@ from auditor.model.findings import BlobCounts, Finding, ImageRef, PlatformState,
 LISTED = 8
 _NAME_WIDTH = 100
 _COLOURS = {Severity.CRITICAL: "1;31", Severity.ERROR: "31", Severity.WARNING: "33", Severity.INFO: "2"}
-
-
-class Advice(msgspec.Struct, frozen=True):
-    """What a rule means and why it matters, for people."""
-
-    means: str
-    matters: str
 
 
 class Style(msgspec.Struct, frozen=True):
@@ -31,7 +25,7 @@ class Style(msgspec.Struct, frozen=True):
     width: int = 100
 
 
-def render(report: Report, *, advice: Mapping[str, Advice], style: Style) -> str:
+def render(report: Report, *, advice: Mapping[str, Rule], style: Style) -> str:
     """The whole report as lines of text with a newline at the end."""
     lines = [_head(report)]
     lines += (f"note: {plain(why)}" for why in report.incomplete)
@@ -100,7 +94,7 @@ def _sections(findings: Sequence[Finding], *, whole: str) -> Iterator[tuple[str,
         yield (f"{plain(name, width=_NAME_WIDTH)}  ({where})" if name else where), found
 
 
-def _section(findings: Sequence[Finding], advice: Mapping[str, Advice], style: Style) -> Iterator[str]:
+def _section(findings: Sequence[Finding], advice: Mapping[str, Rule], style: Style) -> Iterator[str]:
     for code, same in groupby(findings, key=lambda f: f.code):
         found = list(same)
         severity = found[0].severity

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, ReportFormat, Verify
 
 if TYPE_CHECKING:
@@ -14,17 +13,17 @@ if TYPE_CHECKING:
 
 Images = Annotated[
     list[str] | None,
-    typer.Argument(metavar="IMAGE", help="Names, digests or ids; all images by default.", show_default=False),
+    Argument(metavar="IMAGE", help="Names, digests or ids; all images by default.", show_default=False),
 ]
 
 
 def check(
     images: Images = None,
-    verify: Annotated[Verify, typer.Option("--verify", help="How hard to look.")] = Verify.PRESENCE,
+    verify: Annotated[Verify, Option("--verify", help="How hard to look.")] = Verify.PRESENCE,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    fail_on: Annotated[FailOn, Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
     jobs: o.Jobs = None,
     limit_rate: o.LimitRate = None,
     max_layer_size: o.MaxLayer = None,
@@ -32,16 +31,14 @@ def check(
     namespace: o.Namespaces = None,
     every: Annotated[
         str | None,
-        typer.Option(
-            "--every", metavar="TIME", help="Check again and again, this far apart, as in 6h.", show_default=False
-        ),
+        Option("--every", metavar="TIME", help="Check again and again, this far apart, as in 6h.", show_default=False),
     ] = None,
     jitter: Annotated[
-        str, typer.Option("--jitter", metavar="TIME", help="With --every: wait up to this much longer, at random.")
+        str, Option("--jitter", metavar="TIME", help="With --every: wait up to this much longer, at random.")
     ] = "0s",
     listen: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--listen",
             metavar="HOST:PORT",
             help="With --every: serve /metrics and /healthz there.",

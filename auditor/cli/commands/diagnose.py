@@ -6,9 +6,8 @@ import enum
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 
 
 class Format(enum.StrEnum):
@@ -22,18 +21,18 @@ class Format(enum.StrEnum):
 def diagnose(
     text: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TEXT", help="A digest or its beginning, an image, a message; - reads standard input."),
+        Argument(metavar="TEXT", help="A digest or its beginning, an image, a message; - reads standard input."),
     ] = None,
     archive: Annotated[
-        Path | None, typer.Option("--archive", metavar="PATH", help="Look into this archive, not at a daemon.")
+        Path | None, Option("--archive", metavar="PATH", help="Look into this archive, not at a daemon.")
     ] = None,
-    message_only: Annotated[bool, typer.Option("--message-only", help="Look at no store at all.")] = False,
+    message_only: Annotated[bool, Option("--message-only", help="Look at no store at all.")] = False,
     max_duration: Annotated[
-        str, typer.Option("--max-duration", metavar="TIME", help="Read bytes no longer than this.")
+        str, Option("--max-duration", metavar="TIME", help="Read bytes no longer than this.")
     ] = "20s",
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TEXT,
+    output_format: Annotated[Format, Option("--format", "-f", help="How to print it.")] = Format.TEXT,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,

@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import Compress, Format
 
-Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Names, digests or ids.")]
+Images = Annotated[list[str], Argument(metavar="IMAGE", help="Names, digests or ids.")]
 Target = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="The archive; - writes to a pipe.", show_default=False),
+    Option("--output", "-o", metavar="FILE", help="The archive; - writes to a pipe.", show_default=False),
 ]
 Layout = Annotated[
     Path | None,
-    typer.Option("--layout", metavar="DIR", help="Write an OCI layout folder, not a file.", show_default=False),
+    Option("--layout", metavar="DIR", help="Write an OCI layout folder, not a file.", show_default=False),
 ]
 
 
@@ -27,27 +26,25 @@ def export(
     layout: Layout = None,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
-    compress: Annotated[Compress, typer.Option("--compress", help="Compress the archive.")] = Compress.NONE,
+    compress: Annotated[Compress, Option("--compress", help="Compress the archive.")] = Compress.NONE,
     digest: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--digest/--no-digest",
             help="Give the sha256 of the file; without, a plain one is written a quarter faster.",
         ),
     ] = True,
-    refetch: Annotated[bool, typer.Option("--refetch", help="Repair first what is missing; this writes.")] = False,
+    refetch: Annotated[bool, Option("--refetch", help="Repair first what is missing; this writes.")] = False,
     salvage: Annotated[
         bool,
-        typer.Option(
-            "--salvage", help="For layers gone for good, take blobs with the same diffID; rewrites manifests."
-        ),
+        Option("--salvage", help="For layers gone for good, take blobs with the same diffID; rewrites manifests."),
     ] = False,
     sources: o.From = None,
     hosts_dir: o.HostsDir = o.HOSTS_DIR,
     docker_config: o.DockerConfig = None,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print the summary.")] = Format.TABLE,
+    output_format: Annotated[Format, Option("--format", "-f", help="How to print the summary.")] = Format.TABLE,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     no_progress: o.NoProgress = False,

@@ -5,41 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, Format, Verify
 
 
 def repair(
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGE", help="Names, digests or ids; all images by default.", show_default=False),
+        Argument(metavar="IMAGE", help="Names, digests or ids; all images by default.", show_default=False),
     ] = None,
-    verify: Annotated[Verify, typer.Option("--verify", help="How hard to look first.")] = Verify.PRESENCE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    verify: Annotated[Verify, Option("--verify", help="How hard to look first.")] = Verify.PRESENCE,
+    dry_run: Annotated[bool, Option("--dry-run", help="Show the plan and write nothing.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
     sources: o.From = None,
     include_discarded: Annotated[
         bool,
-        typer.Option(
-            "--include-discarded", help="Fetch layers that the node discards too; undoes its policy for them."
-        ),
+        Option("--include-discarded", help="Fetch layers that the node discards too; undoes its policy for them."),
     ] = False,
     hosts_dir: o.HostsDir = o.HOSTS_DIR,
     docker_config: o.DockerConfig = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Blobs at once.")] = 4,
+    jobs: Annotated[int, Option("--jobs", "-j", metavar="N", min=1, max=64, help="Blobs at once.")] = 4,
     keep_quarantine: Annotated[
         Path | None,
-        typer.Option("--keep-quarantine", metavar="DIR", help="Keep the bad copies there.", show_default=False),
+        Option("--keep-quarantine", metavar="DIR", help="Keep the bad copies there.", show_default=False),
     ] = None,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    fail_on: Annotated[FailOn, Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TABLE,
+    output_format: Annotated[Format, Option("--format", "-f", help="How to print it.")] = Format.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,

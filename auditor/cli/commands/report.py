@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, ReportFormat
 
 if TYPE_CHECKING:
@@ -19,19 +18,17 @@ _MOST = 1 << 30
 
 
 def report(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE", help="Reports, as --format json writes them; - is stdin.")
-    ],
+    files: Annotated[list[Path], Argument(metavar="FILE", help="Reports, as --format json writes them; - is stdin.")],
     against: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             "--against",
             metavar="OLDER",
             help="Show what is new, gone and unchanged since this report; may be repeated for several nodes.",
             show_default=False,
         ),
     ] = None,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    fail_on: Annotated[FailOn, Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
     output_format: o.ReportFormats = ReportFormat.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,

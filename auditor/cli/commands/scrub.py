@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Option
 from auditor.cli.choices import Depth, FailOn, ReportFormat
 
 if TYPE_CHECKING:
@@ -18,21 +17,21 @@ STATE = Path("/var/lib/containerd-auditor/state.db")
 
 
 def scrub(
-    state: Annotated[Path, typer.Option("--state", metavar="FILE", help="Where to remember what was proven.")] = STATE,
+    state: Annotated[Path, Option("--state", metavar="FILE", help="Where to remember what was proven.")] = STATE,
     max_age: Annotated[
-        str, typer.Option("--max-age", metavar="TIME", help="Prove again what was proven longer ago, as in 7d.")
+        str, Option("--max-age", metavar="TIME", help="Prove again what was proven longer ago, as in 7d.")
     ] = "7d",
     max_duration: Annotated[
         str | None,
-        typer.Option("--max-duration", metavar="TIME", help="End after this time, as in 30m.", show_default=False),
+        Option("--max-duration", metavar="TIME", help="End after this time, as in 30m.", show_default=False),
     ] = None,
     limit_rate: o.LimitRate = None,
     jobs: o.Jobs = None,
     max_layer_size: o.MaxLayer = None,
-    known_bad: Annotated[bool, typer.Option("--known-bad", help="Only what was found bad before.")] = False,
-    new_only: Annotated[bool, typer.Option("--new-only", help="Only what was never proven.")] = False,
-    verify: Annotated[Depth, typer.Option("--verify", help="Hash blobs, or decompress layers too.")] = Depth.DIGESTS,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    known_bad: Annotated[bool, Option("--known-bad", help="Only what was found bad before.")] = False,
+    new_only: Annotated[bool, Option("--new-only", help="Only what was never proven.")] = False,
+    verify: Annotated[Depth, Option("--verify", help="Hash blobs, or decompress layers too.")] = Depth.DIGESTS,
+    fail_on: Annotated[FailOn, Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
     address: o.Address = None,
     namespace: o.Namespaces = None,
     output_format: o.ReportFormats = ReportFormat.TABLE,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 
 
 class Format(enum.StrEnum):
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def tree(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Names, digests or ids.")],
+    images: Annotated[list[str], Argument(metavar="IMAGE", help="Names, digests or ids.")],
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TABLE,
+    output_format: Annotated[Format, Option("--format", "-f", help="How to print it.")] = Format.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, ReportFormat, Verify
 
 
 def verify(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Archives or layout folders; - reads a pipe.")],
+    paths: Annotated[list[str], Argument(metavar="PATH", help="Archives or layout folders; - reads a pipe.")],
     depth: Annotated[
-        Verify, typer.Option("--verify", help="How hard to look; layers decompresses each to its diffID.")
+        Verify, Option("--verify", help="How hard to look; layers decompresses each to its diffID.")
     ] = Verify.LAYERS,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     max_layer_size: o.MaxLayer = None,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    fail_on: Annotated[FailOn, Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
     output_format: Annotated[
-        ReportFormat, typer.Option("--format", "-f", help="How to print the report.")
+        ReportFormat, Option("--format", "-f", help="How to print the report.")
     ] = ReportFormat.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,

@@ -10,21 +10,21 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from auditor.checks.rule import Rule
 from auditor.formats.html import fleet_page, node_page
 from auditor.formats.sanitize import is_command, plain, plural, size
-from auditor.formats.table import Advice
 from auditor.model.findings import Report
 from auditor.report.compare import Comparison
 from auditor.report.fleet import Fleet
 
 
-def render(report: Report, *, advice: Mapping[str, Advice], comparison: Comparison | None = None) -> str:
+def render(report: Report, *, advice: Mapping[str, Rule], comparison: Comparison | None = None) -> str:
     """The page of one node; with `comparison`, what changed since an older report comes first."""
     page = node_page.page(report, advice=advice, comparison=comparison)
     return _environment().get_template("node.html.j2").render(page=page, policy=_policy())
 
 
-def render_fleet(fleet: Fleet, *, advice: Mapping[str, Advice]) -> str:
+def render_fleet(fleet: Fleet, *, advice: Mapping[str, Rule]) -> str:
     """The page of several nodes."""
     page = fleet_page.page(fleet, advice=advice)
     return _environment().get_template("fleet.html.j2").render(page=page, policy=_policy())

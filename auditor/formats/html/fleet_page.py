@@ -7,10 +7,10 @@ from typing import Final
 
 import msgspec
 
+from auditor.checks.rule import Rule
 from auditor.formats.fleet import copies
 from auditor.formats.html.node_page import Verdict
 from auditor.formats.sanitize import plain, plural
-from auditor.formats.table import Advice
 from auditor.model.findings import Status
 from auditor.report.fleet import Fleet, FleetFinding, FleetImage
 
@@ -65,10 +65,10 @@ class FleetPage(msgspec.Struct, frozen=True, kw_only=True):
     hidden_rows: int
     images: tuple[ImageRow, ...]
     hidden_images: int
-    advice: Mapping[str, Advice]
+    advice: Mapping[str, Rule]
 
 
-def page(fleet: Fleet, *, advice: Mapping[str, Advice]) -> FleetPage:
+def page(fleet: Fleet, *, advice: Mapping[str, Rule]) -> FleetPage:
     """Put the page together."""
     judged = _verdict(fleet)
     return FleetPage(

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
+from auditor.checks.rule import Rule
 from auditor.formats.html import byte_totals, image_trees, layer_sharing
 from auditor.formats.sanitize import plain, plural, size
-from auditor.formats.table import Advice
 from auditor.model.findings import Finding, Report, Severity, Subject
 from auditor.report.compare import Comparison
 from auditor.report.fleet import walk
@@ -95,7 +95,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-def page(report: Report, *, advice: Mapping[str, Advice], comparison: Comparison | None) -> Page:
+def page(report: Report, *, advice: Mapping[str, Rule], comparison: Comparison | None) -> Page:
     """Put the page together."""
     told = [finding for finding in report.findings if finding.severity is not Severity.INFO]
     new = {finding.key for finding in comparison.new} if comparison is not None else None
@@ -166,7 +166,7 @@ def _numbers(report: Report) -> Iterator[tuple[str, str, str]]:
     yield "snapshots", str(s.snapshots.total), "in all snapshotters"
 
 
-def _steps(told: Sequence[Finding], advice: Mapping[str, Advice]) -> Iterator[Step]:
+def _steps(told: Sequence[Finding], advice: Mapping[str, Rule]) -> Iterator[Step]:
     """The worst first; one step for a rule, however many findings it has."""
     by: dict[str, list[Finding]] = {}
     for finding in told:
@@ -203,7 +203,7 @@ def _row(finding: Finding, new: set[tuple[str, str, Subject]] | None) -> Row:
     )
 
 
-def _normal(report: Report, advice: Mapping[str, Advice]) -> Iterator[Normal]:
+def _normal(report: Report, advice: Mapping[str, Rule]) -> Iterator[Normal]:
     counts = Counter(finding.code for finding in report.findings if finding.severity is Severity.INFO)
     for code, number in counts.most_common():
         known = advice.get(code)

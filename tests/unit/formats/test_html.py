@@ -8,15 +8,19 @@ from html.parser import HTMLParser
 import pytest
 from msgspec.structs import replace
 
+from auditor.checks.rule import Rule
 from auditor.formats import html
 from auditor.formats.html import byte_totals, node_page
-from auditor.formats.table import Advice
-from auditor.model.findings import FailOn, Report, exit_status
+from auditor.model.findings import FailOn, Report, Severity, exit_status
 from auditor.report.compare import compare
 from auditor.report.fleet import join, walk
 from tests.unit import reports
 
-ADVICE = {"digest-mismatch": Advice(means="The bytes `changed`.", matters="It <matters>.")}
+ADVICE = {
+    "digest-mismatch": Rule(
+        code="digest-mismatch", severity=Severity.CRITICAL, means="The bytes `changed`.", matters="It <matters>.", do=""
+    )
+}
 VOID = {"meta", "link", "input", "br"}
 
 

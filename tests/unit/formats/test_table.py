@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from auditor import checks
 from auditor.errors import UsageError
 from auditor.formats import json_report, rulebook, table, tree
-from auditor.formats.rulebook import Entry
-from auditor.formats.table import Advice, Style
+from auditor.formats.table import Style
 from auditor.model.findings import SCHEMA, Finding, Report, Severity, Verify, count, order
 from auditor.report.build import report
 from tests.unit.build import APP, BASE, MIDDLE, NOW, TOP, Layer, World, image, index
 
-ADVICE = {rule.code: Advice(rule.means, rule.matters) for rule in checks.RULES}
+ADVICE = {rule.code: rule for rule in checks.RULES}
 HOSTILE = "evil.example/\x1b]0;owned\x07\u202e\u200b" + "n" * 4000 + ":tag"
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -244,11 +243,10 @@ def test_a_hostile_tree_is_harmless() -> None:
 
 
 def test_the_rules_are_listed_and_explained() -> None:
-    entries = [Entry(r.code, str(r.severity), r.means, r.matters, r.do) for r in checks.RULES]
-    listed = rulebook.listed(entries)
-    assert all(f" {entry.code} " in listed for entry in entries)
-    assert [each["code"] for each in json.loads(rulebook.as_json(entries))] == [rule.code for rule in checks.RULES]
-    for entry in entries:
+    listed = rulebook.listed(checks.RULES)
+    assert all(f" {entry.code} " in listed for entry in checks.RULES)
+    assert [each["code"] for each in json.loads(rulebook.as_json(checks.RULES))] == [rule.code for rule in checks.RULES]
+    for entry in checks.RULES:
         told = rulebook.explained(entry)
         assert told.startswith(f"{entry.code} ({entry.severity})\n")
         assert max(map(len, told.splitlines())) <= 100
