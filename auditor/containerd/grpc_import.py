@@ -1,7 +1,7 @@
-"""Import gRPC without asyncio and ssl, which only its `grpc.aio` uses: a fifth of the start of a check.
+"""Import gRPC without asyncio, ssl and inspect, which only its `grpc.aio` uses: a fifth of the start of a check.
 
-`grpc` imports `grpc.aio`, and its compiled core imports asyncio, which imports ssl. During the import, stand-ins take
-the place of both. A stand-in forwards every attribute to the real module, which it imports at the first access.
+`grpc` imports `grpc.aio`, and its compiled core imports asyncio, with ssl, and inspect. During the import, stand-ins
+take their place. A stand-in forwards every attribute to the real module, which it imports at the first access.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from types import ModuleType
 
 #: Modules that synchronous calls do not use.
-UNUSED = ("asyncio", "grpc.aio")
+UNUSED = ("asyncio", "grpc.aio", "inspect")
 
 
 class _StandIn(ModuleType):
