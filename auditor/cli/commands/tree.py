@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
@@ -15,11 +15,6 @@ class Format(enum.StrEnum):
     TABLE = "table"
     JSON = "json"
     DOT = "dot"
-
-
-if TYPE_CHECKING:
-    from auditor.formats.tree import Row
-    from auditor.report.image_tree import TreeNode
 
 
 def tree(
@@ -75,39 +70,9 @@ def tree(
     if output_format is Format.JSON:
         text = to_json(drawn)
     elif output_format is Format.DOT:
-        text = render_dot([(_title(t.namespace, t.names), t.namespace, row(t.root)) for t in drawn])
+        text = render_dot(drawn)
     else:
         colour = o.colour(output is None and sys.stdout.isatty())
-        text = "\n".join(render_text(_title(t.namespace, t.names), row(t.root), colour=colour) for t in drawn)
+        text = "\n".join(render_text(each, colour=colour) for each in drawn)
     deliver(text, output)
     return exit_status(report, FailOn.ERROR)
-
-
-def _title(namespace: str, names: tuple[str, ...]) -> str:
-    return f"{names[0]}  (namespace {namespace})"
-
-
-def row(node: TreeNode) -> Row:
-    """A node of the tree as a line to print."""
-    from auditor.formats.tree import Row
-
-    absent = node.state not in ("present", "embedded")
-    bad = bool(node.faults) or node.state in _FAULTS
-    notes = [*node.faults, node.why or node.cause]
-    if node.unpacked:
-        notes.append(f"unpacked on {', '.join(node.unpacked)}")
-    kind = f"{node.kind} {node.platform}" if node.platform and node.kind != "attestation" else node.kind
-    return Row(
-        text=kind,
-        digest=node.digest,
-        bytes=node.size,
-        state=node.state,
-        notes=tuple(note for note in notes if note),
-        bad=bad,
-        dim=absent and not bad,
-        children=tuple(row(child) for child in node.children),
-    )
-
-
-#: The states that only a fault gives a node; those by design are drawn dim.
-_FAULTS = frozenset({"missing", "skipped by the unpacker", "lost to a shared config"})
