@@ -1,4 +1,4 @@
-"""`auditor tree`: the descriptor graph of an image with the state of each node."""
+"""`auditor tree`: print the descriptor graph of an image with the state of each node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from auditor.cli.arguments import Argument, Option
 
 
 class Format(enum.StrEnum):
-    """How to print a tree."""
+    """Output formats of a tree."""
 
     TABLE = "table"
     JSON = "json"
@@ -24,7 +24,7 @@ def tree(
     snapshotter: o.Snapshotters = None,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="How to print it.")] = Format.TABLE,
+    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -32,9 +32,9 @@ def tree(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Draw what an image is made of: index, manifests, configs, layers; what is there and what is not, and why.
+    """Print an image's index, manifests, configs and layers, the state of each, and the cause where one is absent.
 
-    --format dot is for Graphviz: auditor tree IMAGE -f dot | dot -Tsvg -o image.svg. Exit status as of check.
+    --format dot is for Graphviz: auditor tree IMAGE -f dot | dot -Tsvg -o image.svg. Exit status: as of check.
     """
     import sys
 
