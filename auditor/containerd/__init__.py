@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# gRPC's core reads this when it is imported; without it, it writes to stderr by itself when a daemon goes away.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
+from auditor.containerd import grpc_import  # noqa: F401 - before anything imports grpc
 from auditor.containerd.channel import open_connection
 from auditor.containerd.discover import discover
 from auditor.containerd.find_content_root import ContentRootOption

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import socket as sockets
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import msgspec
 from google.protobuf.empty_pb2 import Empty
 
 from auditor.containerd._proto import (
@@ -49,8 +49,7 @@ def namespaced(namespace: str, *, lease: str = "") -> Metadata:
     return (*headers, ("containerd-lease", lease)) if lease else headers
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(msgspec.Struct, frozen=True):
     """The stubs of one daemon, shared by all threads.
 
     `timeout` is in seconds: the deadline of unary calls and the longest wait for the next message of a stream.

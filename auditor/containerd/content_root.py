@@ -7,8 +7,9 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from auditor.errors import InvalidDigest, MalformedDocument, ReadFailed
 from auditor.model.digest import HEX_LENGTH, Digest
@@ -23,8 +24,7 @@ class Absent(LookupError):
     """There is no file; whether that is a fault only the record can tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRoot:
+class ContentRoot(msgspec.Struct, frozen=True):
     """`io.containerd.content.v1.content` of a daemon; `blobs/<algorithm>/<hex>` below it."""
 
     path: Path

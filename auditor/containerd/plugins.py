@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from google.protobuf.empty_pb2 import Empty
 
 from auditor.containerd import convert
@@ -26,8 +26,7 @@ _DIFFER = ("io.containerd.differ.v1", "walking")
 NO_DISCARD = "this containerd does not say whether it discards unpacked layers"
 
 
-@dataclass(frozen=True, slots=True)
-class SelfDescription:
+class SelfDescription(msgspec.Struct, frozen=True):
     """The plugins' exports that matter to us; empty or None where this release lacks them."""
 
     content_root: Path | None = None

@@ -9,11 +9,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from auditor.containerd import ContainerdStore, connect, connect_writable, find_content_root, ingest
 from auditor.containerd._proto import content_pb2

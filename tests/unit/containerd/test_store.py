@@ -6,12 +6,12 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from msgspec.structs import replace
 
 from auditor.containerd import ContainerdStore, connect
 from auditor.containerd._proto import images_pb2, introspection_pb2, snapshots_pb2, types_pb2

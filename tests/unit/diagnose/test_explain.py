@@ -16,10 +16,8 @@ from auditor.diagnose.extract import Mentions, asked
 from auditor.diagnose.messages import Sure
 from auditor.diagnose.model import Diagnosis, Outcome
 from auditor.diagnose.resolve import find
-from auditor.formats import tree
 from auditor.formats.diagnosis import markdown, text
 from auditor.formats.json_report import to_json
-from auditor.formats.tree import Row
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.store import Lease, Proof, ProofKind, Resource
@@ -292,16 +290,3 @@ def test_a_tree_tells_the_same_causes() -> None:
         assert by[digest].why
         assert answer.verdict.cause.startswith(by[digest].why)
     assert by[MIDDLE.digest].faults == ()
-
-
-def test_a_tree_as_a_graph_quotes_what_strangers_wrote() -> None:
-    row = Row(text='a "b" \\ c\n', digest=TOP.digest, bytes=7, state="missing", notes=("x\x1b",), bad=True)
-    root = Row(text="index", digest=BASE.digest, bytes=1, state="present", children=(row, row))
-    graph = tree.render_dot([('evil" -> "x', "k8s.io", root), ("other", "default", root)])
-    assert graph.count(f'"k8s.io {TOP.digest}" [label=') == 1
-    assert graph.count(f'"default {TOP.digest}" [label=') == 1
-    assert r"a \"b\" \\ c\\n\nsha256:" in graph
-    assert r'"image evil\" -> \"x"' in graph
-    assert "MISSING" in graph
-    assert "\x1b" not in graph
-    assert graph.endswith("}\n")
