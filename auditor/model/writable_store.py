@@ -17,7 +17,7 @@ class Replaced(Protocol):
     """A blob whose file was put in place."""
 
     @property
-    def aside(self) -> Path | None:
+    def quarantined(self) -> Path | None:
         """The copy that was there before, kept until the staging ends; None where there was none."""
 
     def undo(self) -> None:
