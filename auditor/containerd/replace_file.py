@@ -1,7 +1,7 @@
 """Replace the file of a blob: write and verify a new file, rename it over the old one, keep the old one in quarantine.
 
 Each run has a folder of its own inside the content root: on the same file system, outside of the folders that
-containerd reads, and locked with flock(2) while the run lives, so that a later run can remove the folders of killed runs.
+containerd reads, and locked (flock) while the run lives, so that the next run can remove the folders of killed runs.
 """
 
 from __future__ import annotations
