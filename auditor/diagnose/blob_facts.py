@@ -25,7 +25,7 @@ def file(index: EvidenceIndex, digest: Digest) -> str:
         return ""
     if state.kind is FileKind.REGULAR:
         size = f"{state.size} bytes" if state.size is not None else "there"
-        return size + (" or more (the API shows no more than the record says)" if state.at_least else "")
+        return size + (" or more (the API shows no more than the recorded size)" if state.at_least else "")
     return str(state.kind) + (f" ({state.error})" if state.error else "")
 
 

@@ -12,9 +12,9 @@ from auditor.model.findings import Finding
 #: Direct observations that prove a cause, by cause.
 _PROOF: Final[Mapping[str, str]] = {
     "no-file": "the record was read, and the path of its file was examined",
-    "emptied": "the file was measured: it has no bytes, and its record says otherwise",
-    "shortened": "the file was measured: it is shorter than its record says",
-    "lengthened": "the file was measured: it is longer than its record says",
+    "emptied": "the file was measured: it is empty, its record names a size",
+    "shortened": "the file was measured: it is shorter than its recorded size",
+    "lengthened": "the file was measured: it is longer than its recorded size",
     "bytes-changed": "the content was read, and does not match its digest",
     "published-so": "the content matches its digest, so it is what was published",
     "labels-missing": "the labels were read",

@@ -19,32 +19,32 @@ from auditor.model.store import SourceKind
 _SHOWN = 4_000
 
 
-def explain(said: Mentions, index: EvidenceIndex | None, *, target: CommandTarget, looked_at: str) -> Diagnosis:
+def explain(mentions: Mentions, index: EvidenceIndex | None, *, target: CommandTarget, looked_at: str) -> Diagnosis:
     """Explain a text.
 
     Args:
-        said: What the text mentions.
+        mentions: What the text mentions.
         index: The evidence; None explains the text alone.
         target: The store that commands act on.
         looked_at: Address of the store, or path of the archive.
 
     """
-    named = find(said, index) if index is not None else Named()
-    verdict = verdicts.judge(said, named, index, target)
+    named = find(mentions, index) if index is not None else Named()
+    verdict = verdicts.judge(mentions, named, index, target)
     return Diagnosis(
-        line=said.line[:_SHOWN],
-        lines=said.lines,
+        line=mentions.line[:_SHOWN],
+        lines=mentions.lines,
         looked_at=looked_at,
         namespaces=tuple(view.name for view in index.evidence.views) if index is not None else (),
         verdict=verdict,
         messages=tuple(
-            Message(id=m.id, lines=said.seen.get(m.id, 1), says=m.meaning, cause=m.cause, source=m.source)
-            for m in said.known
+            Message(id=m.id, lines=mentions.seen.get(m.id, 1), says=m.meaning, cause=m.cause, source=m.source)
+            for m in mentions.known
         ),
         objects=_with_subject(named, verdict, index),
         candidates=named.candidates,
         missing=named.missing,
-        unknown=tuple(_limits(said, index, verdict)),
+        unknown=tuple(_limits(mentions, index, verdict)),
     )
 
 
@@ -73,16 +73,16 @@ def exit_status(diagnosis: Diagnosis, index: EvidenceIndex | None, *, alone: boo
     """
     if index is None:
         return 0 if alone and diagnosis.messages else 3
-    told = {code for entry in diagnosis.objects for code in entry.findings} | {diagnosis.verdict.code}
-    if any(f.code in told and f.severity.rank <= Severity.ERROR.rank for f in index.findings):
+    codes = {code for entry in diagnosis.objects for code in entry.findings} | {diagnosis.verdict.code}
+    if any(f.code in codes and f.severity.rank <= Severity.ERROR.rank for f in index.findings):
         return 1
     not_found = diagnosis.verdict.outcome is Outcome.MESSAGE and bool(diagnosis.missing) and not diagnosis.objects
     return 3 if not_found or diagnosis.verdict.outcome is Outcome.UNKNOWN else 0
 
 
-def _limits(said: Mentions, index: EvidenceIndex | None, verdict: Verdict) -> Iterator[str]:
+def _limits(mentions: Mentions, index: EvidenceIndex | None, verdict: Verdict) -> Iterator[str]:
     """Yield what the diagnosis cannot determine, one sentence each."""
-    if max(said.seen.values(), default=0) > READ:
+    if max(mentions.seen.values(), default=0) > READ:
         yield f"names were read from the first {READ} lines of each message; the counts are approximate"
     if index is None:
         yield "no store was looked at: the diagnosis uses the text alone"
@@ -91,7 +91,7 @@ def _limits(said: Mentions, index: EvidenceIndex | None, verdict: Verdict) -> It
     yield from evidence.incomplete
     if index.unread:
         yield f"{len(index.unread)} blobs were not read within the time limit: raise --max-duration"
-    if said.known and not said.digests and not said.guesses and not said.names:
+    if mentions.known and not mentions.digests and not mentions.guesses and not mentions.names:
         yield "the message names no object of the store, so the whole store was searched for faults"
     if verdict.outcome is Outcome.FAULT:
         yield "when and by whom it was caused: the store does not record that"

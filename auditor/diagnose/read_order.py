@@ -27,24 +27,24 @@ class Wanted:
         return first, size, digest
 
 
-def wanted(said: Mentions, evidence: Evidence) -> Wanted:
+def wanted(mentions: Mentions, evidence: Evidence) -> Wanted:
     """Return the blobs to read for a text.
 
     A message that wrong content causes, and that names nothing in the store, requires reading every blob.
     """
     index = EvidenceIndex(evidence, ())
     named: set[Digest] = set()
-    for digest in (*said.digests, *_completed(said, index)):
+    for digest in (*mentions.digests, *_completed(mentions, index)):
         named.add(digest)
         for places in (index.chain_ids.get(digest, ()), index.diff_ids.get(digest, ())):
             named.update(place.layer.descriptor.digest for place in places)
-    images = [found for name in said.names for found in index.image(name)]
+    images = [found for name in mentions.names for found in index.image(name)]
     of_images = {digest for view, walked in images for digest in blobs_of(view, walked)}
-    return Wanted(named, of_images, everything=_needs_content(said) and not images and not _known(named, index))
+    return Wanted(named, of_images, everything=_needs_content(mentions) and not images and not _known(named, index))
 
 
-def _completed(said: Mentions, index: EvidenceIndex) -> tuple[Digest, ...]:
-    fitting = (index.complete(prefix) for prefix in (*said.prefixes, *said.guesses))
+def _completed(mentions: Mentions, index: EvidenceIndex) -> tuple[Digest, ...]:
+    fitting = (index.complete(prefix) for prefix in (*mentions.prefixes, *mentions.guesses))
     return tuple(found[0] for found in fitting if len(found) == 1)
 
 
@@ -52,5 +52,5 @@ def _known(named: set[Digest], index: EvidenceIndex) -> bool:
     return any(digest in index.digests for digest in named)
 
 
-def _needs_content(said: Mentions) -> bool:
-    return bool(said.known) and "digest-mismatch" in said.known[0].findings
+def _needs_content(mentions: Mentions) -> bool:
+    return bool(mentions.known) and "digest-mismatch" in mentions.known[0].findings

@@ -28,26 +28,26 @@ class Named(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...] = ()
 
 
-def find(said: Mentions, index: EvidenceIndex) -> Named:
+def find(mentions: Mentions, index: EvidenceIndex) -> Named:
     """Resolve all mentions; a guessed prefix without a match is dropped."""
     found: dict[str, ObjectFacts] = {}
     candidates: list[Candidate] = []
     missing: list[str] = []
-    for digest in said.digests:
+    for digest in mentions.digests:
         entry = known(index, digest)
         if entry is not None:
             found.setdefault(entry.id, entry)
         elif digest != EMPTY:
             missing.append(f"{digest}: not found{_searched(index)}")
-    for prefix in (*said.prefixes, *said.guesses):
+    for prefix in (*mentions.prefixes, *mentions.guesses):
         fitting = index.complete(prefix)
         if len(fitting) == 1:
             entry = known(index, fitting[0], asked=prefix)
             found.update({entry.id: entry} if entry is not None else {})
-        elif prefix in said.prefixes:
+        elif prefix in mentions.prefixes:
             candidates += _candidates(index, prefix, fitting)
             missing.append(_ambiguous(prefix, fitting))
-    for name in said.names:
+    for name in mentions.names:
         entries = list(images(index, name))
         found.update({entry.id: entry for entry in entries if entry.id not in found})
         if not entries:

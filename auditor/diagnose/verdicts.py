@@ -33,7 +33,7 @@ _MATTERS = {rule.code: rule.matters for rule in checks.RULES} | {fault.code: fau
 class _Case(msgspec.Struct, frozen=True, kw_only=True):
     """Input of a verdict; `message` is the most specific known message."""
 
-    said: Mentions
+    mentions: Mentions
     named: Named
     index: EvidenceIndex | None
     target: CommandTarget
@@ -44,18 +44,18 @@ class _Case(msgspec.Struct, frozen=True, kw_only=True):
 _OTHER_DAEMONS = ("another daemon may have it: k3s, rke2, microk8s and docker run a containerd each (--address)",)
 
 
-def judge(said: Mentions, named: Named, index: EvidenceIndex | None, target: CommandTarget) -> Verdict:
+def judge(mentions: Mentions, named: Named, index: EvidenceIndex | None, target: CommandTarget) -> Verdict:
     """Return the verdict on a text.
 
     Args:
-        said: What the text mentions.
+        mentions: What the text mentions.
         named: What of it was found in the store.
         index: The evidence; None where no store was examined.
         target: The store that commands act on.
 
     """
-    message = said.known[0] if said.known else None
-    case = _Case(said=said, named=named, index=index, target=target, message=message)
+    message = mentions.known[0] if mentions.known else None
+    case = _Case(mentions=mentions, named=named, index=index, target=target, message=message)
     found = _from_store(case, index) if index is not None else None
     if found is not None:
         return found
@@ -121,10 +121,10 @@ def _hidden(case: _Case, index: EvidenceIndex) -> tuple[Finding, ...]:
     """Return faults that lead to the message, where the message does not name their subject."""
     if case.message is None or not case.message.findings:
         return ()
-    hashed = tuple(f for f in index.faults if _hash(f, index) in case.said.computed)
+    hashed = tuple(f for f in index.faults if _hash(f, index) in case.mentions.computed)
     if len(hashed) == 1:
         return hashed
-    if case.said.digests or any(entry.kind == "image" for entry in case.named.objects):
+    if case.mentions.digests or any(entry.kind == "image" for entry in case.named.objects):
         return ()  # the text names its subject, which has no fault
     return tuple(f for f in index.faults if _fits(f, case.message))
 
@@ -152,7 +152,7 @@ def _why(sure: Confidence, finding: Finding, *, direct: bool) -> str:
 def _from_hidden(case: _Case, found: Sequence[Finding]) -> Verdict:
     first = found[0]
     actual = _hash(first, case.index) if case.index is not None else ""
-    if actual in case.said.computed and len(found) == 1:
+    if actual in case.mentions.computed and len(found) == 1:
         because = f"the message prints {actual[:19]}…, which is the digest of the wrong content"
         return _verdict(case, first, sure=Confidence.CERTAIN, because=because)
     if len(found) == 1:
@@ -208,12 +208,12 @@ def _from_design(case: _Case, entry: ObjectFacts) -> Verdict:
 
 def _from_message(case: _Case, message: KnownMessage) -> Verdict:
     """Return the verdict from the message alone: the evidence does not explain it, or no store was examined."""
-    said, named, target = case.said, case.named, case.target
+    mentions, named, target = case.mentions, case.named, case.target
     sure, because = _sure_alone(message, named, looked=case.index is not None)
     image = next((entry for entry in named.objects if entry.kind == "image"), None)
-    name = said.names[0] if said.names else ""
+    name = mentions.names[0] if mentions.names else ""
     namespace = image.id.partition("/")[0] if image is not None else "k8s.io"
-    digest = said.digests[0] if said.digests else ""
+    digest = mentions.digests[0] if mentions.digests else ""
     return Verdict(
         outcome=Outcome.MESSAGE,
         cause=message.cause,
@@ -272,10 +272,10 @@ def _intact(objects: Sequence[ObjectFacts], target: CommandTarget) -> Verdict:
 
 
 def _nothing(case: _Case) -> Verdict:
-    said, looked = case.said, case.index is not None
+    mentions, looked = case.mentions, case.index is not None
     if case.named.candidates:
         cause = "the prefix matches several digests; they are listed below"
-    elif not (said.digests or said.prefixes or said.names):
+    elif not (mentions.digests or mentions.prefixes or mentions.names):
         cause = "the text contains no known message, no digest and no image name"
     else:
         cause = "the store does not contain it" if looked else "no store was examined"

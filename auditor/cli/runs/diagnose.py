@@ -44,14 +44,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """A question.
 
     Attributes:
-        said: What the text mentions.
+        mentions: What the text mentions.
         archive: Archive to examine instead of a daemon.
         message_only: Explain the message without a store.
         budget: Time limit for reading blobs.
 
     """
 
-    said: Mentions
+    mentions: Mentions
     archive: Path | None = None
     message_only: bool = False
     budget: timedelta = timedelta(seconds=20)
@@ -102,9 +102,9 @@ def answer(question: Question, options: Common) -> tuple[Diagnosis, int]:
         StoreUnreachable: The named daemon or archive cannot be opened.
 
     """
-    said, target = question.said, _target(question, options)
+    mentions, target = question.mentions, _target(question, options)
     if question.message_only:
-        diagnosis = explain(said, None, target=target, looked_at="")
+        diagnosis = explain(mentions, None, target=target, looked_at="")
         return diagnosis, exit_status(diagnosis, None, alone=True)
     try:
         with connect.opened(options, question.archive) as store:
@@ -117,9 +117,9 @@ def answer(question: Question, options: Common) -> tuple[Diagnosis, int]:
             raise
         say(f"note: {plain(error.message)}; the text alone is explained")
     else:
-        diagnosis = explain(said, index, target=target, looked_at=address)
+        diagnosis = explain(mentions, index, target=target, looked_at=address)
         return diagnosis, exit_status(diagnosis, index, alone=False)
-    diagnosis = explain(said, None, target=target, looked_at="")
+    diagnosis = explain(mentions, None, target=target, looked_at="")
     return diagnosis, exit_status(diagnosis, None, alone=False)
 
 
@@ -181,7 +181,7 @@ def _prove(
     store: Store, question: Question, meter: Meter, unread: set[Digest], evidence: Evidence
 ) -> Mapping[Digest, Proof]:
     """Read the blobs that matter for the question, within the time limit."""
-    want: Wanted = wanted(question.said, evidence)
+    want: Wanted = wanted(question.mentions, evidence)
     known = store.proofs()
     targets = [t for t in scrub.wanted(evidence) if t.digest in want and t.digest not in known]
     targets.sort(key=lambda target: want.rank(target.digest, target.size))
