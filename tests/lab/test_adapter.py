@@ -368,9 +368,9 @@ def test_a_source_that_fails_leaves_nothing(store: WritableContainerdStore, leas
 
 
 def test_what_an_earlier_try_left_is_not_built_upon(store: WritableContainerdStore, lease: LeaseHandle) -> None:
-    with ingest.conversation(store._connection, lease, "leave something") as talk:
-        talk.say(content_pb2.WriteContentRequest(ref="ours", total=len(THING)))
-        talk.say(content_pb2.WriteContentRequest(action=content_pb2.WRITE, ref="ours", data=b"x" * 3000))
+    with ingest.write_stream(store._connection, lease, "leave something") as stream:
+        stream.call(content_pb2.WriteContentRequest(ref="ours", total=len(THING)))
+        stream.call(content_pb2.WriteContentRequest(action=content_pb2.WRITE, ref="ours", data=b"x" * 3000))
     (left,) = store.inventory(NS).ingests
     assert (left.ref, left.offset, left.total) == ("ours", 3000, len(THING))
     put(store, lease)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor.diagnose.messages import Sure
+from auditor.diagnose.messages import Confidence
 from auditor.diagnose.model import Outcome
 from tests import images
 from tests.lab import crooked
@@ -244,7 +244,7 @@ def test_archives_that_are_no_good(daemon: Containerd, archive: Path, base: Path
 def test_a_sound_archive(archive: Path) -> None:
     run = auditor_here("diagnose", "--archive", archive, "--format", "json", IMAGE.layers[0].digest)
     told = answer(run)
-    assert (run.status, told.verdict.outcome, told.verdict.sure) == (0, Outcome.SOUND, Sure.CERTAIN)
+    assert (run.status, told.verdict.outcome, told.verdict.sure) == (0, Outcome.SOUND, Confidence.CERTAIN)
     assert told.objects[0].bytes.startswith("right")
 
 
@@ -289,7 +289,7 @@ def test_a_disk_that_is_full(daemon: Containerd, registry: Registry) -> None:
         name = registry.push(large, "lab/transfer-large:1")
         for text in (*pulls(daemon, name), cri_pull(daemon, name)):
             diagnosis, _ = ask(daemon, text)
-            assert (diagnosis.verdict.message, diagnosis.verdict.sure) == ("disk-full", Sure.CERTAIN), text
+            assert (diagnosis.verdict.message, diagnosis.verdict.sure) == ("disk-full", Confidence.CERTAIN), text
     finally:
         daemon.stop()
         subprocess.run(["umount", "--lazy", small], check=True)

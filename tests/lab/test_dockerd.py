@@ -38,5 +38,5 @@ def test_the_engines_own_socket_is_not_containerds(dockerd: Dockerd) -> None:
     assert ran.status == 3
     assert ran.out == ""
     sentence, hint = ran.err.splitlines()
-    assert sentence == f"auditor: what listens at {dockerd.socket} does not answer as containerd does"
+    assert sentence == f"auditor: the program that listens at {dockerd.socket} does not answer as containerd does"
     assert "dockerd" in hint

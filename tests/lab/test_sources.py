@@ -199,7 +199,7 @@ def test_anonymous_tokens(base: Path, image: BuiltImage) -> None:
 def test_tokens_for_a_password(base: Path, image: BuiltImage) -> None:
     service = TokenService(base, anonymous=False)
     with token_registry(base, service, image) as registry:
-        with pytest.raises(AccessDenied, match="refuses us without credentials"):
+        with pytest.raises(AccessDenied, match="denies anonymous access"):
             fetch_all(source(), image, named(registry))
         fetch_all(source(config=login(base / "config.json", registry.host)), image, named(registry))
 
