@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from auditor.archive.layer_pipeline import Aside, Behind, Inspector, MakeInspector, Same
+from auditor.archive.layer_pipeline import Inspector, MakeInspector, SharedMeter, ThreadedInspector, ThreadedMeter
 from auditor.archive.problems import ArchiveProblem, StopReading, shown
 from auditor.archive.tar_reader import Header, Kind
 from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE
@@ -191,10 +191,10 @@ class _Passing:
         if self._inspect is None:
             return
         if self._algorithm == "sha256" and _packing(self._head) == "tar":
-            inspector = self._inspect(meter=Same(self._meter))
+            inspector = self._inspect(meter=SharedMeter(self._meter))
         else:
-            inspector = self._inspect(meter=Behind() if self._large else Meter())
-        self._inspector = Aside(inspector) if self._large else inspector
+            inspector = self._inspect(meter=ThreadedMeter() if self._large else Meter())
+        self._inspector = ThreadedInspector(inspector) if self._large else inspector
 
     def finish(self, header: Header, name: str, path: Path | None, error: str) -> Seen:
         if not self._head:

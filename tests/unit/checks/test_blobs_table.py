@@ -547,6 +547,10 @@ SAID = {
     "unreadable": (FILES["unreadable"], f"{LAYER} read failed: no right"),
     "missing": (FILES["missing"], f"{LAYER} record exists, no file on disk"),
     "directory": (FILES["directory"], f"{LAYER} record exists, and its file is a directory"),
+    "missing, layer and config": (
+        FILES["missing, a layer of one image and the config of another"],
+        f"layer 1 of {NAME} (linux/amd64) and 1 more image: record exists, no file on disk",
+    ),
     "missing, config": (
         FILES["missing, of a config"],
         f"config of {NAME} (linux/amd64): record exists, no file on disk",
@@ -660,7 +664,8 @@ def test_only_what_looked_wrong_is_in_doubt(row: Row, doubted: bool) -> None:
     assert blobs._doubtful(look(row)) == ({BASE.digest} if doubted else set())
 
 
-@pytest.mark.parametrize("at_least", [False, True])
-def test_a_file_of_unknown_size_is_in_doubt_though_nothing_was_recorded(at_least: bool) -> None:
-    row = Row((PULL, do(World.put, b"")), file(size=None, at_least=at_least, of=EMPTY))
-    assert blobs._doubtful(look(row)) == (set() if at_least else {EMPTY})
+@pytest.mark.parametrize(("data", "at_least", "doubted"), [(b"", True, False), (b"", False, True), (b"x", True, True)])
+def test_a_file_of_unknown_size_holds_at_least_nothing(data: bytes, at_least: bool, doubted: bool) -> None:
+    digest = Digest.of(data)
+    row = Row((PULL, do(World.put, data)), file(size=None, at_least=at_least, of=digest))
+    assert blobs._doubtful(look(row)) == ({digest} if doubted else set())
