@@ -14,11 +14,11 @@ from auditor.model.findings import Severity
 from auditor.model.store import Resource
 from auditor.repair.gc_labels import Parent
 from auditor.repair.needs import Held, Need, Place, Skip
-from auditor.repair.plan import Action, Kind, Means, Plan, Way, plan
+from auditor.repair.plan import Action, Capabilities, Kind, Plan, Way, plan
 
 A, B, C, D = (Digest.of(name) for name in (b"a", b"b", b"c", b"d"))
 LAYER = f"{oci.OCI_LAYER}+gzip"
-FILES, API = Means(files=True), Means(files=False)
+FILES, API = Capabilities(files=True), Capabilities(files=False)
 NEW = "a new record in k8s.io"
 ONE_STEP = "the file, in one step; no record, label or lease"
 REMADE = "the record in k8s.io: deleted, collected, and made again with its labels"
@@ -183,7 +183,7 @@ BOTH = damaged(places=(Place("moby"),))
         ),
     ],
 )
-def test_actions(need: Need, sources: list[str], means: Means, wanted: tuple[Any, ...]) -> None:
+def test_actions(need: Need, sources: list[str], means: Capabilities, wanted: tuple[Any, ...]) -> None:
     kind, way, *words = wanted
     offers = tuple(offer(source) for source in sources)
     warnings = tuple(word for word in words if word in (POLICY, WRONG_SIZE))
