@@ -24,6 +24,7 @@ def output_errors(what: Path | str) -> Iterator[None]:
 
     Args:
         what: what is written, for the message.
+
     """
     try:
         yield
@@ -51,6 +52,7 @@ class Temporary:
         target: the resolved target.
         path: the temporary file or folder.
         fd: its descriptor.
+
     """
 
     def __init__(self, target: Path, *, tag: str, folder: bool = False) -> None:
@@ -162,6 +164,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
     Raises:
         OutputError: the file cannot be written; a regular file is then as it was.
+
     """
     with output_errors(path):
         if path.exists() and not path.is_file():

@@ -45,6 +45,7 @@ class Catalog:
         self.images: tuple[Image, ...] = ()
         self.held: dict[Digest, Seen] = {}
         self.made: dict[Digest, bytes] = {}
+        self.documents: dict[image_graph.Key, oci.Document] = {}
         self.layout = ""
         self._complete = complete
         for name, seen in collected.files.items():
@@ -55,13 +56,15 @@ class Catalog:
 
     def document(self, descriptor: Descriptor) -> oci.Document | None:
         """A document that is in the archive and sound; None for any other."""
-        seen = self.held.get(descriptor.digest)
-        if seen is None or seen.kept is None or seen.digest != descriptor.digest:
+        where, seen = image_graph.key(descriptor), self.held.get(descriptor.digest)
+        if where is None or seen is None or seen.kept is None or seen.digest != descriptor.digest:
             return None
-        try:
-            return oci.parse(seen.kept, descriptor.media_type)
-        except MalformedDocument:
-            return None
+        if where not in self.documents:
+            try:
+                self.documents[where] = oci.parse(seen.kept, descriptor.media_type)
+            except MalformedDocument:
+                return None
+        return self.documents[where]
 
     def _report(self, problem: ArchiveProblem) -> None:
         self.problems.append(problem)

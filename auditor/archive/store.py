@@ -19,6 +19,7 @@ from auditor.archive.tar_reader import Cursor
 from auditor.concurrency import CHUNK, read_ahead
 from auditor.errors import MalformedDocument, NoRecord, ReadFailed
 from auditor.model.digest import Digest
+from auditor.model.image_graph import Documents, group
 from auditor.model.store import (
     Blob,
     FileKind,
@@ -105,6 +106,7 @@ class ArchiveStore:
         self._images = catalog.images
         self._held = catalog.held
         self._made = catalog.made
+        self._parsed = catalog.documents
 
     def info(self) -> StoreInfo:
         """Say what this is; `version` is the kind of archive."""
@@ -185,8 +187,18 @@ class ArchiveStore:
             return FileState(kind=FileKind.UNREADABLE, error=seen.error)
         return FileState(kind=FileKind.REGULAR, size=seen.read)
 
+    @cached_property
+    def documents(self) -> Documents:
+        """Every document that the images lead to and the archive holds, parsed once."""
+        inventory = self.inventory(NAMESPACE)
+        return image_layers.documents_of(self, inventory, group(inventory.images), known=self._parsed)
+
     def proofs(self) -> Mapping[Digest, Proof]:
-        """The proof of every blob; of layers, where they were looked into, also what they decompress to."""
+        """Return the proof of every blob; for layers that were decompressed, with the result."""
+        return self._proofs
+
+    @cached_property
+    def _proofs(self) -> Mapping[Digest, Proof]:
         made = {d: Proof(digest=d, kind=ProofKind.SOUND, size=len(raw), actual=d) for d, raw in self._made.items()}
         return {digest: _proof(digest, seen, self._layer(digest, seen)) for digest, seen in self._held.items()} | made
 
@@ -199,7 +211,7 @@ class ArchiveStore:
 
     @cached_property
     def _layers(self) -> Mapping[Digest, str | None]:
-        return image_layers.layers_of(self, self.inventory(NAMESPACE))
+        return image_layers.layers_of(self.inventory(NAMESPACE), self.documents)
 
     def _find(self, digest: Digest) -> Seen:
         seen = self._held.get(digest)

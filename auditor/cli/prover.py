@@ -51,7 +51,8 @@ def reader(
     from auditor import scrub
 
     def read(meter: Meter, evidence: Evidence) -> Reading:
-        targets = [t for t in scrub.wanted(evidence) if t.digest not in store.proofs()]
+        known = store.proofs()
+        targets = [target for target in scrub.wanted(evidence) if target.digest not in known]
         proofs = scrub.prove(
             store,
             targets,

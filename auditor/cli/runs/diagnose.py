@@ -140,7 +140,7 @@ def _of_archive(store: Store, question: Question) -> tuple[tuple[Finding, ...], 
         return (), {}
     (namespace,) = store.namespaces()
     problems = tuple(p.finding(archive=str(question.archive), namespace=namespace) for p in store.problems)
-    return problems, platforms_held(store, store.inventory(namespace))
+    return problems, platforms_held(store.inventory(namespace), store.documents)
 
 
 def _held(store: Store, leases: tuple[Lease, ...]) -> Iterator[Lease]:

@@ -55,12 +55,12 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
         verify=wish.depth,
         platforms=wish.platforms,
         all_platforms=wish.all_platforms,
-        of_image={} if asked else platforms_held(store, store.inventory(NAMESPACE)),
+        of_image={} if asked else platforms_held(store.inventory(NAMESPACE), store.documents),
     )
     also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in store.problems)
     cut = () if store.complete else (f"{path} could not be read to its end",)
     try:
-        _, report = audit.audited(store, wanted, options, also=also, incomplete=cut)
+        _, report = audit.audited(store, wanted, options, documents=store.documents, also=also, incomplete=cut)
     except NothingExamined:
         if not also:
             raise NothingExamined(f"{path} holds no image", hint="is it an image archive?") from None
