@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import NoReturn
+from types import ModuleType
+from typing import NoReturn, cast
 
 from auditor.version import __version__
 
@@ -19,20 +20,34 @@ def main() -> int:
         sys.stdout.write(f"auditor {__version__}\n")
         return 0
     try:
+        _import_msgspec()
         from auditor.cli import app  # noqa: PLC0415 - see above
 
         return app.main()
-    except KeyboardInterrupt:  # while the program is being loaded; what comes later is caught there
+    except KeyboardInterrupt:  # during the imports; `app.main` handles later ones
         sys.stderr.write("auditor: interrupted\n")
         return 130
+
+
+def _import_msgspec() -> None:
+    """Import msgspec without the optional typing_extensions, which imports inspect, ast and dis.
+
+    msgspec falls back to `typing`, which has everything that the records here use.
+    """
+    optional = "typing_extensions"
+    if optional not in sys.modules:
+        sys.modules[optional] = cast("ModuleType", None)  # what the import system takes for "not installed"
+        try:
+            import msgspec  # noqa: F401, PLC0415
+        finally:
+            del sys.modules[optional]
 
 
 def run() -> NoReturn:
     """Run and end the process at once.
 
-    By now leases, temporary files and bars are gone; taking down what an audit built, object by object, would cost a
-    check a tenth of its time. Looking for cycles among what was just imported and built costs as much; they are looked
-    for all the same, in the long runs that might make many.
+    Leases, temporary files and progress bars are cleaned up by then. Freeing the objects of an audit one by one would
+    take a tenth of the time of a check, and so would frequent cycle collection; the collector stays on for long runs.
     """
     gc.set_threshold(_OBJECTS)
     status = main()

@@ -6,14 +6,12 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
-import typer
-from typer.exceptions import TyperException
-
+from auditor.cli.arguments import read
 from auditor.cli.output import complain, say
 from auditor.cli.signals import Terminated, hearing
 from auditor.errors import AuditorError, ExportRefused, UsageError
-from auditor.version import __version__
 
 REFUSED = 1
 USAGE = 2
@@ -21,37 +19,10 @@ COULD_NOT = 3
 INTERRUPTED = 130
 TERMINATED = 143
 
+#: Set by a shell that asks typer for completions.
+_COMPLETION = "_AUDITOR_COMPLETE"
 #: In the order of `--help`. Each is a function of its name, or an `app` of its own, in a module of its name.
 COMMANDS = ("check", "scrub", "repair", "tree", "export", "verify", "diagnose", "rules", "report", "health")
-
-
-def program(given: Sequence[str]) -> typer.Typer:
-    """The program with the command that is given, or with all where none is: each takes a while to be put together."""
-    app = typer.Typer(
-        name="auditor",
-        help="fsck for containerd: audit every image, name the cause of every fault, prove it.",
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-    )
-    app.callback()(_main)
-    for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
-        module = importlib.import_module(f"auditor.cli.commands.{name}")
-        if hasattr(module, "app"):
-            app.add_typer(module.app)
-        else:
-            app.command()(getattr(module, name))
-    return app
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"auditor {__version__}")
-        raise typer.Exit
-
-
-def _main(version: bool = typer.Option(False, "--version", callback=_version, help="Print the version.")) -> None:
-    """Fsck for containerd: audit every image, name the cause of every fault, prove it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +42,7 @@ def _run(given: list[str]) -> int:
     # The protocols of `health` have numbers of their own for a question that cannot be answered.
     usage, could_not = _unanswered(given) or (USAGE, COULD_NOT)
     try:
-        result = program(given)(args=given or ["--help"], prog_name="auditor", standalone_mode=False)
+        result = _dispatch(given)
         sys.stdout.flush()
         if not given:
             return USAGE
@@ -81,18 +52,13 @@ def _run(given: list[str]) -> int:
     except AuditorError as error:
         complain(error)
         return usage if isinstance(error, UsageError) else could_not
-    except TyperException as error:
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else _command(given)
-        complain(UsageError(_sentence(error.format_message()), hint=f"{command} --help lists what it takes"))
-        return usage
-    except typer.Abort:
-        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         say("auditor: whatever read the output ended early")
         return could_not
     except Exception as error:
+        if _aborted(error):
+            return INTERRUPTED
         if os.environ.get("AUDITOR_DEBUG"):
             raise
         say(f"auditor: a bug in auditor itself: {type(error).__name__}: {error}")
@@ -113,5 +79,24 @@ def _command(given: Sequence[str]) -> str:
     return f"auditor {given[0]}" if given and given[0] in COMMANDS else "auditor"
 
 
-def _sentence(text: str) -> str:
-    return text.strip().rstrip(".") or "nothing was asked for"
+def _dispatch(given: Sequence[str]) -> object:
+    """Run the command that is given, by typer where the command line is not plain."""
+    commands = _modules(given[:1] if given and given[0] in COMMANDS else COMMANDS)
+    if len(commands) == 1 and _COMPLETION not in os.environ:
+        command = getattr(commands[given[0]], given[0], None)
+        plain = read(command, given[1:], os.environ) if command is not None else None
+        if command is not None and plain is not None:
+            return command(**plain)
+    from auditor.cli import program
+
+    return program.run(commands, list(given) or ["--help"], command=_command(given))
+
+
+def _modules(names: Sequence[str]) -> dict[str, ModuleType]:
+    return {name: importlib.import_module(f"auditor.cli.commands.{name}") for name in names}
+
+
+def _aborted(error: Exception) -> bool:
+    """Whether typer reports that a question was not answered."""
+    typer = sys.modules.get("typer")
+    return typer is not None and isinstance(error, typer.Abort)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -31,7 +30,7 @@ def now() -> datetime:
 
 def host(environ: Mapping[str, str]) -> str:
     """The node's name: AUDITOR_HOST where it is set, for a pod is not called as the node it runs on."""
-    return environ.get("AUDITOR_HOST") or platform.node()
+    return environ.get("AUDITOR_HOST") or os.uname().nodename
 
 
 def _meter(options: Common) -> AbstractContextManager[Meter]:
@@ -121,4 +120,4 @@ def empty(
         incomplete=incomplete or ("there was no image to examine",),
     )
     at = now()
-    return build.report(evidence, findings, host=platform.node(), started=at, finished=at, seconds=0.0)
+    return build.report(evidence, findings, host=os.uname().nodename, started=at, finished=at, seconds=0.0)

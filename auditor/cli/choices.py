@@ -1,4 +1,4 @@
-"""The words that options choose among, in a module so light that `--help` stays instant."""
+"""Values of options. Imports nothing heavy, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import enum
 
 
 class Format(enum.StrEnum):
-    """How to print what is no report: a tree, the rules."""
+    """Output formats other than those of a report."""
 
     TABLE = "table"
     JSON = "json"
 
 
 class ReportFormat(enum.StrEnum):
-    """How to print a report; the first two are the words of Format."""
+    """Output formats of a report; the first two are those of Format."""
 
     TABLE = "table"
     JSON = "json"
@@ -25,7 +25,7 @@ class ReportFormat(enum.StrEnum):
 
 
 class Verify(enum.StrEnum):
-    """How hard to look; the same words as auditor.model.findings.Verify."""
+    """Verification levels; the same values as auditor.model.findings.Verify."""
 
     PRESENCE = "presence"
     DIGESTS = "digests"

@@ -6,16 +6,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from auditor import containerd
 from auditor.cli.options import Common
 from auditor.cli.output import say
 from auditor.cli.progress import progress
-from auditor.containerd.writable_store import WritableContainerdStore
 from auditor.errors import UsageError
 from auditor.model import platforms
 from auditor.model.store import Store
+
+if TYPE_CHECKING:
+    from auditor.containerd.writable_store import WritableContainerdStore
 
 
 @contextmanager

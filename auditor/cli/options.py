@@ -1,4 +1,4 @@
-"""The options that every command takes after its name, and what they come to together."""
+"""Options that several commands share, and their values as one record."""
 
 from __future__ import annotations
 
@@ -8,107 +8,113 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import typer
 
+from auditor.cli.arguments import Option
 from auditor.cli.choices import ReportFormat
 from auditor.errors import UsageError
 
 Address = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--address",
         "-a",
         envvar="CONTAINERD_ADDRESS",
         metavar="SOCKET",
-        help="containerd's socket; else the first of the usual ones that exists.",
+        help="Path of containerd's socket. Default: the first of the usual paths that exists.",
         show_default=False,
     ),
 ]
 Namespaces = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--namespace",
         "-n",
         envvar="CONTAINERD_NAMESPACE",
         metavar="NAMESPACE",
-        help="Look at this namespace only; may be repeated. All of them by default.",
+        help="Only this namespace; repeatable. Default: all.",
         show_default=False,
     ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write the report to FILE, whole or not at all."),
+    Option("--output", "-o", metavar="FILE", help="Write the report to FILE atomically."),
 ]
-ReportFormats = Annotated[ReportFormat, typer.Option("--format", "-f", help="How to print the report.")]
+ReportFormats = Annotated[ReportFormat, Option("--format", "-f", help="Output format.")]
 Textfile = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--textfile",
         metavar="FILE",
-        help="Write metrics to FILE too, for node_exporter's textfile collector; its name should end in .prom.",
+        help="Also write metrics to FILE, for node_exporter's textfile collector; end its name in .prom.",
         show_default=False,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing when nothing is wrong.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print what is normal too, and how it was found.")]
-NoProgress = Annotated[bool, typer.Option("--no-progress", help="Show no progress on a terminal.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing if the exit status is 0.")]
+Verbose = Annotated[
+    bool, Option("--verbose", "-v", help="Also print findings of severity info, and notes on how the store was read.")
+]
+NoProgress = Annotated[bool, Option("--no-progress", help="Show no progress bar.")]
 Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long one answer of the daemon may take.")
+    float, Option("--timeout", metavar="SECONDS", min=0.1, help="Time limit for one response of the daemon.")
 ]
 ContentRoot = Annotated[
     str,
-    typer.Option(
+    Option(
         "--content-root",
         metavar="auto|none|DIR",
-        help="Where blobs are read: where the daemon says, through its API alone, or where its content store is "
-        "mounted here.",
+        help="How to read blobs: from the daemon's content folder if it is visible here, only through the API, or from "
+        "DIR, where that folder is mounted.",
     ),
 ]
 Platforms = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--platform",
         metavar="OS/ARCH",
-        help="Want this platform; may be repeated. The node's by default.",
+        help="Require this platform; repeatable. Default: the node's.",
         show_default=False,
     ),
 ]
-AllPlatforms = Annotated[bool, typer.Option("--all-platforms", help="Want every platform that an index lists.")]
+AllPlatforms = Annotated[bool, Option("--all-platforms", help="Require every platform that an index lists.")]
 Snapshotters = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--snapshotter",
         metavar="NAME",
-        help="Look at this snapshotter only; may be repeated. All that the daemon offers by default.",
+        help="Only this snapshotter; repeatable. Default: all that the daemon has.",
         show_default=False,
     ),
 ]
 
 Jobs = Annotated[
     int | None,
-    typer.Option(
-        "--jobs", "-j", metavar="N", min=1, max=256, help="Threads; one a core by default.", show_default=False
+    Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        min=1,
+        max=256,
+        help="Number of threads. Default: one per core.",
+        show_default=False,
     ),
 ]
 LimitRate = Annotated[
     str | None,
-    typer.Option(
-        "--limit-rate", metavar="RATE", help="Read no more than this a second, as in 50MiB.", show_default=False
-    ),
+    Option("--limit-rate", metavar="RATE", help="Maximum read rate per second, for example 50MiB.", show_default=False),
 ]
 MaxLayer = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--max-layer-size",
         metavar="SIZE",
-        help="Decompress no layer further than this; what is larger is said to be unverifiable.",
+        help="Maximum decompressed size of a layer; larger layers are reported as unverifiable.",
         show_default=False,
     ),
 ]
 
 
 class Common(msgspec.Struct, frozen=True, kw_only=True):
-    """What the common options said."""
+    """Values of the common options."""
 
     address: str | None = None
     namespaces: tuple[str, ...] = ()
@@ -118,7 +124,7 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     progress: bool = True
     timeout: float = 30.0
     content_root: str = "auto"
-    #: Progress goes to standard output as lines of JSON while the run goes on.
+    #: Print progress to standard output as lines of JSON during the run.
     stream: bool = False
 
 
@@ -134,9 +140,9 @@ def common(
     content_root: str,
     stream: bool = False,
 ) -> Common:
-    """Put the common options together; CONTAINERD_NAMESPACE may hold several names, separated by commas or spaces."""
+    """Build the record; CONTAINERD_NAMESPACE may hold several names, separated by commas or spaces."""
     if not math.isfinite(timeout):
-        raise UsageError(f"--timeout {timeout} is no time", hint="give seconds, such as 30")
+        raise UsageError(f"--timeout {timeout} is not a number of seconds", hint="give seconds, for example 30")
     names = [part for text in namespaces or [] for part in text.replace(",", " ").split()]
     return Common(
         address=address,
@@ -152,29 +158,29 @@ def common(
 
 
 def colour(stream_is_terminal: bool) -> bool:
-    """Whether to colour: on a terminal only, and not where NO_COLOR or a dumb terminal asks for none."""
+    """Whether to use colour: only on a terminal, and not if NO_COLOR is set or TERM is dumb."""
     return stream_is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 From = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--from",
         metavar="namespace|archive:PATH|registry",
-        help="Take bytes from here; may be repeated, tried in order. namespace, then registry by default.",
+        help="Source of missing content; repeatable, tried in order. Default: namespace, registry.",
         show_default=False,
     ),
 ]
 HostsDir = Annotated[
     Path,
-    typer.Option("--hosts-dir", metavar="DIR", help="containerd's tree of hosts.toml files for registries."),
+    Option("--hosts-dir", metavar="DIR", help="containerd's folder of hosts.toml files for registries."),
 ]
 DockerConfig = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--docker-config",
         metavar="PATH",
-        help="docker's config.json, or its folder, for credentials; by default $DOCKER_CONFIG or ~/.docker.",
+        help="Docker's config.json or its folder, for credentials. Default: $DOCKER_CONFIG or ~/.docker.",
         show_default=False,
     ),
 ]

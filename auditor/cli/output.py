@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-from auditor.atomic_write import write_whole
 from auditor.errors import AuditorError, OutputError, UsageError
 from auditor.formats.sanitize import plain
 
@@ -26,6 +25,8 @@ def deliver(text: str, path: Path | None) -> None:
     if path is None or str(path) == "-":
         _print(text)
     else:
+        from auditor.atomic_write import write_whole
+
         write_whole(path, text.encode())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from auditor.atomic_write import write_whole
 from auditor.cli import render
 from auditor.cli.audit import now
 from auditor.cli.choices import Format, ReportFormat
@@ -58,7 +56,14 @@ def publish(
 
 
 def _write_metrics(report: Report, textfile: Path, look: Look) -> None:
-    write_whole(textfile, render.metrics(report, _after(look, textfile)).encode(), mode=0o644)
+    _write(textfile, render.metrics(report, _after(look, textfile)))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write metrics so that the collector, another user, may read them."""
+    from auditor.atomic_write import write_whole
+
+    write_whole(path, text.encode(), mode=0o644)
 
 
 def _deliver(report: Report, options: Common, output_format: ReportFormat, look: Look) -> None:
@@ -77,8 +82,14 @@ def _deliver(report: Report, options: Common, output_format: ReportFormat, look:
 def style(options: Common) -> table.Style:
     """How a table is to look where it will be printed."""
     to_terminal = options.output is None and sys.stdout.isatty()
-    width = min(shutil.get_terminal_size((_WIDEST, 0)).columns, _WIDEST) if to_terminal else _WIDEST
+    width = _terminal_width() if to_terminal else _WIDEST
     return table.Style(colour=colour(to_terminal), verbose=options.verbose, width=width)
+
+
+def _terminal_width() -> int:
+    import shutil
+
+    return min(shutil.get_terminal_size((_WIDEST, 0)).columns, _WIDEST)
 
 
 def _after(look: Look, path: Path | None) -> Look:
@@ -118,6 +129,6 @@ def _tell_failure(place: Path, *, command: str, address: str) -> None:
     at = now().timestamp()
     text = prometheus.failed(_earlier(place), command=command, address=address, at=at, exit_status=COULD_NOT)
     try:
-        write_whole(place, text.encode(), mode=0o644)
+        _write(place, text)
     except OutputError as error:
         complain(error)

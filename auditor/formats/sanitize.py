@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 
@@ -31,7 +30,13 @@ def json_plain(text: str) -> str:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in found[0])
+    return "".join(c if c.isprintable() else _json_escape(c) for c in found[0])
+
+
+def _json_escape(char: str) -> str:
+    """The escape of RFC 8259, section 7: the UTF-16 code units of a character."""
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
 def shorten(text: str, width: int) -> str:

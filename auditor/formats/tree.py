@@ -1,12 +1,11 @@
-"""An image's tree as a graph in Graphviz' language: `auditor tree IMAGE -f dot | dot -Tsvg`."""
+"""An image's tree as text for a terminal, and as a graph in Graphviz' language (`-f dot | dot -Tsvg`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from auditor.formats.sanitize import plain, size
+from auditor.report.image_tree import ImageTree, TreeNode
 
 _HEAD = """digraph images {
   graph [rankdir=LR, fontname="sans-serif"];
@@ -16,71 +15,82 @@ _HEAD = """digraph images {
 _BAD = ', fillcolor="#f8d0d0", color="#c02020"'
 _DIM = ', style="rounded,dashed", fontcolor="#808080", color="#808080"'
 _CUT = 300
+#: The states that only a fault gives a node; other absent nodes are absent by design, and drawn dim.
+_FAULTS = frozenset({"missing", "skipped by the unpacker", "lost to a shared config"})
 
 
-def render_dot(trees: Sequence[tuple[str, str, Row]]) -> str:
-    """Several trees, each with its title and namespace, as one graph; what two of a namespace share is one node."""
+def render_dot(trees: Sequence[ImageTree]) -> str:
+    """Several trees as one graph; a digest that two images of a namespace share is one node."""
     lines: dict[str, None] = {}
-    for title, namespace, root in trees:
-        name = _quoted(f"image {title}")
-        lines[f"  {name} [label={_quoted(title)}, shape=note];"] = None
-        lines[f"  {name} -> {_name(namespace, root)};"] = None
-        lines.update(dict.fromkeys(_dot_lines(namespace, root)))
+    for tree in trees:
+        name = _quoted(f"image {_title(tree)}")
+        lines[f"  {name} [label={_quoted(_title(tree))}, shape=note];"] = None
+        lines[f"  {name} -> {_name(tree.namespace, tree.root)};"] = None
+        lines.update(dict.fromkeys(_dot_lines(tree.namespace, tree.root)))
     return _HEAD + "\n".join(lines) + "\n}\n"
 
 
-def _name(namespace: str, row: Row) -> str:
-    return _quoted(f"{namespace} {row.digest}")
+def render_text(tree: ImageTree, *, colour: bool = False) -> str:
+    """One tree with its title; control characters are escaped for the terminal."""
+    return "\n".join([plain(_title(tree), width=400), *_text_lines([tree.root], "", colour=colour)]) + "\n"
 
 
-def _dot_lines(namespace: str, row: Row) -> Iterator[str]:
-    look = _BAD if row.bad else _DIM if row.dim else ""
-    yield f"  {_name(namespace, row)} [label={_quoted(*_label(row))}{look}];"
-    for child in row.children:
-        yield f"  {_name(namespace, row)} -> {_name(namespace, child)};"
+def _title(tree: ImageTree) -> str:
+    return f"{tree.names[0]}  (namespace {tree.namespace})"
+
+
+def _kind(node: TreeNode) -> str:
+    return f"{node.kind} {node.platform}" if node.platform and node.kind != "attestation" else node.kind
+
+
+def _bad(node: TreeNode) -> bool:
+    return bool(node.faults) or node.state in _FAULTS
+
+
+def _dim(node: TreeNode) -> bool:
+    return node.state not in ("present", "embedded") and not _bad(node)
+
+
+def _state(node: TreeNode) -> str:
+    return node.state.upper() if _bad(node) else node.state
+
+
+def _notes(node: TreeNode) -> Iterator[str]:
+    yield from node.faults
+    if why := node.why or node.cause:
+        yield why
+    if node.unpacked:
+        yield f"unpacked on {', '.join(node.unpacked)}"
+
+
+def _name(namespace: str, node: TreeNode) -> str:
+    return _quoted(f"{namespace} {node.digest}")
+
+
+def _dot_lines(namespace: str, node: TreeNode) -> Iterator[str]:
+    look = _BAD if _bad(node) else _DIM if _dim(node) else ""
+    label = _quoted(_kind(node), f"{node.digest[:19]}  {size(node.size)}", _state(node), *_notes(node))
+    yield f"  {_name(namespace, node)} [label={label}{look}];"
+    for child in node.children:
+        yield f"  {_name(namespace, node)} -> {_name(namespace, child)};"
         yield from _dot_lines(namespace, child)
 
 
-def _label(row: Row) -> Iterator[str]:
-    yield row.text
-    yield f"{row.digest[:19]}  {size(row.bytes)}"
-    yield row.state.upper() if row.bad else row.state
-    yield from row.notes
-
-
 def _quoted(*lines: str) -> str:
-    """Strings of the language, with line breaks between them; names come from strangers."""
+    """Lines as one string of the language, with control characters, quotes and backslashes escaped."""
     kept = (plain(line, width=_CUT).replace("\\", "\\\\").replace('"', '\\"') for line in lines)
     return '"' + "\\n".join(kept) + '"'
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A node of a tree, ready to print; `bad` marks what should not be so, `dim` what is normal and absent."""
-
-    text: str
-    digest: str
-    bytes: int
-    state: str
-    notes: tuple[str, ...] = ()
-    bad: bool = False
-    dim: bool = False
-    children: tuple[Row, ...] = ()
+def _text_lines(nodes: Sequence[TreeNode], indent: str, *, colour: bool) -> Iterator[str]:
+    for i, node in enumerate(nodes):
+        last = i == len(nodes) - 1
+        yield indent + ("└─ " if last else "├─ ") + _text_line(node, colour=colour)
+        yield from _text_lines(node.children, indent + ("   " if last else "│  "), colour=colour)
 
 
-def render_text(title: str, root: Row, *, colour: bool = False) -> str:
-    """One tree with its title; every part of it made harmless for a terminal."""
-    return "\n".join([plain(title, width=400), *_text_lines([root], "", colour=colour)]) + "\n"
-
-
-def _text_lines(rows: Sequence[Row], indent: str, *, colour: bool) -> Iterator[str]:
-    for i, row in enumerate(rows):
-        last = i == len(rows) - 1
-        yield indent + ("└─ " if last else "├─ ") + _text_line(row, colour=colour)
-        yield from _text_lines(row.children, indent + ("   " if last else "│  "), colour=colour)
-
-
-def _text_line(row: Row, *, colour: bool) -> str:
-    parts = [row.text, row.digest[:19], size(row.bytes), row.state.upper() if row.bad else row.state, *row.notes]
+def _text_line(node: TreeNode, *, colour: bool) -> str:
+    parts = [_kind(node), node.digest[:19], size(node.size), _state(node), *_notes(node)]
     text = plain("  ".join(part for part in parts if part), width=400)
-    code = "31" if row.bad else "2" if row.dim else ""
+    code = "31" if _bad(node) else "2" if _dim(node) else ""
     return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol, Self
+
+import msgspec
 
 from auditor.errors import InvalidDigest
 
@@ -84,8 +85,7 @@ def hasher(algorithm: str) -> Hasher:
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """The digest and the size in bytes of a stream."""
 
     digest: Digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform as _python_platform
+import os
 import re
 from collections.abc import Iterable, Sequence
 
@@ -79,10 +79,10 @@ def _normalise_arch(arch: str, variant: str) -> tuple[str, str]:
 
 def host() -> Platform:
     """Return this machine's platform; ARM variants are taken from the kernel's machine name."""
-    machine = _python_platform.machine().lower()
+    machine = os.uname().machine.lower()
     variant = {"armv5tel": "v5", "armv6l": "v6", "armv7l": "v7", "armv8l": "v8"}.get(machine, "")
     return normalise(
-        Platform(os=_python_platform.system().lower(), architecture="arm" if variant else machine, variant=variant)
+        Platform(os=os.uname().sysname.lower(), architecture="arm" if variant else machine, variant=variant)
     )
 
 

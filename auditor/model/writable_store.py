@@ -17,8 +17,8 @@ class Replaced(Protocol):
     """A replaced blob file."""
 
     @property
-    def aside(self) -> Path | None:
-        """The quarantined previous file, kept until the staging ends; None where there was none."""
+    def quarantined(self) -> Path | None:
+        """The copy that was there before, kept until the staging ends; None where there was none."""
 
     def undo(self) -> None:
         """Restore the previous file."""

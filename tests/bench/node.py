@@ -6,11 +6,11 @@ import io
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab.kit import images
+from tests import images
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import PREFIX, remove
 
@@ -22,6 +22,8 @@ BATCH = 500
 #: Memory: unpacking thousands of layers on a disk would take longer than all that is measured.
 SCRATCH = Path("/dev/shm")
 
+Shape = Callable[[int], images.BuiltIndex]
+
 
 def image(number: int) -> images.BuiltIndex:
     """An image of eight small layers below an index that offers one platform: four blobs of its own, seven shared."""
@@ -31,19 +33,25 @@ def image(number: int) -> images.BuiltIndex:
     return images.index([images.image(layers)])
 
 
+def small_image(number: int) -> images.BuiltIndex:
+    """An image of two small layers below an index that offers one platform: four blobs of its own, one shared."""
+    layers = [images.layer({"base": f"{number // FAMILY}".encode()}), images.layer({"own": f"{number}".encode()})]
+    return images.index([images.image(layers)])
+
+
 def names(number: int, made: images.BuiltIndex) -> tuple[str, ...]:
     """Tag and digest; the CRI hears of them and writes the third record that its own pulls have, the id."""
     repository = f"registry.example.com/team-{number % 40}/service-{number}"
     return f"{repository}:v1.{number}", f"{repository}@{made.digest}"
 
 
-def archive(path: Path, numbers: range) -> None:
+def archive(path: Path, numbers: range, *, shape: Shape) -> None:
     """Write an OCI archive of images under all their names."""
     entries: list[dict[str, object]] = []
     written: set[str] = set()
     with tarfile.open(path, "w") as tar:
         for number in numbers:
-            made = image(number)
+            made = shape(number)
             for digest, data in made.blobs.items():
                 if digest not in written:
                     _add(tar, f"blobs/sha256/{digest.partition(':')[2]}", data)
@@ -71,11 +79,11 @@ def node(version: str) -> Iterator[Containerd]:
         remove(base)
 
 
-def fill(daemon: Containerd, numbers: range) -> None:
-    """Import and unpack images, and wait until each has its three records."""
+def fill(daemon: Containerd, numbers: range, *, shape: Shape = image) -> None:
+    """Import and unpack images made by `shape`, and wait until each has its three records."""
     path = daemon.base / "bench.tar"
     for start in range(numbers.start, numbers.stop, BATCH):
-        archive(path, range(start, min(start + BATCH, numbers.stop)))
+        archive(path, range(start, min(start + BATCH, numbers.stop)), shape=shape)
         daemon.ctr("images", "import", path)
     path.unlink(missing_ok=True)
     deadline = time.monotonic() + 60

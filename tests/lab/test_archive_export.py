@@ -31,7 +31,8 @@ from auditor.model.findings import Finding, Severity, Verify
 from auditor.model.oci import MAX_DOCUMENT, Descriptor
 from auditor.model.platforms import Matcher
 from auditor.model.store import Store
-from tests.lab.kit import bug, images
+from tests import images
+from tests.lab.kit import bug
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.dockerd import Dockerd

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests import images
 from tests.lab.checked import ROOT, Run, auditor, auditor_here, command, environment
-from tests.lab.kit import bug, faults, images
+from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from auditor.model.findings import Finding, Report, Severity
+from tests import images
 from tests.lab.checked import auditor, check, loud, the
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry

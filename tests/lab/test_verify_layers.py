@@ -12,8 +12,8 @@ import pytest
 from backports import zstd
 
 from auditor.model.findings import Report
+from tests import images
 from tests.lab.checked import Named, check, loud, quiet
-from tests.lab.kit import images
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import ServerError

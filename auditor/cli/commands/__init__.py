@@ -1,1 +1,1 @@
-"""One module a command: its options and help. Heavy modules are imported inside the functions."""
+"""One module per command: its options and help. Heavy modules are imported inside the functions."""

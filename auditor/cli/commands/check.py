@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, ReportFormat, Verify
 
 if TYPE_CHECKING:
@@ -14,17 +13,19 @@ if TYPE_CHECKING:
 
 Images = Annotated[
     list[str] | None,
-    typer.Argument(metavar="IMAGE", help="Names, digests or ids; all images by default.", show_default=False),
+    Argument(metavar="IMAGE", help="Names, digests or ids. Default: all images.", show_default=False),
 ]
 
 
 def check(
     images: Images = None,
-    verify: Annotated[Verify, typer.Option("--verify", help="How hard to look.")] = Verify.PRESENCE,
+    verify: Annotated[Verify, Option("--verify", help="Verification level.")] = Verify.PRESENCE,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    fail_on: Annotated[
+        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
+    ] = FailOn.ERROR,
     jobs: o.Jobs = None,
     limit_rate: o.LimitRate = None,
     max_layer_size: o.MaxLayer = None,
@@ -32,19 +33,19 @@ def check(
     namespace: o.Namespaces = None,
     every: Annotated[
         str | None,
-        typer.Option(
-            "--every", metavar="TIME", help="Check again and again, this far apart, as in 6h.", show_default=False
+        Option(
+            "--every", metavar="TIME", help="Repeat the check at this interval, for example 6h.", show_default=False
         ),
     ] = None,
     jitter: Annotated[
-        str, typer.Option("--jitter", metavar="TIME", help="With --every: wait up to this much longer, at random.")
+        str, Option("--jitter", metavar="TIME", help="With --every: add a random delay of up to this.")
     ] = "0s",
     listen: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--listen",
             metavar="HOST:PORT",
-            help="With --every: serve /metrics and /healthz there.",
+            help="With --every: serve /metrics and /healthz on this address.",
             show_default=False,
         ),
     ] = None,
@@ -57,12 +58,12 @@ def check(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Walk every image and name what is wrong.
+    """Check every image and report each fault with its cause.
 
-    --verify presence looks at records, documents and file sizes; digests reads every blob to its end and hashes it;
-    layers decompresses every layer to its diffID as well.
+    --verify presence checks records, documents and file sizes. --verify digests also reads and hashes every blob.
+    --verify layers also decompresses every layer and compares its diffID.
 
-    Exit status: 0 sound, 1 findings at or over --fail-on, 2 wrong usage, 3 could not audit all of it.
+    Exit status: 0 no findings, 1 findings at or above --fail-on, 2 invalid usage, 3 not everything could be checked.
     """
     from functools import partial
 
@@ -121,4 +122,4 @@ def _refuse_alone(*, jitter: str, listen: str | None) -> None:
 
     for option, given in (("--jitter", jitter != "0s"), ("--listen", listen is not None)):
         if given:
-            raise UsageError(f"{option} means something with --every only", hint="add --every 6h")
+            raise UsageError(f"{option} needs --every", hint="add --every 6h")

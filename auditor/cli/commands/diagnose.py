@@ -1,4 +1,4 @@
-"""`auditor diagnose`: a digest, an image or a whole error message, explained."""
+"""`auditor diagnose`: explain a digest, an image or an error message."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import enum
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 
 
 class Format(enum.StrEnum):
-    """How to print a diagnosis."""
+    """Output formats of a diagnosis."""
 
     TEXT = "text"
     JSON = "json"
@@ -22,18 +21,22 @@ class Format(enum.StrEnum):
 def diagnose(
     text: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TEXT", help="A digest or its beginning, an image, a message; - reads standard input."),
+        Argument(
+            metavar="TEXT", help="A digest or its first digits, an image, or an error message; - reads standard input."
+        ),
     ] = None,
     archive: Annotated[
-        Path | None, typer.Option("--archive", metavar="PATH", help="Look into this archive, not at a daemon.")
+        Path | None, Option("--archive", metavar="PATH", help="Read this archive instead of a daemon.")
     ] = None,
-    message_only: Annotated[bool, typer.Option("--message-only", help="Look at no store at all.")] = False,
+    message_only: Annotated[
+        bool, Option("--message-only", help="Explain the message without reading a store.")
+    ] = False,
     max_duration: Annotated[
-        str, typer.Option("--max-duration", metavar="TIME", help="Read bytes no longer than this.")
+        str, Option("--max-duration", metavar="TIME", help="Time limit for reading content.")
     ] = "20s",
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TEXT,
+    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TEXT,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -41,10 +44,10 @@ def diagnose(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Explain a digest, an image or an error message: what it is, the likely cause, and what helps.
+    """Explain a digest, an image or an error message: what it is, the likely cause, and the remedy.
 
-    Exit status: 0 where nothing is wrong with what was asked about or it is absent by design, 1 where a fault was
-    found, 3 where nothing could be looked at or nothing that was named is known, 2 as of check.
+    Exit status: 0 no fault, or absent by design; 1 a fault was found; 2 invalid usage; 3 the store could not be read,
+    or does not know anything that the text names.
     """
     from auditor.cli.output import check_target, deliver
     from auditor.cli.runs import diagnose as run
@@ -67,7 +70,7 @@ def diagnose(
     if archive is not None and (message_only or not archive.exists()):
         raise _unusable(archive, message_only=message_only)
     budget = duration(max_duration)
-    question = run.Question(said=run.read(text or []), archive=archive, message_only=message_only, budget=budget)
+    question = run.Question(mentions=run.read(text or []), archive=archive, message_only=message_only, budget=budget)
     answer, status = run.answer(question, common)
     if output_format is Format.JSON:
         deliver(to_json(run.without_credentials(answer)), output)

@@ -1,23 +1,24 @@
-"""`auditor export`: an archive that is proven whole, or none."""
+"""`auditor export`: write an archive and verify it, or write none."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import Compress, Format
 
-Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Names, digests or ids.")]
+Images = Annotated[list[str], Argument(metavar="IMAGE", help="Names, digests or ids.")]
 Target = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="The archive; - writes to a pipe.", show_default=False),
+    Option(
+        "--output", "-o", metavar="FILE", help="The archive to write; - writes to standard output.", show_default=False
+    ),
 ]
 Layout = Annotated[
     Path | None,
-    typer.Option("--layout", metavar="DIR", help="Write an OCI layout folder, not a file.", show_default=False),
+    Option("--layout", metavar="DIR", help="Write an OCI layout folder instead of a file.", show_default=False),
 ]
 
 
@@ -27,19 +28,21 @@ def export(
     layout: Layout = None,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
-    compress: Annotated[Compress, typer.Option("--compress", help="Compress the archive.")] = Compress.NONE,
+    compress: Annotated[Compress, Option("--compress", help="Compression of the archive.")] = Compress.NONE,
     digest: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--digest/--no-digest",
-            help="Give the sha256 of the file; without, a plain one is written a quarter faster.",
+            help="Print the sha256 of the file; without it, an uncompressed archive takes a quarter less time.",
         ),
     ] = True,
-    refetch: Annotated[bool, typer.Option("--refetch", help="Repair first what is missing; this writes.")] = False,
+    refetch: Annotated[
+        bool, Option("--refetch", help="Repair missing content first; this writes to the store.")
+    ] = False,
     salvage: Annotated[
         bool,
-        typer.Option(
-            "--salvage", help="For layers gone for good, take blobs with the same diffID; rewrites manifests."
+        Option(
+            "--salvage", help="Replace layers that no source has by blobs with the same diffID; rewrites manifests."
         ),
     ] = False,
     sources: o.From = None,
@@ -47,16 +50,17 @@ def export(
     docker_config: o.DockerConfig = None,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print the summary.")] = Format.TABLE,
+    output_format: Annotated[Format, Option("--format", "-f", help="Output format of the summary.")] = Format.TABLE,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     no_progress: o.NoProgress = False,
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Write an archive that ctr, docker, podman and skopeo load: every byte hashed, read back, or no file at all.
+    """Write an archive that ctr, docker, podman and skopeo can load; hash every byte and read the archive back.
 
-    Exit status: 0 written, 1 something is missing or damaged and nothing was written, 2 wrong usage, 3 could not.
+    Exit status: 0 written; 1 content is missing or damaged, nothing was written; 2 invalid usage; 3 the store could not
+    be read or the archive not be written.
     """
     from auditor.cli import connect
     from auditor.cli.output import deliver, say

@@ -1,4 +1,4 @@
-"""`auditor health`: what monitoring asks, answered from the last saved report; loads nothing of the audit."""
+"""`auditor health`: answer monitoring systems from the last saved report, without an audit."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="health",
-    help="Answer monitoring from the last saved report, in no time and without looking at the store.",
+    help="Answer monitoring systems from the last saved report, without reading the store.",
     rich_markup_mode=None,
 )
 
 Saved = Annotated[Path, typer.Argument(metavar="REPORT", help="The file that `check --format json --output` writes.")]
-MaxAge = Annotated[str, typer.Option("--max-age", metavar="TIME", help="How old a report is believed, as in 26h.")]
+MaxAge = Annotated[str, typer.Option("--max-age", metavar="TIME", help="Maximum age of the report, for example 26h.")]
 
 
 class Level(enum.StrEnum):
-    """The severities that a threshold may be."""
+    """Severities for thresholds."""
 
     CRITICAL = "critical"
     ERROR = "error"
@@ -34,11 +34,9 @@ def nagios(
     report: Saved,
     max_age: MaxAge = "26h",
     critical: Annotated[
-        Level, typer.Option("--critical", "-c", help="From which severity on it is CRITICAL.")
+        Level, typer.Option("--critical", "-c", help="Lowest severity that is CRITICAL.")
     ] = Level.CRITICAL,
-    warning: Annotated[
-        Level, typer.Option("--warning", "-w", help="From which severity on it is WARNING.")
-    ] = Level.WARNING,
+    warning: Annotated[Level, typer.Option("--warning", "-w", help="Lowest severity that is WARNING.")] = Level.WARNING,
 ) -> int:
     """Answer as a monitoring plugin: exit 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."""
     from auditor.formats import health as protocol
@@ -52,7 +50,7 @@ def nagios(
 def npd(
     report: Saved,
     max_age: MaxAge = "26h",
-    fail_on: Annotated[Level, typer.Option("--fail-on", help="From which severity on it is a problem.")] = Level.ERROR,
+    fail_on: Annotated[Level, typer.Option("--fail-on", help="Lowest severity that is a problem.")] = Level.ERROR,
 ) -> int:
     """Answer node-problem-detector: exit 0 OK, 1 a problem, 2 unknown; at most 80 bytes."""
     from auditor.formats import health as protocol
@@ -77,14 +75,14 @@ def _health(path: Path, *, max_age: str, critical: Level, warning: Level) -> Hea
 
 
 def _read(path: Path) -> bytes:
-    """Read a regular file; a pipe or a device could keep monitoring waiting."""
+    """Read a regular file. Refuse pipes and devices: reading one may block."""
     import os
     import stat
 
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "no regular file")
+            raise OSError(0, "not a regular file")
         return file.read()
 
 

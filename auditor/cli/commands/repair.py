@@ -1,45 +1,46 @@
-"""`auditor repair`: check, plan, show, apply, check again."""
+"""`auditor repair`: check, print a plan, apply it, check again."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, Format, Verify
 
 
 def repair(
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGE", help="Names, digests or ids; all images by default.", show_default=False),
+        Argument(metavar="IMAGE", help="Names, digests or ids. Default: all images.", show_default=False),
     ] = None,
-    verify: Annotated[Verify, typer.Option("--verify", help="How hard to look first.")] = Verify.PRESENCE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    verify: Annotated[Verify, Option("--verify", help="Verification level of the first check.")] = Verify.PRESENCE,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and write nothing.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Apply the plan without asking.")] = False,
     sources: o.From = None,
     include_discarded: Annotated[
         bool,
-        typer.Option(
-            "--include-discarded", help="Fetch layers that the node discards too; undoes its policy for them."
-        ),
+        Option("--include-discarded", help="Also fetch layers that the node discards by its configuration."),
     ] = False,
     hosts_dir: o.HostsDir = o.HOSTS_DIR,
     docker_config: o.DockerConfig = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Blobs at once.")] = 4,
+    jobs: Annotated[
+        int, Option("--jobs", "-j", metavar="N", min=1, max=64, help="Number of blobs to repair at once.")
+    ] = 4,
     keep_quarantine: Annotated[
         Path | None,
-        typer.Option("--keep-quarantine", metavar="DIR", help="Keep the bad copies there.", show_default=False),
+        Option("--keep-quarantine", metavar="DIR", help="Keep damaged copies in DIR.", show_default=False),
     ] = None,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    fail_on: Annotated[
+        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
+    ] = FailOn.ERROR,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TABLE,
+    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -47,11 +48,11 @@ def repair(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Put good bytes back where blobs are absent or damaged: check, plan, show, apply, check again.
+    """Restore missing and damaged blobs: check, print a plan, apply it, check again.
 
-    Without --yes it asks on a terminal and refuses elsewhere; --dry-run writes nothing.
+    Without --yes, ask for confirmation on a terminal; without a terminal, refuse. --dry-run writes nothing.
 
-    Exit status: that of the last check, as of `auditor check`; 2 where nobody could be asked.
+    Exit status: as of `auditor check`, for the last check; 2 if there is no terminal to ask on.
     """
     from auditor.audit.collect import Request
     from auditor.cli import connect
@@ -59,7 +60,7 @@ def repair(
     from auditor.cli.runs.repair import Session
     from auditor.cli.sources import choice
     from auditor.model import findings
-    from auditor.repair.session import Wishes
+    from auditor.repair.session import RepairOptions
 
     check_target(output)
     _refuse_unasked(yes=yes, dry_run=dry_run)
@@ -82,8 +83,10 @@ def repair(
         snapshotters=tuple(snapshotter or ()),
     )
     chosen = choice(sources, hosts_dir=hosts_dir, docker_config=docker_config)
-    wishes = Wishes(include_discarded=include_discarded, jobs=jobs, keep=_kept(keep_quarantine, dry_run=dry_run))
-    session = Session(common, request, chosen, wishes, output_format, yes=yes, dry_run=dry_run)
+    options = RepairOptions(
+        include_discarded=include_discarded, jobs=jobs, quarantine=_kept(keep_quarantine, dry_run=dry_run)
+    )
+    session = Session(common, request, chosen, options, output_format, yes=yes, dry_run=dry_run)
     document = session.run()
     return session.publish(document, status=findings.exit_status(document.after, findings.FailOn(fail_on)))
 
@@ -96,7 +99,7 @@ def _refuse_unasked(*, yes: bool, dry_run: bool) -> None:
     if not (yes or dry_run or (sys.stdin.isatty() and sys.stderr.isatty())):
         raise UsageError(
             "repair writes to the store, and there is no terminal to ask on",
-            hint="--dry-run shows the plan, --yes carries it out",
+            hint="--dry-run prints the plan, --yes applies it",
         )
 
 
@@ -109,5 +112,5 @@ def _kept(folder: Path | None, *, dry_run: bool) -> Path | None:
         if not dry_run:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
+        raise UsageError(f"cannot make {folder}: {error.strerror}") from None
     return folder

@@ -1,46 +1,47 @@
-"""`auditor report`: saved reports in another format, several as one view, or against older ones."""
+"""`auditor report`: convert saved reports, merge those of several nodes, compare them with older ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, ReportFormat
 
 if TYPE_CHECKING:
     from auditor.model.findings import FailOn as Failing
     from auditor.model.findings import Finding, Report
 
-#: No report is larger: a store of 20,000 images makes a tenth of it.
+#: Largest report read, in bytes; a store of 20,000 images makes a tenth of it.
 _MOST = 1 << 30
 
 
 def report(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE", help="Reports, as --format json writes them; - is stdin.")
+        list[Path], Argument(metavar="FILE", help="Reports written by --format json; - reads standard input.")
     ],
     against: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             "--against",
             metavar="OLDER",
-            help="Show what is new, gone and unchanged since this report; may be repeated for several nodes.",
+            help="List new, gone and unchanged findings since this report; repeatable, one per node.",
             show_default=False,
         ),
     ] = None,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    fail_on: Annotated[
+        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
+    ] = FailOn.ERROR,
     output_format: o.ReportFormats = ReportFormat.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> int:
-    """Render saved reports; the files of several nodes become one view.
+    """Convert saved reports to another format; merge the reports of several nodes into one view.
 
-    It shows which nodes are damaged, which digest is bad where, and which node holds a good copy. Exit status as of
-    check, for all reports together; with --against, only findings that are new count.
+    The merged view lists the damaged nodes, each bad digest with its nodes, and the nodes that have a good copy.
+    Exit status: as of check, for all reports together; with --against, only new findings count.
     """
     from auditor.cli import render
     from auditor.cli.options import Common
@@ -68,7 +69,7 @@ def report(
 
 
 def _load(path: Path) -> Report:
-    """Read a saved report. Raises UsageError where it cannot be read or is none."""
+    """Read a saved report. Raises UsageError if the file cannot be read or is not a report."""
     import sys
 
     from auditor.errors import UsageError

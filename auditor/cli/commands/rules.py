@@ -1,19 +1,18 @@
-"""`auditor rules`: what each code means."""
+"""`auditor rules`: the meaning of each finding code."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import Format
 
 
 def rules(
-    code: Annotated[str | None, typer.Argument(metavar="CODE", help="One code; all by default.")] = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print them.")] = Format.TABLE,
+    code: Annotated[str | None, Argument(metavar="CODE", help="A finding code. Default: all.")] = None,
+    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
 ) -> int:
-    """Explain the rules: code, severity, what it means, why it matters, what to do."""
+    """Explain the finding codes: severity, meaning, impact and remedy."""
     import difflib
 
     from auditor import checks

@@ -1,38 +1,39 @@
-"""`auditor scrub`: prove bytes within a budget, and remember."""
+"""`auditor scrub`: verify content within a budget, and record the results."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Option
 from auditor.cli.choices import Depth, FailOn, ReportFormat
 
 if TYPE_CHECKING:
     from auditor.model.findings import Report
 
-#: Where the state lies unless --state says otherwise.
+#: Default of --state.
 STATE = Path("/var/lib/containerd-auditor/state.db")
 
 
 def scrub(
-    state: Annotated[Path, typer.Option("--state", metavar="FILE", help="Where to remember what was proven.")] = STATE,
+    state: Annotated[Path, Option("--state", metavar="FILE", help="File that records verified blobs.")] = STATE,
     max_age: Annotated[
-        str, typer.Option("--max-age", metavar="TIME", help="Prove again what was proven longer ago, as in 7d.")
+        str, Option("--max-age", metavar="TIME", help="Verify blobs again after this long, for example 7d.")
     ] = "7d",
     max_duration: Annotated[
         str | None,
-        typer.Option("--max-duration", metavar="TIME", help="End after this time, as in 30m.", show_default=False),
+        Option("--max-duration", metavar="TIME", help="Stop after this long, for example 30m.", show_default=False),
     ] = None,
     limit_rate: o.LimitRate = None,
     jobs: o.Jobs = None,
     max_layer_size: o.MaxLayer = None,
-    known_bad: Annotated[bool, typer.Option("--known-bad", help="Only what was found bad before.")] = False,
-    new_only: Annotated[bool, typer.Option("--new-only", help="Only what was never proven.")] = False,
-    verify: Annotated[Depth, typer.Option("--verify", help="Hash blobs, or decompress layers too.")] = Depth.DIGESTS,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
+    known_bad: Annotated[bool, Option("--known-bad", help="Only blobs that were found damaged before.")] = False,
+    new_only: Annotated[bool, Option("--new-only", help="Only blobs that were never verified.")] = False,
+    verify: Annotated[Depth, Option("--verify", help="Verification level.")] = Depth.DIGESTS,
+    fail_on: Annotated[
+        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
+    ] = FailOn.ERROR,
     address: o.Address = None,
     namespace: o.Namespaces = None,
     output_format: o.ReportFormats = ReportFormat.TABLE,
@@ -44,9 +45,9 @@ def scrub(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Prove the store's bytes as a standing job: what was bad first, then what is new, then the longest unproven.
+    """Verify the store's content in the background: damaged blobs first, then new ones, then the oldest results.
 
-    It can be killed at any moment and goes on where it was. Exit status as of check; a budget that ended is no fault.
+    A killed scrub continues where it stopped. Exit status: as of check; reaching a limit is not an error.
     """
     from auditor.audit.collect import Request
     from auditor.cli import connect, prover

@@ -1,36 +1,30 @@
-"""`auditor tree`: the descriptor graph of an image with the state of each node."""
+"""`auditor tree`: print the descriptor graph of an image with the state of each node."""
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import Annotated
 
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 
 
 class Format(enum.StrEnum):
-    """How to print a tree."""
+    """Output formats of a tree."""
 
     TABLE = "table"
     JSON = "json"
     DOT = "dot"
 
 
-if TYPE_CHECKING:
-    from auditor.formats.tree import Row
-    from auditor.report.image_tree import TreeNode
-
-
 def tree(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Names, digests or ids.")],
+    images: Annotated[list[str], Argument(metavar="IMAGE", help="Names, digests or ids.")],
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TABLE,
+    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -38,9 +32,9 @@ def tree(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Draw what an image is made of: index, manifests, configs, layers; what is there and what is not, and why.
+    """Print an image's index, manifests, configs and layers, the state of each, and the cause where one is absent.
 
-    --format dot is for Graphviz: auditor tree IMAGE -f dot | dot -Tsvg -o image.svg. Exit status as of check.
+    --format dot is for Graphviz: auditor tree IMAGE -f dot | dot -Tsvg -o image.svg. Exit status: as of check.
     """
     import sys
 
@@ -76,39 +70,9 @@ def tree(
     if output_format is Format.JSON:
         text = to_json(drawn)
     elif output_format is Format.DOT:
-        text = render_dot([(_title(t.namespace, t.names), t.namespace, row(t.root)) for t in drawn])
+        text = render_dot(drawn)
     else:
         colour = o.colour(output is None and sys.stdout.isatty())
-        text = "\n".join(render_text(_title(t.namespace, t.names), row(t.root), colour=colour) for t in drawn)
+        text = "\n".join(render_text(each, colour=colour) for each in drawn)
     deliver(text, output)
     return exit_status(report, FailOn.ERROR)
-
-
-def _title(namespace: str, names: tuple[str, ...]) -> str:
-    return f"{names[0]}  (namespace {namespace})"
-
-
-def row(node: TreeNode) -> Row:
-    """A node of the tree as a line to print."""
-    from auditor.formats.tree import Row
-
-    absent = node.state not in ("present", "embedded")
-    bad = bool(node.faults) or node.state in _FAULTS
-    notes = [*node.faults, node.why or node.cause]
-    if node.unpacked:
-        notes.append(f"unpacked on {', '.join(node.unpacked)}")
-    kind = f"{node.kind} {node.platform}" if node.platform and node.kind != "attestation" else node.kind
-    return Row(
-        text=kind,
-        digest=node.digest,
-        bytes=node.size,
-        state=node.state,
-        notes=tuple(note for note in notes if note),
-        bad=bad,
-        dim=absent and not bad,
-        children=tuple(row(child) for child in node.children),
-    )
-
-
-#: The states that only a fault gives a node; those by design are drawn dim.
-_FAULTS = frozenset({"missing", "skipped by the unpacker", "lost to a shared config"})

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from auditor.cli import options as o
+from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, ReportFormat, Verify
 
 
 def verify(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Archives or layout folders; - reads a pipe.")],
-    depth: Annotated[
-        Verify, typer.Option("--verify", help="How hard to look; layers decompresses each to its diffID.")
-    ] = Verify.LAYERS,
+    paths: Annotated[
+        list[str], Argument(metavar="PATH", help="Archives or OCI layout folders; - reads standard input.")
+    ],
+    depth: Annotated[Verify, Option("--verify", help="Verification level.")] = Verify.LAYERS,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     max_layer_size: o.MaxLayer = None,
-    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="From which severity on to exit with 1.")] = FailOn.ERROR,
-    output_format: Annotated[
-        ReportFormat, typer.Option("--format", "-f", help="How to print the report.")
-    ] = ReportFormat.TABLE,
+    fail_on: Annotated[
+        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
+    ] = FailOn.ERROR,
+    output_format: Annotated[ReportFormat, Option("--format", "-f", help="Output format.")] = ReportFormat.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     no_progress: o.NoProgress = False,
 ) -> int:
-    """Audit archives: of ctr, docker save, podman save, skopeo, buildah, nerdctl; OCI layouts; plain, gzip or zstd.
+    """Check archives of ctr, docker save, podman save, skopeo, buildah or nerdctl; plain, gzip or zstd; OCI layouts.
 
-    Each is read once, in constant memory, and never unpacked. The platforms that an archive holds are wanted unless
-    others are asked for. Exit status as of check, the worst of all archives.
+    Each archive is read once, in constant memory, and not unpacked. Default platforms: those that the archive holds.
+    Exit status: as of check, the worst of all archives.
     """
     from auditor.cli import connect
     from auditor.cli.output import check_target

@@ -173,3 +173,29 @@ def test_a_reader_that_ends_early() -> None:
     assert done.returncode in (0, COULD_NOT)  # the pipe may take all of it before the reader is gone
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_a_check_starts_without_what_it_does_not_use() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "auditor", "check", "--address", "/nonexistent", "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("CONTAINERD_")},
+    )
+    assert done.returncode == COULD_NOT
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    unused = {
+        "typer",
+        "rich",
+        "asyncio",
+        "ssl",
+        "grpc.aio",
+        "inspect",
+        "tabulate",
+        "importlib.metadata",
+        "email",
+        "jinja2",
+    }
+    assert loaded >= {"grpc._cython.cygrpc", "msgspec"}
+    assert not loaded & unused

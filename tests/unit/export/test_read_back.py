@@ -20,7 +20,7 @@ from auditor.export.write import write_archive
 from auditor.model.digest import Digest, Meter
 from auditor.model.image_graph import group
 from auditor.model.store import LayerProofKind, Proof
-from tests.lab.kit import images
+from tests import images
 from tests.unit import archives
 from tests.unit.export.test_write import TAG, loaded, store_of
 

@@ -33,8 +33,8 @@ from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.model.platforms import EVERYTHING, Matcher, only, parse
 from auditor.model.store import Proof, Store
-from tests.lab.kit import images
-from tests.lab.kit.images import Built, BuiltImage
+from tests import images
+from tests.images import Built, BuiltImage
 from tests.unit import archives
 from tests.unit.archives import NAME
 

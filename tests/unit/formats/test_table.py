@@ -20,6 +20,7 @@ from auditor.formats import json_report, rulebook, table, tree
 from auditor.formats.table import Style
 from auditor.model.findings import SCHEMA, Finding, Report, Severity, Verify, count, order
 from auditor.report.build import report
+from auditor.report.image_tree import ImageTree, TreeNode
 from tests.unit.build import APP, BASE, MIDDLE, NOW, TOP, Layer, World, image, index
 
 ADVICE = checks.RULEBOOK
@@ -224,22 +225,47 @@ def test_counts_are_by_severity() -> None:
 
 
 def test_a_tree_is_drawn_with_its_states() -> None:
-    leaf = tree.Row(text="layer 1", digest=TOP.digest, bytes=2048, state="absent", dim=True)
-    bad = tree.Row(text="config", digest=BASE.digest, bytes=5, state="corrupt", notes=("why",), bad=True)
-    root = tree.Row(text="index", digest=APP.digest, bytes=1, state="present", children=(leaf, bad))
-    assert tree.render_text("app:1", root).splitlines() == [
-        "app:1",
-        f"└─ index  {APP.digest[:19]}  1 B  present",
+    leaf = TreeNode(kind="layer 1", digest=TOP.digest, size=2048, state="absent")
+    bad = TreeNode(
+        kind="config",
+        digest=BASE.digest,
+        size=5,
+        state="corrupt",
+        faults=("digest-mismatch",),
+        why="why",
+        unpacked=("a",),
+    )
+    root = TreeNode(kind="manifest", platform="linux/arm64", digest=APP.digest, size=1, children=(leaf, bad))
+    assert tree.render_text(ImageTree(namespace="k8s.io", names=("app:1", "app:2"), root=root)).splitlines() == [
+        "app:1  (namespace k8s.io)",
+        f"└─ manifest linux/arm64  {APP.digest[:19]}  1 B  present",
         f"   ├─ layer 1  {TOP.digest[:19]}  2.0 KiB  absent",
-        f"   └─ config  {BASE.digest[:19]}  5 B  CORRUPT  why",
+        f"   └─ config  {BASE.digest[:19]}  5 B  CORRUPT  digest-mismatch  why  unpacked on a",
     ]
 
 
 def test_a_hostile_tree_is_harmless() -> None:
-    row = tree.Row(text=HOSTILE, digest=HOSTILE, bytes=1, state=HOSTILE, notes=(HOSTILE,), bad=True)
-    text = tree.render_text(HOSTILE, row)
+    node = TreeNode(kind=HOSTILE, digest=HOSTILE, size=1, state=HOSTILE, why=HOSTILE, faults=(HOSTILE,))
+    text = tree.render_text(ImageTree(namespace=HOSTILE, names=(HOSTILE,), root=node))
     harmless(text)
     assert max(map(len, text.splitlines())) < 500
+
+
+def test_a_tree_as_a_graph_quotes_hostile_text() -> None:
+    node = TreeNode(kind='a "b" \\ c\n', digest=TOP.digest, size=7, state="missing", why="x\x1b")
+    root = TreeNode(kind="index", digest=BASE.digest, size=1, children=(node, node))
+    drawn = [
+        ImageTree(namespace="k8s.io", names=('evil" -> "x',), root=root),
+        ImageTree(namespace="default", names=("other",), root=root),
+    ]
+    graph = tree.render_dot(drawn)
+    assert graph.count(f'"k8s.io {TOP.digest}" [label=') == 1
+    assert graph.count(f'"default {TOP.digest}" [label=') == 1
+    assert r"a \"b\" \\ c\\n\nsha256:" in graph
+    assert r'"image evil\" -> \"x  (namespace k8s.io)"' in graph
+    assert "MISSING" in graph
+    assert "\x1b" not in graph
+    assert graph.endswith("}\n")
 
 
 def test_the_rules_are_listed_and_explained() -> None:

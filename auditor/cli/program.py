@@ -1,0 +1,86 @@
+"""Build the typer program from the declared commands: parses what `arguments.read` leaves, writes help and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import FunctionType, ModuleType
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from auditor.cli.arguments import Option, Parameter, parameters
+from auditor.errors import UsageError
+from auditor.version import __version__
+
+
+def program(commands: Mapping[str, ModuleType]) -> typer.Typer:
+    """The program with these commands.
+
+    Args:
+        commands: Modules by command name. Each has a function of that name, or an `app` with commands of its own.
+
+    """
+    app = typer.Typer(
+        name="auditor",
+        help="fsck for containerd: audit every image, name the cause of every fault, prove it.",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_main)
+    for name, module in commands.items():
+        if hasattr(module, "app"):
+            app.add_typer(module.app)
+        else:
+            app.command()(_annotated(getattr(module, name)))
+    return app
+
+
+def run(commands: Mapping[str, ModuleType], words: list[str], *, command: str) -> object:
+    """Parse `words` and run the command that they name.
+
+    Args:
+        commands: Modules by command name.
+        words: The command line after the name of the program.
+        command: The command to name in a hint when typer reports an error without its context.
+
+    Raises:
+        UsageError: The command line is not valid.
+        typer.Abort: A question was not answered.
+
+    """
+    try:
+        return program(commands)(args=words, prog_name="auditor", standalone_mode=False)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else command
+        raise UsageError(_sentence(error.format_message()), hint=f"{path} --help lists what it takes") from None
+
+
+def _annotated(command: Callable[..., int]) -> Callable[..., int]:
+    """A copy of a command with the annotations that typer knows."""
+    assert isinstance(command, FunctionType)
+    copy = FunctionType(command.__code__, command.__globals__, command.__name__, command.__defaults__)
+    copy.__doc__ = command.__doc__
+    copy.__annotations__ = {name: _annotation(each) for name, each in parameters(command).items()} | {"return": int}
+    return copy
+
+
+def _annotation(parameter: Parameter) -> object:
+    make: Callable[..., object] = typer.Option if isinstance(parameter.declaration, Option) else typer.Argument
+    return Annotated[parameter.hint, make(*parameter.declaration.flags, **parameter.declaration.settings)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"auditor {__version__}")
+        raise typer.Exit
+
+
+def _main(version: bool = typer.Option(False, "--version", callback=_version, help="Print the version.")) -> None:
+    """Fsck for containerd: audit every image, name the cause of every fault, prove it."""
+
+
+def _sentence(text: str) -> str:
+    return text.strip().rstrip(".") or "nothing was asked for"

@@ -1,0 +1,62 @@
+"""gRPC is imported without asyncio and ssl; who uses them gets the real modules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+ASYNCHRONOUS = """
+import asyncio, grpc
+async def call():
+    async with grpc.aio.insecure_channel('unix:/none') as channel:
+        try:
+            await channel.unary_unary('/a/b', lambda m: m, lambda m: m)(b'', timeout=5)
+        except grpc.aio.AioRpcError as error:
+            return 7 if error.code() is grpc.StatusCode.UNAVAILABLE else error
+print(asyncio.run(call()))
+"""
+THREADS = """
+import threading, grpc._cython.cygrpc as core
+found = []
+threads = [threading.Thread(target=lambda: found.append(core.asyncio.run)) for _ in range(7)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(len(found))
+"""
+
+
+def run(code: str) -> str:
+    """Run Python code after the adapter was imported in a process of its own."""
+    program = f"import sys\nimport auditor.containerd\n{code}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_what_synchronous_calls_do_not_need_is_not_loaded() -> None:
+    code = "print(sorted({'ssl', 'asyncio', 'grpc.aio'} & set(sys.modules)))"
+    assert run(code) == "[]"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import asyncio\nasync def f(): return 7\nprint(asyncio.run(f()))",
+        "from asyncio import run\nasync def f(): return 7\nprint(run(f()))",
+        "import asyncio.events as e, asyncio\nprint(7 if e.AbstractEventLoop is asyncio.AbstractEventLoop else 0)",
+        "from grpc.aio import insecure_channel\nprint(7 if insecure_channel else 0)",
+        ASYNCHRONOUS,
+        "import asyncio\nprint(getattr(asyncio, 'nothing', 7))",
+        "import grpc\nprint(7 if grpc.aio.insecure_channel else 0)",
+        THREADS,
+    ],
+)  # fmt: skip
+def test_the_deferred_modules_load_when_they_are_used(code: str) -> None:
+    assert run(code) == "7"
+
+
+def test_modules_that_are_loaded_stay_as_they_are() -> None:
+    code = "import sys, asyncio\nbefore = asyncio\nimport auditor.containerd\nprint(sys.modules['asyncio'] is before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "True\n"
