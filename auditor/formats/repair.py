@@ -1,4 +1,4 @@
-"""A repair for people and for programs: what it will do, what it did, what it left alone and why."""
+"""The report of a repair, as text and as JSON: plan, outcomes, skipped findings with reasons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auditor.formats.sanitize import plain, plural, size
 from auditor.model.findings import Report
 
 SCHEMA: Literal["containerd-auditor/repair/v1"] = "containerd-auditor/repair/v1"
-#: Things left alone that are listed one by one; the rest is counted by reason.
+#: Most skipped findings listed; the rest is counted by reason.
 LISTED = 20
 _IMAGE_WIDTH = 46
 _PLACE_WIDTH = 44
@@ -37,7 +37,7 @@ class ActionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SkipRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is left alone."""
+    """A finding that the repair does not act on."""
 
     code: str
     severity: str
@@ -49,7 +49,7 @@ class SkipRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one action; `aside` is where the bad copy is kept."""
+    """The outcome of one action; `aside` is the path of the quarantined copy."""
 
     digest: str
     role: str
@@ -75,7 +75,7 @@ class PlanRows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RepairDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON of a repair; `after` is the report of the last check, of the only one where nothing was written."""
+    """The JSON of a repair; `after` is the report of the last check, or of the only one if nothing was written."""
 
     schema: Literal["containerd-auditor/repair/v1"] = SCHEMA
     dry_run: bool
@@ -97,14 +97,14 @@ def render_plan(plan: PlanRows, *, verbose: bool = False) -> str:
         total = sum(row.size for row in plan.actions)
         lines.append(f"{plural(len(plan.actions), 'action')}, {size(total)}")
     else:
-        lines.append("plan: nothing that can be repaired")
+        lines.append("plan: nothing to repair")
     lines += [f"note: {plain(note)}" for note in plan.notes]
     lines += _left(plan.skips, verbose=verbose)
     return "\n".join(lines) + "\n"
 
 
 def render_outcomes(outcomes: Sequence[OutcomeRow], skips: Sequence[SkipRow], *, verbose: bool = False) -> str:
-    """What was done, as text with a newline at its end."""
+    """The outcomes as text with a newline at its end."""
     lines = ["done:", *_table([_ended(row) for row in outcomes], _DONE_HEAD)] if outcomes else []
     for row in outcomes:
         lines += [f"  {row.digest[:19]}: {plain(line)}" for line in _remarks(row)]
@@ -158,17 +158,17 @@ def _remarks(row: OutcomeRow) -> Iterator[str]:
     if row.hint:
         yield f"hint: {row.hint}"
     if row.aside:
-        yield f"the bad copy is in {row.aside}"
+        yield f"quarantined copy: {row.aside}"
     yield from row.notes
 
 
 def _left(skips: Sequence[SkipRow], *, verbose: bool) -> list[str]:
-    """What matters is listed, what is normal only counted."""
+    """List skipped findings; those of severity info are only counted."""
     shown = [skip for skip in skips if verbose or skip.severity != "info"]
-    lines = [f"left alone: {_skipped(skip)}" for skip in shown[:LISTED]]
+    lines = [f"skipped: {_skipped(skip)}" for skip in shown[:LISTED]]
     rest = [*shown[LISTED:], *(skip for skip in skips if not (verbose or skip.severity != "info"))]
     for (code, reason), number in sorted(Counter((skip.code, skip.reason) for skip in rest).items()):
-        lines.append(f"left alone: {code}, {number} times: {plain(reason)}")
+        lines.append(f"skipped: {code}, {number} times: {plain(reason)}")
     return lines
 
 

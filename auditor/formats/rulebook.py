@@ -1,4 +1,4 @@
-"""The rules for people and for programs."""
+"""The rules, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _WIDTH = 100
 
 
 def listed(rules: Sequence[Rule]) -> str:
-    """A table of codes, worst first, with what each means."""
-    rows = [(e.severity, e.code, textwrap.fill(e.means, 72)) for e in rules]
-    table = tabulate(rows, headers=("severity", "code", "means"), tablefmt="simple")
-    return f"{table}\n\nauditor rules CODE tells more of one.\n"
+    """A table of codes, worst first, with their meanings."""
+    rows = [(rule.severity, rule.code, textwrap.fill(rule.means, 72)) for rule in rules]
+    table = tabulate(rows, headers=("severity", "code", "meaning"), tablefmt="simple")
+    return f"{table}\n\nauditor rules CODE explains one.\n"
 
 
 def explained(rule: Rule) -> str:
-    """All about one rule."""
-    parts = [("means", rule.means), ("matters", rule.matters), ("do", rule.do)]
+    """One rule: meaning, impact, remedy."""
+    parts = [("Meaning", rule.means), ("Impact", rule.matters), ("Remedy", rule.do)]
     lines = [f"{rule.code} ({rule.severity})"]
     for label, text in parts:
         lines += ["", f"{label}:", *textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")]
