@@ -1,21 +1,21 @@
-# make help lists what there is. The first target that needs them makes .venv and fetches the lab's servers.
+# `make help` lists the targets. Targets create .venv and download the lab's servers when they need them.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Tools of others that tests load our archives with; the servers themselves come without being asked for.
+# Programs that the tests use besides the lab's servers, which are always installed.
 TOOLS := skopeo,umoci,podman,buildah,zstd,chromium,systemd-analyze,prometheus,node-exporter
-# More than there are cores: tests wait for daemons half of their time.
+# More workers than cores: tests wait for daemons half of their time.
 WORKERS ?= 6
 
-# Python is started hundreds of times: it has to keep what it compiled.
+# Tests start Python hundreds of times; without cached bytecode each start compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab protos schema samples pictures bench clean
+.PHONY: help install lab-install demo test lint format unit lab mutants protos schema samples pictures bench clean
 
-help: ## what there is
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
@@ -25,36 +25,39 @@ $(STAMP): pyproject.toml constraints.txt
 		--config-settings editable_mode=compat --editable '.[dev]'
 	@touch $@
 
-install: $(STAMP) ## the program and its tools into .venv
+install: $(STAMP) ## install the program and its development tools into .venv
 
-lab-install: ## containerd 1.6, 1.7, 2.1, a registry and dockerd into .lab, runc and image tools with apt
+lab-install: ## unpack containerd 1.6, 1.7, 2.1, a registry and dockerd into .lab; install runc and image tools with apt
 	@tools/lab-install --with $(TOOLS)
 
-demo: $(STAMP) ## the missing-blobs bug on a private containerd: found, explained, repaired, exported
+demo: $(STAMP) ## show the missing-blobs bug on a private containerd: found, explained, repaired, exported
 	@tools/lab-install
 	@$(BIN)/python -m tests.lab.demo
 
-test: lint $(STAMP) lab-install ## lint, then every test, the lab included
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --reruns 2 --reruns-delay 1
+test: lint $(STAMP) lab-install ## run lint and all tests, including the lab
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-lint: $(STAMP) ## style, types, import rules, generated files
+lint: $(STAMP) ## check style, types, import rules and generated files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet . | head -40; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo >$(VENV)/imports.log 2>&1 || { cat $(VENV)/imports.log; exit 1; }
 	@tools/generated-is-current $(BIN)/python
 
-format: $(STAMP) ## put the code in order
+format: $(STAMP) ## format the code and apply safe fixes
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
 
-unit: $(STAMP) ## the tests that need no daemon
+unit: $(STAMP) ## run the tests that need no root and no daemon
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/unit
 
-lab: $(STAMP) lab-install ## the tests on real daemons and registries
+lab: $(STAMP) lab-install ## run the tests on real daemons and registries
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/lab
 
-protos: $(STAMP) ## compile protos/ into the adapter, and the lab's own
+mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
+	@$(BIN)/python -m tests.mutants
+
+protos: $(STAMP) ## compile protos/ into the adapter, and the lab's protos
 	@tools/protos $(BIN)/python
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Itests/lab/kit/_proto=tests/lab/kit/protos --python_out=. \
 		--grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. tests/lab/kit/protos/cri.proto
@@ -63,17 +66,17 @@ schema: $(STAMP) ## write the report's JSON Schema to reports/schema.json
 	@$(BIN)/python -c 'from auditor.formats.json_report import render_schema; print(render_schema(), end="")' > reports/schema.json.new
 	@mv reports/schema.json.new reports/schema.json
 
-samples: $(STAMP) lab-install ## make the sample reports anew from the lab
+samples: $(STAMP) lab-install ## write the sample reports again, from the lab
 	@$(BIN)/python -m tests.lab.samples
 	@$(BIN)/python -m tests.lab.diagnose_samples
 	@$(BIN)/python -m tests.unit.rendered
 	@$(BIN)/python tools/readme-sample
 
-pictures: $(STAMP) lab-install ## take the pictures in docs/pictures anew
+pictures: $(STAMP) lab-install ## take the pictures in docs/pictures again
 	@$(BIN)/python -m tests.lab.pictures
 
-bench: $(STAMP) lab-install ## run all benchmarks; some minutes
+bench: $(STAMP) lab-install ## run all benchmarks (minutes)
 	@for file in tests/bench/bench_*.py; do name=$${file##*/}; echo "== $$name"; $(BIN)/python -m tests.bench.$${name%.py} || exit 1; done
 
-clean: ## take away what make made
+clean: ## remove everything that make created
 	rm -rf $(VENV) .lab build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

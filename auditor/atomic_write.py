@@ -1,7 +1,8 @@
-"""A file or folder that takes the place of another at once, or leaves it as it was and goes."""
+"""Replace a file or folder atomically, or leave it as it was."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -19,19 +20,39 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextmanager
 def output_errors(what: Path | str) -> Iterator[None]:
-    """Turn the system's errors into ours."""
+    """Map OSError to OutputError.
+
+    Args:
+        what: what is written, for the message.
+
+    """
     try:
         yield
     except OSError as error:
-        hint = "free some space, or write elsewhere" if error.errno in (28, 122) else "check the path and its mode"
-        raise OutputError(f"{what} cannot be written: {error.strerror or error}", hint=hint) from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "free some space, or write elsewhere" if full else "check the path and its mode"
+        raise OutputError(
+            f"{what} could not be written: {error.strerror or error}",
+            hint=f"{hint}; the file there, if any, is as it was",
+        ) from None
 
 
 class Temporary:
-    """A hidden neighbour `.<name>.auditor-<tag>.tmp` of `target`, locked while we live; a context manager.
+    """A hidden file or folder `.<name>.auditor-<tag>.tmp` beside `target`, locked by this process; a context manager.
 
-    Leaving without `publish` removes it. What a killed run left behind is removed by the next one for the same target:
-    its lock is gone with it. `tag` must be unique to the run.
+    Leaving the block without `publish` removes it. The next run for the same target removes what a killed run left: a
+    lock ends with its process.
+
+    Args:
+        target: the file or folder to replace; a link is followed.
+        tag: part of the temporary name; must be unique to the run.
+        folder: make a folder; `target` must then be absent or an empty folder.
+
+    Attributes:
+        target: the resolved target.
+        path: the temporary file or folder.
+        fd: its descriptor.
+
     """
 
     def __init__(self, target: Path, *, tag: str, folder: bool = False) -> None:
@@ -57,7 +78,12 @@ class Temporary:
         os.close(self.fd)
 
     def publish(self) -> None:
-        """Put it in the target's place, durably. Its bytes must have been synced. Raises OutputError."""
+        """Rename it to the target and sync the parent folder; its bytes must have been synced before.
+
+        Raises:
+            OutputError: the system refused.
+
+        """
         with output_errors(self.target):
             self.path.replace(self.target)
             self._published = True
@@ -69,25 +95,30 @@ class Temporary:
         if self._folder and (not self.target.is_dir() or any(self.target.iterdir())):
             raise OutputError(f"{self.target} is there already", hint="remove it, or name another folder")
         if not self._folder and not stat.S_ISREG(self.target.stat().st_mode):
-            raise OutputError(f"{self.target} is no regular file", hint="write to a pipe with `-o -`")
+            raise OutputError(f"{self.target} is not a regular file", hint="write to a pipe with `-o -`")
 
     def _locked(self) -> bool:
-        """Create and lock it; False where another run swept it between the two."""
+        """Create and lock it; False where another run swept it between the two.
+
+        A file system without locks (some network file systems) does without: there no run sweeps anything.
+        """
         if self._folder:
             self.path.mkdir(mode=0o755)
             self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         else:
             self.fd = os.open(self.path, _CREATE, 0o666)
-        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        with suppress(OSError):
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
         return os.path.lexists(self.path) and os.path.samestat(self.path.lstat(), os.fstat(self.fd))
 
 
 def _prefix(target: Path) -> str:
-    return f".{target.name}.auditor-"
+    # File systems end names at 255 bytes.
+    return f".{target.name[:100]}.auditor-"
 
 
 def sweep(target: Path) -> None:
-    """Remove what killed runs left beside `target`; what a living one is writing stays."""
+    """Remove the temporary files that killed runs left beside `target`; those of running processes are locked."""
     prefix = _prefix(target)
     for path in target.parent.iterdir():
         if path.name.startswith(prefix) and path.name.endswith(".tmp"):
@@ -113,7 +144,7 @@ def _remove(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Sync a folder, so that the names in it are durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -122,37 +153,26 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a temporary file beside the target, fsync, rename, fsync the folder. Raises OutputError.
+    """Write a file atomically and durably.
 
-    A link is followed to the file it names; what is no regular file (a pipe, /dev/null) is written as it is.
+    A link is followed to the file that it names; what is no regular file (a pipe, /dev/null) is written as it is.
+
+    Args:
+        path: the file.
+        data: its new content.
+        mode: its permissions.
+
+    Raises:
+        OutputError: the file cannot be written; a regular file is then as it was.
+
     """
-    target = Path(os.path.realpath(path))
-    try:
-        if target.exists() and not target.is_file():
-            target.write_bytes(data)
-        else:
-            _replace(target, data, mode)
-    except OSError as error:
-        raise OutputError(
-            f"{path} could not be written: {error.strerror}", hint="the file there, if any, is as it was"
-        ) from None
-
-
-def _replace(target: Path, data: bytes, mode: int) -> None:
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with output_errors(path):
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        with Temporary(path, tag=f"{os.getpid()}-{os.urandom(4).hex()}") as temporary:
+            os.fchmod(temporary.fd, mode)
+            with os.fdopen(os.dup(temporary.fd), "wb") as file:
+                file.write(data)
+            os.fsync(temporary.fd)
+            temporary.publish()

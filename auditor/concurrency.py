@@ -1,21 +1,31 @@
-"""Threads for calls that wait: whoever is interrupted does not wait for them."""
+"""Threads: a pool that an exception does not wait for, and bounded channels between threads."""
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Iterator
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
+
+from auditor.errors import AuditorError
+
+#: Bytes to ask for at a time.
+CHUNK = 1 << 20
+#: Items in a channel before its writer waits.
+AHEAD = 4
+
+_Item = TypeVar("_Item")
 
 
 @contextmanager
 def workers(count: int, *, name: str = "") -> Iterator[Executor]:
-    """A pool of `count` threads; all work is done on leaving, except by an exception: then what waits is left behind.
+    """Open a pool of `count` threads; wait for its work on exit, but not where the block ends by an exception.
 
-    ThreadPoolExecutor itself waits in any case, so that neither Ctrl-C nor a daemon that died would end a program while
-    some thread waits for an answer. What the threads wait for ends when the connection is closed, which its owner does.
+    ThreadPoolExecutor itself always waits, so that neither Ctrl-C nor a dead daemon would end the program while a
+    thread waits for an answer. Such a thread ends when the owner of the connection closes it.
     """
     pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     try:
@@ -26,82 +36,185 @@ def workers(count: int, *, name: str = "") -> Iterator[Executor]:
         raise
 
 
-#: Bytes asked for at a time.
-CHUNK = 1 << 20
+class Channel(Generic[_Item]):
+    """A bounded queue between threads that either side can end; iterate over it to take the items in order.
 
+    Args:
+        writers: how many threads put items; the channel ends when each of them has called `end`.
+        limit: items in the queue before `put` waits.
 
-#: How many chunks are read ahead.
-AHEAD = 4
-
-
-#: Seconds after which a thread that waits looks whether anybody still wants it.
-_WAKE: Final = 0.1
-
-
-_Item = TypeVar("_Item")
-
-
-class _End:
-    """The end of what a thread reads ahead; with the error that ended it, if any."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
-class Ahead(Generic[_Item]):
-    """An iterator whose items a thread draws from `chunks`, at most AHEAD of them early.
-
-    Exceptions of `chunks` arrive here in their place. Reading, decompressing and hashing release the interpreter lock,
-    so that they overlap. `close` must be called before what `chunks` reads from is closed: it waits for the thread,
-    unless `endless` says that it may hang in a pipe that nobody writes to.
     """
 
-    def __init__(self, chunks: Iterator[_Item], *, endless: bool = False) -> None:
-        self._chunks = chunks
-        self._endless = endless
-        self._line: queue.Queue[_Item | _End] = queue.Queue(AHEAD)
-        self._left = threading.Event()
-        # A daemon thread: one that waits for a pipe must not keep the program alive.
-        self._thread = threading.Thread(target=self._draw, name="archive-read-ahead", daemon=True)
-        self._thread.start()
+    def __init__(self, *, writers: int = 1, limit: int = AHEAD) -> None:
+        self._items: deque[_Item] = deque()
+        self._writers = writers
+        self._limit = limit
+        self._errors: list[BaseException] = []
+        self._changed = threading.Condition()
+
+    @property
+    def error(self) -> BaseException | None:
+        """The first error that either side ended with; a defect of the program before an error that is expected."""
+        unexpected = (error for error in self._errors if not isinstance(error, AuditorError))
+        return next(unexpected, next(iter(self._errors), None))
+
+    @property
+    def full(self) -> bool:
+        """Whether `put` would wait now."""
+        return bool(self._writers) and len(self._items) >= self._limit
+
+    def put(self, item: _Item) -> bool:
+        """Append an item; wait while the channel is full.
+
+        Returns:
+            False where the channel has ended; the item is dropped.
+
+        Raises:
+            BaseException: the error that the reader closed the channel with.
+
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._writers or len(self._items) < self._limit)
+            if self._writers:
+                self._items.append(item)
+                self._changed.notify_all()
+                return True
+        if self.error is not None:
+            raise self.error
+        return False
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Writer: put no more; the reader gets what is queued, then the error."""
+        with self._changed:
+            self._writers = max(0, self._writers - 1)
+            self._errors += [error] if error is not None else []
+            self._changed.notify_all()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Reader: take no more; drop what is queued, release the writers, and raise the error in them."""
+        with self._changed:
+            self._writers = 0
+            self._items.clear()
+            self._errors += [error] if error is not None else []
+            self._changed.notify_all()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> _Item:
-        while not self._left.is_set():
-            try:
-                item = self._line.get(timeout=_WAKE)
-            except queue.Empty:
-                continue
-            if not isinstance(item, _End):
-                return item
-            self._left.set()
-            if item.error is not None:
-                raise item.error
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or not self._writers)
+            if self._items:
+                self._changed.notify_all()
+                return self._items.popleft()
+        if self.error is not None:
+            raise self.error
         raise StopIteration
 
-    def close(self) -> None:
-        """Draw no more."""
-        self._left.set()
-        if not self._endless:
-            self._thread.join()
 
-    def _draw(self) -> None:
-        error: BaseException | None = None
-        try:
-            for chunk in self._chunks:
-                if not self._put(chunk):
-                    return
-        except BaseException as caught:  # noqa: BLE001 - it is raised again in the thread that asked
-            error = caught
-        self._put(_End(error))
+@contextmanager
+def read_ahead(
+    *sources: Iterable[_Item], limit: int = AHEAD, patience: float | None = None, name: str = "read-ahead"
+) -> Iterator[Iterator[_Item]]:
+    """Draw from each of `sources` in a thread of its own; give the items in the order in which they come.
 
-    def _put(self, item: _Item | _End) -> bool:
-        while not self._left.is_set():
-            try:
-                self._line.put(item, timeout=_WAKE)
-            except queue.Full:
-                continue
-            return True
-        return False
+    Reading, decompressing and hashing release the interpreter lock, so that they overlap. An error of a source is
+    raised once all sources have ended. The exit waits for the threads, so that what they read from can be closed.
+
+    Args:
+        sources: what to draw from.
+        limit: items drawn early before the threads wait.
+        patience: seconds to wait for each thread on exit: 0 for a source that may never answer, such as a pipe.
+            The threads are daemons and do not keep the program alive.
+        name: name of the threads.
+
+    Raises:
+        BaseException: the error of a source.
+
+    """
+    channel: Channel[_Item] = Channel(writers=len(sources), limit=limit)
+    threads = [_thread(_produce, channel, source, name=name) for source in sources]
+    try:
+        yield channel
+    finally:
+        channel.close()
+        for thread in threads:
+            thread.join(patience)
+
+
+class Worker(Generic[_Item]):
+    """A thread that calls `work` with each item, in order, a few items behind; it ends with the object.
+
+    Args:
+        work: the function to call; after its first error no further item is worked on.
+        name: name of the thread.
+        limit: items that wait before `put` does.
+
+    """
+
+    def __init__(self, work: Callable[[_Item], object], *, name: str, limit: int = AHEAD) -> None:
+        self._channel: Channel[_Item] = Channel(limit=limit)
+        self._thread = _thread(_consume, self._channel, work, name=name)
+        weakref.finalize(self, self._channel.close)
+
+    def put(self, item: _Item) -> None:
+        """Hand over an item; wait while the thread is behind.
+
+        Raises:
+            BaseException: the error of `work` for an earlier item.
+
+        """
+        if not self._channel.put(item):
+            raise RuntimeError("an item was put after the worker's end")
+
+    def offer(self, item: _Item) -> None:
+        """Hand over an item unless as many as allowed wait already.
+
+        Raises:
+            BaseException: the error of `work` for an earlier item.
+
+        """
+        if not self._channel.full:
+            self.put(item)
+
+    def finish(self) -> None:
+        """Wait until each item is done.
+
+        Raises:
+            BaseException: the first error of `work`.
+
+        """
+        self._channel.end()
+        self._thread.join()
+        if self._channel.error is not None:
+            raise self._channel.error
+
+    def abandon(self) -> None:
+        """Drop the items that wait, and wait for the one at work."""
+        self._channel.close()
+        self._thread.join()
+
+
+def _thread(work: Callable[..., None], *arguments: object, name: str) -> threading.Thread:
+    thread = threading.Thread(target=work, args=arguments, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _produce(channel: Channel[_Item], items: Iterable[_Item]) -> None:
+    try:
+        for item in items:
+            if not channel.put(item):
+                return
+    except BaseException as error:  # noqa: BLE001 - raised in the thread that reads
+        channel.end(error)
+    else:
+        channel.end()
+
+
+def _consume(channel: Channel[_Item], work: Callable[[_Item], object]) -> None:
+    try:
+        for item in channel:
+            work(item)
+    except BaseException as error:  # noqa: BLE001 - raised in the thread that writes
+        channel.close(error)

@@ -8,10 +8,11 @@ from typing import Final
 
 import msgspec
 
-from auditor.archive.layer_pipeline import Aside, Behind, Inspector, MakeInspector, Same
+from auditor.archive.layer_pipeline import Inspector, MakeInspector, SharedMeter, ThreadedInspector, ThreadedMeter
 from auditor.archive.problems import ArchiveProblem, StopReading, shown
 from auditor.archive.tar_reader import Header, Kind
-from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE, Fault
+from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE
+from auditor.checks.rule import Rule
 from auditor.concurrency import CHUNK
 from auditor.errors import InvalidDigest
 from auditor.model import oci
@@ -127,7 +128,7 @@ class Collector:
         self._problem(UNSAFE, f"{shown(header.name)} is a {header.kind}", header.name)
         return None
 
-    def _problem(self, fault: Fault, message: str, name: str) -> None:
+    def _problem(self, fault: Rule, message: str, name: str) -> None:
         self.problems.append(ArchiveProblem(fault, message, member=shown(name)))
 
     def _measure(self, header: Header, name: str, body: Iterable[memoryview], path: Path | None) -> None:
@@ -190,10 +191,10 @@ class _Passing:
         if self._inspect is None:
             return
         if self._algorithm == "sha256" and _packing(self._head) == "tar":
-            inspector = self._inspect(meter=Same(self._meter))
+            inspector = self._inspect(meter=SharedMeter(self._meter))
         else:
-            inspector = self._inspect(meter=Behind() if self._large else Meter())
-        self._inspector = Aside(inspector) if self._large else inspector
+            inspector = self._inspect(meter=ThreadedMeter() if self._large else Meter())
+        self._inspector = ThreadedInspector(inspector) if self._large else inspector
 
     def finish(self, header: Header, name: str, path: Path | None, error: str) -> Seen:
         if not self._head:

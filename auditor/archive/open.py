@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Callable, Container, Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final
 
-from auditor import concurrency
 from auditor.archive import compression, layout_folder, tar_reader
 from auditor.archive.catalog import Catalog
 from auditor.archive.layer_pipeline import MakeInspector
@@ -18,47 +18,121 @@ from auditor.archive.problems import StopReading
 from auditor.archive.store import ArchiveStore, Opened
 from auditor.archive.tar_reader import Cursor
 from auditor.checks.archive_faults import TRAILING
-from auditor.concurrency import CHUNK
+from auditor.concurrency import CHUNK, read_ahead
 from auditor.errors import StoreUnreachable
 from auditor.layers import LayerInspector
 from auditor.model.digest import Digest
 
 #: The name that stands for standard input.
 PIPE: Final = "-"
-
-
+#: The packing of a layout folder.
 FOLDER: Final = "folder"
+
+#: Which blobs to decompress as layers: all, none, or those with these digests.
+Layers = bool | Container[Digest]
 
 
 def open_archive(
     path: Path | str,
     *,
     stdin: BinaryIO | None = None,
-    layers: bool | Container[Digest] = True,
+    layers: Layers = True,
+    inspect: MakeInspector = LayerInspector,
+    on_bytes: Callable[[int], None] | None = None,
+) -> ArchiveStore:
+    """Read an archive or an OCI layout folder once, from start to end, in constant memory, and return it as a store.
+
+    Layers of docker's old archives are always decompressed: they have no digest of their own.
+
+    Args:
+        path: the file or folder; `-` reads `stdin`.
+        stdin: the stream of standard input.
+        layers: which blobs to decompress as layers.
+        inspect: makes the inspector of a layer.
+        on_bytes: progress callback: unpacked bytes that were read since the last call.
+
+    Returns:
+        The store. Faults of the archive are in its `problems`, also where the archive ends early.
+
+    Raises:
+        StoreUnreachable: the archive cannot be read at all.
+        Unsupported: the archive is compressed in a way that is not read.
+
+    """
+    members = collector(layers=layers, inspect=inspect, on_bytes=on_bytes)
+    if str(path) == PIPE:
+        chunks = _chunks(stdin or io.BytesIO(), "from the pipe")
+        return read_archive(chunks, members, address=PIPE, seekable=False)
+    with read_errors(path):
+        if Path(path).is_dir():
+            return _open_folder(Path(path), members)
+        with Path(path).open("rb", buffering=0) as file:
+            seekable = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            return read_archive(_chunks(file, path), members, address=str(path), seekable=seekable)
+
+
+def _chunks(file: BinaryIO, name: Path | str) -> Iterator[bytes]:
+    with read_errors(name):
+        yield from iter(lambda: file.read(CHUNK), b"")
+
+
+def read_archive(chunks: Iterator[bytes], members: Collector, *, address: str, seekable: bool) -> ArchiveStore:
+    """Read an archive from `chunks`, which a thread draws ahead.
+
+    Args:
+        chunks: the bytes of the file, packed as they are.
+        members: takes in the members; see `collector`.
+        address: name of the archive in messages, and its path where it is `seekable`.
+        seekable: the file can be opened again; otherwise a thread that hangs in `chunks` is not waited for.
+
+    Returns:
+        The store, as `open_archive`.
+
+    Raises:
+        Unsupported: the archive is compressed in a way that is not read.
+
+    """
+    patience = None if seekable else 0
+    complete = True
+    with read_ahead(chunks, patience=patience) as early:
+        packing, unpacked = compression.plain(early)
+        try:
+            if packing == "none":
+                _walk(members, unpacked)
+            else:
+                with read_ahead(unpacked, patience=patience) as inflated:
+                    _walk(members, inflated)
+        except StopReading as stop:
+            members.problems.append(stop.problem)
+            complete = stop.problem.fault is TRAILING
+    return _opened(members, address, packing=packing, seekable=seekable, complete=complete)
+
+
+def collector(
+    *,
+    layers: Layers = True,
     inspect: MakeInspector = LayerInspector,
     on_bytes: Callable[[int], None] | None = None,
     on_file: Callable[[Seen], None] | None = None,
-    tap: Tap | None = None,
-) -> ArchiveStore:
-    """Read an archive or an OCI layout folder once, from start to end, in constant memory, and give it as a store.
+) -> Collector:
+    """Make a collector of members.
 
-    `-` reads `stdin`. With `layers`, every blob is looked into as a layer too, or those whose digests are given; layers
-    of docker's old archives always are, as they have no digest of their own. `on_bytes` hears of bytes as they pass,
-    for progress, `on_file` of each file when all of it has passed; `tap` stands between the file and us.
-    What is wrong with the archive is in `problems` of the store, also where it ends early. Raises StoreUnreachable
-    where it cannot be read at all, Unsupported for a compression that is not read.
+    Args:
+        layers: which blobs to decompress as layers.
+        inspect: makes the inspector of a layer.
+        on_bytes: progress callback: unpacked bytes that were read since the last call.
+        on_file: called with each file when all of it has been read.
+
     """
     looks = (lambda _: layers) if isinstance(layers, bool) else layers.__contains__
-    collector = Collector(inspect=inspect, looks=looks, on_bytes=on_bytes, on_file=on_file)
+    return Collector(inspect=inspect, looks=looks, on_bytes=on_bytes, on_file=on_file)
+
+
+@contextmanager
+def read_errors(path: Path | str) -> Iterator[None]:
+    """Map OSError to StoreUnreachable: an error of the medium is not a fault of the archive."""
     try:
-        if str(path) == PIPE:
-            chunks = _chunks(stdin, "from the pipe", tap) if stdin else iter(())
-            return _from_tar(collector, path, chunks, seekable=False)
-        if Path(path).is_dir():
-            return _from_folder(collector, Path(path))
-        with Path(path).open("rb", buffering=0) as file:
-            seekable = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            return _from_tar(collector, path, _chunks(file, path, tap), seekable=seekable)
+        yield
     except OSError as error:
         why = error.strerror or str(error)
         raise StoreUnreachable(
@@ -66,68 +140,19 @@ def open_archive(
         ) from None
 
 
-class Tap(Protocol):
-    """What stands between a file and its reader, in the thread that reads."""
-
-    def wait(self, position: int) -> None:
-        """Return when there is something to be read behind `position`, or the end."""
-
-    def update(self, chunk: bytes) -> None:
-        """Hear of the next bytes, packed as they are."""
+def _walk(members: Collector, unpacked: Iterator[bytes]) -> None:
+    for header, body in tar_reader.walk(Cursor(unpacked), members.problems.append):
+        members.take(header, body)
 
 
-def _chunks(file: BinaryIO, name: Path | str, tap: Tap | None) -> Iterator[bytes]:
-    """All of a file. A fault of the medium is not one of the archive: it ends the run."""
-    try:
-        if tap is None:
-            yield from iter(lambda: file.read(CHUNK), b"")
-        else:
-            yield from _tapped(file, tap)
-    except OSError as error:
-        raise StoreUnreachable(f"the archive {name} cannot be read: {error.strerror or error}") from None
-
-
-def _tapped(file: BinaryIO, tap: Tap) -> Iterator[bytes]:
-    position = 0
-    while True:
-        tap.wait(position)
-        chunk = file.read(CHUNK)
-        if not chunk:
-            return
-        position += len(chunk)
-        tap.update(chunk)
-        yield chunk
-
-
-def _from_tar(collector: Collector, path: Path | str, chunks: Iterator[bytes], *, seekable: bool) -> ArchiveStore:
-    complete = True
-    with closing(concurrency.Ahead(chunks, endless=not seekable)) as early:
-        packing, unpacked = compression.plain(early)
-        try:
-            if packing == "none":
-                _walk(collector, unpacked)
-            else:
-                with closing(concurrency.Ahead(unpacked, endless=not seekable)) as inflated:
-                    _walk(collector, inflated)
-        except StopReading as stop:
-            collector.problems.append(stop.problem)
-            complete = stop.problem.fault is TRAILING
-    return _opened(collector, path, packing=packing, seekable=seekable, complete=complete)
-
-
-def _walk(collector: Collector, unpacked: Iterator[bytes]) -> None:
-    for header, body in tar_reader.walk(Cursor(unpacked), collector.problems.append):
-        collector.take(header, body)
-
-
-def _from_folder(collector: Collector, path: Path) -> ArchiveStore:
+def _open_folder(path: Path, members: Collector) -> ArchiveStore:
     if layout_folder.is_image(path):
         for header, body, where in layout_folder.walk(path):
-            collector.take(header, body, path=where)
-    return _opened(collector, path, packing=FOLDER, seekable=True, complete=True)
+            members.take(header, body, path=where)
+    return _opened(members, str(path), packing=FOLDER, seekable=True, complete=True)
 
 
-def _opened(collector: Collector, path: Path | str, *, packing: str, seekable: bool, complete: bool) -> ArchiveStore:
-    catalog = Catalog(collector, complete=complete)
-    opened = Opened(address=str(path), packing=packing, seekable=seekable, complete=complete, read=collector.bytes)
+def _opened(members: Collector, address: str, *, packing: str, seekable: bool, complete: bool) -> ArchiveStore:
+    catalog = Catalog(members, complete=complete)
+    opened = Opened(address=address, packing=packing, seekable=seekable, complete=complete, read=members.bytes)
     return ArchiveStore(catalog, opened=opened)

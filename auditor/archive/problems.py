@@ -7,14 +7,14 @@ from types import MappingProxyType
 
 import msgspec
 
-from auditor.checks.archive_faults import Fault
+from auditor.checks.rule import Rule, merge
 from auditor.model.findings import Fact, Finding, Severity, Subject
 
 
 class ArchiveProblem(msgspec.Struct, frozen=True):
     """One structural fault of an archive; `member` is the name of the member concerned, empty where it is the whole."""
 
-    fault: Fault
+    fault: Rule
     message: str
     member: str = ""
     facts: Mapping[str, Fact] = MappingProxyType({})
@@ -33,15 +33,8 @@ class ArchiveProblem(msgspec.Struct, frozen=True):
         """The problem as a finding about `archive`, its path as the user gave it."""
         facts: dict[str, Fact] = dict(self.facts) | ({"member": self.member} if self.member else {})
         name = f"{archive}:{self.member}" if self.member else archive
-        return Finding(
-            code=self.code,
-            severity=self.severity,
-            namespace=namespace,
-            subject=Subject(kind="archive", name=name),
-            message=self.message,
-            facts=facts,
-            hint=self.fault.hint,
-        )
+        (finding,) = merge([self.fault.hit(namespace, Subject(kind="archive", name=name), self.message, facts=facts)])
+        return finding
 
 
 class StopReading(Exception):

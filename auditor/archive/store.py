@@ -10,14 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from auditor import concurrency
 from auditor.archive import compression, image_layers, layout_folder
 from auditor.archive.catalog import NAMESPACE, Catalog
 from auditor.archive.docker_manifest import VIRTUAL
 from auditor.archive.members import Seen
 from auditor.archive.problems import ArchiveProblem, StopReading
 from auditor.archive.tar_reader import Cursor
-from auditor.concurrency import CHUNK
+from auditor.concurrency import CHUNK, read_ahead
 from auditor.errors import MalformedDocument, NoRecord, ReadFailed
 from auditor.model.digest import Digest
 from auditor.model.store import (
@@ -69,7 +68,7 @@ def _at(path: Path, offset: int, size: int) -> Iterator[bytes]:
 
 
 def _unpacked(path: Path, offset: int, size: int) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file, closing(concurrency.Ahead(iter(lambda: file.read(CHUNK), b""))) as early:
+    with path.open("rb", buffering=0) as file, read_ahead(iter(lambda: file.read(CHUNK), b"")) as early:
         cursor = Cursor(compression.plain(early)[1])
         for _ in cursor.pieces(offset, "the part before the blob"):
             pass

@@ -1,4 +1,4 @@
-"""Audit a store: collect the evidence, judge it, and look again before anything is reported."""
+"""Audit a store: collect the evidence, judge it, and collect it again before a finding is reported."""
 
 from __future__ import annotations
 
@@ -15,23 +15,29 @@ from auditor.model.findings import Finding, Severity
 from auditor.model.image_graph import Key, Loaded
 from auditor.model.store import Proof, Store
 
-#: How often the store is looked at before what is found must be believed; the last two looks have to agree.
+#: How often the store is looked at before a finding is reported; the last two looks must agree.
 LOOKS = 3
-
-
-#: Seconds between two looks: enough for a commit that is under way, too short for anybody to mind.
+#: Seconds between two looks: longer than a commit takes.
 PAUSE = 0.1
 
 
-#: Reads the bytes that an audit wants proven.
-Prove = Callable[[Evidence], Mapping[Digest, Proof]]
+class Reading(msgspec.Struct, frozen=True):
+    """The result of reading blobs: a proof for each blob read, and the blobs left unread for lack of time."""
+
+    proofs: Mapping[Digest, Proof] = {}
+    unread: frozenset[Digest] = frozenset()
+
+
+#: Reads the blobs that an audit wants verified.
+Read = Callable[[Evidence], Reading]
 
 
 class AuditResult(msgspec.Struct, frozen=True):
-    """What an audit found, and the evidence that it was judged by."""
+    """The findings of an audit, the evidence that they rest on, and the blobs that were wanted and left unread."""
 
     evidence: Evidence
     findings: tuple[Finding, ...]
+    unread: frozenset[Digest] = frozenset()
 
 
 def audit(
@@ -40,37 +46,54 @@ def audit(
     *,
     clock: Callable[[], datetime],
     pause: Callable[[float], None],
-    prove: Prove | None = None,
+    read: Read | None = None,
     on_progress: Progress = no_progress,
 ) -> AuditResult:
     """Audit a store.
 
-    Whatever is found is looked at again: only what two looks in a row agree on is reported, so that an image that is
-    removed or pulled meanwhile is no finding. `prove` reads the bytes where they are wanted. Raises StoreError where
-    the store cannot be audited, NothingExamined where the selection matches nothing.
+    A finding is reported only if two consecutive looks at the store agree on it, so that an image that is removed or
+    pulled meanwhile is no finding.
+
+    Args:
+        store: The store to read.
+        request: The part of the store to audit, and the verification level.
+        clock: Returns the current time, in UTC.
+        pause: Sleeps for a number of seconds.
+        read: Reads blobs after the first look; None leaves contents unread.
+        on_progress: Progress callback.
+
+    Returns:
+        The findings and the evidence of the last look.
+
+    Raises:
+        StoreError: The store cannot be audited.
+        NothingExamined: The request selects nothing.
+
     """
     known: dict[Key, Loaded] = {}
     evidence = collect(store, request, known=known, now=clock(), on_progress=on_progress)
-    proofs = {**store.proofs(), **(prove(evidence) if prove is not None else {})}
-    evidence.proofs = proofs
+    reading = read(evidence) if read is not None else Reading()
+    proofs = {**store.proofs(), **reading.proofs}
+    evidence = msgspec.structs.replace(evidence, proofs=proofs)
     found = checks.judge(evidence)
     for _ in range(LOOKS - 1):
-        if not any(_doubtful(finding, evidence) for finding in found):
+        if not any(_needs_second_look(finding, evidence) for finding in found):
             break
         pause(PAUSE)
-        before, read = {finding.key for finding in found}, evidence.bytes_read
-        evidence = collect(store, request, known=known, now=clock(), leases=True, on_progress=on_progress)
-        evidence.proofs, evidence.bytes_read = proofs, evidence.bytes_read + read
+        before = {finding.key for finding in found}
+        again = collect(store, request, known=known, now=clock(), leases=True, on_progress=on_progress)
+        bytes_read = evidence.bytes_read + again.bytes_read
+        evidence = msgspec.structs.replace(again, proofs=proofs, bytes_read=bytes_read)
         found = checks.judge(evidence)
         if all(finding.key in before for finding in found):
             break
     else:
         found = tuple(finding for finding in found if finding.key in before)
-    return AuditResult(evidence, found)
+    return AuditResult(evidence, found, reading.unread)
 
 
-def _doubtful(finding: Finding, evidence: Evidence) -> bool:
-    """Whether a second look, with what leases hold, could make this go away."""
+def _needs_second_look(finding: Finding, evidence: Evidence) -> bool:
+    """Whether a second look, with the resources of the leases, could remove this finding."""
     if finding.code == "orphan-blob":
         return any(view.inventory.leases for view in evidence.views)
     return finding.severity is not Severity.INFO or finding.code == "pull-in-progress"

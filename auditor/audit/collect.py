@@ -1,4 +1,4 @@
-"""An audit: collect the evidence (the only step that does I/O), judge it, and look again before anything is said."""
+"""Collect the evidence of an audit: records, documents and file sizes. The only step of an audit that does I/O."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from auditor.audit.selection import (
     choose_images,
     choose_namespaces,
     choose_snapshotters,
-    refuse_nothing,
-    refuse_platforms,
+    require_content,
+    require_platforms,
 )
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.concurrency import workers
@@ -28,17 +28,18 @@ from auditor.model.image_graph import Group, Key, Loaded, group, walk
 from auditor.model.platforms import Matcher, Platform
 from auditor.model.store import Blob, FileKind, FileState, Inventory, Store, StoreInfo
 
-#: Threads for calls to the daemon; it answers a call in well under a millisecond, so more would only queue.
+#: Threads for calls to the daemon; a call takes well under a millisecond, so more threads would only queue.
 JOBS = 8
 
-#: Hears what is being done, how many of how many.
+#: Progress callback: (activity, done, total).
 Progress = Callable[[str, int, int], None]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What to audit and how hard to look; empty tuples mean all, no platform means the node's.
+    """The part of a store to audit, and the verification level.
 
-    `of_image` has, by target, the platforms that are wanted of single images instead; none there means all.
+    Empty tuples mean all; no platform means the node's. `of_image` maps an image's target to the platforms that are
+    wanted of this image instead; an empty tuple means all. `jobs` is a number of threads.
     """
 
     verify: Verify = Verify.PRESENCE
@@ -52,7 +53,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def no_progress(_what: str, _done: int, _total: int, /) -> None:
-    """Tell nobody."""
+    """Default progress callback; does nothing."""
 
 
 def collect(
@@ -64,10 +65,20 @@ def collect(
     leases: bool = False,
     on_progress: Progress = no_progress,
 ) -> Evidence:
-    """Read all records, documents and file sizes that the request wants judged.
+    """Read the records, documents and file sizes that a request selects.
 
-    `known` keeps the documents that were read before: content does not change under its digest. With `leases`, what
-    each lease holds is listed too, which takes a call a lease.
+    Args:
+        store: The store to read.
+        request: The part of the store to audit.
+        known: Documents that were read before; new ones are added. Content does not change under its digest.
+        now: The current time, in UTC.
+        leases: Whether to list the resources of each lease, which takes one call per lease.
+        on_progress: Progress callback.
+
+    Raises:
+        StoreError: The store cannot be read.
+        NothingExamined: The request selects nothing.
+
     """
     info = store.info()
     matcher = matcher_for(request, info)
@@ -75,12 +86,12 @@ def collect(
     if leases:
         inventories = [_with_resources(store, inventory, now) for inventory in inventories]
     groups = choose_images([g for i in inventories for g in group(i.images)], request.images)
-    refuse_nothing(inventories, groups, request.namespaces)
+    require_content(inventories, groups, request.namespaces)
     with workers(request.jobs, name="look") as pool:
         read = load_documents(store, inventories, groups, known=known, pool=pool, on_progress=on_progress)
         apart = {target: platforms.only(wanted) for target, wanted in request.of_image.items()}
         views = _views(inventories, groups, known, matcher, apart=apart, selected=bool(request.images), now=now)
-        refuse_platforms([graph for view in views for graph in view.graphs], request.platforms)
+        require_platforms([graph for view in views for graph in view.graphs], request.platforms)
         files = _files(store, views, pool, on_progress)
     return Evidence(
         info=info,
@@ -97,7 +108,7 @@ def collect(
 
 
 def matcher_for(request: Request, info: StoreInfo) -> Matcher:
-    """The wanted platforms: those asked for, else the node's, else this machine's."""
+    """Return the matcher of the requested platforms, else of the node's, else of this machine's."""
     if request.all_platforms:
         return platforms.EVERYTHING
     return platforms.only(request.platforms or (info.platform or platforms.host(),))
@@ -112,7 +123,7 @@ def _inventories(store: Store, request: Request, info: StoreInfo, on_progress: P
 
 
 def _with_resources(store: Store, inventory: Inventory, now: datetime) -> Inventory:
-    """List what the leases hold; an expired one holds nothing that a collection would honour."""
+    """List the resources of the leases, except expired ones, which protect nothing."""
     held = [
         lease
         if expired(lease, now)
@@ -154,10 +165,10 @@ def _views(
 def _files(
     store: Store, views: Sequence[NamespaceView], pool: Executor, on_progress: Progress
 ) -> Mapping[Digest, FileState]:
-    """Look at the file of each blob recorded: all at once on the disk, one by one through the daemon.
+    """Return the file states of the recorded blobs, from one listing of the content root or one by one from the daemon.
 
-    What the disk lacks is asked of the daemon before it is believed: the folder that we see might not be its own.
-    A blob whose records went meanwhile is left out: it was removed, which is no fault.
+    A file that is missing or has an unexpected size in the content root is also read through the daemon, because the
+    visible folder may not be the daemon's own. A blob whose records disappear meanwhile is left out: it was removed.
     """
     wanted: dict[Digest, list[Blob]] = {}
     for view in views:
@@ -172,23 +183,23 @@ def _files(
     }
     probed = pool.map(lambda records: _probe(store, records), odd.values())
     for done, (digest, state) in enumerate(zip(odd, probed, strict=True), 1):
-        on_progress("looking at blobs", done, len(odd))
+        on_progress("checking blob files", done, len(odd))
         on_disk = found.pop(digest, None)
         if state is not None:
-            found[digest] = _agreed(on_disk, state)
+            found[digest] = _reconciled(on_disk, state)
     return found
 
 
 def _probe(store: Store, records: Sequence[Blob]) -> FileState | None:
-    """Look at a blob through the first of its records that is still there; None where none is."""
+    """Return a blob's state through the first of its records that still exists; None where none does."""
     for record in records:
         with suppress(NoRecord):
             return store.probe(record.namespace, record.digest, record.size)
     return None
 
 
-def _agreed(on_disk: FileState | None, through_api: FileState) -> FileState:
-    """What to believe of a file that looked wrong: the disk on a size the API is bound to clamp, else the API."""
+def _reconciled(on_disk: FileState | None, through_api: FileState) -> FileState:
+    """Return the reliable one of two states: the content root's where the API clamps the size, else the API's."""
     if on_disk is None or not through_api.at_least:
         return through_api
     longer = (on_disk.size or 0) > (through_api.size or 0)

@@ -1,4 +1,4 @@
-"""Reading the documents of a store: each digest once, level by level from the images' targets down."""
+"""Load the documents of a store: each digest once, level by level from the images' targets down."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from auditor.model.image_graph import Broken, Flaw, Group, Key, Loaded, children
 from auditor.model.oci import MAX_DOCUMENT, Descriptor, parse
 from auditor.model.store import Inventory, Store
 
-#: Documents that a thread takes at a time: a file of a few hundred bytes is read faster than a thread is woken.
+#: Documents per task: a file of a few hundred bytes is read faster than a thread is woken.
 _BATCH = 64
 
 
-#: Of each document where it is kept, what it is if its record is still there, and the bytes read.
+#: For each document: its key, the document (None where its record disappeared), and the bytes read.
 _Batch = list[tuple[Key, Loaded | None, int]]
 
 
 class _Job(msgspec.Struct, frozen=True):
-    #: Those that have a record; content is the same in all of them.
+    #: The namespaces that have a record; content is the same in all of them.
     namespaces: tuple[str, ...]
     descriptor: Descriptor
     key: Key
@@ -40,10 +40,24 @@ def load_documents(
     pool: Executor,
     on_progress: Callable[[str, int, int], None],
 ) -> int:
-    """Add to `known` every document that the images lead to and a namespace has; return the bytes read.
+    """Add every document that the images reference to `known`.
 
-    What was broken before is read again. An object that cannot be read becomes Broken; only a fault of the store as a
-    whole is raised.
+    Documents that were broken before are read again. A document that cannot be read becomes Broken.
+
+    Args:
+        store: The store to read.
+        inventories: The records of the namespaces.
+        groups: The images.
+        known: Documents by key; changed in place.
+        pool: Threads for reads that may block.
+        on_progress: Progress callback.
+
+    Returns:
+        The number of bytes read.
+
+    Raises:
+        StoreError: The store as a whole cannot be read.
+
     """
     holders = _holders(inventories)
     near = store.info().content_root is not None
@@ -69,12 +83,12 @@ _Holders = Mapping[Digest, tuple[str, ...]]
 
 
 def _holders(inventories: Sequence[Inventory]) -> _Holders:
-    """By digest, the namespaces that have a record of it."""
+    """Return, by digest, the namespaces that have a record of it."""
     found: dict[Digest, tuple[str, ...]] = {}
     for inventory in inventories:
-        mine = (inventory.namespace,)
+        name = (inventory.namespace,)
         for digest in inventory.blobs:
-            found[digest] = found[digest] + mine if digest in found else mine
+            found[digest] = found[digest] + name if digest in found else name
     return found
 
 
@@ -90,10 +104,10 @@ def _jobs(descriptors: Iterable[Descriptor], holders: _Holders, seen: set[Key]) 
 def _spread(
     pool: Executor, load: Callable[[list[_Job]], _Batch], batches: Iterator[list[_Job]], *, near: bool
 ) -> Iterator[_Batch]:
-    """Load `near` files here while that does not mean to wait; the rest in threads.
+    """Load files (`near`) in this thread as long as reads do not block; the rest in the pool.
 
-    A file whose pages are in memory is read faster than a thread is woken. A disk that has to turn, or a daemon, is
-    asked for many at once, and whoever interrupts us does not wait for a daemon.
+    A cached file is read faster than a thread is woken. Reads from a disk or a daemon run in parallel, and in the pool
+    they do not delay an interrupt of the main thread.
     """
     for jobs in batches if near else ():
         begun, worked = time.perf_counter(), time.thread_time()
@@ -114,7 +128,7 @@ def _load_batch(store: Store, jobs: Sequence[_Job]) -> _Batch:
 
 
 def _load(store: Store, job: _Job) -> tuple[Loaded | None, int]:
-    """Read, prove, parse; None where the record went meanwhile. Wrong bytes are read twice before it is said."""
+    """Read, verify and parse a document; None where its record disappeared. A second read confirms a wrong digest."""
     try:
         raw, actual = _read(store, job)
         if actual != job.descriptor.digest:

@@ -1,34 +1,45 @@
-"""The rules: pure functions from Evidence to findings, one file a family, listed here and not discovered."""
+"""The rules: pure functions from Evidence to hits, one module per topic; all of them are listed here."""
 
 from __future__ import annotations
 
-from auditor.checks import absent_layers, blobs, documents, garbage_collection, snapshots, suspect_storage
+from auditor.checks import absent_layers, archive_faults, blobs, documents, garbage_collection, snapshots
+from auditor.checks import suspect_storage as storage
 from auditor.checks.evidence import Evidence
 from auditor.checks.rule import Rule, merge
 from auditor.model.findings import Finding, order
-from auditor.model.store import SourceKind
 
 CHECKS = (documents.check, absent_layers.check, blobs.check, snapshots.check, garbage_collection.check)
-#: What is asked of an archive: it has no snapshots, and nobody collects garbage in it.
+#: The checks of an archive, which has no snapshots and no garbage collection.
 ARCHIVE_CHECKS = (documents.check, absent_layers.check, blobs.check)
 
-RULES: tuple[Rule, ...] = tuple(
-    sorted(
-        (
-            *documents.RULES,
-            *absent_layers.RULES,
-            *blobs.RULES,
-            *snapshots.RULES,
-            *garbage_collection.RULES,
-            *suspect_storage.RULES,
-        ),
-        key=lambda rule: (rule.severity.rank, rule.code),
-    )
+
+def _sorted(*rules: Rule) -> tuple[Rule, ...]:
+    return tuple(sorted(rules, key=lambda rule: (rule.severity.rank, rule.code)))
+
+
+#: The rules about stores, the most severe first.
+RULES = _sorted(
+    *documents.RULES,
+    *absent_layers.RULES,
+    *blobs.RULES,
+    *snapshots.RULES,
+    *garbage_collection.RULES,
+    *storage.RULES,
 )
+#: All rules, those about archives included, by code; the most severe first.
+RULEBOOK = {rule.code: rule for rule in _sorted(*RULES, *archive_faults.RULES)}
 
 
 def judge(evidence: Evidence) -> tuple[Finding, ...]:
-    """Run every rule and make one finding of each cause, the worst first."""
-    chosen = ARCHIVE_CHECKS if evidence.info.kind is SourceKind.ARCHIVE else CHECKS
-    found = merge(hit for check in chosen for hit in check(evidence))
-    return order((*found, *suspect_storage.check(found)))
+    """Run every rule that applies to the kind of store.
+
+    Args:
+        evidence: All that was read of the store.
+
+    Returns:
+        One finding for each code and subject, sorted by `order`.
+
+    """
+    chosen = ARCHIVE_CHECKS if evidence.archive else CHECKS
+    found = merge((hit for check in chosen for hit in check(evidence)), archive=evidence.archive)
+    return order((*found, *storage.check(found)))

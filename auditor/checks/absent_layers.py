@@ -1,4 +1,4 @@
-"""Absent layers: the missing-blobs bug, images that cannot run, and what is absent by design."""
+"""Absent layers: the missing-blobs bug, images that cannot run, and layers that are absent by design."""
 
 from __future__ import annotations
 
@@ -6,62 +6,62 @@ from collections.abc import Iterator
 
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.layer_state import LayerState, State, absences
-from auditor.checks.rule import IMAGES, Rule, blob_subject, command
-from auditor.model.findings import Fact, Finding, Severity
+from auditor.checks.rule import Hit, Rule, blob_subject
+from auditor.model.findings import Fact, Severity
 from auditor.model.image_graph import ImageGraph, ManifestNode
 
 SNAPSHOT_WITHOUT_BLOB = Rule(
     code="snapshot-without-blob",
     severity=Severity.ERROR,
     means="A layer's snapshot exists, its blob has no record, and the manifest still references it: the missing-blobs "
-    "bug, or a record that somebody deleted.",
-    matters="The image runs. Exporting, pushing, converting it, or unpacking it for another snapshotter fails with "
+    "bug, or a deleted record.",
+    impact="The image runs. Exporting, pushing, converting it, or unpacking it for another snapshotter fails with "
     "`content digest …: not found`.",
-    do="auditor repair fetches the layer by its digest; pulling the image again does not.",
+    remedy="`auditor repair` fetches the layer by its digest; pulling the image again does not.",
 )
 INCOMPLETE_IMAGE = Rule(
     code="incomplete-image",
     severity=Severity.CRITICAL,
-    means="A layer has neither a blob nor a snapshot here.",
-    matters="The image cannot be run or unpacked.",
-    do="auditor repair, or remove the image and pull it again.",
+    means="A layer has neither a blob nor a snapshot in the namespace.",
+    impact="The image cannot be run or unpacked.",
+    remedy="`auditor repair`, or remove the image and pull it again.",
 )
 SHARED_CONFIG_LAYERS = Rule(
     code="shared-config-layers",
     severity=Severity.ERROR,
-    means="The index has two manifests with one config, and the layers of one of them were not fetched: containerd "
-    "keeps the layers to unpack by config, so the second manifest overwrites the first.",
-    matters="The image runs from the other manifest. Exporting, pushing or converting all of it fails.",
-    do="auditor repair fetches the layers; containerd 2.4 and later do not lose them (containerd#14000).",
+    means="The index has two manifests with the same config, and the layers of one of them were not fetched: "
+    "containerd keys the layers to unpack by config, so the second manifest overwrites the first.",
+    impact="The image runs from the other manifest. Exporting, pushing or converting all of it fails.",
+    remedy="`auditor repair` fetches the layers; containerd 2.4 and later do not skip them (containerd#14000).",
 )
 BLOB_DISCARDED = Rule(
     code="blob-discarded",
     severity=Severity.INFO,
     means="A layer's blob is absent, its snapshot exists, and the manifest no longer references it: the node discards "
     "layers after unpacking them (discard_unpacked_layers), or the content was pruned.",
-    matters="Nothing is wrong. The image runs; it cannot be exported from this node or served to peers.",
-    do="Nothing. auditor repair --include-discarded fetches such layers, against the node's policy.",
+    impact="No fault. The image runs; it cannot be exported from this node or served to peers.",
+    remedy="Nothing. `auditor repair --include-discarded` fetches such layers, against the node's policy.",
 )
 BLOB_LAZY = Rule(
     code="blob-lazy",
     severity=Severity.INFO,
-    means="A layer's blob is absent because its snapshotter reads it from the registry when it is needed.",
-    matters="Nothing is wrong. The image runs while the registry answers.",
-    do="Nothing.",
+    means="A layer's blob is absent because its snapshotter reads it from the registry on demand.",
+    impact="No fault. The image runs as long as the registry is reachable.",
+    remedy="Nothing.",
 )
 PULL_IN_PROGRESS = Rule(
     code="pull-in-progress",
     severity=Severity.INFO,
-    means="A blob is absent, and an ingest or a young lease is working on it.",
-    matters="Nothing is wrong yet.",
-    do="Check again when the pull has ended.",
+    means="A blob is absent, and an ingest or a recent lease shows that a pull is fetching it.",
+    impact="No fault yet.",
+    remedy="Check again after the pull.",
 )
 FOREIGN_LAYER = Rule(
     code="foreign-layer",
     severity=Severity.INFO,
-    means="A layer is of a type that registries do not carry (nondistributable or foreign), and it is absent.",
-    matters="Nothing is wrong: the layer is fetched from its own address where the image runs.",
-    do="Nothing.",
+    means="An absent layer has a type that registries do not carry (nondistributable or foreign).",
+    impact="No fault: the layer is fetched from its own URL where the image runs.",
+    remedy="Nothing.",
 )
 RULES = (
     SNAPSHOT_WITHOUT_BLOB,
@@ -84,8 +84,8 @@ _BY_STATE = {
 }
 
 
-def check(evidence: Evidence) -> Iterator[Finding]:
-    """Report each absent layer that is not merely of a platform nobody pulled."""
+def check(evidence: Evidence) -> Iterator[Hit]:
+    """Report each absent layer, except those of platforms that were not pulled."""
     for view in evidence.views:
         for graph, node in view.manifests():
             if node.attestation:
@@ -93,24 +93,27 @@ def check(evidence: Evidence) -> Iterator[Finding]:
             for state in absences(evidence, view, graph, node):
                 rule = _BY_STATE.get(state.state)
                 if rule is not None:
-                    yield _hit(rule, view, graph, node, state)
+                    yield _hit(rule, view, graph, node, state, archive=evidence.archive)
 
 
-def _hit(rule: Rule, view: NamespaceView, graph: ImageGraph, node: ManifestNode, state: LayerState) -> Finding:
+def _hit(
+    rule: Rule, view: NamespaceView, graph: ImageGraph, node: ManifestNode, state: LayerState, *, archive: bool
+) -> Hit:
     layer = state.layer
-    digest = layer.descriptor.digest
-    subject = blob_subject("layer", digest)
-    images = (image_ref(graph.group, "layer", node=node, layer=layer.index),)
-    number = f"layer {layer.index + 1}"
-    message = f"{number} of {IMAGES} has no blob: {_why(state)}"
-    hint = None
-    if rule in (SNAPSHOT_WITHOUT_BLOB, INCOMPLETE_IMAGE, SHARED_CONFIG_LAYERS):
-        hint = command("auditor", "repair", "-n", view.name, graph.group.name)
-    return rule.hit(view.name, subject, message, cause=cause(state), images=images, facts=facts(state), hint=hint)
+    return rule.hit(
+        view.name,
+        blob_subject("layer", layer.descriptor.digest),
+        "not in the archive" if archive and state.state is State.INCOMPLETE else f"blob missing: {_reason(state)}",
+        part=f"layer {layer.index + 1}",
+        cause=cause(state),
+        images=(image_ref(graph.group, "layer", node=node, layer=layer.index),),
+        facts=facts(state),
+        repairable=state.state.fault,
+    )
 
 
 def cause(state: LayerState) -> str | None:
-    """The cause in a word, where it is known."""
+    """Return the cause code of an absent layer; None where it is not known."""
     if state.state is State.SKIPPED:
         return _skipped(state)[0]
     return _CAUSES.get(state.state)
@@ -123,50 +126,48 @@ _CAUSES = {
 }
 
 
-def _skipped(state: LayerState) -> tuple[str, str]:
-    """Why a layer has a snapshot and no blob, in a word and in a clause: what proves the bug, and what rules it out.
+_SKIPPED = "containerd skipped its download because an identical layer (other compression, {}) was already unpacked"
+_LIKELY_SKIPPED = (
+    "containerd probably skipped its download because the layer was already unpacked (the blob that its snapshot was "
+    "built from is gone)"
+)
 
-    CRI may have written down which blob the snapshot was made from. Else a twin proves that the pull could skip the
-    layer; but layers are skipped from the bottom up, so that one which was fetched below tells of a deleted record.
+
+def _skipped(state: LayerState) -> tuple[str, str]:
+    """Return the cause code and the reason why a layer has a snapshot and no blob.
+
+    CRI may have recorded the blob that the snapshot was made from. Otherwise a twin proves that the pull could skip
+    the layer. Layers are skipped from the lowest up, so a fetched layer below this one rules the bug out.
     """
     if state.built_from == state.layer.descriptor.digest:
-        return "record-deleted", "its snapshot was made from it, so it was here: the record was deleted"
+        return "record-deleted", "its snapshot was built from this blob, so the record was deleted later"
     if state.built_from:
-        made = state.built_from[:19]
-        return "missing-blobs-bug", f"its snapshot was made from {made}, and the pull skipped it"
+        return "missing-blobs-bug", _SKIPPED.format(state.built_from[:19]) + " (recorded by the snapshot's label)"
     if not state.prefix:
-        return (
-            "record-deleted",
-            "a layer below it was fetched, so the pull did not skip this one: the record was deleted",
-        )
+        return "record-deleted", "a layer below it was fetched, so the pull did not skip it: its record was deleted"
     if state.twins:
-        other = state.twins[0].short
-        text = f"the same layer is here compressed otherwise ({other}), so the pull found its snapshot and skipped it"
-        return "missing-blobs-bug", text
+        return "missing-blobs-bug", _SKIPPED.format(state.twins[0].short)
     if state.labelled:
-        return (
-            "missing-blobs-bug-likely",
-            "its snapshot was there already, so the pull skipped it (the blob that made it is gone)",
-        )
-    return "record-deleted", "its snapshot exists, and the manifest has lost the label that would keep the blob"
+        return "missing-blobs-bug-likely", _LIKELY_SKIPPED
+    return "record-deleted", "its snapshot exists, and the manifest lacks the gc label that would protect the blob"
 
 
-_WHY = {
+_REASONS = {
     State.INCOMPLETE: "there is no snapshot of it either, so the image cannot run",
     State.SHARED_CONFIG: "another manifest of the index has the same config, and only its layers were fetched",
-    State.DISCARDED: "its snapshot exists and the manifest does not reference it any more",
-    State.LAZY: "its snapshotter reads it from the registry when needed",
-    State.IN_PROGRESS: "a pull is working on it",
+    State.DISCARDED: "its snapshot exists, and the manifest no longer references it",
+    State.LAZY: "its snapshotter reads it from the registry on demand",
+    State.IN_PROGRESS: "a pull is in progress",
     State.FOREIGN: "registries do not carry layers of this type",
 }
 
 
-def _why(state: LayerState) -> str:
-    return _skipped(state)[1] if state.state is State.SKIPPED else _WHY[state.state]
+def _reason(state: LayerState) -> str:
+    return _skipped(state)[1] if state.state is State.SKIPPED else _REASONS[state.state]
 
 
 def facts(state: LayerState) -> dict[str, Fact]:
-    """What is known of the layer, flat."""
+    """Return what is known of the layer, as the finding's facts."""
     layer = state.layer
     return {
         "size": layer.descriptor.size,

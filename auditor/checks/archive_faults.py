@@ -2,83 +2,57 @@
 
 from __future__ import annotations
 
-import msgspec
-
+from auditor.checks.rule import Rule
 from auditor.model.findings import Severity
 
-
-class Fault(msgspec.Struct, frozen=True):
-    """A code with its severity, what it means, why it matters, and what to do; the source of `auditor rules`."""
-
-    code: str
-    severity: Severity
-    meaning: str
-    why: str
-    hint: str
-
-
-TRUNCATED = Fault(
+TRUNCATED = Rule(
     code="archive-truncated",
     severity=Severity.CRITICAL,
-    meaning="the file ends before the end-of-archive marker is whole, or its compressed stream ends early",
-    why="the rest of the archive is lost; many importers load what is there and say nothing",
-    hint="write the archive again; `ctr images export` of 2.x can cut its own output short, `--local` avoids it",
+    means="The file ends before the end-of-archive marker is complete, or its compressed stream ends early.",
+    impact="The rest of the archive is lost; many importers load what is there and report success.",
+    remedy="Write the archive again; `ctr images export` of 2.x can truncate its own output, `--local` avoids it.",
 )
-
-
-MALFORMED = Fault(
+MALFORMED = Rule(
     code="archive-malformed",
     severity=Severity.CRITICAL,
-    meaning="the bytes are no tar archive, its compression is damaged, or one of its documents cannot be read",
-    why="nothing behind the damage can be trusted to be found",
-    hint="write or download the archive again",
+    means="The file is not a tar archive, its compression is damaged, or one of its documents cannot be read.",
+    impact="Members behind the damage may not be found.",
+    remedy="Write or download the archive again.",
 )
-
-
-TRAILING = Fault(
+TRAILING = Rule(
     code="archive-trailing-garbage",
     severity=Severity.ERROR,
-    meaning="there are bytes other than zeros behind the end of the archive",
-    why="two archives in one file, or an old longer file that was written over: readers disagree on what is inside",
-    hint="write the archive again to a new file",
+    means="There are non-zero bytes after the end of the archive.",
+    impact="The file holds two archives, or a longer file was overwritten: readers disagree on what is inside.",
+    remedy="Write the archive again to a new file.",
 )
-
-
-UNSAFE = Fault(
+UNSAFE = Rule(
     code="archive-unsafe-member",
     severity=Severity.ERROR,
-    meaning="a member is no plain file or folder below the archive's root: an absolute or `..` name, a link that leads"
-    " nowhere or out, a sparse or special file, a name that is not UTF-8",
-    why="importers skip such members, fail on them, or write outside their folder",
-    hint="do not unpack it; ask where the archive came from, and write it again",
+    means="A member is not a plain file or folder below the archive's root: an absolute or `..` name, a link whose "
+    "target is absent or outside, a sparse or special file, a name that is not UTF-8.",
+    impact="Importers skip such members, fail on them, or write outside their folder.",
+    remedy="Do not unpack the archive; find out where it came from, and write it again.",
 )
-
-
-DUPLICATE = Fault(
+DUPLICATE = Rule(
     code="archive-duplicate-member",
     severity=Severity.ERROR,
-    meaning="two members have one name",
-    why="some readers take the first and some the last, so what was verified may not be what is loaded",
-    hint="write the archive again",
+    means="Two members have the same name.",
+    impact="Some readers take the first and some the last, so the verified bytes may not be the loaded ones.",
+    remedy="Write the archive again.",
 )
-
-
-INCOMPLETE = Fault(
+INCOMPLETE = Rule(
     code="archive-incomplete",
     severity=Severity.CRITICAL,
-    meaning="a part that makes it an image archive is absent: oci-layout, index.json, or what manifest.json names",
-    why="importers refuse it, or load an image without its layers",
-    hint="write the archive again from a store that has the whole image",
+    means="A part that makes it an image archive is missing: oci-layout, index.json, or what manifest.json names.",
+    impact="Importers refuse the archive, or load an image without its layers.",
+    remedy="Write the archive again from a store that has the complete image.",
 )
-
-
-DISAGREE = Fault(
+DISAGREE = Rule(
     code="archive-manifests-disagree",
     severity=Severity.ERROR,
-    meaning="manifest.json and index.json describe different images",
-    why="docker load and ctr images import would load different things from the same file",
-    hint="write the archive again with one tool",
+    means="manifest.json and index.json describe different images.",
+    impact="`docker load` and `ctr images import` would load different images from the same file.",
+    remedy="Write the archive again with one tool.",
 )
-
-
-FAULTS: tuple[Fault, ...] = (TRUNCATED, MALFORMED, TRAILING, UNSAFE, DUPLICATE, INCOMPLETE, DISAGREE)
+RULES = (TRUNCATED, MALFORMED, TRAILING, UNSAFE, DUPLICATE, INCOMPLETE, DISAGREE)

@@ -1,4 +1,4 @@
-"""A blob with everybody who knows it: one case for all namespaces that have a record of it."""
+"""A blob with its users: one case for all namespaces that have a record of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from copy import copy
 from typing import NamedTuple
 
 from auditor.checks.evidence import Evidence, NamespaceView
-from auditor.checks.rule import IMAGES, Rule, blob_subject, command
+from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model.digest import Digest
-from auditor.model.findings import Fact, Finding, ImageRef
+from auditor.model.findings import Fact, ImageRef
 from auditor.model.oci import Descriptor
 
 
 class Use(NamedTuple):
-    """A manifest that names a layer, and what it says of it."""
+    """A manifest that names a layer, and the diffID and media type that it states."""
 
     manifest: str
     diff_id: Digest | None
@@ -23,10 +23,14 @@ class Use(NamedTuple):
 
 
 class Case:
-    """A blob with everybody who knows it."""
+    """A blob with its records, the descriptors that name it, and the images that use it.
 
-    def __init__(self, digest: Digest) -> None:
+    `records` and `descriptors` have the sizes in bytes that they state.
+    """
+
+    def __init__(self, digest: Digest, *, archive: bool = False) -> None:
         self.digest = digest
+        self.archive = archive
         self.namespaces: list[str] = []
         self.records: set[int] = set()
         self.descriptors: set[int] = set()
@@ -35,25 +39,15 @@ class Case:
 
     @property
     def role(self) -> str:
-        """What the blob is to its first image."""
+        """The blob's role in its first image; `blob` where no image uses it."""
         return self.images[0].role if self.images else "blob"
 
-    @property
-    def whose(self) -> str:
-        """The subject of a sentence about it."""
-        return f"{self._what} of {IMAGES}" if self.images else f"the unreferenced blob {self.digest.short}"
-
-    @property
-    def _what(self) -> str:
-        layer = self.images[0].layer
-        return f"the {self.role}" if layer is None else f"layer {layer + 1}"
-
-    def of(self, uses: Iterable[Use]) -> Case:
-        """The same blob, as those use it whose manifests are named."""
+    def limited_to(self, uses: Iterable[Use]) -> Case:
+        """Return a copy that keeps only the images whose manifests are among `uses`."""
         manifests = {use.manifest for use in uses}
-        mine = copy(self)
-        mine.images = tuple(image for image in self.images if image.manifest in manifests)
-        return mine
+        limited = copy(self)
+        limited.images = tuple(image for image in self.images if image.manifest in manifests)
+        return limited
 
     def hit(
         self,
@@ -63,35 +57,40 @@ class Case:
         cause: str | None = None,
         facts: dict[str, Fact] | None = None,
         repairable: bool = False,
-    ) -> Finding:
-        """Report the blob; `repairable` says that other bytes would mend it."""
-        named = sorted({image.namespace for image in self.images}) or self.namespaces
+    ) -> Hit:
+        """Report the blob; `repairable`: writing the right bytes removes the fault."""
         shared = {"namespaces": ",".join(self.namespaces) if len(self.namespaces) > 1 else None}
-        repair = ("auditor", "repair", "-n", named[0])
-        hint = command(*repair, self.images[0].name) if self.images and repairable else None
         return rule.hit(
-            named[0],
+            self.images[0].namespace if self.images else self.namespaces[0],
             blob_subject(self.role, self.digest),
-            text,
+            text if self.images else f"unreferenced blob {self.digest.short}: {text}",
+            part=self._part,
             cause=cause,
             images=self.images,
             facts={**(facts or {}), **shared},
-            hint=hint,
+            repairable=repairable,
         )
 
+    @property
+    def _part(self) -> str | None:
+        if not self.images:
+            return None
+        layer = self.images[0].layer
+        return self.role if layer is None else f"layer {layer + 1}"
 
-def judged(view: NamespaceView) -> AbstractSet[Digest]:
-    """The blobs that are judged: those of the images audited, all content where none were selected."""
+
+def audited_blobs(view: NamespaceView) -> AbstractSet[Digest]:
+    """Return the blobs with a record that are audited: those of the selected images, else all of the namespace."""
     blobs = view.inventory.blobs
     return view.named & blobs.keys() if view.selected else blobs.keys()
 
 
 def cases(evidence: Evidence, only: AbstractSet[Digest] | None = None) -> dict[Digest, Case]:
-    """Each blob that is judged, or of those `only` the ones that are given."""
+    """Return a case for each audited blob, or for those of them that are in `only`."""
     found: dict[Digest, Case] = {}
     for view in evidence.views:
-        for digest in judged(view) if only is None else judged(view) & only:
-            case = found.setdefault(digest, Case(digest))
+        for digest in audited_blobs(view) if only is None else audited_blobs(view) & only:
+            case = found.setdefault(digest, Case(digest, archive=evidence.archive))
             case.namespaces.append(view.name)
             case.records.add(view.inventory.blobs[digest].size)
     if not found:
@@ -109,7 +108,7 @@ def cases(evidence: Evidence, only: AbstractSet[Digest] | None = None) -> dict[D
 
 
 def described(view: NamespaceView) -> Iterator[Descriptor]:
-    """Every descriptor that leads to a blob of the images audited; the same one as often as it is used."""
+    """Yield every descriptor of the audited images, repeated once per use."""
     for graph in view.graphs:
         yield graph.group.target
         yield from graph.indexes
@@ -123,7 +122,7 @@ def described(view: NamespaceView) -> Iterator[Descriptor]:
 
 
 def _uses(view: NamespaceView) -> Iterator[tuple[Digest, Use]]:
-    """Who says what of the layers of images that are to be unpacked."""
+    """Yield the layers of images that are to be unpacked, and what their manifests state of them."""
     for _, node in view.manifests():
         inside = view.content(node.digest)
         for layer in inside.layers if inside is not None and inside.container else ():

@@ -1,4 +1,4 @@
-"""Indexes, manifests and configs: absent, wrong, malformed; and platforms that were never pulled."""
+"""Indexes, manifests and configs: missing or malformed ones, and platforms that were not pulled."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from auditor.checks.absent_layers import PULL_IN_PROGRESS
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.layer_state import in_progress
 from auditor.checks.pulled_platforms import pulled_instead, whole
-from auditor.checks.rule import IMAGES, Rule, blob_subject, command
+from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model import oci
-from auditor.model.findings import Fact, Finding, ImageRef, Severity
+from auditor.model.findings import Fact, ImageRef, Severity
 from auditor.model.image_graph import Broken, Content, Flaw, ImageGraph, ManifestNode, key
 from auditor.model.oci import Descriptor, Index, Manifest
 
@@ -18,58 +18,59 @@ MISSING_MANIFEST = Rule(
     code="missing-manifest",
     severity=Severity.CRITICAL,
     means="The root of an image, or the manifest of a wanted platform, has no record.",
-    matters="The image cannot be run, and what it is made of is not known here any more.",
-    do="auditor repair, or pull the image again.",
+    impact="The image cannot be run, and its config and layers are not known.",
+    remedy="`auditor repair`, or pull the image again.",
 )
 MISSING_CONFIG = Rule(
     code="missing-config",
     severity=Severity.CRITICAL,
     means="An image's config has no record.",
-    matters="The image cannot be run or unpacked.",
-    do="auditor repair, or pull the image again.",
+    impact="The image cannot be run or unpacked.",
+    remedy="`auditor repair`, or pull the image again.",
 )
 MALFORMED_MANIFEST = Rule(
     code="malformed-manifest",
     severity=Severity.CRITICAL,
-    means="An index, manifest or config has the right digest, and is not JSON, has the wrong shape, a negative size, a "
-    "malformed digest, or is over a limit of size or depth.",
-    matters="The image cannot be used by anybody: it was published like this.",
-    do="Ask the image's publisher; fetching it again brings the same bytes.",
+    means="An index, manifest or config matches its digest, and is not JSON, has the wrong structure, a negative size, "
+    "a malformed digest, or exceeds a limit of size or depth.",
+    impact="The image cannot be used anywhere: it was published with this fault.",
+    remedy="Ask the image's publisher; fetching it again brings the same bytes.",
 )
 MEDIA_TYPE_MISMATCH = Rule(
     code="media-type-mismatch",
     severity=Severity.WARNING,
-    means="A document says another media type of itself than the descriptor that leads to it.",
-    matters="Some tools refuse such images; containerd runs them.",
-    do="Ask the image's publisher.",
+    means="A document states another media type than the descriptor that references it, or a layer is compressed "
+    "otherwise than its media type says.",
+    impact="Some tools refuse such images; containerd runs them.",
+    remedy="Ask the image's publisher.",
 )
 LAYER_COUNT_MISMATCH = Rule(
     code="layer-count-mismatch",
     severity=Severity.ERROR,
     means="The manifest has more or fewer layers than the config has diff_ids.",
-    matters="The image cannot be unpacked: `number of layers and diffIDs don't match`.",
-    do="Ask the image's publisher; fetching it again brings the same bytes.",
+    impact="The image cannot be unpacked: `number of layers and diffIDs don't match`.",
+    remedy="Ask the image's publisher; fetching it again brings the same bytes.",
 )
 PLATFORM_NOT_PULLED = Rule(
     code="platform-not-pulled",
     severity=Severity.INFO,
-    means="A platform that the index offers is not here, or only its manifest and config are.",
-    matters="Nothing is wrong: a pull takes the node's platform only.",
-    do="Nothing. Export with --platform, or pull with --all-platforms where all of them are needed.",
+    means="A platform of the index is absent, or only its manifest and config are present.",
+    impact="No fault: a pull fetches the node's platform only.",
+    remedy="Nothing. Export with --platform, or pull with --all-platforms if all platforms are needed.",
 )
 ATTESTATION_NOT_PULLED = Rule(
     code="attestation-not-pulled",
     severity=Severity.INFO,
-    means="An attestation that the index lists is not here.",
-    matters="Nothing is wrong: pulls leave attestations behind.",
-    do="Nothing.",
+    means="An attestation that the index lists is absent.",
+    impact="No fault: pulls skip attestations.",
+    remedy="Nothing.",
 )
 UNKNOWN_MEDIA_TYPE = Rule(
     code="unknown-media-type",
     severity=Severity.INFO,
-    means="An image leads to content of a type that is neither index nor manifest; it is not walked any further.",
-    matters="Whether what lies below is there and right is not known. Runtimes do not use such content.",
-    do="Nothing, unless the program that put it there misses something.",
+    means="An image references content whose type is neither index nor manifest; its references are not followed.",
+    impact="Content below it is not checked. Runtimes do not use such content.",
+    remedy="Nothing, unless the program that created it reports missing content.",
 )
 RULES = (
     UNKNOWN_MEDIA_TYPE,
@@ -83,8 +84,8 @@ RULES = (
 )
 
 
-def check(evidence: Evidence) -> Iterator[Finding]:
-    """Judge the documents of each image."""
+def check(evidence: Evidence) -> Iterator[Hit]:
+    """Check the documents of each audited image."""
     for view in evidence.views:
         for graph in view.graphs:
             yield from _indexes(view, graph)
@@ -93,45 +94,46 @@ def check(evidence: Evidence) -> Iterator[Finding]:
                 yield from _manifest(evidence, view, graph, node)
 
 
-def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Finding]:
+def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
     for descriptor in graph.indexes:
         if not view.has(descriptor.digest):
             yield from _missing(view, descriptor, "index", image_ref(graph.group, "index"))
         yield from _flaws(view, graph, descriptor, "index")
     for descriptor in graph.too_deep:
-        text = f"an index of {IMAGES} lies more than {oci.MAX_DEPTH} indexes deep; nobody walks that far"
+        text = f"nested more than {oci.MAX_DEPTH} indexes deep"
         ref = image_ref(graph.group, "index")
-        yield MALFORMED_MANIFEST.hit(view.name, blob_subject("index", descriptor.digest), text, images=(ref,))
+        subject = blob_subject("index", descriptor.digest)
+        yield MALFORMED_MANIFEST.hit(view.name, subject, text, part="index", images=(ref,))
 
 
-def _others(view: NamespaceView, graph: ImageGraph) -> Iterator[Finding]:
-    """What is neither index nor manifest: only a root has to be here, since pulls skip what they do not know."""
+def _others(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+    """Content that is neither index nor manifest: only a root must be present, since pulls skip unknown types."""
     for descriptor in graph.others:
         ref = image_ref(graph.group, "content")
-        text = f"{IMAGES} leads to content of type {descriptor.media_type or 'none'}, which is not walked"
+        text = f"references content of type {descriptor.media_type or 'none'}, which is not followed"
         facts: dict[str, Fact] = {"media_type": descriptor.media_type, "present": view.has(descriptor.digest)}
         subject = blob_subject("content", descriptor.digest)
-        yield UNKNOWN_MEDIA_TYPE.hit(view.name, subject, text, images=(ref,), facts=facts)
+        yield UNKNOWN_MEDIA_TYPE.hit(view.name, subject, text, part="", images=(ref,), facts=facts)
         if descriptor.digest == graph.group.target.digest and not view.has(descriptor.digest):
             yield from _missing(view, descriptor, "content", ref)
 
 
-def _missing(view: NamespaceView, descriptor: Descriptor, role: str, ref: ImageRef) -> Iterator[Finding]:
+def _missing(view: NamespaceView, descriptor: Descriptor, role: str, ref: ImageRef) -> Iterator[Hit]:
     if descriptor.embedded:
         return
     subject = blob_subject(role, descriptor.digest)
     facts: dict[str, Fact] = {"size": descriptor.size, "media_type": descriptor.media_type}
     if in_progress(view, descriptor.digest):
-        text = f"the {role} of {IMAGES} has no blob: a pull is working on it"
-        yield PULL_IN_PROGRESS.hit(view.name, subject, text, images=(ref,), facts=facts)
+        text = "blob missing: a pull is in progress"
+        yield PULL_IN_PROGRESS.hit(view.name, subject, text, part=role, images=(ref,), facts=facts)
         return
     rule = MISSING_CONFIG if role == "config" else MISSING_MANIFEST
-    text = f"the {role} of {IMAGES} is absent: namespace {view.name} has no record of {descriptor.digest.short}"
-    hint = command("auditor", "repair", "-n", view.name, ref.name)
-    yield rule.hit(view.name, subject, text, cause="record-absent", images=(ref,), facts=facts, hint=hint)
+    text = f"blob missing: namespace {view.name} has no record of {descriptor.digest.short}"
+    cause = "record-absent"
+    yield rule.hit(view.name, subject, text, part=role, cause=cause, images=(ref,), facts=facts, repairable=True)
 
 
-def _manifest(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Finding]:
+def _manifest(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Hit]:
     if node.attestation:
         yield from _attestation(view, graph, node)
         return
@@ -150,7 +152,7 @@ def _manifest(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: 
 
 def _inside(
     view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content, *, wanted: bool
-) -> Iterator[Finding]:
+) -> Iterator[Hit]:
     config = inside.manifest.config
     here = view.has(config.digest)
     if not here and wanted:
@@ -164,20 +166,21 @@ def _inside(
         yield _counts(view, graph, node, inside, len(inside.config.diff_ids))
 
 
-def _counts(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content, ids: int) -> Finding:
+def _counts(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content, ids: int) -> Hit:
     layers = sum(oci.is_layer(layer.descriptor.media_type) for layer in inside.layers)
-    text = f"the manifest of {IMAGES} has {layers} layers and its config {ids} diff_ids"
+    text = f"the number of layers ({layers}) differs from the number of diff_ids in the config ({ids})"
     return LAYER_COUNT_MISMATCH.hit(
         view.name,
         blob_subject("manifest", node.digest),
         text,
+        part="manifest",
         cause="published-so",
         images=(image_ref(graph.group, "manifest", node=node),),
         facts={"layers": layers, "diff_ids": ids, "config": str(inside.manifest.config.digest)},
     )
 
 
-def _not_pulled(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Finding:
+def _not_pulled(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Hit:
     inside = view.content(node.digest)
     layers = inside.layers if inside is not None else ()
     held = sum(view.has(layer.descriptor.digest) for layer in layers)
@@ -191,7 +194,7 @@ def _not_pulled(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> F
     )
 
 
-def _attestation(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Finding]:
+def _attestation(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Hit]:
     inside = view.content(node.digest)
     if view.has(node.digest) and whole(view, inside):
         return
@@ -203,18 +206,19 @@ def _attestation(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> 
 
 def _flaws(
     view: NamespaceView, graph: ImageGraph, descriptor: Descriptor, role: str, node: ManifestNode | None = None
-) -> Iterator[Finding]:
-    """What is wrong with a document that is here; its bytes and its file are judged in `blobs`."""
+) -> Iterator[Hit]:
+    """Yield the faults of a present document; `blobs` checks its file and its content."""
     where = key(descriptor)
     loaded = view.documents.get(where) if where is not None and view.has(descriptor.digest) else None
     if isinstance(loaded, Broken) and loaded.flaw is Flaw.MALFORMED:
         rule, cause, facts = MALFORMED_MANIFEST, "published-so", dict[str, Fact]()
-        text = f"the {role} of {IMAGES} cannot be used: {loaded.detail}"
+        text = f"malformed: {loaded.detail}"
     elif isinstance(loaded, Index | Manifest) and loaded.media_type not in ("", descriptor.media_type):
         rule, cause = MEDIA_TYPE_MISMATCH, None
         facts = {"document": loaded.media_type, "descriptor": descriptor.media_type}
-        text = f"the {role} of {IMAGES} says {loaded.media_type}, its descriptor {descriptor.media_type}"
+        text = f"its media type is {loaded.media_type}, in its descriptor {descriptor.media_type}"
     else:
         return
     ref = image_ref(graph.group, role, node=node)
-    yield rule.hit(view.name, blob_subject(role, descriptor.digest), text, cause=cause, images=(ref,), facts=facts)
+    subject = blob_subject(role, descriptor.digest)
+    yield rule.hit(view.name, subject, text, part=role, cause=cause, images=(ref,), facts=facts)

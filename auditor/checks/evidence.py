@@ -1,46 +1,45 @@
-"""Everything an audit knows after its only I/O step; the rules are functions of this and of nothing else."""
+"""All that was read of a store: the only input of the rules, collected by `audit.collect`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from auditor.model.digest import Digest
 from auditor.model.findings import ImageRef, Verify
 from auditor.model.gc_reachability import Reach, reachable
 from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Layer, ManifestNode, children, content
 from auditor.model.platforms import Matcher
-from auditor.model.store import Blob, FileState, Inventory, Proof, Snapshot, Snapshotter, StoreInfo
+from auditor.model.store import Blob, FileState, Inventory, Proof, Snapshot, Snapshotter, SourceKind, StoreInfo
+
+if TYPE_CHECKING:
+    from auditor.checks.layer_state import LayerState
 
 UNPACKED_LABEL = "containerd.io/gc.ref.snapshot."
 
 
-class NamespaceView:
-    """One namespace: its records, the graphs of the images that are audited, and what follows from both.
+class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
+    """One namespace: its records, the graphs of the audited images, and what follows from both.
 
-    `selected` says that only some images are audited; then rules about the whole namespace do not run.
+    `selected`: only some images are audited, so rules about the whole namespace do not run. `layer_states` has the
+    layers' states by target and manifest, kept by `layer_state.states`.
     """
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        graphs: tuple[ImageGraph, ...],
-        documents: Documents,
-        *,
-        selected: bool,
-        now: datetime,
-    ) -> None:
-        self.inventory = inventory
-        self.graphs = graphs
-        self.documents = documents
-        self.selected = selected
-        self.now = now
-        self._contents: dict[Digest, Content | None] = {}
+    inventory: Inventory
+    graphs: tuple[ImageGraph, ...]
+    documents: Documents
+    selected: bool
+    now: datetime
+    layer_states: dict[tuple[Digest, Digest], tuple[LayerState, ...]] = {}
+    _contents: dict[Digest, Content | None] = {}
 
     @property
     def name(self) -> str:
-        """The namespace."""
+        """The namespace's name."""
         return self.inventory.namespace
 
     def has(self, digest: Digest) -> bool:
@@ -48,38 +47,41 @@ class NamespaceView:
         return digest in self.inventory.blobs
 
     def blob(self, digest: Digest) -> Blob | None:
-        """The record of a blob."""
+        """Return the record of a blob; None where there is none."""
         return self.inventory.blobs.get(digest)
 
     def labels(self, digest: Digest) -> Mapping[str, str]:
-        """The labels of a blob; none where there is no record."""
+        """Return the labels of a blob; empty where there is no record."""
         blob = self.inventory.blobs.get(digest)
         return blob.labels if blob is not None else {}
 
     def content(self, manifest: Digest) -> Content | None:
-        """What a manifest names; None where this namespace has no record of it or it cannot be read."""
+        """Return what a manifest names; None where this namespace has no record of it or it cannot be read."""
         if manifest not in self._contents:
             self._contents[manifest] = content(manifest, self.documents) if self.has(manifest) else None
         return self._contents[manifest]
 
     def manifests(self) -> Iterator[tuple[ImageGraph, ManifestNode]]:
-        """Each manifest of each image audited."""
+        """Yield each manifest of each audited image."""
         for graph in self.graphs:
             for node in graph.manifests:
                 yield graph, node
 
     def snapshot(self, snapshotter: str, name: str) -> Snapshot | None:
-        """A snapshot record."""
+        """Return a snapshot record; None where there is none."""
         return self.inventory.snapshots.get(snapshotter, {}).get(name)
 
     def unpacked_on(self, chain_id: Digest | None) -> tuple[str, ...]:
-        """The snapshotters that have a committed snapshot of this chainID, sorted."""
+        """Return the snapshotters that have a committed snapshot of this chainID, sorted."""
         if chain_id is None:
             return ()
         return tuple(sorted(s for s, held in self.inventory.snapshots.items() if chain_id in held))
 
     def claims(self, config: Digest) -> Mapping[str, str]:
-        """By snapshotter, the chainID that the config's labels say was unpacked."""
+        """Return, by snapshotter, the chainID that the config's labels mark as unpacked.
+
+        core/unpack/unpacker.go sets the label `containerd.io/gc.ref.snapshot.<snapshotter>` on the config.
+        """
         found = {}
         for label, value in self.labels(config).items():
             if label.startswith(UNPACKED_LABEL):
@@ -88,12 +90,12 @@ class NamespaceView:
 
     @cached_property
     def reach(self) -> Reach:
-        """What garbage collection would keep."""
+        """The objects that garbage collection would keep."""
         return reachable(self.inventory, now=self.now)
 
     @cached_property
     def named(self) -> frozenset[Digest]:
-        """All digests that the audited images lead to, present or not."""
+        """All digests that the audited images reference, present or not."""
         found: set[Digest] = set()
         for graph in self.graphs:
             found.update(d.digest for d in graph.indexes)
@@ -106,49 +108,38 @@ class NamespaceView:
         return frozenset(found)
 
 
-class Evidence:
-    """What the rules judge.
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
+    """The input of the rules.
 
-    `files` has an entry for each blob looked at; `incomplete` has a sentence for each thing that could not be examined;
-    `bytes_read` counts what was read for it. `platforms_asked_for`: the wanted platforms were named and are not merely
-    the node's. `proofs` come last, since what is to be read follows from the rest: they
-    are set before the rules run.
+    `files` has an entry for each blob whose file was looked at. `proofs` has an entry for each blob that was read to
+    its end. `incomplete` has a sentence for each thing that could not be examined. `bytes_read` counts the bytes of
+    the documents. `platforms_asked_for`: the wanted platforms were named by the user and are not just the node's.
     """
 
-    def __init__(
-        self,
-        *,
-        info: StoreInfo,
-        verify: Verify,
-        matcher: Matcher,
-        views: tuple[NamespaceView, ...],
-        documents: Documents,
-        files: Mapping[Digest, FileState],
-        proofs: Mapping[Digest, Proof] | None = None,
-        now: datetime,
-        incomplete: tuple[str, ...] = (),
-        bytes_read: int = 0,
-        platforms_asked_for: bool = False,
-    ) -> None:
-        self.info = info
-        self.verify = verify
-        self.matcher = matcher
-        self.views = views
-        self.documents = documents
-        self.files = files
-        self.proofs: Mapping[Digest, Proof] = proofs or {}
-        self.now = now
-        self.incomplete = incomplete
-        self.bytes_read = bytes_read
-        self.platforms_asked_for = platforms_asked_for
+    info: StoreInfo
+    verify: Verify
+    matcher: Matcher
+    views: tuple[NamespaceView, ...]
+    documents: Documents
+    files: Mapping[Digest, FileState]
+    proofs: Mapping[Digest, Proof] = {}
+    now: datetime
+    incomplete: tuple[str, ...] = ()
+    bytes_read: int = 0
+    platforms_asked_for: bool = False
+
+    @property
+    def archive(self) -> bool:
+        """Whether the store is an archive: no records, no snapshots, no repair."""
+        return self.info.kind is SourceKind.ARCHIVE
 
     def snapshotter(self, name: str) -> Snapshotter | None:
-        """What the store says of a snapshotter."""
+        """Return the record of a snapshotter; None where the store does not list it."""
         return next((s for s in self.info.snapshotters if s.name == name), None)
 
     @cached_property
     def users(self) -> Mapping[Digest, tuple[ImageRef, ...]]:
-        """Who uses a blob and as what, over all namespaces that have a record of it or should have."""
+        """By blob, the images that reference it and its role in each, over all namespaces."""
         found: dict[Digest, list[ImageRef]] = {}
         for view in self.views:
             for graph in view.graphs:
@@ -158,7 +149,7 @@ class Evidence:
 
     @cached_property
     def layers_by_diff_id(self) -> Mapping[Digest, tuple[Digest, ...]]:
-        """The present blobs that decompress to a diffID, by what configs and labels say."""
+        """By diffID, the present blobs that decompress to it according to configs and labels."""
         found: dict[Digest, set[Digest]] = {}
         for view in self.views:
             for blob in view.inventory.blobs.values():
@@ -174,7 +165,7 @@ class Evidence:
         return {diff_id: tuple(sorted(digests)) for diff_id, digests in found.items()}
 
     def twins(self, layer: Layer) -> tuple[Digest, ...]:
-        """The present blobs that hold the same layer compressed otherwise; in any namespace."""
+        """Return the present blobs, in any namespace, that hold the same layer in another compression."""
         if layer.diff_id is None:
             return ()
         found = self.layers_by_diff_id.get(layer.diff_id, ())
@@ -182,12 +173,12 @@ class Evidence:
 
 
 def ref_order(ref: ImageRef) -> tuple[str, str, str, str, str, int]:
-    """One order of image references, whatever optional parts they have."""
+    """Return a sort key of image references; optional parts may be absent."""
     return (ref.namespace, ref.name, ref.platform, ref.manifest, ref.role, -1 if ref.layer is None else ref.layer)
 
 
 def image_ref(image: Group, role: str, *, node: ManifestNode | None = None, layer: int | None = None) -> ImageRef:
-    """How an image uses something, for a finding."""
+    """Return a reference to an image and to the role of an object in it, for a finding."""
     return ImageRef(
         namespace=image.namespace,
         name=image.name,

@@ -1,4 +1,4 @@
-"""Why a layer's blob is absent: the classifier of CONTAINERD.md, "Telling the causes of an absent layer apart"."""
+"""The state of each layer: present, or the reason why its blob is absent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import enum
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -18,10 +17,10 @@ from auditor.model.gc_reachability import expired
 from auditor.model.image_graph import Content, ImageGraph, Layer, ManifestNode
 from auditor.model.store import Ingest, Resource, Snapshot
 
-#: A lease younger than this may belong to a pull that is under way; an ingest that moved within it surely does.
+#: A lease younger than this may belong to a running pull; an ingest that received data within it does.
 YOUNG = timedelta(hours=1)
-#: Our own leases hold what we export or repair; that is no pull, and nothing is less absent for it.
-_OURS = "auditor-"
+#: Prefix of the leases that `auditor export` and `auditor repair` create; they are no sign of a pull.
+_OWN_LEASES = "auditor-"
 _CONFIG_LABEL = "containerd.io/gc.ref.content.config"
 _CONTENT_LABEL = "containerd.io/gc.ref.content"
 _REMOTE_LABEL = "containerd.io/snapshot/remote"
@@ -29,7 +28,7 @@ _LAZY_LABELS = ("containerd.io/snapshot/nydus", "containerd.io/snapshot/overlayb
 
 
 class State(enum.StrEnum):
-    """What a layer is to the namespace, in the words of `tree`."""
+    """The state of a layer in a namespace, in the words that `auditor tree` prints."""
 
     PRESENT = "present"
     EMBEDDED = "embedded"
@@ -41,21 +40,22 @@ class State(enum.StrEnum):
     SHARED_CONFIG = "lost to a shared config"
     SKIPPED = "skipped by the unpacker"
     INCOMPLETE = "missing"
-    #: Absent, and what would tell why, the config or the snapshots, cannot be read.
+    #: Absent for an unknown reason: the config or the snapshots cannot be read.
     UNKNOWN = "absent"
 
     @property
     def fault(self) -> bool:
-        """Whether the layer should be there."""
+        """Whether the blob should be present."""
         return self in (State.SHARED_CONFIG, State.SKIPPED, State.INCOMPLETE)
 
 
 class LayerState(msgspec.Struct, frozen=True):
-    """The verdict on one layer.
+    """The state of one layer.
 
-    `snapshotters` have its snapshot. `prefix`: layers are absent and nothing below this one was fetched for this
-    image, as the unpacker's bug leaves them; what another image names too may have come with that one. `labelled`: the
-    manifest's gc labels name the blob.
+    `snapshotters` have its snapshot. `prefix`: the image has absent layers, and neither this layer nor one below it
+    was fetched for this image, as the unpacker's bug leaves them; a present layer that another image references too
+    does not count as fetched for this one. `labelled`: the manifest's gc labels name the blob. `twins`: present blobs
+    with the same layer in another compression.
     """
 
     layer: Layer
@@ -64,38 +64,44 @@ class LayerState(msgspec.Struct, frozen=True):
     prefix: bool = False
     labelled: bool = False
     twins: tuple[Digest, ...] = ()
-    #: The blob that the snapshot was really built from, where CRI wrote it down.
+    #: The blob that the snapshot was built from, where CRI recorded it.
     built_from: str = ""
-    #: A sibling manifest with the same config whose layers are there.
+    #: A sibling manifest with the same config whose layers are all present.
     sibling: Digest | None = None
 
 
 def states(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> tuple[LayerState, ...]:
-    """Judge each layer of a manifest, once for all rules that ask; empty where the manifest cannot be read."""
+    """Return the state of each layer of a manifest, lowest first; computed once per view and manifest.
+
+    Args:
+        evidence: The evidence that `view` belongs to.
+        view: The image's namespace.
+        graph: The image.
+        node: A manifest of the image.
+
+    Returns:
+        One state per layer; empty where the manifest cannot be read.
+
+    """
     inside = view.content(node.digest)
     if inside is None:
         return ()
-    judged = _JUDGED.setdefault(view, {})
     key = (graph.group.target.digest, node.digest)
-    if key not in judged:
-        judged[key] = _Case(evidence, view, graph, node, inside).judge()
-    return judged[key]
+    if key not in view.layer_states:
+        view.layer_states[key] = _Classifier(evidence, view, graph, node, inside).classify()
+    return view.layer_states[key]
 
 
 def absences(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> tuple[LayerState, ...]:
-    """As `states`, the layers that are not here only: on most nodes none, and nothing to judge."""
+    """Return the states of the absent layers; on most nodes there are none, and nothing is classified."""
     inside = view.content(node.digest)
     if inside is None or all(map(view.has, [layer.descriptor.digest for layer in inside.layers])):
         return ()
     return tuple(state for state in states(evidence, view, graph, node) if state.state is not State.PRESENT)
 
 
-#: By namespace as it was seen, what was judged before: a verdict is a function of the evidence, and dies with it.
-_JUDGED: WeakKeyDictionary[NamespaceView, dict[tuple[Digest, Digest], tuple[LayerState, ...]]] = WeakKeyDictionary()
-
-
-class _Case:
-    """One manifest of one image, with what its layers share."""
+class _Classifier:
+    """Classifies the layers of one manifest of one image."""
 
     def __init__(
         self, evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
@@ -108,13 +114,13 @@ class _Case:
         self.labels = view.labels(node.digest)
         self.labelled = {v for k, v in self.labels.items() if k.startswith(_CONTENT_LABEL)}
 
-    def judge(self) -> tuple[LayerState, ...]:
-        """Go through the layers, lowest first."""
+    def classify(self) -> tuple[LayerState, ...]:
+        """Return the state of each layer, lowest first."""
         found = []
         prefix = not all(self.view.has(layer.descriptor.digest) for layer in self.inside.layers)
         for layer in self.inside.layers:
             digest = layer.descriptor.digest
-            # A digest named twice is one blob: it is absent in both places, so the run of absent ones goes on.
+            # A digest may occur twice in a manifest; the blob is then absent in both places.
             prefix = prefix and (not self.view.has(digest) or self._shared(digest))
             base = LayerState(
                 layer=layer,
@@ -128,7 +134,7 @@ class _Case:
 
     @cached_property
     def pulled(self) -> bool:
-        """Whether somebody meant to have this manifest's layers here."""
+        """Whether this manifest's layers were pulled."""
         if not self.node.wanted:
             meant = only_choice(self.view, self.graph, self.inside)
         else:
@@ -136,8 +142,8 @@ class _Case:
         return meant or unpacked(self.view, self.inside)
 
     def _shared(self, digest: Digest) -> bool:
-        mine = (self.view.name, str(self.graph.group.target.digest))
-        return any((use.namespace, use.target) != mine for use in self.evidence.users.get(digest, ()))
+        image = (self.view.name, str(self.graph.group.target.digest))
+        return any((use.namespace, use.target) != image for use in self.evidence.users.get(digest, ()))
 
     def _absent(self, base: LayerState) -> LayerState:
         if base.layer.descriptor.embedded:
@@ -148,7 +154,7 @@ class _Case:
         return self._fault(base) if by_design is None else _with(base, by_design)
 
     def _by_design(self, base: LayerState) -> State | None:
-        """Why the layer is absent and need not be here; the order is that of CONTAINERD.md."""
+        """Return the state of a layer that is absent without a fault, else None; the order of the tests matters."""
         if oci.is_foreign(base.layer.descriptor.media_type) and not base.snapshotters:
             return State.FOREIGN
         if not self.pulled:
@@ -169,7 +175,7 @@ class _Case:
 
     @cached_property
     def sibling(self) -> Digest | None:
-        """Another manifest of the same index with the same config, whose layers are all there (containerd#14000)."""
+        """Another manifest of the same index with the same config and all of its layers (containerd#14000)."""
         if not self.node.path or not (self.node.wanted or self.node.alike):
             return None
         for other in self.graph.manifests:
@@ -181,12 +187,12 @@ class _Case:
         return None
 
     def _snapshots_unknown(self) -> bool:
-        """Whether a snapshotter could not be listed, which may have all that seems not to be unpacked."""
+        """Whether a snapshotter could not be listed; it may have snapshots that are missing elsewhere."""
         held = self.view.inventory
         return bool(held.gaps) and any(s.name not in held.snapshots for s in self.evidence.info.snapshotters)
 
     def _lazy(self, base: LayerState) -> bool:
-        """Whether a remote or staging snapshotter serves the layer without its blob."""
+        """Whether a remote or lazy snapshotter serves the layer without its blob."""
         names = {chain_id for chain_id in (base.layer.chain_id, *self.inside.chain[-1:]) if chain_id is not None}
         for snapshotter, held in self.view.inventory.snapshots.items():
             found = [held[name] for name in names if name in held]
@@ -214,7 +220,7 @@ def _remote(snapshot: Snapshot) -> bool:
 
 
 def in_progress(view: NamespaceView, digest: Digest, node: ManifestNode | None = None) -> bool:
-    """Whether somebody is working on this blob: an ingest that moves, or a young lease that holds its manifest."""
+    """Whether a pull is fetching this blob: an active ingest names it, or a recent lease holds its manifest."""
     for ingest in view.inventory.ingests:
         if (digest in ingest.ref or digest == ingest.expected) and young_ingest(view, ingest):
             return True
@@ -223,7 +229,7 @@ def in_progress(view: NamespaceView, digest: Digest, node: ManifestNode | None =
     held = Resource(type="content", id=str(node.digest))
     return any(
         lease.created_at is not None
-        and not lease.id.startswith(_OURS)
+        and not lease.id.startswith(_OWN_LEASES)
         and view.now - lease.created_at < YOUNG
         and not expired(lease, view.now)
         and held in (lease.resources or ())
@@ -232,7 +238,7 @@ def in_progress(view: NamespaceView, digest: Digest, node: ManifestNode | None =
 
 
 def young_ingest(view: NamespaceView, ingest: Ingest) -> bool:
-    """Whether an ingest moved lately; one without a time is taken for young."""
+    """Whether an ingest received data within YOUNG, or has no time of its last update."""
     return ingest.updated_at is None or view.now - ingest.updated_at < YOUNG
 
 
@@ -245,5 +251,5 @@ def _built_from(view: NamespaceView, base: LayerState) -> str:
 
 
 def faults(found: Sequence[LayerState]) -> tuple[LayerState, ...]:
-    """The layers that should be there and are not."""
+    """Return the absent layers whose blobs should be present."""
     return tuple(state for state in found if state.state.fault)

@@ -1,4 +1,4 @@
-"""A rule's code, severity and advice, and the hits of rules becoming findings, one for each cause."""
+"""Rules and their hits; hits with the same code and subject become one finding, and its message is written last."""
 
 from __future__ import annotations
 
@@ -12,74 +12,130 @@ from auditor.checks.evidence import ref_order
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, Finding, ImageRef, Severity, Subject, order
 
-#: Stands in a hit's message for the images hurt, which are known only when all hits of one cause are together.
-IMAGES = "\0images\0"
+#: The remedy for every repairable finding about an archive; `auditor repair` writes to stores only.
+_ARCHIVE_REMEDY: Final = "Write the archive again from a store in which `auditor check` finds no problems."
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """What `auditor rules` prints; the code is stable and never reused."""
+class Rule(msgspec.Struct, frozen=True, kw_only=True, rename={"impact": "matters", "remedy": "do"}):
+    """What a finding code means, as `auditor rules` prints it. A code is stable and never reused.
+
+    In JSON, `impact` is called `matters` and `remedy` is called `do`.
+    """
 
     code: str
     severity: Severity
-    #: What is the case when this is found, in a sentence.
+    #: The fault, in full sentences.
     means: str
-    #: What goes wrong for whom, and what does not.
-    matters: str
-    #: What to do, with commands where they exist.
-    do: str
+    #: What fails because of the fault, and what still works.
+    impact: str
+    #: What to do, with commands where there are any.
+    remedy: str
 
     def hit(
         self,
         namespace: str,
         subject: Subject,
-        message: str,
+        text: str,
         *,
+        part: str | None = None,
         cause: str | None = None,
-        images: Iterable[ImageRef] = (),
-        facts: dict[str, Fact] | None = None,
-        hint: str | None = None,
-    ) -> Finding:
-        """Report one case of the rule; `message` may hold IMAGES once."""
-        return Finding(
-            code=self.code,
-            severity=self.severity,
+        images: tuple[ImageRef, ...] = (),
+        facts: Mapping[str, Fact] | None = None,
+        hint: str = "",
+        repairable: bool = False,
+    ) -> Hit:
+        """Return a hit of this rule; facts that are None are left out. See `Hit` for the arguments."""
+        return Hit(
+            rule=self,
             namespace=namespace,
             subject=subject,
-            message=message,
+            text=text,
+            part=part,
             cause=cause,
-            images=tuple(images),
+            images=images,
             facts={name: value for name, value in (facts or {}).items() if value is not None},
-            hint=self.do if hint is None else hint,
+            hint=hint,
+            repairable=repairable,
         )
 
 
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """One case of a rule, as one image shows it.
+
+    `part` is the part of the image that `text` is about, such as `layer 2`: empty for the image itself, None where
+    `text` is the whole message. `hint` replaces the rule's remedy; with `repairable`, `auditor repair IMAGE` does.
+    """
+
+    rule: Rule
+    namespace: str
+    subject: Subject
+    text: str
+    part: str | None = None
+    cause: str | None = None
+    images: tuple[ImageRef, ...] = ()
+    facts: dict[str, Fact] = {}
+    hint: str = ""
+    repairable: bool = False
+
+
 def command(*words: str) -> str:
-    """A command for the reader's shell; names come from strangers, and quoted they are only names."""
+    """Return a command line; image names are untrusted input and are quoted for the shell."""
     return shlex.join(words)
 
 
 def blob_subject(role: str, digest: Digest) -> Subject:
-    """A blob as the subject of a finding; `role` is what it is to its image."""
+    """Return the subject of a finding about a blob; `role` is the blob's role in its image."""
     return Subject(kind=role, digest=str(digest))
 
 
-def merge(hits: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Make one finding of all hits of the same cause, with the images of all of them, and finish the sentences."""
-    by: dict[tuple[str, str, Subject], list[Finding]] = {}
+def merge(hits: Iterable[Hit], *, archive: bool = False) -> tuple[Finding, ...]:
+    """Make one finding of all hits with the same code, namespace and subject.
+
+    Args:
+        hits: The hits of all rules.
+        archive: Whether the store is an archive, which no command repairs.
+
+    Returns:
+        The findings, sorted by `order`; each names the images of all its hits.
+
+    """
+    by: dict[tuple[str, str, Subject], list[Hit]] = {}
     for hit in hits:
-        by.setdefault(hit.key, []).append(hit)
-    return order(_merged(same) for same in by.values())
+        by.setdefault((hit.rule.code, hit.namespace, hit.subject), []).append(hit)
+    return order(_finding(same, archive=archive) for same in by.values())
 
 
-def _merged(hits: list[Finding]) -> Finding:
-    images = tuple(sorted({image for hit in hits for image in hit.images}, key=ref_order))
+def _finding(hits: list[Hit], *, archive: bool) -> Finding:
     first = hits[0]
-    return msgspec.structs.replace(first, images=images, message=first.message.replace(IMAGES, _named(images), 1))
+    images = tuple(sorted({image for hit in hits for image in hit.images}, key=ref_order))
+    return Finding(
+        code=first.rule.code,
+        severity=first.rule.severity,
+        namespace=first.namespace,
+        subject=first.subject,
+        message=_message(first, images),
+        cause=first.cause,
+        images=images,
+        facts=first.facts,
+        hint=_hint(first, archive=archive),
+    )
 
 
-def _named(images: tuple[ImageRef, ...]) -> str:
-    if not images:
-        return "no image"
+def _message(hit: Hit, images: tuple[ImageRef, ...]) -> str:
+    if hit.part is None:
+        return hit.text
+    return f"{hit.part} of {_names(images)}: {hit.text}" if hit.part else f"{_names(images)}: {hit.text}"
+
+
+def _hint(hit: Hit, *, archive: bool) -> str:
+    if hit.repairable and archive:
+        return _ARCHIVE_REMEDY
+    if hit.repairable and hit.images:
+        return command("auditor", "repair", "-n", hit.namespace, hit.images[0].name)
+    return hit.hint or hit.rule.remedy
+
+
+def _names(images: tuple[ImageRef, ...]) -> str:
     first = images[0]
     others = len({(image.namespace, image.target) for image in images}) - 1
     shown = f"{first.name} ({first.platform})" if first.platform else first.name
@@ -88,29 +144,29 @@ def _named(images: tuple[ImageRef, ...]) -> str:
 
 #: By the finding's cause.
 _BY_CAUSE: Final[Mapping[str, str]] = {
-    "missing-blobs-bug": "containerd skipped a download, its missing-blobs bug",
-    "missing-blobs-bug-likely": "containerd skipped a download, its missing-blobs bug",
-    "shared-config-bug": "containerd skipped a download, since two manifests share a config",
+    "missing-blobs-bug": "containerd skipped the download of a layer (missing-blobs bug)",
+    "missing-blobs-bug-likely": "containerd skipped the download of a layer (probably the missing-blobs bug)",
+    "shared-config-bug": "containerd skipped the download of a layer, because two manifests share a config",
     "record-deleted": "the record of a blob was deleted",
-    "record-absent": "a document of the image is not here",
-    "no-file": "a file of the store is gone",
-    "emptied": "a file of the store was emptied",
-    "shortened": "a file of the store was cut short",
-    "lengthened": "a file of the store has grown",
-    "bytes-changed": "the bytes of a file of the store were changed",
-    "published-so": "the image was published like this",
-    "labels-missing": "labels that keep content from garbage collection are gone",
+    "record-absent": "a document of the image is missing",
+    "no-file": "a blob's file is missing",
+    "emptied": "a blob's file was truncated to zero bytes",
+    "shortened": "a blob's file was truncated",
+    "lengthened": "a blob's file is longer than recorded",
+    "bytes-changed": "the content of a blob's file was changed",
+    "published-so": "the image was published with this fault",
+    "labels-missing": "labels that protect content from garbage collection are missing",
 }
 #: By the finding's code, where the rule names no cause.
 _BY_CODE: Final[Mapping[str, str]] = {
-    "incomplete-image": "a layer of the image is not here at all",
+    "incomplete-image": "a layer of the image has neither a blob nor a snapshot",
     "broken-snapshot-chain": "the unpacked image is broken",
-    "snapshot-missing": "the image was unpacked, and is not any more",
-    "blob-unreadable": "a file of the store cannot be read",
-    "suspect-storage": "the disk or the memory is not to be trusted",
+    "snapshot-missing": "the image was unpacked, and its snapshot was removed",
+    "blob-unreadable": "a blob's file cannot be read",
+    "suspect-storage": "the disk or the memory is failing",
 }
 
 
 def in_words(finding: Finding) -> str:
-    """What happened, as a clause; empty where the finding's own message says it best."""
+    """Return the cause of a finding as a clause; empty where the finding's own message says it."""
     return _BY_CAUSE.get(finding.cause or "") or _BY_CODE.get(finding.code, "")

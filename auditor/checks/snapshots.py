@@ -1,4 +1,4 @@
-"""Snapshots: what is unpacked, what says it is and is not, and chains that do not hold together."""
+"""Snapshots: unpacked images, labels that name a missing snapshot, and broken snapshot chains."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Iterator, Mapping
 
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.layer_state import State, absences, faults
-from auditor.checks.rule import IMAGES, Rule, blob_subject, command
-from auditor.model.findings import Fact, Finding, Severity, Subject
+from auditor.checks.rule import Hit, Rule, blob_subject, command
+from auditor.model.findings import Fact, Severity, Subject
 from auditor.model.image_graph import Content, ImageGraph, ManifestNode
 from auditor.model.store import Snapshot
 
 BROKEN_SNAPSHOT_CHAIN = Rule(
     code="broken-snapshot-chain",
     severity=Severity.CRITICAL,
-    means="The top snapshot of an image is there; below it one of its chain is absent or has another parent.",
-    matters="Containers of the image do not start: `failed to stat parent`, `parent snapshot … does not exist`.",
-    do="Drain the node, remove the image and its containers, and pull the image again.",
+    means="The top snapshot of an image exists; a snapshot below it is missing or has the wrong parent.",
+    impact="Containers of the image do not start: `failed to stat parent`, `parent snapshot … does not exist`.",
+    remedy="Drain the node, remove the image and its containers, and pull the image again.",
 )
 SNAPSHOT_MISSING = Rule(
     code="snapshot-missing",
     severity=Severity.WARNING,
-    means="The config's label says that the image is unpacked; the snapshot is gone.",
-    matters="All blobs are there, so the image is unpacked again when it is needed; until then a start takes longer, "
-    "or fails in clients that trust the label.",
-    do="Unpack the image again: `ctr images unpack`, or start a container of it.",
+    means="The config's label marks the image as unpacked; the snapshot does not exist.",
+    impact="All blobs exist, so the image is unpacked again on demand; until then a start takes longer, or fails in "
+    "clients that rely on the label.",
+    remedy="Unpack the image again: `ctr images unpack`, or start a container of it.",
 )
 NOT_UNPACKED = Rule(
     code="not-unpacked",
     severity=Severity.INFO,
     means="An image is complete and no snapshotter has unpacked it.",
-    matters="Nothing is wrong: it was imported or fetched, not run.",
-    do="Nothing.",
+    impact="No fault: it was imported or fetched, not run.",
+    remedy="Nothing.",
 )
 RULES = (BROKEN_SNAPSHOT_CHAIN, SNAPSHOT_MISSING, NOT_UNPACKED)
 
 
-def check(evidence: Evidence) -> Iterator[Finding]:
-    """Judge the snapshots of each manifest whose chain is known."""
+def check(evidence: Evidence) -> Iterator[Hit]:
+    """Check the snapshots of each manifest whose chainIDs are known."""
     for view in evidence.views:
         if not view.inventory.snapshots:
             continue
@@ -49,7 +49,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
 
 def _manifest(
     evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
-) -> Iterator[Finding]:
+) -> Iterator[Hit]:
     broken = tuple(_broken(evidence, view, graph, node, inside))
     yield from broken
     if broken or not (node.wanted or view.claims(inside.manifest.config.digest)):
@@ -60,29 +60,33 @@ def _manifest(
     missing = tuple(_missing(view, graph, node, inside))
     yield from missing
     if not missing and not view.unpacked_on(inside.chain[-1]) and not faults(found) and node.wanted:
-        text = f"{IMAGES} is complete and not unpacked on any snapshotter"
         ref = image_ref(graph.group, "manifest", node=node)
-        yield NOT_UNPACKED.hit(view.name, blob_subject("manifest", node.digest), text, images=(ref,))
+        text = "complete, and not unpacked on any snapshotter"
+        yield NOT_UNPACKED.hit(view.name, blob_subject("manifest", node.digest), text, part="", images=(ref,))
 
 
-def _missing(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content) -> Iterator[Finding]:
+def _missing(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content) -> Iterator[Hit]:
     config = inside.manifest.config.digest
     for snapshotter, name in sorted(view.claims(config).items()):
         held = view.inventory.snapshots.get(snapshotter)
         if held is None or name in held:
             continue
-        text = f"{IMAGES} is marked as unpacked on {snapshotter}, and the snapshot {name[:19]} is gone"
-        facts: dict[str, Fact] = {"snapshotter": snapshotter, "chain_id": name, "config": str(config)}
-        subject = Subject(kind="snapshot", name=f"{snapshotter}/{name}")
-        ref = image_ref(graph.group, "snapshot", node=node)
         unpack = ("images", "unpack", "--snapshotter", snapshotter)
-        hint = command("ctr", "-n", view.name, *unpack, graph.group.name)
-        yield SNAPSHOT_MISSING.hit(view.name, subject, text, cause="removed", images=(ref,), facts=facts, hint=hint)
+        yield SNAPSHOT_MISSING.hit(
+            view.name,
+            Subject(kind="snapshot", name=f"{snapshotter}/{name}"),
+            f"marked as unpacked on {snapshotter}, but snapshot {name[:19]} does not exist",
+            part="",
+            cause="removed",
+            images=(image_ref(graph.group, "snapshot", node=node),),
+            facts={"snapshotter": snapshotter, "chain_id": name, "config": str(config)},
+            hint=command("ctr", "-n", view.name, *unpack, graph.group.name),
+        )
 
 
 def _broken(
     evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
-) -> Iterator[Finding]:
+) -> Iterator[Hit]:
     for snapshotter, held in sorted(view.inventory.snapshots.items()):
         known = evidence.snapshotter(snapshotter)
         if inside.chain[-1] not in held or (known is not None and known.lazy):
@@ -92,19 +96,24 @@ def _broken(
             continue
         index, words = fault
         name = inside.chain[index]
-        text = f"the snapshot chain of {IMAGES} on {snapshotter} is broken at layer {index + 1}: {words}"
         facts: dict[str, Fact] = {"snapshotter": snapshotter, "chain_id": str(name), "layer_index": index}
-        subject = Subject(kind="snapshot", name=f"{snapshotter}/{name}")
-        ref = image_ref(graph.group, "snapshot", node=node, layer=index)
-        yield BROKEN_SNAPSHOT_CHAIN.hit(view.name, subject, text, images=(ref,), facts=facts)
+        yield BROKEN_SNAPSHOT_CHAIN.hit(
+            view.name,
+            Subject(kind="snapshot", name=f"{snapshotter}/{name}"),
+            f"snapshot chain on {snapshotter} is broken at layer {index + 1}: {words}",
+            part="",
+            images=(image_ref(graph.group, "snapshot", node=node, layer=index),),
+            facts=facts,
+        )
 
 
 def _first_fault(inside: Content, held: Mapping[str, Snapshot]) -> tuple[int, str] | None:
+    """Return the index of the lowest layer whose snapshot is missing or misplaced, and the fault in words."""
     for index, name in enumerate(inside.chain):
         snapshot = held.get(name)
         parent = str(inside.chain[index - 1]) if index else ""
         if snapshot is None:
-            return index, "the snapshot is absent"
+            return index, "the snapshot does not exist"
         if snapshot.parent != parent:
             return index, f"its parent is {snapshot.parent[:19] or 'none'} instead of {parent[:19] or 'none'}"
     return None

@@ -1,4 +1,4 @@
-"""What commands share: connecting, auditing, making the report."""
+"""Run an audit with progress, and build its report."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
+
+import msgspec
 
 from auditor.audit import audit, collect
-from auditor.audit.audit import Prove
 from auditor.checks.evidence import Evidence
 from auditor.cli.options import Common
 from auditor.cli.progress import Meter, progress
-from auditor.model.findings import Finding, Report
+from auditor.model.findings import Finding, Report, order
 from auditor.model.store import Store
 from auditor.report import build, image_tree
 
@@ -25,17 +27,12 @@ def now() -> datetime:
 
 
 def host(environ: Mapping[str, str]) -> str:
-    """The node's name: AUDITOR_HOST where it is set, for a pod is not called as the node it runs on."""
+    """The name of the node: AUDITOR_HOST if set (a pod has another name than its node), else the host name."""
     return environ.get("AUDITOR_HOST") or os.uname().nodename
 
 
-def as_found(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Leave the findings of an audit as they are."""
-    return findings
-
-
 def _meter(options: Common) -> AbstractContextManager[Meter]:
-    """Progress as the options want it: drawn, or as lines."""
+    """The progress meter of the options: a bar, or lines of JSON."""
     if not options.stream:
         return progress(wanted=options.progress)
     from auditor.cli.progress import streaming
@@ -43,11 +40,15 @@ def _meter(options: Common) -> AbstractContextManager[Meter]:
     return streaming()
 
 
+#: Reads the blobs that an audit wants verified, and reports progress to the meter.
+Reader = Callable[[Meter, Evidence], audit.Reading]
+
+
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Keep Python's cycle collector out of an audit.
+    """Disable Python's cycle collector.
 
-    It builds many records and no cycles; walking them again and again would take a quarter of the time.
+    An audit builds many records and no cycles; collections would take a quarter of its time.
     """
     was = gc.isenabled()
     gc.disable()
@@ -63,37 +64,44 @@ def audited(
     request: collect.Request,
     options: Common,
     *,
-    proving: Callable[[Meter], Prove | None] | None = None,
-    judged: Callable[[tuple[Finding, ...]], tuple[Finding, ...]] = as_found,
+    reader: Reader | None = None,
+    also: tuple[Finding, ...] = (),
     incomplete: tuple[str, ...] = (),
     trees: bool = True,
 ) -> tuple[audit.AuditResult, Report]:
-    """Audit, with progress, and make the report.
+    """Audit a store with progress, and build the report.
 
-    `proving` makes what reads the bytes; `judged` has the last word on the findings, and `incomplete` says what else
-    could not be examined. Without `trees`, the report does not say what each image is made of.
+    Args:
+        store: The store to read.
+        request: The part of the store to audit, and the verification level.
+        options: The common options of the command line.
+        reader: Reads blobs; None leaves contents unread.
+        also: Findings to add, such as those about an archive as a file.
+        incomplete: Sentences to add to the report's `incomplete`.
+        trees: Whether the report has each image's tree.
+
     """
     started, clock = now(), time.monotonic()
     with _meter(options) as meter, _without_collection():
-        prove = proving(meter) if proving is not None else None
-        outcome = audit.audit(store, request, clock=now, pause=time.sleep, prove=prove, on_progress=meter)
-    outcome.evidence.incomplete = (*outcome.evidence.incomplete, *incomplete)
-    outcome = audit.AuditResult(outcome.evidence, judged(outcome.findings))
+        read = partial(reader, meter) if reader is not None else None
+        result = audit.audit(store, request, clock=now, pause=time.sleep, read=read, on_progress=meter)
+    evidence = msgspec.structs.replace(result.evidence, incomplete=(*result.evidence.incomplete, *incomplete))
+    result = audit.AuditResult(evidence, order((*also, *result.findings)), result.unread)
     made = build.report(
-        outcome.evidence,
-        outcome.findings,
+        evidence,
+        result.findings,
         host=host(os.environ),
         started=started,
         finished=now(),
         seconds=time.monotonic() - clock,
     )
-    return outcome, image_tree.add_trees(made, outcome.evidence, outcome.findings) if trees else made
+    return result, image_tree.add_trees(made, evidence, result.findings) if trees else made
 
 
 def empty(
     store: Store, request: collect.Request, *, findings: tuple[Finding, ...], incomplete: tuple[str, ...]
 ) -> Report:
-    """The report of a store in which there was nothing to audit, with what is wrong with the store itself."""
+    """The report of a store without images: findings about the store itself."""
     info = store.info()
     evidence = Evidence(
         info=info,
@@ -103,7 +111,7 @@ def empty(
         documents={},
         files={},
         now=now(),
-        incomplete=incomplete or ("there was no image to examine",),
+        incomplete=incomplete or ("there was no image to check",),
     )
     at = now()
     return build.report(evidence, findings, host=os.uname().nodename, started=at, finished=at, seconds=0.0)

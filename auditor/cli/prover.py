@@ -1,30 +1,30 @@
-"""How the bytes are read for `check --verify` and `scrub`: threads, rate, progress."""
+"""Reading blobs for `check --verify`: threads, rate limit, progress."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from auditor.audit.audit import Reading
 from auditor.checks.evidence import Evidence
+from auditor.cli.audit import Reader
 from auditor.cli.progress import Meter
 from auditor.cli.units import rate
-from auditor.model.digest import Digest
 from auditor.model.findings import Verify
-from auditor.model.store import Proof, Store
+from auditor.model.store import Store
 
 if TYPE_CHECKING:
     from auditor.scrub.rate_limit import Pace
 
 
 def default_jobs() -> int:
-    """One thread a core that this process may use: hashing leaves the interpreter's lock alone."""
+    """The number of cores that this process may use; hashing releases the interpreter lock."""
     return len(os.sched_getaffinity(0))
 
 
 def pace(text: str | None) -> Pace | None:
-    """Read --limit-rate. Raises UsageError."""
+    """Parse --limit-rate. Raises UsageError."""
     if not text:
         return None
     from auditor.scrub.rate_limit import Pace
@@ -32,25 +32,27 @@ def pace(text: str | None) -> Pace | None:
     return Pace(rate(text), clock=time.monotonic)
 
 
-def prover(
-    store: Store,
-    verify: Verify,
-    meter: Meter,
-    *,
-    jobs: int | None,
-    limit: Pace | None,
-    max_layer: int | None,
-    idle: bool = False,
-) -> Callable[[Evidence], Mapping[Digest, Proof]] | None:
-    """What `audit` is to call for the bytes; None where presence is enough."""
+def reader(
+    store: Store, verify: Verify, *, jobs: int | None = None, limit: Pace | None = None, max_layer: int | None = None
+) -> Reader | None:
+    """Return the function that reads the audited blobs; None for `--verify presence`.
+
+    Args:
+        store: The store to read.
+        verify: The verification level.
+        jobs: Number of threads; one per core by default.
+        limit: Rate limit.
+        max_layer: Largest decompressed size of a layer, in bytes, that is checked.
+
+    """
     if verify is Verify.PRESENCE:
         return None
 
     from auditor import scrub
 
-    def prove(evidence: Evidence) -> Mapping[Digest, Proof]:
+    def read(meter: Meter, evidence: Evidence) -> Reading:
         targets = [t for t in scrub.wanted(evidence) if t.digest not in store.proofs()]
-        outcomes = scrub.prove(
+        proofs = scrub.prove(
             store,
             targets,
             jobs=jobs or default_jobs(),
@@ -58,9 +60,8 @@ def prover(
             max_layer=max_layer,
             known=frozenset(target.digest for target in targets),
             pace=limit,
-            idle=idle,
             on_bytes=meter.reading(sum(target.size for target in targets)),
         )
-        return {proof.digest: proof for proof in outcomes}
+        return Reading({proof.digest: proof for proof in proofs})
 
-    return prove
+    return read

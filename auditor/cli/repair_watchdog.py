@@ -1,7 +1,7 @@
-"""A second process that outlives a repair which is killed while a record is away, and puts it back.
+"""Watchdog process of a repair: if the repair is killed while a record is deleted, it restores the record at once.
 
-Through the API alone a bad file can only be replaced by deleting its record for a moment. All that is needed to go on
-is in the store by then; this process is there to go on at once. It sleeps until its standard input ends.
+The store then holds everything that is needed to continue. Without the watchdog, the next repair would do it. The
+process blocks on its standard input, which ends when the repair ends.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import threading
 import time
 from pathlib import Path
 
+#: Written by a repair that ended by itself.
 _DONE = b"done"
-#: Seconds that the daemon may take to notice that the killed repair is gone, and let us in.
+#: Seconds to wait until the daemon releases the lock of a killed repair.
 _PATIENCE = 15.0
 
 
-class Guard:
-    """The repair's side: `start` before the first record goes, `stop` at an orderly end."""
+class Watchdog:
+    """Starts and stops the watchdog process; thread-safe."""
 
     def __init__(self, address: Path) -> None:
         self._address = address
@@ -26,7 +27,7 @@ class Guard:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the second process, once; in a session of its own, so that Ctrl-C is not for it."""
+        """Start the process once, in a session of its own, so that Ctrl-C does not reach it."""
         with self._lock:
             if self._process is None:
                 command = [sys.executable, "-m", "auditor.cli.repair_watchdog", str(self._address)]
@@ -39,7 +40,7 @@ class Guard:
                 )
 
     def stop(self) -> None:
-        """Send it home; what it does if it was killed too, the next repair does."""
+        """Stop the process after the repair has ended by itself."""
         with self._lock:
             if self._process is not None:
                 self._process.communicate(_DONE)
@@ -47,7 +48,15 @@ class Guard:
 
 
 def main(arguments: list[str]) -> int:
-    """Wait for the repair to end; if it did not end by itself, go on with what it began."""
+    """Wait for the end of the repair; if it was killed, recover from it.
+
+    Args:
+        arguments: The path of containerd's socket.
+
+    Returns:
+        0 where nothing is left to recover, else 1.
+
+    """
     if sys.stdin.buffer.read() == _DONE:
         return 0
     from auditor import containerd
@@ -64,7 +73,7 @@ def main(arguments: list[str]) -> int:
                         return int(bool(clear(store).pending))
                 except Busy:
                     if time.monotonic() > end:
-                        return 1  # another repair is at work: it has done this already
+                        return 1  # another repair holds the lock, and has recovered before its own work
                     time.sleep(0.05)
     except AuditorError:
         return 1

@@ -1,4 +1,4 @@
-"""Adapter: a live containerd over gRPC. Nothing outside this package imports grpc or sees a generated type."""
+"""Adapter for a live containerd over gRPC. Only this package imports grpc and the generated types."""
 
 from __future__ import annotations
 
@@ -16,21 +16,33 @@ if TYPE_CHECKING:
 
 __all__ = ["ContainerdStore", "connect", "connect_writable", "discover"]
 
-#: Seconds for one call, or for the next message of a stream.
+#: Timeout in seconds of a unary call, and of the next message of a stream.
 DEFAULT_TIMEOUT = 30.0
 
 
 def connect(
     address: Path, *, timeout: float = DEFAULT_TIMEOUT, content_root: ContentRootOption = "auto"
 ) -> ContainerdStore:
-    """Connect for reading. Raises StoreUnreachable, StoreTimeout; later also what `Store` says."""
+    """Connect for reading.
+
+    Args:
+        address: Path of containerd's socket.
+        timeout: Seconds for a unary call, and for the next message of a stream.
+        content_root: "auto" uses the daemon's content root where it is visible, None the API alone, a path where it is
+            mounted here.
+
+    Raises:
+        StoreUnreachable: No containerd answers at `address`.
+        StoreTimeout: It does not answer in time.
+
+    """
     return ContainerdStore(open_connection(address, timeout=timeout), content_root=content_root)
 
 
 def connect_writable(
     address: Path, *, timeout: float = DEFAULT_TIMEOUT, content_root: ContentRootOption = "auto"
 ) -> WritableContainerdStore:
-    """Connect for a repair. Raises as `connect` does."""
+    """Connect for a repair; arguments and errors as for `connect`."""
     from auditor.containerd.writable_store import WritableContainerdStore  # noqa: PLC0415 - a check never writes
 
     return WritableContainerdStore(open_connection(address, timeout=timeout), content_root=content_root)

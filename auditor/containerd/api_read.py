@@ -1,4 +1,4 @@
-"""Bytes of blobs through the API, for where their files are not visible to us, and to ask what the daemon sees."""
+"""Read blobs over the API: where their files are not visible, and to examine a file as the daemon sees it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from auditor.errors import Conflict, MalformedDocument, NoFile, ReadFailed, Stor
 from auditor.model.digest import Digest
 from auditor.model.store import FileKind, FileState
 
-#: What Go's error for reading a folder says; the daemon passes it on.
+#: Text of Go's error for reading a directory (errno EISDIR), which the daemon returns.
 _IS_DIRECTORY = "is a directory"
 
 
 @contextmanager
 def reading(connection: Connection, digest: Digest) -> Iterator[None]:
-    """Map errors of reading one blob; raises NoRecord, NoFile, ReadFailed, StoreTimeout, StoreUnreachable.
+    """Map the errors of reading one blob.
 
-    A daemon that answers elsewhere while this blob does not come is not a daemon that hangs: the file is then
-    something on which reading blocks, or its medium is.
+    If the daemon answers another call after a timeout, the file itself blocks: a FIFO, or a failing disk.
+
+    Raises:
+        NoRecord: The namespace has no record of the blob.
+        NoFile: The record has no file.
+        ReadFailed: The file cannot be read.
+        StoreTimeout: The daemon does not answer at all.
+        StoreUnreachable: The connection is lost.
+
     """
     try:
         with translated(f"read {digest}", otherwise=ReadFailed):
@@ -29,11 +36,17 @@ def reading(connection: Connection, digest: Digest) -> Iterator[None]:
     except StoreTimeout as error:
         if not connection.answers():
             raise
-        raise ReadFailed(error.message, hint="the daemon answers, but not for this blob: look at its file") from error
+        raise ReadFailed(error.message, hint="the daemon answers other calls: examine the file of this blob") from error
 
 
 def record(connection: Connection, namespace: str, digest: Digest) -> content_pb2.Info:
-    """The record of a blob, from the database alone. Raises NoRecord and StoreError's kinds."""
+    """Return the record of a blob, from the database alone.
+
+    Raises:
+        NoRecord: There is none.
+        StoreError: The daemon failed.
+
+    """
     request = content_pb2.InfoRequest(digest=digest)
     with translated(f"look up {digest}"):
         answer = connection.content.Info(request, timeout=connection.timeout, metadata=namespaced(namespace))
@@ -41,7 +54,13 @@ def record(connection: Connection, namespace: str, digest: Digest) -> content_pb
 
 
 def read(connection: Connection, namespace: str, digest: Digest, *, limit: int) -> bytes:
-    """A small blob, whole. Raises as `reading` does; MalformedDocument where it has more than `limit` bytes."""
+    """Return a small blob.
+
+    Raises:
+        MalformedDocument: It has more than `limit` bytes.
+        AuditorError: As `reading` raises.
+
+    """
     data = part(connection, namespace, digest, size=limit + 1)
     if len(data) > limit:
         raise MalformedDocument(f"{digest} has more than the {limit} bytes that a document may have")
@@ -49,7 +68,13 @@ def read(connection: Connection, namespace: str, digest: Digest, *, limit: int) 
 
 
 def part(connection: Connection, namespace: str, digest: Digest, *, offset: int = 0, size: int) -> bytes:
-    """Up to `size` bytes from `offset` on, fewer where the file ends; raises as `reading` does, Conflict beyond it."""
+    """Return up to `size` bytes from `offset`, fewer at the end of the file.
+
+    Raises:
+        Conflict: `offset` is beyond the recorded size.
+        AuditorError: As `reading` raises.
+
+    """
     request = content_pb2.ReadContentRequest(digest=digest, offset=offset, size=size)
     with reading(connection, digest):
         call = connection.content.Read(request, timeout=connection.timeout, metadata=namespaced(namespace))
@@ -57,7 +82,11 @@ def part(connection: Connection, namespace: str, digest: Digest, *, offset: int 
 
 
 def stream(connection: Connection, namespace: str, digest: Digest) -> Generator[bytes, None, None]:
-    """The blob from its start; the daemon stops at the recorded size, and earlier with a shorter file, silently."""
+    """Yield the blob from its start.
+
+    The daemon stops at the recorded size; at a shorter file, it stops earlier without an error (containerd
+    plugins/services/content/contentserver/contentserver.go `Read`).
+    """
     request = content_pb2.ReadContentRequest(digest=digest)
     with reading(connection, digest):
         call = connection.content.Read(request, metadata=namespaced(namespace))
@@ -67,10 +96,21 @@ def stream(connection: Connection, namespace: str, digest: Digest) -> Generator[
 
 
 def probe(connection: Connection, namespace: str, digest: Digest, size: int) -> FileState:
-    """Look at a blob's file by asking for its last byte; a shorter file is measured by halving.
+    """Examine a blob's file by reading its last byte; measure a shorter file by bisection.
 
-    `size` is the recorded size. The daemon never reads beyond it, so that a longer file looks right. Raises NoRecord
-    and StoreError's kinds; everything about the file is in the answer.
+    Args:
+        connection: The daemon.
+        namespace: A namespace with a record of the blob.
+        digest: The blob.
+        size: Recorded size in bytes. The daemon does not read beyond it, so a longer file is not noticed.
+
+    Returns:
+        Kind and size of the file; an error of the file is part of it.
+
+    Raises:
+        NoRecord: There is no record.
+        StoreError: The daemon failed.
+
     """
     try:
         found = _size(lambda n: bool(part(connection, namespace, digest, offset=n - 1, size=1)), size)
@@ -87,7 +127,7 @@ def probe(connection: Connection, namespace: str, digest: Digest, size: int) -> 
 
 
 def _probe_recorded(connection: Connection, namespace: str, digest: Digest, size: int) -> FileState:
-    """The caller's size is beyond the record's: look again with the record's own."""
+    """Probe again with the recorded size, because the caller's is larger."""
     recorded = record(connection, namespace, digest).size
     if recorded >= size:
         return FileState(FileKind.UNREADABLE, error=f"the daemon does not read byte {size - 1} of {recorded}")
@@ -95,7 +135,7 @@ def _probe_recorded(connection: Connection, namespace: str, digest: Digest, size
 
 
 def _size(reaches: Callable[[int], bool], recorded: int) -> int:
-    """How many of `recorded` bytes are there; `reaches(n)` says whether there are at least n."""
+    """Return the size of a file of at most `recorded` bytes; `reaches(n)` is whether it has at least n bytes."""
     if recorded == 0 or reaches(recorded):
         return recorded
     low, high = 0, recorded

@@ -1,4 +1,4 @@
-"""The connection: a socket that was tried by hand first, so that what is wrong with it can be said, then gRPC."""
+"""Open a gRPC connection; the socket is tried first without gRPC, to name the cause of a failure."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from auditor.containerd.grpc_errors import translated
 from auditor.containerd.stream_timeout import StallWatch
 from auditor.errors import StoreError, StoreTimeout, StoreUnreachable, Unsupported
 
-#: Largest answer that we take, in bytes. containerd sends up to 16 MiB unless its configuration says more.
+#: Receive limit in bytes. containerd sends up to 16 MiB by default (pkg/defaults `DefaultMaxSendMsgSize`).
 MAX_MESSAGE = 64 << 20
-#: Length of `sun_path` less the final zero byte; unix(7).
+#: Length of `sun_path` without the final zero byte; unix(7).
 _MAX_PATH = 107
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
-    # Go's server refuses the percent-encoded path that gRPC would send as the authority of a Unix socket.
+    # Go's server rejects the percent-encoded path that gRPC sends as the authority of a Unix socket.
     ("grpc.default_authority", "localhost"),
     ("grpc.enable_http_proxy", 0),
-    # Each connection is its own: a daemon that was restarted on the same path is not judged by an old back-off.
+    # No shared subchannels: a restarted daemon is not delayed by the back-off of an earlier connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
@@ -44,15 +44,19 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 def namespaced(namespace: str, *, lease: str = "") -> Metadata:
-    """The headers that name the namespace and, for writes, the lease; containerd pkg/namespaces/grpc.go."""
+    """Return the headers for namespace and lease; containerd pkg/namespaces/grpc.go, core/leases/grpc.go."""
     headers = (("containerd-namespace", namespace),)
     return (*headers, ("containerd-lease", lease)) if lease else headers
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """The stubs of one daemon, shared by all threads.
+    """The stubs of one daemon; thread-safe.
 
-    `timeout` is in seconds: the deadline of unary calls and the longest wait for the next message of a stream.
+    Attributes:
+        timeout: Seconds for a unary call, and for the next message of a stream.
+        version: Version that the daemon reports.
+        watch: Timeouts of streams.
+
     """
 
     address: Path
@@ -69,7 +73,7 @@ class Connection(msgspec.Struct, frozen=True):
     snapshots: snapshots_pb2_grpc.SnapshotsStub
 
     def answers(self) -> bool:
-        """Whether the daemon answers its simplest call now: tells one blocked object from a daemon that hangs."""
+        """Whether the daemon answers a version call now: separates a blocked object from a hung daemon."""
         try:
             version_of(self.channel, timeout=min(self.timeout, 5.0))
         except StoreError:
@@ -77,16 +81,23 @@ class Connection(msgspec.Struct, frozen=True):
         return True
 
     def close(self) -> None:
-        """Close the channel; calls under way end."""
+        """Close the channel; open calls are cancelled."""
         self.watch.close()
         self.channel.close()
 
 
 def open_connection(address: Path, *, timeout: float) -> Connection:
-    """Connect to the containerd at `address`; `timeout` in seconds.
+    """Connect to the containerd at `address`.
 
-    Raises StoreUnreachable, with the likely cause as a hint, where nothing is there, nothing listens, it is not ours to
-    open, or something else answers; StoreTimeout where nothing answers in time.
+    Args:
+        address: Path of the socket.
+        timeout: Seconds for a unary call, and for the next message of a stream.
+
+    Raises:
+        StoreUnreachable: The socket is absent, not open to this user, without a listener, or of another program; the
+            hint names the likely cause.
+        StoreTimeout: Nothing answers in time.
+
     """
     try_socket(address, timeout=timeout)
     channel = grpc.insecure_channel(f"unix:{address}", options=list(_OPTIONS))
@@ -112,9 +123,14 @@ def open_connection(address: Path, *, timeout: float) -> Connection:
 
 
 def version_of(channel: grpc.Channel, *, timeout: float) -> str:
-    """The version that the daemon reports. Raises StoreError and its kinds."""
+    """Return the version that the daemon reports.
+
+    Raises:
+        StoreError: The call failed.
+
+    """
     stub = version_pb2_grpc.VersionStub(channel)
-    with translated("ask for the version"):
+    with translated("get the version"):
         return stub.Version(Empty(), timeout=timeout).version
 
 
@@ -123,30 +139,36 @@ def _containerd_version(channel: grpc.Channel, address: Path, *, timeout: float)
         return version_of(channel, timeout=timeout)
     except StoreTimeout:
         raise StoreTimeout(
-            f"what listens at {address} did not answer within {timeout:g} s",
+            f"the program that listens at {address} did not answer within {timeout:g} s",
             hint="containerd may hang, or another program may own the socket; a longer --timeout gives it more time",
         ) from None
     except Unsupported:
         raise StoreUnreachable(
-            f"what listens at {address} is not containerd",
+            f"the program that listens at {address} is not containerd",
             hint="it speaks gRPC but does not know containerd's services; give containerd's own socket with --address",
         ) from None
     except StoreError as error:
         raise StoreUnreachable(
-            f"what listens at {address} does not answer as containerd does",
+            f"the program that listens at {address} does not answer as containerd does",
             hint="dockerd and other programs have sockets of their own; give containerd's with --address",
         ) from error
 
 
 def try_socket(address: Path, *, timeout: float) -> None:
-    """Connect as any program would and hang up; raises StoreUnreachable or StoreTimeout with what is wrong."""
+    """Connect to the socket and close it.
+
+    Raises:
+        StoreUnreachable: The socket cannot be opened; the hint names the likely cause.
+        StoreTimeout: The connection is not accepted in time.
+
+    """
     try:
         if not stat.S_ISSOCK(address.stat().st_mode):
             raise StoreUnreachable(f"{address} is not a socket", hint="give the path of containerd's socket")
         if len(bytes(address)) > _MAX_PATH:
             raise StoreUnreachable(
                 f"the path of the socket is longer than {_MAX_PATH} bytes: {address}",
-                hint="make a symbolic link with a shorter path and give that",
+                hint="create a symbolic link with a shorter path and give that",
             )
         with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
             probe.settimeout(timeout)
@@ -167,7 +189,7 @@ def _unreachable(address: Path, error: OSError) -> StoreUnreachable:
         case errno.ECONNREFUSED:
             what, hint = "nothing listens at", "a daemon that ended left its socket: start containerd"
         case errno.EACCES | errno.EPERM:
-            what, hint = "we may not open", "run as root: sudo auditor …"
+            what, hint = "permission denied on", "run as root: sudo auditor …"
         case errno.EPROTOTYPE:
             what, hint = "no stream socket is at", "it belongs to another program; give containerd's with --address"
         case _:

@@ -1,4 +1,4 @@
-"""The content root seen from this process: blobs as files, read without following or waiting for anything."""
+"""Read blobs as files in the content root; symbolic links are not followed, FIFOs and devices do not block."""
 
 from __future__ import annotations
 
@@ -15,34 +15,40 @@ from auditor.errors import InvalidDigest, MalformedDocument, ReadFailed
 from auditor.model.digest import HEX_LENGTH, Digest
 from auditor.model.store import FileKind, FileState
 
-#: Bytes read at once: few calls, and what a hash takes without leaving the cache.
+#: Bytes of one read(2): few calls, and small enough for the CPU cache while hashing.
 PIECE = 1 << 20
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class Absent(LookupError):
-    """There is no file; whether that is a fault only the record can tell."""
+    """There is no file; a fault only if there is a record."""
 
 
 class ContentRoot(msgspec.Struct, frozen=True):
-    """`io.containerd.content.v1.content` of a daemon; `blobs/<algorithm>/<hex>` below it."""
+    """A daemon's folder `io.containerd.content.v1.content`; the blobs are `blobs/<algorithm>/<hex>` in it."""
 
     path: Path
 
     def blob_path(self, digest: Digest) -> Path:
-        """Where the file of a blob is, or would be."""
+        """Return the path of a blob's file."""
         return self.path / "blobs" / digest.algorithm / digest.hex
 
     def open(self, digest: Digest) -> int:
-        """A descriptor of the blob's file, a regular one for sure; the caller closes it.
+        """Open a blob's file, which must be a regular file.
 
-        Raises Absent, and ReadFailed for anything else that stands in the way.
+        Returns:
+            A file descriptor; the caller closes it.
+
+        Raises:
+            Absent: There is no file.
+            ReadFailed: It cannot be opened, or is not a regular file.
+
         """
         return self._regular(digest)[0]
 
     @contextmanager
     def opened(self, digest: Digest) -> Iterator[int]:
-        """As `open`, for the length of a block."""
+        """Open a blob's file for the duration of a block; errors as for `open`."""
         descriptor = self.open(digest)
         try:
             yield descriptor
@@ -50,7 +56,7 @@ class ContentRoot(msgspec.Struct, frozen=True):
             os.close(descriptor)
 
     def _regular(self, digest: Digest) -> tuple[int, int]:
-        """A descriptor, and the file's size in bytes."""
+        """Return a file descriptor and the file's size in bytes."""
         descriptor = self._open(digest)
         looked = os.fstat(descriptor)
         if stat.S_ISREG(looked.st_mode):
@@ -68,10 +74,17 @@ class ContentRoot(msgspec.Struct, frozen=True):
             raise _unreadable(digest, error) from None
 
     def read(self, digest: Digest, *, limit: int) -> bytes:
-        """The whole file. Raises Absent, ReadFailed; MalformedDocument where it has more than `limit` bytes."""
+        """Return the content of a file.
+
+        Raises:
+            Absent: There is no file.
+            ReadFailed: It cannot be read.
+            MalformedDocument: It has more than `limit` bytes.
+
+        """
         descriptor, size = self._regular(digest)
         try:
-            # A read that asks for one byte more than there should be, and does not get it, has met the end.
+            # Ask for one byte more than the size: a shorter result is the end of the file, without a second call.
             data = _piece(descriptor, digest, min(size, limit) + 1)
             if len(data) != size:
                 data += b"".join(_pieces(descriptor, digest, limit=limit + 1 - len(data)))
@@ -82,26 +95,38 @@ class ContentRoot(msgspec.Struct, frozen=True):
         return data
 
     def pieces(self, descriptor: int, digest: Digest, *, fresh: bool) -> Iterator[bytes]:
-        """The file in pieces; with `fresh`, from the medium where the kernel lets go of its copy.
+        """Yield the file in chunks; drop the pages that reading brought into the page cache.
 
-        Pages that are dirty or mapped stay in the cache whatever is asked; blobs are neither for long. What reading
-        brought into the cache is dropped again behind us, so that a node's programs are not pushed out of memory.
+        Args:
+            descriptor: The open file.
+            digest: The blob, for messages.
+            fresh: Drop the file from the page cache first, so that it is read from the disk. Dirty and mapped pages
+                stay (posix_fadvise(2)); blobs have neither for long.
+
+        Raises:
+            ReadFailed: The file cannot be read.
+
         """
-        from auditor.containerd.page_cache import Guest  # noqa: PLC0415 - brings ctypes, for large blobs only
+        from auditor.containerd.page_cache import CacheKeeper  # noqa: PLC0415 - imports ctypes, for large blobs only
 
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_NOREUSE)
         if fresh:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        guest = Guest(descriptor, drop_all=fresh)
+        cache = CacheKeeper(descriptor, drop_all=fresh)
         offset = 0
         for piece in _pieces(descriptor, digest):
             yield piece
-            guest.leave(offset, len(piece))
+            cache.drop(offset, len(piece))
             offset += len(piece)
 
     def states(self) -> Mapping[Digest, FileState]:
-        """Kind and size of every blob's file; names that are no digests are not blobs. Raises ReadFailed."""
+        """Return kind and size of every blob's file; other file names are ignored.
+
+        Raises:
+            ReadFailed: A folder cannot be listed.
+
+        """
         found: dict[Digest, FileState] = {}
         for algorithm, length in HEX_LENGTH.items():
             try:
@@ -133,7 +158,7 @@ def _states(entries: Iterator[os.DirEntry[str]], algorithm: str, length: int) ->
 
 
 def kind_of(mode: int) -> FileKind:
-    """What a file is, by its mode."""
+    """Return the kind of a file by its mode."""
     match stat.S_IFMT(mode):
         case stat.S_IFREG:
             return FileKind.REGULAR

@@ -1,4 +1,4 @@
-"""Messages of the API in, nouns of `auditor.model.store` out. Tight: a node has tens of thousands of records."""
+"""Convert API messages to the records of auditor/model/store.py; optimised for tens of thousands of records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from auditor.model.platforms import Platform, normalise
 from auditor.model.store import Blob, Container, Image, Ingest, Labels, Lease, Snapshot, Snapshotter
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Go's zero time, which some releases send for a time that is not known.
+#: Go's zero time, which some releases send for an unset time.
 _GO_ZERO = -62_135_596_800
 _NO_LABELS: Labels = {}
 _KINDS = {
@@ -37,7 +37,7 @@ _REMOTE = "enable_remote_snapshot_annotations"
 
 
 def moment(timestamp: Timestamp) -> datetime | None:
-    """A time in UTC, cut to microseconds; None where it is not set or beyond the calendar."""
+    """Convert a time to UTC, truncated to microseconds; None where it is unset or out of range."""
     seconds = timestamp.seconds
     if seconds in (0, _GO_ZERO):
         return None
@@ -48,12 +48,17 @@ def moment(timestamp: Timestamp) -> datetime | None:
 
 
 def labels_of(labels: Mapping[str, str]) -> Labels:
-    """A copy whose keys are shared by all records: there are few different ones."""
+    """Copy labels; equal keys of different records share one string."""
     return {intern(key): value for key, value in labels.items()} if labels else _NO_LABELS
 
 
 def blob(namespace: str, info: content_pb2.Info) -> Blob:
-    """A content record. Raises InvalidDigest."""
+    """Convert a content record.
+
+    Raises:
+        InvalidDigest: Its digest is invalid.
+
+    """
     return Blob(
         namespace,
         Digest.parse(info.digest),
@@ -65,7 +70,12 @@ def blob(namespace: str, info: content_pb2.Info) -> Blob:
 
 
 def image(namespace: str, record: images_pb2.Image) -> Image:
-    """An image record. Raises InvalidDigest where its target is none."""
+    """Convert an image record.
+
+    Raises:
+        InvalidDigest: Its target's digest is invalid.
+
+    """
     return Image(
         namespace,
         record.name,
@@ -81,7 +91,7 @@ def _target(target: types_pb2.Descriptor) -> Descriptor:
 
 
 def snapshot(namespace: str, snapshotter: str, info: snapshots_pb2.Info) -> Snapshot:
-    """A snapshot record; its name is any text for a container's, a chainID for a layer's."""
+    """Convert a snapshot record; a layer's name is a chainID, a container's is any text."""
     return Snapshot(
         namespace,
         snapshotter,
@@ -93,12 +103,12 @@ def snapshot(namespace: str, snapshotter: str, info: snapshots_pb2.Info) -> Snap
 
 
 def lease(namespace: str, record: leases_pb2.Lease) -> Lease:
-    """A lease, without what it holds."""
+    """Convert a lease record; without its resources."""
     return Lease(namespace, record.id, labels_of(record.labels), moment(record.created_at))
 
 
 def ingest(namespace: str, status: content_pb2.Status) -> Ingest:
-    """A write that has not been committed."""
+    """Convert the status of an ingest."""
     return Ingest(
         namespace,
         status.ref,
@@ -111,18 +121,18 @@ def ingest(namespace: str, status: content_pb2.Status) -> Ingest:
 
 
 def container(namespace: str, record: containers_pb2.Container) -> Container:
-    """A container record."""
+    """Convert a container record."""
     return Container(namespace, record.id, record.image, intern(record.snapshotter), record.snapshot_key)
 
 
 def snapshotter(plugin: introspection_pb2.Plugin) -> Snapshotter:
-    """A snapshotter plugin; lazy where its exports ask for remote annotations, and erofs always."""
+    """Convert a snapshotter plugin; lazy if its exports request remote annotations, and always for erofs."""
     lazy = plugin.id == "erofs" or plugin.exports.get(_REMOTE, "") == "true"
     return Snapshotter(plugin.id, plugin.exports.get("root", ""), lazy)
 
 
 def platform(message: types_pb2.Platform) -> Platform:
-    """A platform in its one spelling."""
+    """Convert a platform and normalise it."""
     return normalise(
         Platform(
             os=message.os,

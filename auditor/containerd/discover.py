@@ -1,4 +1,4 @@
-"""Where containerd listens: what the user says, else the first of the usual sockets that exists."""
+"""Find containerd's socket: the given address, the environment, or the first usual path that exists."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 from auditor.errors import StoreUnreachable, UsageError
 
-#: Relative to the root of the file system, most usual first: containerd itself, k3s and rke2, k0s, microk8s, and the
-#: daemon that dockerd starts for itself.
+#: Relative to the root of the file system: containerd, k3s and rke2, k0s, microk8s, and the daemon that dockerd starts.
 USUAL_SOCKETS = (
     "run/containerd/containerd.sock",
     "run/k3s/containerd/containerd.sock",
@@ -20,14 +19,21 @@ ADDRESS_VARIABLE = "CONTAINERD_ADDRESS"
 
 
 def discover(address: str | None, *, environ: Mapping[str, str], root: Path = Path("/")) -> Path:
-    """The socket to connect to: `address`, else the environment's, else the first usual one that exists.
+    """Return the path of the socket to connect to.
 
-    `root` is where the usual sockets are looked for. Raises UsageError for an address that is no Unix socket's,
-    StoreUnreachable where nothing was said and none exists.
+    Args:
+        address: Address given by the user, if any.
+        environ: Environment variables; CONTAINERD_ADDRESS comes second.
+        root: Folder that contains the usual paths.
+
+    Raises:
+        UsageError: The address is not that of a Unix socket.
+        StoreUnreachable: No address is given and no usual path exists.
+
     """
-    said = address or environ.get(ADDRESS_VARIABLE)
-    if said:
-        return socket_path(said)
+    given = address or environ.get(ADDRESS_VARIABLE)
+    if given:
+        return socket_path(given)
     for candidate in (root / usual for usual in USUAL_SOCKETS):
         if _exists(candidate):
             return candidate
@@ -39,7 +45,12 @@ def discover(address: str | None, *, environ: Mapping[str, str], root: Path = Pa
 
 
 def socket_path(address: str) -> Path:
-    """The path in `address`: a path, `unix:path` or `unix:///path`. Raises UsageError for any other scheme."""
+    """Return the path in an address: a path, `unix:path` or `unix:///path`.
+
+    Raises:
+        UsageError: The address has another scheme, or is empty.
+
+    """
     path = address
     for prefix in ("unix://", "unix:"):
         if address.startswith(prefix):
@@ -54,7 +65,7 @@ def socket_path(address: str) -> Path:
 
 
 def _exists(path: Path) -> bool:
-    """Whether it is there as far as we may see; a folder closed to us counts, so that the error can say forbidden."""
+    """Whether a path exists; also if permission is denied, so that the later error names the permission."""
     try:
         path.stat()
     except PermissionError:

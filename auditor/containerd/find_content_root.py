@@ -1,4 +1,4 @@
-"""Whether the daemon's files are visible to this process, and are the daemon's and not another's of the same path."""
+"""Decide whether a folder visible to this process is the daemon's content root."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from auditor.model.store import Blob
 ContentRootOption = Path | Literal["auto"] | None
 
 _CONTENT = "io.containerd.content.v1.content"
-#: containerd plugins/services/introspection/local.go keeps the daemon's id here, below its root.
+#: File with the daemon's id, below its root; containerd plugins/services/introspection/local.go.
 _UUID = Path("io.containerd.grpc.v1.introspection", "uuid")
-#: Records looked at when no id can be compared.
+#: Number of records that are compared with files when no id is available.
 SAMPLE = 20
 
-NOT_VISIBLE = "the daemon's files are not visible here, so every byte comes over the API"
-ANOTHER = "the files at the daemon's content root belong to another containerd, so every byte comes over the API"
+NOT_VISIBLE = "the daemon's files are not visible here: content is read over the API"
+ANOTHER = "the files at the daemon's content root belong to another containerd: content is read over the API"
 
 
 def given(path: Path, *, uuid: str) -> ContentRoot:
-    """The content root that the user named, or the one below the containerd root that the user named.
+    """Return the content root that the user named.
 
-    Raises UsageError where there is no `blobs`, or the files are another daemon's.
+    Args:
+        path: The content root, or containerd's root above it.
+        uuid: The daemon's id; empty where it is unknown.
+
+    Raises:
+        UsageError: It has no readable folder `blobs`, or belongs to another daemon.
+
     """
     root = path if not (path / _CONTENT).is_dir() else path / _CONTENT
     if not _readable(root / "blobs"):
@@ -40,11 +46,17 @@ def given(path: Path, *, uuid: str) -> ContentRoot:
 
 
 def exported(path: Path, *, uuid: str, sample: Iterable[Blob]) -> ContentRoot | None:
-    """The content root that the daemon names, where it is the same folder for us.
+    """Return the content root that the daemon reports, if the path is the same folder in this process.
 
-    In a container or on another host the path may not exist, or be somebody else's: then everything would look
-    missing. So the daemon's id must be in the file beside it; where only the content root is mounted, a file must be
-    there for one of the records in `sample`.
+    In a container or on another host the path may be absent, or belong to another daemon; every blob would then seem
+    missing. The daemon's id must match the file below its root. Without that file, one record must have a file of its
+    size.
+
+    Args:
+        path: The path that the daemon reports.
+        uuid: The daemon's id; empty where it is unknown.
+        sample: Some records.
+
     """
     known = _identity(path)
     if known and uuid:
@@ -56,7 +68,7 @@ def exported(path: Path, *, uuid: str, sample: Iterable[Blob]) -> ContentRoot | 
 
 
 def explain(path: Path | None) -> str:
-    """Why the files are not used."""
+    """Return why the files are not used."""
     return ANOTHER if path is not None and _readable(path / "blobs") else NOT_VISIBLE
 
 

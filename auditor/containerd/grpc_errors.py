@@ -1,4 +1,4 @@
-"""gRPC's status codes and containerd's words in, our errors out: one table, one context manager round each call."""
+"""Map gRPC status codes and containerd's error texts to the errors of auditor/errors.py."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from auditor.errors import (
 
 _Code = grpc.StatusCode
 
-#: containerd plugins/content/local/store.go, `ReaderAt` and `OpenReader`; the database's own text has neither phrase.
+#: containerd plugins/content/local/store.go, `ReaderAt` and `OpenReader`; the database's error has neither phrase.
 _NO_FILE = re.compile(r"expected at .*: blob not found|blob not found")
 #: containerd plugins/content/local/locks.go; 1.6 writes "ref … locked for", older ones "ref … locked".
 _LOCKED = re.compile(r"\bref .* locked\b", re.DOTALL)
-#: What grpc says, under UNKNOWN, of a connection that went away while a stream was open.
+#: grpc's text, with code UNKNOWN, for a connection lost during a stream.
 _CUT = re.compile(r"\bstream removed\b", re.IGNORECASE)
-#: What grpc says when it cannot connect, before a page of addresses.
+#: Start of grpc's text for a failed connection; a list of addresses follows.
 _REFUSED = re.compile(r"failed to connect to all addresses")
 
 _SLOW = "the daemon may hang, or its disk be overloaded; a longer --timeout gives it more time"
@@ -40,7 +40,7 @@ _TABLE: dict[grpc.StatusCode, tuple[type[AuditorError], str]] = {
     _Code.ALREADY_EXISTS: (AlreadyThere, ""),
     _Code.FAILED_PRECONDITION: (Conflict, ""),
     _Code.OUT_OF_RANGE: (Conflict, ""),
-    _Code.UNIMPLEMENTED: (Unsupported, "this containerd does not offer the call; its version or its plugins lack it"),
+    _Code.UNIMPLEMENTED: (Unsupported, "this containerd does not implement the call, by its version or its plugins"),
     _Code.UNAVAILABLE: (StoreUnreachable, _GONE),
     _Code.DEADLINE_EXCEEDED: (StoreTimeout, _SLOW),
     _Code.PERMISSION_DENIED: (StoreUnreachable, "run as root, or as a user whom the daemon trusts"),
@@ -54,11 +54,15 @@ _TABLE: dict[grpc.StatusCode, tuple[type[AuditorError], str]] = {
 
 @contextmanager
 def translated(doing: str, *, otherwise: type[AuditorError] = StoreError) -> Iterator[None]:
-    """Turn each grpc.RpcError of the block into an error of ours; stays open while a stream is read.
+    """Translate each grpc.RpcError of a block; keep it open while a stream is read.
 
-    `doing` completes the sentence "cannot …". `otherwise` is for codes that say nothing by themselves (UNKNOWN,
-    INTERNAL, DATA_LOSS…): the system's words follow. Raises NoRecord, NoFile, AlreadyThere, Conflict, Busy,
-    Unsupported, StoreUnreachable, StoreTimeout, StoreError or `otherwise`.
+    Args:
+        doing: Completes the sentence "cannot …".
+        otherwise: Error class for codes without a meaning of their own (UNKNOWN, INTERNAL, DATA_LOSS…).
+
+    Raises:
+        AuditorError: As `translation` returns.
+
     """
     try:
         yield
@@ -69,10 +73,22 @@ def translated(doing: str, *, otherwise: type[AuditorError] = StoreError) -> Ite
 def translation(
     code: grpc.StatusCode, words: str, doing: str, *, otherwise: type[AuditorError] = StoreError
 ) -> AuditorError:
-    """The error for one status: the table above, and what only the words tell apart."""
+    """Return the error for a status.
+
+    Args:
+        code: The status code.
+        words: The status message.
+        doing: Completes the sentence "cannot …".
+        otherwise: Error class for codes that are not in the table.
+
+    Returns:
+        NoRecord, NoFile, AlreadyThere, Conflict, Busy, Unsupported, StoreUnreachable, StoreTimeout, StoreError or
+        `otherwise`.
+
+    """
     kind, hint = _TABLE.get(code, (otherwise, ""))
     if code is _Code.NOT_FOUND and _NO_FILE.search(words):
-        kind, hint = NoFile, "the database has the blob, the disk has not"
+        kind, hint = NoFile, "the database has a record of the blob, the disk has no file"
     elif code is _Code.UNAVAILABLE and _LOCKED.search(words):
         kind, hint = Busy, "another client is writing to the same reference; try again when it has finished"
     elif code is _Code.UNKNOWN and _CUT.search(words):
@@ -81,11 +97,11 @@ def translation(
 
 
 def _plain(code: grpc.StatusCode, words: str) -> str:
-    """The daemon's words as they are; gRPC's own, which name its machinery, in ours."""
+    """Return the daemon's message; messages of the gRPC library are replaced."""
     if code is _Code.DEADLINE_EXCEEDED:
         return "no answer in time"
     if _REFUSED.match(words):
-        return "the daemon does not answer any more"
+        return "the connection to the daemon was refused"
     return words or code.name.lower().replace("_", " ")
 
 

@@ -1,4 +1,4 @@
-"""Writing one blob: a conversation in which every answer says how far the daemon is."""
+"""Write one blob: the `Write` stream of the content service, and the ingest's file."""
 
 from __future__ import annotations
 
@@ -22,35 +22,41 @@ from auditor.model.digest import Digest
 from auditor.model.store import Labels
 from auditor.model.writable_store import LeaseHandle
 
-#: Bytes of one WRITE. The daemon takes messages of up to 16 MiB; ctr sends 1 MiB.
+#: Bytes of one WRITE request. The daemon accepts messages of up to 16 MiB; ctr sends 1 MiB.
 PIECE = 1 << 20
-#: Requests that may be under way before an answer is waited for.
+#: Maximum of requests without an answer.
 AHEAD = 4
-#: Bytes a second that a daemon is given for hashing what was staged, beside the usual timeout.
+#: Lowest assumed hash rate of the daemon in bytes a second; extends the timeout of a commit.
 _SLOWEST = 8 << 20
 
 _Request = content_pb2.WriteContentRequest
 _Response = content_pb2.WriteContentResponse
 
 
-class Conversation:
-    """One open `Write` stream: `say` sends a request and gives the daemon's answer."""
+class WriteStream:
+    """One open `Write` stream; each request has one answer, in order."""
 
     def __init__(self, requests: queue.SimpleQueue[_Request | None], answers: Iterator[_Response]) -> None:
         self._requests = requests
         self._answers = answers
 
-    def say(self, request: _Request) -> _Response:
-        """Send, and wait for the answer. Raises grpc.RpcError, StoreTimeout."""
+    def call(self, request: _Request) -> _Response:
+        """Send a request and return its answer.
+
+        Raises:
+            grpc.RpcError: The call failed.
+            StoreTimeout: No answer in time.
+
+        """
         self.send(request)
-        return self.hear()
+        return self.receive()
 
     def send(self, request: _Request) -> None:
-        """Send without waiting; each request has one answer, in the same order."""
+        """Send a request without waiting for its answer."""
         self._requests.put(request)
 
-    def hear(self) -> _Response:
-        """The next answer. Raises grpc.RpcError, StoreTimeout."""
+    def receive(self) -> _Response:
+        """Return the next answer; errors as for `call`."""
         answer = next(self._answers, None)
         if answer is None:
             raise StoreError("containerd ended a write without an answer")
@@ -58,12 +64,23 @@ class Conversation:
 
 
 @contextmanager
-def conversation(
+def write_stream(
     connection: Connection, lease: LeaseHandle, doing: str, *, watch: StallWatch | None = None
-) -> Iterator[Conversation]:
-    """Open a `Write` stream under a lease; leaving it without COMMIT leaves an ingest that can be resumed.
+) -> Iterator[WriteStream]:
+    """Open a `Write` stream under a lease; without a COMMIT, the ingest stays and can be resumed.
 
-    Raises Busy, AlreadyThere, Conflict, StoreError and its kinds, also from the body.
+    Args:
+        connection: The daemon.
+        lease: The lease.
+        doing: Completes the sentence "cannot …".
+        watch: Timeout of the answers; the connection's by default.
+
+    Raises:
+        Busy: Another client has the reference open.
+        AlreadyThere: The blob exists.
+        Conflict: Size, offset or digest differ.
+        StoreError: The daemon failed.
+
     """
     requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
     with translated(doing):
@@ -72,9 +89,9 @@ def conversation(
         )
         answers = (watch or connection.watch).messages(call, doing)
         try:
-            yield Conversation(requests, answers)
+            yield WriteStream(requests, answers)
         finally:
-            # Ends the stream from our side, then waits for the daemon's end: only after it the reference is unlocked.
+            # Close this side, then wait for the daemon to close its side: it unlocks the reference before.
             requests.put(None)
             with suppress(grpc.RpcError, StoreError), closing(answers):
                 deque(answers, maxlen=0)
@@ -92,108 +109,127 @@ def write(
     deferred: bool,
     before_commit: Callable[[], None] | None,
 ) -> None:
-    """Write and commit; what an earlier try left under `ref` is dropped, since nobody has proven it."""
+    """Write a blob and commit it; an earlier ingest under `ref` is overwritten, because its bytes are unverified."""
     doing = f"write {expected}"
-    with conversation(connection, lease, doing) as talk:
-        talk.say(_Request(ref=ref, total=size, expected="" if deferred else expected))
-        offset = _send(talk, ref, chunks, size=size)
+    with write_stream(connection, lease, doing) as stream:
+        stream.call(_Request(ref=ref, total=size, expected="" if deferred else expected))
+        offset = _send(stream, ref, chunks, size=size)
         if offset != size:
             raise Conflict(f"cannot {doing}: the source gave {offset} of {size} bytes")
         if before_commit is not None:
             before_commit()
-        _commit(talk, ref, size=size, expected=expected, labels=labels)
+        _commit(stream, ref, size=size, expected=expected, labels=labels)
 
 
 def adopt(connection: Connection, lease: LeaseHandle, ref: str, digest: Digest, *, size: int, labels: Labels) -> bool:
-    """Commit what another namespace holds; False, with nothing committed, where the daemon offers nothing.
+    """Commit a blob that another namespace has, without sending its bytes.
 
-    containerd core/metadata/content.go `Writer`: under the shared policy the first answer already carries the digest.
+    Under the shared policy the first answer carries the digest (containerd core/metadata/content.go `Writer`).
+
+    Returns:
+        False, with nothing committed, where the daemon does not offer the blob.
+
     """
-    with conversation(connection, lease, f"adopt {digest}") as talk:
-        answer = talk.say(_Request(ref=ref, total=size, expected=digest))
+    with write_stream(connection, lease, f"adopt {digest}") as stream:
+        answer = stream.call(_Request(ref=ref, total=size, expected=digest))
         if answer.digest != digest:
             return False
-        _commit(talk, ref, size=size, expected=digest, labels=labels)
+        _commit(stream, ref, size=size, expected=digest, labels=labels)
     return True
 
 
 def fill(connection: Connection, lease: LeaseHandle, ref: str, chunks: Iterable[bytes], *, size: int) -> None:
-    """Write and do not commit; what an earlier try left under `ref` is dropped."""
+    """Write an ingest without a commit; an earlier one under `ref` is overwritten.
+
+    Raises:
+        Conflict: The chunks have not `size` bytes.
+
+    """
     doing = f"stage {size} bytes"
-    with conversation(connection, lease, doing) as talk:
-        talk.say(_Request(ref=ref, total=size))
-        offset = _send(talk, ref, chunks, size=size)
+    with write_stream(connection, lease, doing) as stream:
+        stream.call(_Request(ref=ref, total=size))
+        offset = _send(stream, ref, chunks, size=size)
         if offset != size:
             raise Conflict(f"cannot {doing}: the source gave {offset}")
 
 
 def begin(connection: Connection, lease: LeaseHandle, ref: str, *, size: int) -> None:
-    """Make an unfinished write without a byte in it."""
-    with conversation(connection, lease, f"begin a write of {size} bytes") as talk:
-        talk.say(_Request(ref=ref, total=size))
+    """Create an empty ingest."""
+    with write_stream(connection, lease, f"begin a write of {size} bytes") as stream:
+        stream.call(_Request(ref=ref, total=size))
 
 
 def commit(
     connection: Connection, lease: LeaseHandle, ref: str, *, size: int, expected: Digest, labels: Labels
 ) -> None:
-    """Commit what `fill` left; the daemon reads and hashes it when it opens it again. Raises NoRecord for nothing."""
+    """Commit the ingest of `fill`; the daemon reads and hashes it on opening.
+
+    Raises:
+        NoRecord: The ingest is empty.
+        Conflict: Its size or digest differs.
+
+    """
     doing = f"commit {expected}"
-    patience = connection.timeout + size / _SLOWEST
-    with closing(StallWatch(patience)) as watch, conversation(connection, lease, doing, watch=watch) as talk:
-        found = talk.say(_Request(ref=ref, total=size)).offset
+    timeout = connection.timeout + size / _SLOWEST
+    with closing(StallWatch(timeout)) as watch, write_stream(connection, lease, doing, watch=watch) as stream:
+        found = stream.call(_Request(ref=ref, total=size)).offset
         if found != size:
             kind = NoRecord if found == 0 else Conflict
             raise kind(f"cannot {doing}: {found} of {size} bytes were staged")
-        _commit(talk, ref, size=size, expected=expected, labels=labels)
+        _commit(stream, ref, size=size, expected=expected, labels=labels)
 
 
 @contextmanager
 def claimed(connection: Connection, namespace: str, ref: str) -> Iterator[None]:
-    """Keep a write open that writes nothing: the daemon lets nobody else open it, and frees it when we die.
+    """Hold a lock: an open ingest without bytes, which the daemon frees when the connection ends.
 
-    containerd plugins/content/local/locks.go. Raises Busy where another client has it open.
+    Source: containerd plugins/content/local/locks.go.
+
+    Raises:
+        Busy: Another client holds it.
+
     """
-    with conversation(connection, LeaseHandle(namespace, ""), f"claim {ref!r} in {namespace}") as talk:
-        talk.say(_Request(ref=ref))
+    with write_stream(connection, LeaseHandle(namespace, ""), f"claim {ref!r} in {namespace}") as stream:
+        stream.call(_Request(ref=ref))
         yield
 
 
-def _send(talk: Conversation, ref: str, chunks: Iterable[bytes], *, size: int) -> int:
-    """Send all chunks from offset 0, which makes the daemon drop what it has; gives the bytes sent.
+def _send(stream: WriteStream, ref: str, chunks: Iterable[bytes], *, size: int) -> int:
+    """Send all chunks from offset 0, which truncates the ingest; return the number of bytes.
 
-    A few requests are under way at a time, so that the next bytes are read while the daemon writes the last ones.
+    Up to AHEAD requests are open, so that reading overlaps with the daemon's writing.
     """
     offset = 0
     awaited: deque[int] = deque()
     for piece in regroup(chunks):
         if offset + len(piece) > size:
             raise Conflict(f"the source gives more than the {size} bytes of the blob")
-        talk.send(_Request(action=content_pb2.WRITE, ref=ref, offset=offset, data=bytes(piece)))
+        stream.send(_Request(action=content_pb2.WRITE, ref=ref, offset=offset, data=bytes(piece)))
         offset += len(piece)
         awaited.append(offset)
         if len(awaited) > AHEAD:
-            _heard(talk, awaited.popleft())
+            _check_offset(stream, awaited.popleft())
     for wanted in awaited:
-        _heard(talk, wanted)
+        _check_offset(stream, wanted)
     return offset
 
 
-def _heard(talk: Conversation, offset: int) -> None:
-    answer = talk.hear()
+def _check_offset(stream: WriteStream, offset: int) -> None:
+    answer = stream.receive()
     if answer.offset != offset:
-        raise Conflict(f"containerd is at byte {answer.offset} of a write of which we sent {offset}")
+        raise Conflict(f"containerd has {answer.offset} bytes of an ingest after {offset} were sent")
 
 
-def _commit(talk: Conversation, ref: str, *, size: int, expected: Digest, labels: Mapping[str, str]) -> None:
-    talk.say(
+def _commit(stream: WriteStream, ref: str, *, size: int, expected: Digest, labels: Mapping[str, str]) -> None:
+    stream.call(
         _Request(action=content_pb2.COMMIT, ref=ref, offset=size, total=size, expected=expected, labels=dict(labels))
     )
 
 
 def regroup(chunks: Iterable[bytes], *, piece: int = PIECE) -> Iterator[bytes | memoryview]:
-    """The same bytes in pieces of `piece` bytes, the last one shorter; nothing empty.
+    """Regroup chunks to `piece` bytes each, the last one shorter, none empty.
 
-    A chunk between half and four times that is passed on as it is, for each copy costs as much as a send.
+    A chunk of half to four times that size is passed on unchanged: a copy costs as much as a send.
     """
     pending = bytearray()
     for chunk in chunks:
@@ -209,9 +245,9 @@ def regroup(chunks: Iterable[bytes], *, piece: int = PIECE) -> Iterator[bytes | 
 
 
 def data_file(root: ContentRoot, namespace: str, ref: str) -> Path | None:
-    """The file of an unfinished write; None where none is found, or it is not ours to write.
+    """Return the data file of an ingest; None where it is not found or not writable.
 
-    core/metadata/content.go names it `<namespace>/<number>/<ref>`, and the content store keeps that beside the data.
+    The file `ref` beside it contains `<namespace>/<number>/<ref>` (containerd core/metadata/content.go).
     """
     with suppress(OSError):
         for folder in (root.path / "ingest").iterdir():
@@ -223,7 +259,13 @@ def data_file(root: ContentRoot, namespace: str, ref: str) -> Path | None:
 
 
 def fill_file(path: Path, chunks: Iterable[bytes], *, size: int) -> None:
-    """Write all bytes. Raises Conflict where they are not `size` bytes, StoreError where they cannot be written."""
+    """Write chunks to a file.
+
+    Raises:
+        Conflict: The chunks have not `size` bytes.
+        StoreError: The file cannot be written.
+
+    """
     descriptor = _opened(path)
     written = 0
     try:

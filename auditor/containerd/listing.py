@@ -1,4 +1,4 @@
-"""All records of a namespace with one list call a kind, side by side; never one call a blob."""
+"""List the records of a namespace: one list call for each kind, in parallel; no call for single blobs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,19 @@ from auditor.model.store import Blob, Container, Image, Ingest, Inventory, Label
 
 _Message = TypeVar("_Message")
 _Noun = TypeVar("_Noun")
-#: What a listing gave, and what of it could not be taken, as sentences.
+#: Records of a listing, and its gaps, one sentence each.
 _Listed = tuple[_Noun, tuple[str, ...]]
-#: Calls at once for one namespace; the daemon answers each from the same database.
+#: Parallel calls for one namespace.
 _WORKERS = 6
 
 
 def namespaces(connection: Connection) -> dict[str, Labels]:
-    """All namespaces by name, with their labels. Raises StoreError's kinds."""
+    """Return the labels of all namespaces, by name.
+
+    Raises:
+        StoreError: They cannot be listed.
+
+    """
     with translated("list the namespaces"):
         request = namespaces_pb2.ListNamespacesRequest()
         answer = connection.namespaces.List(request, timeout=connection.timeout)
@@ -39,10 +44,16 @@ def namespaces(connection: Connection) -> dict[str, Labels]:
 
 
 def inventory(connection: Connection, namespace: str, *, snapshotters: Sequence[str]) -> Inventory:
-    """List everything in a namespace.
+    """List the records of a namespace. Kinds that cannot be listed are gaps, except images and content.
 
-    Raises StoreError's kinds where images or content cannot be listed, for then nothing can be said; what else cannot
-    be listed is a gap.
+    Args:
+        connection: The daemon.
+        namespace: Name of the namespace.
+        snapshotters: Names of the snapshotters to list.
+
+    Raises:
+        StoreError: Images or content cannot be listed.
+
     """
     with workers(_WORKERS, name="list") as pool:
         content = pool.submit(_content, connection, namespace)
@@ -67,13 +78,19 @@ def inventory(connection: Connection, namespace: str, *, snapshotters: Sequence[
 
 
 def _by_name(chains: Mapping[str, Future[_Listed[tuple[Snapshot, ...]]]]) -> dict[str, dict[str, Snapshot]]:
-    """By snapshotter and name. One that could not be listed is left out: it is unknown, not empty."""
+    """Group snapshots by snapshotter and name; a snapshotter with gaps is left out: unknown, not empty."""
     listed = {name: listing.result() for name, listing in chains.items()}
     return {name: {s.name: s for s in found} for name, (found, gaps) in listed.items() if not gaps}
 
 
 def resources(connection: Connection, namespace: str, lease: str) -> tuple[Resource, ...]:
-    """What a lease holds, sorted. Raises NoRecord and StoreError's kinds."""
+    """Return the resources of a lease, sorted.
+
+    Raises:
+        NoRecord: There is no such lease.
+        StoreError: The daemon failed.
+
+    """
     request = leases_pb2.ListResourcesRequest(id=lease)
     with translated(f"list what lease {lease!r} holds"):
         answer = connection.leases.ListResources(request, timeout=connection.timeout, metadata=namespaced(namespace))
@@ -83,9 +100,9 @@ def resources(connection: Connection, namespace: str, lease: str) -> tuple[Resou
 def _or_gap(
     connection: Connection, listing: Callable[..., _Listed[tuple[_Noun, ...]]], namespace: str, *more: str
 ) -> _Listed[tuple[_Noun, ...]]:
-    """Run a listing that the audit can do without; its failure is a gap, the daemon's own is raised.
+    """Run an optional listing; its failure is a gap, unless the daemon itself does not answer.
 
-    A snapshotter that is a process of its own may be gone or hang while the daemon is well.
+    A proxy snapshotter is a process of its own: it can fail while the daemon works.
     """
     try:
         return listing(connection, namespace, *more)
@@ -137,7 +154,7 @@ def _leases(connection: Connection, namespace: str) -> _Listed[tuple[Lease, ...]
 
 
 def _ingests(connection: Connection, namespace: str) -> _Listed[tuple[Ingest, ...]]:
-    with translated(f"list the unfinished writes of {namespace}"):
+    with translated(f"list the ingests of {namespace}"):
         request = content_pb2.ListStatusesRequest()
         answer = connection.content.ListStatuses(request, timeout=connection.timeout, metadata=namespaced(namespace))
     return tuple(convert.ingest(namespace, status) for status in answer.statuses), ()
@@ -157,7 +174,7 @@ def _labels(connection: Connection, namespace: str) -> _Listed[tuple[Labels, ...
 def _taken(
     messages: Iterable[_Message], convert_one: Callable[[_Message], _Noun], named: Callable[[_Message], str]
 ) -> _Listed[tuple[_Noun, ...]]:
-    """Convert all; what has a malformed digest is left out, and said with one example."""
+    """Convert records; those with an invalid digest are left out, and reported as a gap with one example."""
     bad: list[_Message] = []
     items = tuple(_converted(messages, convert_one, bad))
     if not bad:

@@ -1,7 +1,7 @@
-"""Leaving the page cache as it was found: a reader drops behind itself what it brought in, and nothing else.
+"""Keep the page cache unchanged while reading: drop the pages that reading brought in, keep those cached before.
 
-mincore(2) tells what is there, looked at ahead of the kernel's own readahead. preadv2(2) with RWF_NOWAIT would tell it
-too, but takes the readahead of our own reads for pages that were there before.
+mincore(2) reports the cached pages; it is called ahead of the kernel's readahead. preadv2(2) with RWF_NOWAIT cannot
+tell pages of the reader's own readahead from pages that were cached before.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import mmap
 import os
 import re
 
-#: Bytes looked at in one call. Kernels read ahead by what the device asks for, twice that for us: some 16 MiB at times.
+#: Bytes of one mincore call; more than the kernel's readahead, which reaches 16 MiB on some devices.
 WINDOW = 64 << 20
-#: Largest piece in which a kernel keeps a file, and to spare.
+#: Upper bound of the kernel's folio size in bytes.
 FOLIO = 4 << 20
 _LIBRARY = ctypes.CDLL(None)
 _ABSENT = re.compile(rb"\0+")
 _LOWEST_BIT = bytes(number & 1 for number in range(256))
 
 
-class Guest:
-    """A reader of one file from its start; `leave` is told what has been read, in order.
+class CacheKeeper:
+    """Drops the pages that a sequential reader of one file brings into the page cache.
 
-    Where nobody can tell what is in the cache, everything is dropped: blobs are rarely read twice, and what they push
-    out is. Pages that others bring in while we read count as ours.
+    Where the cached pages are unknown, all are dropped. Pages that other processes bring in meanwhile are dropped, too.
+
+    Args:
+        descriptor: The open file.
+        drop_all: Drop pages that were cached before, too.
+
     """
 
     def __init__(self, descriptor: int, *, drop_all: bool = False) -> None:
@@ -36,10 +40,11 @@ class Guest:
         self._pages = b""
         self._look(2 * WINDOW)
 
-    def leave(self, offset: int, length: int) -> None:
-        """Drop what of these bytes was not in the cache before, and of those just before them.
+    def drop(self, offset: int, length: int) -> None:
+        """Drop the pages of the bytes just read that were not cached before.
 
-        The kernel keeps pages in folios of up to 2 MiB, and drops none that lies in the range in part only.
+        The range begins FOLIO bytes earlier: the kernel keeps pages in folios of up to 2 MiB, and drops only whole
+        folios.
         """
         end = offset + length
         self._look(end + WINDOW)
@@ -51,7 +56,7 @@ class Guest:
         self._forget(end)
 
     def _look(self, until: int) -> None:
-        """Know the pages up to `until` at least: always a window further than anything was read."""
+        """Query the cached pages up to `until`, one window ahead of the reader."""
         while self._looked < min(until, self._size):
             length = min(WINDOW, self._size - self._looked)
             found = None if self._drop_all else resident(self._descriptor, self._looked, length)
@@ -65,12 +70,18 @@ class Guest:
 
 
 def resident(descriptor: int, offset: int, length: int) -> bytes | None:
-    """One byte a page, 1 where it is in the page cache; None where nobody can tell. `offset` is a page's.
+    """Return one byte for each page, 1 for a cached page; None where that is unknown.
 
-    The kernel tells it to those who may write to the file; others hear that everything is there.
+    Without write permission on the file, the kernel reports every page as cached (mincore(2)).
+
+    Args:
+        descriptor: The open file.
+        offset: Start in bytes, a multiple of the page size.
+        length: Length in bytes.
+
     """
     try:
-        # Private and writable, so that ctypes takes its address; nothing is ever touched in it.
+        # Private and writable, because ctypes needs a writable buffer; no page of it is accessed.
         with mmap.mmap(descriptor, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset) as view:
             return _mincore(view, length)
     except (OSError, ValueError):

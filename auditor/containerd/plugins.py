@@ -1,4 +1,4 @@
-"""What the daemon says of itself through introspection; older daemons say less, and then we say so."""
+"""Read the daemon's plugins and id from the introspection service; fields that older releases lack are noted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from auditor.model.store import Snapshotter
 
 _CONTENT = ("io.containerd.content.v1", "content")
 _METADATA = ("io.containerd.metadata.v1", "bolt")
-#: From 2.4 on; containerd plugins/cri/images/plugin.go exports DiscardUnpackedLayers.
+#: Exports DiscardUnpackedLayers from 2.4 on; containerd plugins/cri/images/plugin.go.
 _CRI_IMAGES = ("io.containerd.cri.v1", "images")
 _SNAPSHOTTER = "io.containerd.snapshotter.v1"
 _DIFFER = ("io.containerd.differ.v1", "walking")
@@ -27,20 +27,25 @@ NO_DISCARD = "this containerd does not say whether it discards unpacked layers"
 
 
 class SelfDescription(msgspec.Struct, frozen=True):
-    """The plugins' exports that matter to us; empty or None where this release lacks them."""
+    """The exports of plugins that an audit uses; empty or None where the release lacks them."""
 
     content_root: Path | None = None
     snapshotters: tuple[Snapshotter, ...] = ()
     platform: Platform | None = None
     policy: str = ""
     discards_layers: bool | None = None
-    #: Identifies the daemon's root: it is kept in a file there.
+    #: Id of the daemon, stored in a file below its root.
     uuid: str = ""
     notes: tuple[str, ...] = ()
 
 
 def describe(connection: Connection) -> SelfDescription:
-    """Ask for the plugins and for the daemon's own id. Raises StoreError and its kinds."""
+    """Return the plugins' exports and the daemon's id.
+
+    Raises:
+        StoreError: The plugins cannot be listed.
+
+    """
     with translated("list the plugins"):
         request = introspection_pb2.PluginsRequest()
         plugins = connection.introspection.Plugins(request, timeout=connection.timeout).plugins
@@ -48,7 +53,7 @@ def describe(connection: Connection) -> SelfDescription:
 
 
 def read_plugins(plugins: Sequence[introspection_pb2.Plugin], *, uuid: str = "") -> SelfDescription:
-    """Pick what matters from the plugins that started; those with an error are as good as absent."""
+    """Read the exports of the plugins that started; plugins with an error are ignored."""
     running = {(p.type, p.id): p for p in plugins if not p.HasField("init_err")}
     root = _export(running, _CONTENT, "root")
     discards = _export(running, _CRI_IMAGES, "DiscardUnpackedLayers")
@@ -76,7 +81,7 @@ def _export(running: _Plugins, key: tuple[str, str], name: str) -> str:
 
 
 def _platform(running: _Plugins) -> Platform:
-    """The node's, as the differ that unpacks for it has it; this machine's where no plugin says."""
+    """Return the node's platform: that of the differ, else of a snapshotter, else of this machine."""
     preferred = [plugin for key, plugin in running.items() if key == _DIFFER]
     for plugin in (*preferred, *_of_type(running, _SNAPSHOTTER)):
         for platform in plugin.platforms:
@@ -86,7 +91,7 @@ def _platform(running: _Plugins) -> Platform:
 
 def _uuid(connection: Connection) -> str:
     try:
-        with translated("ask for the daemon's id"):
+        with translated("get the daemon's id"):
             return connection.introspection.Server(Empty(), timeout=connection.timeout).uuid
     except (StoreUnreachable, StoreTimeout):
         raise

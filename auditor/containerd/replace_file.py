@@ -1,7 +1,7 @@
-"""Replacing the file of a blob: proven beside it, put in its place in one step, the bad copy kept until told.
+"""Replace the file of a blob: write and verify a new file, rename it over the old one, keep the old one in quarantine.
 
-Everything of one run lies in a folder of its own inside the content root: on the same file system, outside of what
-containerd walks, and locked while we live, so that the next run can clear away what a killed one left.
+Each run has a folder of its own inside the content root: on the same file system, outside of the folders that
+containerd reads, and locked (flock) while the run lives, so that the next run can remove the folders of killed runs.
 """
 
 from __future__ import annotations
@@ -23,41 +23,57 @@ from auditor.model.digest import Digest, Meter
 
 #: Beside `blobs` and `ingest`; containerd's collector looks at those two alone (plugins/content/local/store.go).
 FOLDER = "auditor-staging"
-#: What containerd gives a committed blob under the usual umask (plugins/content/local/writer.go).
+#: Mode of a committed blob; containerd plugins/content/local/writer.go `Commit`.
 _MODE = 0o444
-#: Neighbours asked for owner and mode; one of them may be damaged too.
+#: Maximum of files that are examined for the usual owner and mode.
 _NEIGHBOURS = 16
-_ASIDE = "bad-"
+_QUARANTINE = "bad-"
 
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """A blob whose file was put in place; `aside` is the copy that was there before, if any was."""
+    """A replaced file; `quarantined` is the path of the old one, None where there was none."""
 
     target: Path
-    aside: Path | None
+    quarantined: Path | None
 
     def undo(self) -> None:
-        """Put back what was there. Raises StoreError."""
+        """Restore the old file.
+
+        Raises:
+            StoreError: The folder cannot be written.
+
+        """
         with _writing(self.target):
-            if self.aside is None or self.aside.is_dir():
+            if self.quarantined is None or self.quarantined.is_dir():
                 self.target.unlink(missing_ok=True)
-            if self.aside is not None:
-                self.aside.rename(self.target)
+            if self.quarantined is not None:
+                self.quarantined.rename(self.target)
             _sync_folder(self.target.parent)
 
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """A folder of ours in the content root; it goes with all that is in it when the run ends."""
+    """The folder of a run in the content root; it is removed with its content when the run ends."""
 
     root: ContentRoot
     folder: Path
 
     def stage(self, digest: Digest, chunks: Iterable[bytes], *, size: int) -> Path:
-        """Write the bytes to a file that could be the blob's, made durable, with its neighbours' owner and mode.
+        """Write, verify and sync a new file, with the owner and mode that most blobs have.
 
-        Raises BadBytes where they are not `digest` or not `size` bytes long, StoreError where they cannot be written.
+        Args:
+            digest: Digest of the blob.
+            chunks: Its bytes.
+            size: Its size in bytes.
+
+        Returns:
+            The path of the new file, for `replace`.
+
+        Raises:
+            BadBytes: The bytes do not match `digest` or `size`.
+            StoreError: The file cannot be written.
+
         """
         path = self.folder / f"new-{_name(digest)}"
         try:
@@ -81,34 +97,47 @@ class Staging:
             if not found.matches(digest, size):
                 raise BadBytes(f"{digest} of {size} bytes was to be written, and {found.size} others came")
             file.flush()
-            mode, uid, gid = _customs(self.root.blob_path(digest).parent)
+            mode, uid, gid = _usual_owner(self.root.blob_path(digest).parent)
             os.fchmod(file.fileno(), mode)
             os.fchown(file.fileno(), uid, gid)
             os.fsync(file.fileno())
 
     def replace(self, digest: Digest, staged: Path) -> Replaced:
-        """Put a staged file where the blob's belongs; whoever reads sees the old bytes or the new ones, never a part.
+        """Rename a staged file over the blob's file; a reader sees the old bytes or the new ones, never a part.
 
-        What is there is linked aside first. Only a folder in the file's place has to be moved away, and is moved back
-        by the next run should this one end between. Raises StoreError.
+        The old file gets a link in quarantine first. A directory in its place is moved there instead; if the run is
+        killed between the two renames, the next run moves it back.
+
+        Raises:
+            StoreError: The folder cannot be written.
+
         """
         target = self.root.blob_path(digest)
         with _writing(target):
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            aside = _set_aside(target, self.folder / f"{_ASIDE}{_name(digest)}")
+            quarantined = _quarantine(target, self.folder / f"{_QUARANTINE}{_name(digest)}")
             staged.rename(target)
             _sync_folder(target.parent)
-        return Replaced(target, aside)
+        return Replaced(target, quarantined)
 
 
 def writable(root: ContentRoot) -> bool:
-    """Whether this process may put files into the content root."""
+    """Whether this process may write to the content root."""
     return os.access(root.path, os.W_OK | os.X_OK) and os.access(root.path / "blobs", os.W_OK | os.X_OK)
 
 
 @contextmanager
 def staging(root: ContentRoot, *, token: Callable[[], str]) -> Iterator[Staging]:
-    """Clear away what killed runs left, then give a folder for this one. Raises StoreError."""
+    """Remove what killed runs left, then create a folder for this run.
+
+    Args:
+        root: The content root.
+        token: Returns a new unique name.
+
+    Raises:
+        StoreError: The content root cannot be written.
+
+    """
     with _writing(root.path / FOLDER):
         sweep(root)
         folder, lock = _claim(root.path / FOLDER, token)
@@ -120,7 +149,7 @@ def staging(root: ContentRoot, *, token: Callable[[], str]) -> Iterator[Staging]
 
 
 def sweep(root: ContentRoot) -> None:
-    """Remove the folders of runs that have ended; a blob that one of them left without any file gets its own back."""
+    """Remove the folders of ended runs; a blob without a file gets its quarantined one back."""
     with suppress(FileNotFoundError):
         for left in sorted((root.path / FOLDER).iterdir()):
             _sweep_one(root, left)
@@ -133,25 +162,25 @@ def _sweep_one(root: ContentRoot, left: Path) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for aside in left.glob(f"{_ASIDE}*"):
-            _restore(root, aside)
+        for quarantined in left.glob(f"{_QUARANTINE}*"):
+            _restore(root, quarantined)
         _remove(left)
     except BlockingIOError:
-        return  # its run is alive
+        return  # the run is alive
     finally:
         os.close(lock)
 
 
-def _restore(root: ContentRoot, aside: Path) -> None:
+def _restore(root: ContentRoot, quarantined: Path) -> None:
     with suppress(InvalidDigest):
-        target = root.blob_path(Digest.parse(aside.name.removeprefix(_ASIDE).replace("-", ":", 1)))
+        target = root.blob_path(Digest.parse(quarantined.name.removeprefix(_QUARANTINE).replace("-", ":", 1)))
         if not os.path.lexists(target):
-            aside.rename(target)
+            quarantined.rename(target)
             _sync_folder(target.parent)
 
 
 def _claim(parent: Path, token: Callable[[], str]) -> tuple[Path, int]:
-    """A new folder, locked. Somebody's sweep may come between making and locking it: then another one is made."""
+    """Create and lock a folder; repeat if another run's sweep removed it before it was locked."""
     while True:
         parent.mkdir(mode=0o700, exist_ok=True)
         folder = parent / token()
@@ -170,20 +199,20 @@ def _remove(folder: Path) -> None:
         folder.parent.rmdir()
 
 
-def _set_aside(target: Path, aside: Path) -> Path | None:
+def _quarantine(target: Path, quarantined: Path) -> Path | None:
     try:
         found = target.lstat()
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(found.st_mode):
-        target.rename(aside)
+        target.rename(quarantined)
     else:
-        os.link(target, aside, follow_symlinks=False)
-    return aside
+        os.link(target, quarantined, follow_symlinks=False)
+    return quarantined
 
 
-def _customs(folder: Path) -> tuple[int, int, int]:
-    """Mode, owner and group that most blobs have; of the folder's owner where there are none."""
+def _usual_owner(folder: Path) -> tuple[int, int, int]:
+    """Return mode, owner and group that most blobs have; without blobs, the folder's owner."""
     seen: Counter[tuple[int, int, int]] = Counter()
     try:
         with os.scandir(folder) as entries:

@@ -1,4 +1,4 @@
-"""A live containerd as a `Store`: records over gRPC, bytes from files where they are visible, else over gRPC too."""
+"""A live containerd as a `Store`: records over gRPC, content from files where they are visible, else over gRPC."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ from auditor.model.store import Blob, FileState, Inventory, Proof, Resource, Sou
 
 
 class ContainerdStore:
-    """Implements `auditor.model.store.Store` and `FileBacked`; may be shared by threads.
+    """Implements `auditor.model.store.Store` and `FileBacked`; thread-safe.
 
-    `content_root` is "auto" for the daemon's own where this process sees it, None for the API alone, or where it is
-    mounted here. The files of all namespaces are the same files: where they are visible, a blob is read by its digest
-    alone, and the namespace decides only what its absence means.
+    Namespaces share the files of blobs. Where they are visible, a blob is read by its digest alone; its namespace
+    matters only for an absent file.
+
+    Args:
+        connection: The daemon.
+        content_root: "auto" uses the daemon's content root where it is visible, None the API alone, a path where it is
+            mounted here.
+
     """
 
     def __init__(self, connection: Connection, *, content_root: ContentRootOption = "auto") -> None:
@@ -45,30 +50,33 @@ class ContainerdStore:
         self._connection.close()
 
     def info(self) -> StoreInfo:
-        """What the daemon says of itself; asked for once."""
-        return self._knowledge()[0]
+        """Return the daemon's description; requested once."""
+        return self._described()[0]
 
     def namespaces(self) -> Sequence[str]:
-        """All namespaces, sorted."""
+        """Return the names of all namespaces, sorted."""
         return tuple(listing.namespaces(self._connection))
 
     def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
-        """All records, from a handful of list calls side by side.
+        """List all records of a namespace with a few parallel calls.
 
-        Without `snapshotters`, of all that started; one that is named and that the daemon does not have is a gap.
+        Args:
+            namespace: Name of the namespace.
+            snapshotters: Snapshotters to list, by default all that started; an unknown one is a gap.
+
         """
         names = tuple(s.name for s in self.info().snapshotters) if snapshotters is None else tuple(snapshotters)
         return listing.inventory(self._connection, namespace, snapshotters=names)
 
     def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
-        """What a lease holds; empty where the lease is gone."""
+        """Return the resources of a lease; empty where the lease is gone."""
         try:
             return listing.resources(self._connection, namespace, lease)
         except NoRecord:
             return ()
 
     def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
-        """A small blob, whole and unverified."""
+        """Return a small blob, unverified."""
         root = self._root
         if root is None:
             return api_read.read(self._connection, namespace, digest, limit=limit)
@@ -79,7 +87,7 @@ class ContainerdStore:
 
     @contextmanager
     def stream(self, namespace: str, digest: Digest, *, fresh: bool = False) -> Iterator[Iterator[bytes]]:
-        """A blob in pieces, unverified; with `fresh`, past the page cache, which only files allow."""
+        """Open a blob as chunks, unverified; `fresh` bypasses the page cache, where the files are visible."""
         root = self._root
         if root is None:
             with closing(api_read.stream(self._connection, namespace, digest)) as pieces:
@@ -92,7 +100,7 @@ class ContainerdStore:
             raise self._no_file(namespace, digest) from None
 
     def open_file(self, namespace: str, digest: Digest) -> int | None:
-        """A descriptor of the blob's file, the caller's to close; None where the files are not visible to us."""
+        """Open the blob's file; the caller closes the descriptor. None where the files are not visible."""
         root = self._root
         if root is None:
             return None
@@ -102,64 +110,66 @@ class ContainerdStore:
             raise self._no_file(namespace, digest) from None
 
     def files(self) -> Mapping[Digest, FileState] | None:
-        """Kind and size of every file, from one pass over the folders; None where they are not visible."""
+        """Return kind and size of every blob's file; None where they are not visible."""
         root = self._root
         return None if root is None else root.states()
 
     def probe(self, namespace: str, digest: Digest, size: int) -> FileState:
-        """Look at one blob's file as the daemon sees it, whether or not the files are visible to us."""
+        """Examine one blob's file over the API."""
         return api_read.probe(self._connection, namespace, digest, size)
 
     def proofs(self) -> Mapping[Digest, Proof]:
-        """Nothing: connecting to a daemon proves no bytes."""
+        """Return nothing: connecting verifies no content."""
         return {}
 
     @property
     def _root(self) -> ContentRoot | None:
-        return self._knowledge()[1]
+        return self._described()[1]
 
     def _no_file(self, namespace: str, digest: Digest) -> NoFile:
-        """The file is gone: a fault only while the record is there. Raises NoRecord where it is not."""
+        """Return the error for an absent file; raise NoRecord where the record is gone, too."""
         api_read.record(self._connection, namespace, digest)
         return NoFile(
             f"cannot read {digest}: {namespace} has its record, and there is no file",
-            hint="the database has the blob, the disk has not",
+            hint="the database has a record of the blob, the disk has no file",
         )
 
-    def _knowledge(self) -> tuple[StoreInfo, ContentRoot | None]:
+    def _described(self) -> tuple[StoreInfo, ContentRoot | None]:
         with self._lock:
             if self._known is None:
-                self._known = self._find_out()
+                self._known = self._describe()
             return self._known
 
-    def _find_out(self) -> tuple[StoreInfo, ContentRoot | None]:
-        said = plugins.describe(self._connection)
-        root = self._see(said)
-        unseen = () if root is not None or self._option is None else (find_content_root.explain(said.content_root),)
+    def _describe(self) -> tuple[StoreInfo, ContentRoot | None]:
+        description = plugins.describe(self._connection)
+        root = self._find_root(description)
+        unseen = (
+            () if root is not None or self._option is None else (find_content_root.explain(description.content_root),)
+        )
         return StoreInfo(
             kind=SourceKind.CONTAINERD,
             address=str(self._connection.address),
             version=self._connection.version,
-            id=said.uuid,
-            platform=said.platform,
+            id=description.uuid,
+            platform=description.platform,
             content_root=root.path if root is not None else None,
-            snapshotters=said.snapshotters,
-            policy=said.policy,
-            discards_layers=said.discards_layers,
-            notes=(*said.notes, *unseen),
+            snapshotters=description.snapshotters,
+            policy=description.policy,
+            discards_layers=description.discards_layers,
+            notes=(*description.notes, *unseen),
         ), root
 
-    def _see(self, said: plugins.SelfDescription) -> ContentRoot | None:
+    def _find_root(self, description: plugins.SelfDescription) -> ContentRoot | None:
         if self._option is None:
             return None
         if self._option != "auto":
-            return find_content_root.given(self._option, uuid=said.uuid)
-        if said.content_root is None:
+            return find_content_root.given(self._option, uuid=description.uuid)
+        if description.content_root is None:
             return None
-        return find_content_root.exported(said.content_root, uuid=said.uuid, sample=self._sample())
+        return find_content_root.exported(description.content_root, uuid=description.uuid, sample=self._sample())
 
     def _sample(self) -> Iterator[Blob]:
-        """Some records, for as long as somebody asks."""
+        """Yield some records of each namespace."""
         for namespace in self.namespaces():
             blobs = listing.inventory(self._connection, namespace, snapshotters=()).blobs
             yield from islice(blobs.values(), find_content_root.SAMPLE)

@@ -1,4 +1,4 @@
-"""Deadlines for streams: not for the whole, since large blobs take their time, but for each wait for a message."""
+"""Timeouts of gRPC streams: a limit for each wait for a message, not for the whole stream."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _Message_co = TypeVar("_Message_co", covariant=True)
 
 
 class Streaming(Protocol[_Message_co]):
-    """What we use of a streaming call."""
+    """The used part of a gRPC streaming call."""
 
     def __iter__(self) -> Iterator[_Message_co]:
-        """The answers, as they come."""
+        """Iterate over the messages."""
 
     def cancel(self) -> object:
-        """End the call from our side; a reader blocked in it wakes up."""
+        """Cancel the call; a blocked reader wakes up."""
 
 
 class _Wait:
-    """One reader: since when it has been blocked, if it is."""
+    """One reader; `since` is when its current wait began, None between waits."""
 
     def __init__(self, call: Streaming[object]) -> None:
         self.call = call
@@ -35,9 +35,14 @@ class _Wait:
 
 
 class StallWatch:
-    """Cancels calls whose next message does not come within `seconds`; one thread for all streams of a connection.
+    """Cancels streams whose next message does not arrive in time; one thread for all streams of a connection.
 
-    The time that our own side spends between two messages does not count.
+    The time that the consumer spends between two messages does not count.
+
+    Args:
+        seconds: Limit of one wait.
+        clock: Monotonic clock in seconds.
+
     """
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,9 +54,16 @@ class StallWatch:
         self._closed = False
 
     def messages(self, call: Streaming[_Message], doing: str) -> Generator[_Message, None, None]:
-        """The messages of `call`, which is cancelled when the iterator is closed or fails.
+        """Yield the messages of a call; cancel it when the iterator is closed or fails.
 
-        Raises StoreTimeout when the next does not come in time, and what the call itself raises.
+        Args:
+            call: The call.
+            doing: Completes the sentence "cannot …".
+
+        Raises:
+            StoreTimeout: The next message does not arrive in time.
+            grpc.RpcError: The call failed.
+
         """
         wait = _Wait(call)
         self._add(wait)
@@ -74,14 +86,14 @@ class StallWatch:
             call.cancel()
 
     def close(self) -> None:
-        """End the thread; streams still open are no longer watched."""
+        """Stop the thread; open streams have no timeout any more."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def _timeout(self, doing: str) -> StoreTimeout:
         return StoreTimeout(
-            f"cannot {doing}: nothing came for {self.seconds:g} s",
+            f"cannot {doing}: no message for {self.seconds:g} s",
             hint="the daemon may hang, or its disk be overloaded; a longer --timeout gives it more time",
         )
 
@@ -102,9 +114,9 @@ class StallWatch:
             while not self._closed:
                 self._changed.wait(min(1.0, self.seconds / 4) if self._waits else None)
                 for wait in self._waits:
-                    self._judge(wait)
+                    self._check(wait)
 
-    def _judge(self, wait: _Wait) -> None:
+    def _check(self, wait: _Wait) -> None:
         since = wait.since
         if since is not None and not wait.stalled and self._clock() - since > self.seconds:
             wait.stalled = True

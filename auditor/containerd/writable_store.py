@@ -1,4 +1,4 @@
-"""The same store, with what a repair may do to it: every write under a lease of ours that ends by itself."""
+"""A live containerd as a `WritableStore`: every write happens under a lease that expires."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from auditor.model.digest import Digest
 from auditor.model.store import Labels, Resource
 from auditor.model.writable_store import LeaseHandle
 
-#: containerd core/metadata/gc.go: a lease with this label ends by itself at that time, RFC 3339.
+#: Label with the expiry of a lease in RFC 3339; containerd core/metadata/gc.go.
 EXPIRE = "containerd.io/gc.expire"
-#: Seconds after which a lease made only to start a collection would go by itself.
+#: Expiry in seconds of a lease that only starts a garbage collection.
 _GC_LEASE = 3600
-#: Bytes from which on a write goes through its file where that can be; below, one more call costs more than it saves.
+#: Size in bytes from which an ingest's file is written directly; below, the additional call costs more than it saves.
 DIRECT = 1 << 20
 
 
@@ -40,7 +40,15 @@ def _token() -> str:
 
 
 class WritableContainerdStore(ContainerdStore):
-    """Implements the protocol `WritableStore`. `now` and `token` give the time and names that nobody else uses."""
+    """Implements `auditor.model.writable_store.WritableStore`.
+
+    Args:
+        connection: The daemon.
+        content_root: As for ContainerdStore.
+        now: Returns the time.
+        token: Returns a unique name.
+
+    """
 
     def __init__(
         self,
@@ -56,10 +64,15 @@ class WritableContainerdStore(ContainerdStore):
 
     @contextmanager
     def lease(self, namespace: str, *, seconds: int, labels: Labels | None = None) -> Iterator[LeaseHandle]:
-        """A lease of ours. Deleted on leaving; where that fails after an error, the error is what is told.
+        """Create a lease for the duration of a block.
 
-        containerd makes a namespace that does not exist when a lease is asked for in it, and keeps it: never ask in one
-        that `namespaces` does not list.
+        The namespace must exist: containerd creates a missing one with the lease, and keeps it.
+
+        Args:
+            namespace: Name of an existing namespace.
+            seconds: Expiry.
+            labels: Labels of the lease.
+
         """
         handle = self._create_lease(namespace, seconds=seconds, labels=labels or {})
         try:
@@ -71,9 +84,11 @@ class WritableContainerdStore(ContainerdStore):
         self._delete_lease(handle)
 
     def hold(self, lease: LeaseHandle, resource: Resource) -> None:
-        """Add a resource to the lease; containerd takes ids that do not exist as well.
+        """Add a resource to a lease; containerd accepts ids that do not exist.
 
-        Raises Unsupported for `images` before 2.0: hold the content and the snapshots instead.
+        Raises:
+            Unsupported: The type is `images` before 2.0; hold content and snapshots instead.
+
         """
         request = leases_pb2.AddResourceRequest(
             id=lease.id, resource=leases_pb2.Resource(id=resource.id, type=resource.type)
@@ -84,9 +99,11 @@ class WritableContainerdStore(ContainerdStore):
             )
 
     def collect_garbage(self, namespace: str, *, labels: Labels | None = None) -> None:
-        """Run a collection and wait for its end, which may take minutes on a large node; in a namespace that exists.
+        """Run a garbage collection and wait for its end, which may take minutes on a large node.
 
-        Raises StoreTimeout only where the daemon does not answer other calls either.
+        Raises:
+            StoreTimeout: The collection does not end, and the daemon does not answer other calls.
+
         """
         handle = self._create_lease(namespace, seconds=_GC_LEASE, labels=labels or {})
         self._delete_lease(handle, sync=True)
@@ -103,10 +120,24 @@ class WritableContainerdStore(ContainerdStore):
         deferred: bool = False,
         before_commit: Callable[[], None] | None = None,
     ) -> None:
-        """Write `chunks` and commit them as `expected`; what fails leaves nothing behind.
+        """Write a blob and commit it; after a failure the ingest is aborted.
 
-        `before_commit` runs when the daemon has all bytes and none is committed: the moment to delete a bad record and
-        collect its file. Raises AlreadyThere, Conflict, Busy, StoreError and its kinds.
+        Args:
+            lease: The lease of the write.
+            ref: Reference of the ingest.
+            chunks: The bytes.
+            size: Their number.
+            expected: Their digest.
+            labels: Labels of the record.
+            deferred: Name the digest only in the commit, so that an existing file is not adopted.
+            before_commit: Called when the daemon has all bytes, before the commit.
+
+        Raises:
+            AlreadyThere: There is a record.
+            Conflict: Size or digest differ.
+            Busy: Another client has the reference open.
+            StoreError: The daemon failed.
+
         """
         try:
             if before_commit is None and self._filled(lease, ref, chunks, size=size):
@@ -131,9 +162,15 @@ class WritableContainerdStore(ContainerdStore):
             raise
 
     def adopt(self, lease: LeaseHandle, digest: Digest, *, size: int, labels: Labels | None = None) -> bool:
-        """Commit a blob that another namespace holds; whatever bytes are there are taken, good or bad.
+        """Commit a blob that another namespace has; its content is not verified.
 
-        Raises AlreadyThere where this namespace has a record, Conflict where the file has not `size` bytes.
+        Returns:
+            False where the daemon does not share blobs between namespaces.
+
+        Raises:
+            AlreadyThere: This namespace has a record.
+            Conflict: The file has not `size` bytes.
+
         """
         ref = f"auditor-adopt-{self._token()}"
         adopted = False
@@ -146,7 +183,14 @@ class WritableContainerdStore(ContainerdStore):
         return adopted
 
     def fill(self, lease: LeaseHandle, ref: str, chunks: Iterable[bytes], *, size: int) -> None:
-        """Write `chunks` and leave them for `commit`; what fails leaves nothing. Raises Conflict, Busy, StoreError."""
+        """Write an ingest for `commit`; after a failure it is aborted.
+
+        Raises:
+            Conflict: The chunks have not `size` bytes.
+            Busy: Another client has the reference open.
+            StoreError: The daemon or the disk failed.
+
+        """
         try:
             if not self._filled(lease, ref, chunks, size=size):
                 ingest.fill(self._connection, lease, ref, chunks, size=size)
@@ -158,7 +202,7 @@ class WritableContainerdStore(ContainerdStore):
             raise
 
     def _filled(self, lease: LeaseHandle, ref: str, chunks: Iterable[bytes], *, size: int) -> bool:
-        """Write the bytes to the file of the write, if that is ours to open; False where nothing was written."""
+        """Write the bytes to the ingest's file; False, with nothing written, where it is not writable."""
         root = self._root
         if root is None or size < DIRECT or not replace_file.writable(root):
             return False
@@ -172,29 +216,37 @@ class WritableContainerdStore(ContainerdStore):
     def commit(
         self, lease: LeaseHandle, ref: str, *, size: int, expected: Digest, labels: Labels | None = None
     ) -> None:
-        """Commit what `fill` left; what fails leaves it where it is, for another try.
+        """Commit the ingest of `fill`; after a failure the ingest stays.
 
-        Raises NoRecord where nothing was staged, AlreadyThere, Conflict, Busy, StoreError.
+        Raises:
+            NoRecord: The ingest is empty.
+            AlreadyThere: There is a record.
+            Conflict: Size or digest differ.
+            Busy: Another client has the reference open.
+            StoreError: The daemon failed.
+
         """
         ingest.commit(self._connection, lease, ref, size=size, expected=expected, labels=labels or {})
 
     def abort(self, namespace: str, ref: str) -> None:
-        """Drop an ingest; none is fine."""
+        """Abort an ingest, if there is one."""
         self._abort(namespace, ref)
 
     def grant(self, namespace: str, *, seconds: int, labels: Labels | None = None) -> LeaseHandle:
-        """A lease that stays until it is released or expires; in a namespace that exists."""
+        """Create a lease that stays until it is released or expires; the namespace must exist."""
         return self._create_lease(namespace, seconds=seconds, labels=labels or {})
 
     def release(self, lease: LeaseHandle) -> None:
-        """Delete a lease of ours; none is fine."""
+        """Delete a lease, if there is one."""
         self._delete_lease(lease)
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
-        """Claim `name` in every namespace, in one order; what is claimed goes with the process, whatever ends it.
+        """Hold the lock `name` in every namespace; the daemon frees it when the process ends.
 
-        Raises Busy.
+        Raises:
+            Busy: Another process holds it.
+
         """
         ref = f"auditor-{name}"
         with ExitStack() as claims:
@@ -204,7 +256,7 @@ class WritableContainerdStore(ContainerdStore):
 
     @contextmanager
     def _claimed(self, namespace: str, ref: str) -> Iterator[None]:
-        """Dropped before it is closed: afterwards it may be somebody else's."""
+        """Hold the lock in one namespace; its ingest is aborted before it is closed and another process may open it."""
         with ingest.claimed(self._connection, namespace, ref):
             try:
                 yield
@@ -216,14 +268,14 @@ class WritableContainerdStore(ContainerdStore):
             self._abort(namespace, ref)
 
     def _abort(self, namespace: str, ref: str, *, lease: str = "") -> None:
-        """Under the lease that the ingest was made under, the lease forgets it too."""
+        """Abort an ingest; with its lease, the lease drops it, too."""
         headers = namespaced(namespace, lease=lease)
-        with suppress(NoRecord), translated(f"drop the unfinished write {ref!r}"):
+        with suppress(NoRecord), translated(f"abort the ingest {ref!r}"):
             request = content_pb2.AbortRequest(ref=ref)
             self._connection.content.Abort(request, timeout=self._connection.timeout, metadata=headers)
 
     def has_record(self, namespace: str, digest: Digest) -> bool:
-        """Whether there is a content record now; asks the database alone."""
+        """Whether there is a content record now; the file is not examined."""
         try:
             api_read.record(self._connection, namespace, digest)
         except NoRecord:
@@ -231,16 +283,24 @@ class WritableContainerdStore(ContainerdStore):
         return True
 
     def delete_record(self, namespace: str, digest: Digest) -> None:
-        """Delete a content record. Raises NoRecord."""
+        """Delete a content record.
+
+        Raises:
+            NoRecord: There is none.
+
+        """
         request = content_pb2.DeleteContentRequest(digest=digest)
         with translated(f"delete the record of {digest}"):
             self._connection.content.Delete(request, timeout=self._connection.timeout, metadata=namespaced(namespace))
 
     def label(self, namespace: str, digest: Digest, labels: Labels) -> None:
-        """Set labels of a blob, leaving its others as they are; an empty value removes one. Raises NoRecord.
+        """Set labels of a blob; other labels stay, an empty value removes a label.
 
-        The mask's path is `labels.` and the key as it is: containerd cuts the prefix and takes the rest, dots and all
-        (core/metadata/content.go `Update`).
+        A path of the mask is `labels.` and the key, dots included (containerd core/metadata/content.go `Update`).
+
+        Raises:
+            NoRecord: There is no record.
+
         """
         if not labels:
             return
@@ -252,7 +312,7 @@ class WritableContainerdStore(ContainerdStore):
             self._connection.content.Update(request, timeout=self._connection.timeout, metadata=namespaced(namespace))
 
     def staging(self) -> AbstractContextManager[Staging] | None:
-        """A folder in the content root for replacing files; None where we cannot write there."""
+        """Return a staging folder in the content root; None where it is not writable."""
         root = self._root
         if root is None or not replace_file.writable(root):
             return None
@@ -276,7 +336,7 @@ class WritableContainerdStore(ContainerdStore):
             self._wait(call)
 
     def _wait(self, call: grpc.Future[Any]) -> None:
-        """Wait for a call that may take long, for as long as the daemon answers others."""
+        """Wait for a long call while the daemon answers other calls."""
         while True:
             try:
                 call.result(timeout=self._connection.timeout)

@@ -1,3 +1,3 @@
-"""From the error on the screen to the cause and the way out."""
+"""Explain an error message, a log, a digest or an image name with the evidence of a store."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Everything in the evidence that has a digest or a name, to be found by it; pure."""
+"""Index over the evidence of an audit: lookup by digest, prefix or image name; pure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from auditor.model.oci import Descriptor
 from auditor.model.store import Lease
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where a layer is named: with all that is around it."""
+class LayerUse(msgspec.Struct, frozen=True):
+    """One use of a layer: its manifest, image and namespace; `total` is the number of layers of the manifest."""
 
     view: NamespaceView
     graph: ImageGraph
@@ -27,10 +27,15 @@ class Place(msgspec.Struct, frozen=True):
     total: int
 
 
-class Catalogue:
+class EvidenceIndex:
     """The evidence of an audit and its findings, by digest and by name.
 
-    `leases` are those of each namespace with what they hold; `unread` names blobs that were to be read and were not.
+    Args:
+        evidence: The evidence.
+        findings: The findings, the most severe first.
+        leases: The leases of each namespace, with their resources.
+        unread: Blobs that were not read within the time limit.
+
     """
 
     def __init__(
@@ -45,10 +50,10 @@ class Catalogue:
         self.findings = findings
         self.leases = leases or {}
         self.unread = unread
-        self.layers: dict[Digest, list[Place]] = {}
-        self.diff_ids: dict[Digest, list[Place]] = {}
-        self.chain_ids: dict[Digest, list[Place]] = {}
-        for place in _places(evidence):
+        self.layers: dict[Digest, list[LayerUse]] = {}
+        self.diff_ids: dict[Digest, list[LayerUse]] = {}
+        self.chain_ids: dict[Digest, list[LayerUse]] = {}
+        for place in _layer_uses(evidence):
             self.layers.setdefault(place.layer.descriptor.digest, []).append(place)
             if place.layer.diff_id is not None and place.layer.chain_id is not None:
                 self.diff_ids.setdefault(place.layer.diff_id, []).append(place)
@@ -56,7 +61,7 @@ class Catalogue:
 
     @cached_property
     def descriptors(self) -> Mapping[Digest, Descriptor]:
-        """The first descriptor of each digest that is no layer's."""
+        """The first descriptor of each digest, without layers."""
         found: dict[Digest, Descriptor] = {}
         for view in self.evidence.views:
             for walked in view.graphs:
@@ -66,7 +71,7 @@ class Catalogue:
 
     @cached_property
     def digests(self) -> frozenset[str]:
-        """Every digest that anything here has or names, snapshots included."""
+        """Every digest of a record, descriptor, diffID, chainID or snapshot."""
         recorded = {digest for view in self.evidence.views for digest in view.inventory.blobs}
         snapshots = {
             name
@@ -78,11 +83,11 @@ class Catalogue:
         return frozenset({*recorded, *snapshots, *self.descriptors, *self.layers, *self.diff_ids, *self.chain_ids})
 
     def complete(self, prefix: str) -> tuple[Digest, ...]:
-        """The digests that begin with these hex digits, sorted."""
+        """Return the digests whose hex part begins with `prefix`, sorted."""
         return tuple(sorted(Digest(d) for d in self.digests if d.partition(":")[2].startswith(prefix)))
 
     def recorded(self, digest: Digest) -> bool:
-        """Whether any namespace has a record of it."""
+        """Whether any namespace has a record of the digest."""
         return any(view.has(digest) for view in self.evidence.views)
 
     def snapshot(self, name: str) -> bool:
@@ -90,29 +95,29 @@ class Catalogue:
         return any(name in held for view in self.evidence.views for held in view.inventory.snapshots.values())
 
     def image(self, name: str) -> tuple[tuple[NamespaceView, ImageGraph], ...]:
-        """The images that a name means."""
+        """Return the images that a name matches."""
         return tuple((v, g) for v in self.evidence.views for g in v.graphs if matches(g.group, name))
 
-    def state(self, place: Place) -> LayerState:
-        """What a layer is to the store where it is named."""
+    def state(self, place: LayerUse) -> LayerState:
+        """Return the state of a layer in the namespace that uses it."""
         return states(self.evidence, place.view, place.graph, place.node)[place.layer.index]
 
     def about(self, digest: str) -> tuple[Finding, ...]:
-        """The findings about a digest, or about its snapshot, the worst first."""
+        """Return the findings about a digest or its snapshot, the most severe first."""
         return tuple(f for f in self.findings if digest in (f.subject.digest, f.subject.name.rpartition("/")[2]))
 
     def about_image(self, namespace: str, target: Digest) -> tuple[Finding, ...]:
-        """The findings that hurt an image, the worst first."""
+        """Return the findings that affect an image, the most severe first."""
         return tuple(f for f in self.findings if any(i.namespace == namespace and i.target == target for i in f.images))
 
     @cached_property
     def faults(self) -> tuple[Finding, ...]:
-        """The findings over info, the worst first."""
+        """The findings above severity info, the most severe first."""
         return tuple(finding for finding in self.findings if finding.severity is not Severity.INFO)
 
 
 def codes(findings: tuple[Finding, ...]) -> tuple[str, ...]:
-    """The codes of findings, each once."""
+    """Return the codes of findings, each once."""
     return tuple(dict.fromkeys(finding.code for finding in findings))
 
 
@@ -127,9 +132,9 @@ def _descriptors(view: NamespaceView, walked: ImageGraph) -> Iterator[Descriptor
             yield inside.manifest.config
 
 
-def _places(evidence: Evidence) -> Iterator[Place]:
+def _layer_uses(evidence: Evidence) -> Iterator[LayerUse]:
     for view in evidence.views:
         for walked, node in view.manifests():
             inside = view.content(node.digest)
             for layer in inside.layers if inside is not None else ():
-                yield Place(view, walked, node, layer, len(inside.layers) if inside is not None else 0)
+                yield LayerUse(view, walked, node, layer, len(inside.layers) if inside is not None else 0)

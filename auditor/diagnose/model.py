@@ -1,4 +1,4 @@
-"""What is told of a digest, an image or a message: records to print; docs/diagnose.md has the JSON."""
+"""Records of a diagnosis; their JSON is described in docs/diagnose.md."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Literal
 
 import msgspec
 
-from auditor.diagnose.messages import Sure
+from auditor.diagnose.messages import Confidence
 from auditor.model.findings import ImageRef
 
 SCHEMA: Literal["containerd-auditor/diagnosis/v1"] = "containerd-auditor/diagnosis/v1"
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
-    """What one namespace knows of a blob; `size` in bytes, times RFC 3339.
+    """A blob in one namespace; `size` in bytes, times in RFC 3339.
 
-    `protected`: garbage collection keeps it; None where there is no record, or no collection as in an archive.
+    Attributes:
+        protected: Garbage collection keeps it; None without a record, or in an archive.
+
     """
 
     namespace: str
@@ -31,9 +33,12 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of a chain, lowest first: is it there, on what was it made, and who keeps it.
+    """A snapshot of a chain, the lowest layer first.
 
-    `layer` counts from 0. `holders`: snapshots made on it, containers, images, leases.
+    Attributes:
+        layer: Index of the layer, from 0.
+        holders: Child snapshots, containers, images and leases that keep it.
+
     """
 
     namespace: str
@@ -47,7 +52,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """An image that uses the object; `layers` is how many its manifest has, `state` what the layer is to the store."""
+    """An image that uses the object; `layers` is the number of layers of its manifest, `state` that of the layer."""
 
     image: ImageRef
     layers: int = 0
@@ -57,7 +62,7 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True):
-    """A platform of an image: its manifest, how many of its layers have a blob here, where it is unpacked."""
+    """A platform of an image: its manifest, its layers and those with a record, the snapshotters that have it."""
 
     platform: str
     manifest: str
@@ -68,13 +73,19 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
     unpacked: tuple[str, ...] = ()
 
 
-class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about one object.
+class ObjectFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts about one object.
 
-    `kind` is index, manifest, config, layer, attestation, content, blob, chainID, diffID or image; `id` a digest, or an
-    image's namespace and name. `path` is where the file is or would be, where that is known. `bytes` says how reading
-    it to its end came out; `by_design` why it is absent without anything being wrong; `findings` are codes, the worst
-    first.
+    Attributes:
+        kind: index, manifest, config, layer, attestation, content, blob, chainID, diffID or image.
+        id: A digest, or the namespace and name of an image.
+        asked: The prefix or name in the question.
+        path: Path of the file; empty where the content root is not visible.
+        file: Kind and size of the file.
+        bytes: Result of reading the content.
+        by_design: Why it is absent by design; empty where it is not.
+        findings: Codes, the most severe first.
+
     """
 
     kind: str
@@ -99,7 +110,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(enum.StrEnum):
-    """What it came to: a fault, absent by design, nothing wrong, a message explained without one, or nothing known."""
+    """Kind of verdict: a fault, absence by design, no fault, a message explained without a fault, or unknown."""
 
     FAULT = "fault"
     BY_DESIGN = "by-design"
@@ -109,15 +120,26 @@ class Outcome(enum.StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The most likely cause, how sure that is and why, what speaks for it, what it breaks and not, and what helps.
+    """The most likely cause.
 
-    `code` is the finding that it rests on and `subject` what that is about, `message` the known message; each may be
-    empty.
+    Attributes:
+        cause: The cause, one sentence.
+        sure: Confidence in it.
+        because: Reason for the confidence.
+        code: Code of the finding; may be empty.
+        subject: What the finding is about; may be empty.
+        message: Id of the known message; may be empty.
+        evidence: Evidence for the cause, one clause each.
+        breaks: What fails.
+        fine: What is unaffected.
+        commands: Shell commands that help, the safest first.
+        source: Where containerd prints the message.
+
     """
 
     outcome: Outcome
     cause: str
-    sure: Sure
+    sure: Confidence
     because: str
     code: str = ""
     subject: str = ""
@@ -130,7 +152,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A known message that was recognised, in how many lines."""
+    """A known message in the text, and its number of lines."""
 
     id: str
     lines: int
@@ -140,7 +162,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A digest that a prefix fits."""
+    """A digest that a prefix matches."""
 
     prefix: str
     digest: str
@@ -148,10 +170,15 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer: the line explained, the verdict, the objects it speaks of, and what cannot be known.
+    """Result of `auditor diagnose`.
 
-    `missing` has a sentence for each thing that the text names and the store has not, `unknown` one for each limit.
-    `looked_at` is the store's address or the archive, empty where none was looked at; `lines` how many were read.
+    Attributes:
+        line: The line that is explained.
+        lines: Number of lines read.
+        looked_at: Address of the store or path of the archive; empty where none was examined.
+        missing: One sentence for each thing that the text names and the store does not have.
+        unknown: One sentence for each limit of the diagnosis.
+
     """
 
     line: str
@@ -160,7 +187,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     namespaces: tuple[str, ...] = ()
     messages: tuple[Message, ...] = ()
-    objects: tuple[Known, ...] = ()
+    objects: tuple[ObjectFacts, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()

@@ -1,41 +1,41 @@
-"""The snapshots of a chain, and who holds each of them; pure."""
+"""Snapshots of a chain, and what keeps each of them; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from auditor.checks.evidence import NamespaceView
-from auditor.diagnose.evidence_index import Catalogue, Place
+from auditor.diagnose.evidence_index import EvidenceIndex, LayerUse
 from auditor.diagnose.model import Member
 from auditor.model.digest import Digest
 
 _REMOTE = "containerd.io/snapshot/remote"
-#: Holders of one kind that are named.
+#: Maximum of holders of one kind that are listed.
 _MOST = 5
 
 
-def members(catalogue: Catalogue, place: Place) -> Iterator[Member]:
-    """The chain up to a layer, lowest first, on each snapshotter that holds any snapshot, in each namespace."""
+def members(index: EvidenceIndex, place: LayerUse) -> Iterator[Member]:
+    """Yield the chain up to a layer, the lowest first, for each snapshotter and namespace that has a part of it."""
     inside = place.view.content(place.node.digest)
     if inside is None or place.layer.chain_id is None:
         return
     chain = [layer.chain_id for layer in inside.layers[: place.layer.index + 1] if layer.chain_id is not None]
-    for view in catalogue.evidence.views:
+    for view in index.evidence.views:
         for snapshotter, held in sorted(view.inventory.snapshots.items()):
             if (view is place.view and held) or any(chain_id in held for chain_id in chain):
-                for index, chain_id in enumerate(chain):
-                    yield _member(catalogue, view, snapshotter, chain_id=chain_id, layer=index)
+                for layer, chain_id in enumerate(chain):
+                    yield _member(index, view, snapshotter, chain_id=chain_id, layer=layer)
 
 
-def lone(catalogue: Catalogue, name: Digest) -> Iterator[Member]:
-    """A snapshot that no image here leads to, wherever it is."""
-    for view in catalogue.evidence.views:
+def lone(index: EvidenceIndex, name: Digest) -> Iterator[Member]:
+    """Yield a snapshot that belongs to no image, for each snapshotter that has it."""
+    for view in index.evidence.views:
         for snapshotter, held in sorted(view.inventory.snapshots.items()):
             if name in held:
-                yield _member(catalogue, view, snapshotter, chain_id=name, layer=0)
+                yield _member(index, view, snapshotter, chain_id=name, layer=0)
 
 
-def _member(catalogue: Catalogue, view: NamespaceView, snapshotter: str, *, chain_id: Digest, layer: int) -> Member:
+def _member(index: EvidenceIndex, view: NamespaceView, snapshotter: str, *, chain_id: Digest, layer: int) -> Member:
     held = view.inventory.snapshots[snapshotter]
     snapshot = held.get(chain_id)
     return Member(
@@ -46,11 +46,11 @@ def _member(catalogue: Catalogue, view: NamespaceView, snapshotter: str, *, chai
         present=snapshot is not None,
         parent=snapshot.parent if snapshot is not None else "",
         remote=snapshot is not None and _REMOTE in snapshot.labels,
-        holders=tuple(_holders(catalogue, view, snapshotter, chain_id)) if snapshot is not None else (),
+        holders=tuple(_holders(index, view, snapshotter, chain_id)) if snapshot is not None else (),
     )
 
 
-def _holders(catalogue: Catalogue, view: NamespaceView, snapshotter: str, chain_id: Digest) -> Iterator[str]:
+def _holders(index: EvidenceIndex, view: NamespaceView, snapshotter: str, chain_id: Digest) -> Iterator[str]:
     held = view.inventory.snapshots[snapshotter]
     active = {c.snapshot_key: c.id for c in view.inventory.containers if c.snapshotter == snapshotter}
     made = sorted(snapshot.name for snapshot in held.values() if snapshot.parent == chain_id)
@@ -66,6 +66,6 @@ def _holders(catalogue: Catalogue, view: NamespaceView, snapshotter: str, chain_
         and view.claims(inside.manifest.config.digest).get(snapshotter) == chain_id
     )
     yield from (f"image {name}" for name in list(images)[:_MOST])
-    for lease in catalogue.leases.get(view.name, view.inventory.leases):
+    for lease in index.leases.get(view.name, view.inventory.leases):
         if any(r.id == chain_id and r.type == f"snapshots/{snapshotter}" for r in lease.resources or ()):
             yield f"lease {lease.id}"

@@ -6,9 +6,8 @@ import os
 import shlex
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing
 
-from auditor import concurrency
+from auditor.concurrency import read_ahead
 from auditor.errors import ExportRefused, NoFile, NoRecord, ObjectError
 from auditor.export.model import ExportPlan, PlannedBlob
 from auditor.export.sinks import FileSink, Sink
@@ -29,7 +28,7 @@ class WrongContent(ExportRefused):
         self.proof = proof
 
 
-class Pump:
+class BlobCopier:
     """Moves blobs of one namespace into sinks.
 
     What the kernel copies is hashed once, where it arrived, by the reading back that follows the copying: that proves
@@ -44,7 +43,7 @@ class Pump:
         self._namespace = namespace
         self._on_bytes = on_bytes
 
-    def move(self, blob: PlannedBlob, sink: Sink) -> None:
+    def copy(self, blob: PlannedBlob, sink: Sink) -> None:
         """Write a blob's bytes, exactly as many as planned. Raises WrongContent; OSError of the sink."""
         file = self._open(blob) if isinstance(sink, FileSink) else None
         if isinstance(sink, FileSink) and file is not None:
@@ -57,7 +56,7 @@ class Pump:
                 sink.write(chunk)
                 self._heard(len(chunk))
 
-    def blame(self, blob: PlannedBlob) -> None:
+    def reread(self, blob: PlannedBlob) -> None:
         """Read a blob that came out wrong once more, from the store. Raises WrongContent where that is to blame."""
         for _ in self._proven(blob):
             pass
@@ -93,10 +92,7 @@ class Pump:
     def _chunks(self, blob: PlannedBlob) -> Iterator[bytes]:
         """The bytes from the store; only its own errors become a verdict on the blob."""
         try:
-            with (
-                self._store.stream(self._namespace, blob.digest) as chunks,
-                closing(concurrency.Ahead(chunks)) as early,
-            ):
+            with self._store.stream(self._namespace, blob.digest) as chunks, read_ahead(chunks) as early:
                 yield from early
         except ObjectError as error:
             raise self._failed(blob, error) from None

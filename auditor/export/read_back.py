@@ -1,152 +1,184 @@
-"""Reading a file back while it is still being written: the reader waits at its end until there is more."""
+"""Read an archive back while it is written, and compare it with its plan."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from auditor.archive.members import Seen, claimed
+from auditor.archive.open import collector, read_archive, read_errors
 from auditor.archive.store import ArchiveStore
+from auditor.concurrency import CHUNK
 from auditor.errors import ExportRefused, OutputError
 from auditor.export.model import ExportPlan, PlannedBlob
 from auditor.model.digest import Digest, Meter
-from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind
+from auditor.model.store import LayerProof, LayerProofKind, ProofKind
+
+#: Reads a blob once more from the store; raises ExportRefused where the store's copy is wrong.
+Reread = Callable[[PlannedBlob], None]
 
 
-class Abandoned(Exception):
-    """The other side has given up, and says why itself."""
+class ReadBack:
+    """Verify a file in a thread while it is written, as `verify` would; use as a context manager.
 
+    The reader follows the writer at the distance of a few chunks, so that the bytes come out of the page cache. It
+    stops at the first wrong blob; the next `feed` then raises, so that a wrong blob early in a large archive ends the
+    export early.
 
-class Growing:
-    """How far a file has been written, and whether its reader still follows; `meter`, if any, hashes the file.
+    Args:
+        plan: what the archive must hold.
+        path: the file; it may be empty yet.
+        reread: finds out whether the store's copy of a wrong blob is wrong too.
+        layers: also verify diffIDs, of the layers that containerd has not recorded one for.
+        on_bytes: progress callback: bytes that were read since the last call.
+        meter: hashes the file as it is read.
 
-    It is a `Tap` of the reader. Either side hears that the other has given up by an Abandoned.
     """
 
-    def __init__(self, meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        plan: ExportPlan,
+        path: Path,
+        *,
+        reread: Reread,
+        layers: bool,
+        on_bytes: Callable[[int], None] | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        self._plan = plan
+        self._path = path
+        self._reread = reread
+        self._layers = layers
         self._meter = meter
+        self._blobs = {blob.digest: blob for blob in plan.blobs}
+        self._wrong: PlannedBlob | None = None
         self._written = 0
         self._ended = False
-        self._abandoned = False
-        self._change = threading.Condition()
-
-    def grew(self, size: int) -> None:
-        """More has been written. Raises Abandoned where nobody reads on."""
-        with self._change:
-            if self._abandoned:
-                raise Abandoned
-            self._written += size
-            self._change.notify_all()
-
-    def end(self) -> None:
-        """All has been written."""
-        with self._change:
-            self._ended = True
-            self._change.notify_all()
-
-    def abandon(self) -> None:
-        """Give up, on either side."""
-        with self._change:
-            self._abandoned = True
-            self._change.notify_all()
-
-    def wait(self, position: int) -> None:
-        """Return when something is behind `position`, or all has been written. Raises Abandoned."""
-        with self._change:
-            self._change.wait_for(lambda: self._written > position or self._ended or self._abandoned)
-            if self._abandoned:
-                raise Abandoned
-
-    def update(self, chunk: bytes) -> None:
-        """Take what was read."""
-        if self._meter is not None:
-            self._meter.update(chunk)
-
-
-class Follower:
-    """Runs `read` in a thread beside the writing inside the block.
-
-    Leaving the block by an error ends the reader; where it was the reader that gave up, its own error is raised.
-    """
-
-    def __init__(self, growing: Growing, read: Callable[[], None]) -> None:
-        self._growing = growing
-        self._read = read
+        self._stopped = False
+        self._changed = threading.Condition()
+        look = plan.unproven if layers else False
+        self._members = collector(layers=look, on_bytes=on_bytes, on_file=self._check)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="archive-read-back")
+        self._reading = self._pool.submit(self._read)
 
-    def __enter__(self) -> Future[None]:
-        self._reading = self._pool.submit(self._follow)
-        return self._reading
+    def feed(self, size: int) -> None:
+        """Let the reader have `size` more bytes of the file.
+
+        Raises:
+            ExportRefused: a blob that was read back is wrong, and so is the store's copy.
+            OutputError: a blob that was read back is wrong, and the store's copy is right.
+            StoreUnreachable: the file could not be read.
+
+        """
+        with self._changed:
+            self._written += size
+            self._changed.notify_all()
+        if self._reading.done():
+            self._judge()
+
+    def finish(self) -> None:
+        """Wait until the whole file has been read, and compare it with the plan.
+
+        Raises:
+            ExportRefused: a blob is wrong in the store too, or a layer does not decompress to its diffID.
+            OutputError: the file does not hold what was written.
+            StoreUnreachable: the file could not be read.
+
+        """
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._judge()
+
+    def abort(self) -> None:
+        """Stop the reader and wait for it; without effect after `finish`."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._pool.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._growing.abandon()
-        self._pool.shutdown()
-        if isinstance(error, Abandoned):
-            self._reading.result()
+        self.abort()
 
-    def _follow(self) -> None:
-        try:
-            self._read()
-        except BaseException:
-            self._growing.abandon()
-            raise
+    def _judge(self) -> None:
+        archive = self._reading.result()
+        if self._wrong is not None:
+            self._reread(self._wrong)
+            raise _not_as_written(f"{self._wrong.digest} is {ProofKind.CORRUPT}")
+        compare(self._plan, archive, reread=self._reread, layers=self._layers)
 
+    def _read(self) -> ArchiveStore:
+        return read_archive(self._chunks(), self._members, address=str(self._path), seekable=True)
 
-class Differs(Exception):
-    """A blob of the archive is not what its name says; the store's copy may be to blame, or the disk."""
+    def _chunks(self) -> Iterator[bytes]:
+        """The bytes of the file as they are written; runs in the thread that reads ahead."""
+        position = 0
+        with read_errors(self._path), self._path.open("rb", buffering=0) as file:
+            while self._wait(position) and (chunk := file.read(CHUNK)):
+                position += len(chunk)
+                if self._meter is not None:
+                    self._meter.update(chunk)
+                yield chunk
 
-    def __init__(self, blob: PlannedBlob) -> None:
-        super().__init__(str(blob.digest))
-        self.blob = blob
+    def _wait(self, position: int) -> bool:
+        """Wait until there are bytes behind `position` or all has been written; False where reading is to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._written > position or self._ended or self._stopped)
+            return not self._stopped
 
-
-def as_planned(plan: ExportPlan) -> Callable[[Seen], None]:
-    """What hears of each file that is read back and raises Differs at the first blob that is not right.
-
-    So that nobody goes on for an hour to write what is wrong from its first minute.
-    """
-    blobs = {blob.digest: blob for blob in plan.blobs}
-
-    def look(seen: Seen) -> None:
-        blob = blobs.get(claimed(seen.name) or Digest(""))
+    def _check(self, seen: Seen) -> None:
+        blob = self._blobs.get(claimed(seen.name) or Digest(""))
         if blob is not None and (seen.digest, seen.size, seen.error) != (blob.digest, blob.size, ""):
-            raise Differs(blob)
+            self._wrong = self._wrong or blob
+            self._stopped = True
 
-    return look
 
+def compare(plan: ExportPlan, archive: ArchiveStore, *, reread: Reread, layers: bool) -> None:
+    """Check that `archive` holds exactly what `plan` says, intact.
 
-def prove(plan: ExportPlan, archive: ArchiveStore, *, layers: bool) -> None:
-    """See that `archive` holds exactly what `plan` says, sound; with `layers`, that layers are what configs say.
+    A layer whose diffID containerd has recorded needs no decompression: the digest proves that it is the same bytes.
 
-    What containerd has recorded of a layer needs no second look: the digest says that these are the same bytes.
-    Raises OutputError where what is on the disk is not what was written; ExportRefused where a layer's bytes are what
-    its digest says, and do not decompress to its diffID: the image itself is bad.
+    Args:
+        plan: what was written.
+        archive: what was read back.
+        reread: finds out whether the store's copy of a wrong blob is wrong too.
+        layers: also compare what layers decompress to with their diffIDs.
+
+    Raises:
+        ExportRefused: a blob is wrong in the store too, or a layer has the right digest and does not decompress to its
+            diffID: the image itself is bad.
+        OutputError: what is on the disk is not what was written.
+
     """
-    for fault in _written_wrong(plan, archive):
-        raise OutputError(f"read back, the archive is not what was written: {fault}", hint="look at the disk")
-    for fault in _layers_wrong(plan, archive) if layers else ():
-        raise ExportRefused(
-            f"{fault}; no archive was written", hint="the image is broken as it was built; build it again"
-        )
-
-
-def _written_wrong(plan: ExportPlan, archive: ArchiveStore) -> Iterator[str]:
-    yield from (problem.message for problem in archive.problems)
+    for problem in archive.problems:
+        raise _not_as_written(problem.message)
     proofs = archive.proofs()
     for blob in plan.blobs:
         proof = proofs.get(blob.digest)
-        if proof is None or proof.kind is not ProofKind.SOUND or proof.size != blob.size:
-            yield f"{blob.digest} is {'absent' if proof is None else proof.kind}"
+        if proof is None:
+            raise _not_as_written(f"{blob.digest} is absent")
+        if proof.kind is not ProofKind.SOUND or proof.size != blob.size:
+            reread(blob)
+            raise _not_as_written(f"{blob.digest} is {proof.kind}")
+        if layers and blob.digest in plan.unproven:
+            _compare_layer(plan, blob, proof.layer)
     if len(proofs) != len(plan.blobs):
-        yield "it has other blobs too"
-    found = sorted((image.name, image.target.digest) for image in archive.inventory("").images)
-    if found != sorted(_names(plan)):
-        yield "its index names other images"
+        raise _not_as_written("it has other blobs too")
+    if sorted((image.name, image.target.digest) for image in archive.inventory("").images) != sorted(_names(plan)):
+        raise _not_as_written("its index names other images")
+
+
+def _not_as_written(fault: str) -> OutputError:
+    return OutputError(f"read back, the archive is not what was written: {fault}", hint="look at the disk")
 
 
 def _names(plan: ExportPlan) -> Iterator[tuple[str, Digest]]:
@@ -155,18 +187,15 @@ def _names(plan: ExportPlan) -> Iterator[tuple[str, Digest]]:
             yield name, image.target.digest
 
 
-def _layers_wrong(plan: ExportPlan, archive: ArchiveStore) -> Iterator[str]:
-    proofs = archive.proofs()
-    for blob in plan.blobs:
-        wrong = blob.digest in plan.unproven and _wrong(blob, proofs[blob.digest])
-        if wrong:
-            yield f"{plan.uses(blob)}{blob.digest} {wrong}"
-
-
-def _wrong(blob: PlannedBlob, proof: Proof) -> str:
-    layer = proof.layer or LayerProof(kind=LayerProofKind.UNVERIFIABLE)
-    if layer.kind is not LayerProofKind.SOUND:
-        return f"cannot be decompressed: {layer.detail}" if layer.detail else "cannot be decompressed"
-    if layer.diff_id != blob.diff_id:
-        return f"decompresses to {layer.diff_id}, not to the {blob.diff_id} of its config"
-    return ""
+def _compare_layer(plan: ExportPlan, blob: PlannedBlob, layer: LayerProof | None) -> None:
+    if layer is None or layer.kind is not LayerProofKind.SOUND:
+        detail = f": {layer.detail}" if layer is not None and layer.detail else ""
+        fault = f"cannot be decompressed{detail}"
+    elif layer.diff_id != blob.diff_id:
+        fault = f"decompresses to {layer.diff_id}, not to the {blob.diff_id} of its config"
+    else:
+        return
+    raise ExportRefused(
+        f"{plan.uses(blob)}{blob.digest} {fault}; no archive was written",
+        hint="the image is broken as it was built; build it again",
+    )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import queue
-import threading
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +12,7 @@ from typing import Final, Protocol
 from backports import zstd
 from isal import isal_zlib
 
+from auditor.concurrency import Worker
 from auditor.model.digest import Measured, Meter
 
 Data = bytes | memoryview
@@ -43,11 +42,11 @@ class Sink(Protocol):
 
 
 class FileSink:
-    """A file, written back to the disk as it grows; `on_grown` hears how much was added, and may raise."""
+    """A file, written back to the disk as it grows; `on_written` hears how much was added, and may raise."""
 
-    def __init__(self, fd: int, *, on_grown: Callable[[int], None] | None = None) -> None:
+    def __init__(self, fd: int, *, on_written: Callable[[int], None] | None = None) -> None:
         self.fd = fd
-        self._on_grown = on_grown
+        self._on_written = on_written
         self._back = WriteBack(fd)
 
     def write(self, data: Data) -> None:
@@ -72,8 +71,8 @@ class FileSink:
 
     def _grew(self, size: int) -> None:
         self._back.grew(size)
-        if self._on_grown is not None:
-            self._on_grown(size)
+        if self._on_written is not None:
+            self._on_written(size)
 
     def finish(self) -> None:
         """Stop writing back; the caller syncs."""
@@ -102,46 +101,37 @@ def _write_all(fd: int, data: Data) -> None:
 
 
 class WriteBack:
-    """A thread that syncs a growing file now and then, so that the disk is not idle until the end."""
+    """Sync a growing file now and then in a thread, so that the disk is not idle until the end."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._pending = 0
-        self._wake = threading.Event()
-        self._stopped = False
-        self._error: OSError | None = None
-        self._thread: threading.Thread | None = None
+        self._worker: Worker[int] | None = None
 
     def grew(self, size: int) -> None:
-        """Hear of bytes written. Raises the OSError of an earlier sync."""
+        """Count bytes written; start a sync once there are enough.
+
+        Raises:
+            OSError: an earlier sync failed.
+
+        """
         self._pending += size
-        if self._error is not None:
-            raise self._error
         if self._pending < WRITE_BACK:
             return
         self._pending = 0
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="archive-write-back", daemon=True)
-            self._thread.start()
-        self._wake.set()
+        if self._worker is None:
+            self._worker = Worker(os.fdatasync, name="archive-write-back", limit=1)
+        self._worker.offer(self._fd)
 
     def stop(self) -> None:
-        """End the thread. Raises the OSError of an earlier sync: the kernel tells it once only."""
-        self._stopped = True
-        if self._thread is not None:
-            self._wake.set()
-            self._thread.join()
-        if self._error is not None:
-            raise self._error
+        """End the thread.
 
-    def _work(self) -> None:
-        while self._wake.wait() and not self._stopped:
-            self._wake.clear()
-            try:
-                os.fdatasync(self._fd)
-            except OSError as error:
-                self._error = error
-                return
+        Raises:
+            OSError: an earlier sync failed; the kernel reports that once only.
+
+        """
+        if self._worker is not None:
+            self._worker.finish()
 
 
 class PipeSink:
@@ -174,51 +164,31 @@ class _Compressor(Protocol):
 
 
 class CompressingSink:
-    """Compresses into another sink, in a thread beside the hashing; the same bytes for the same bytes."""
+    """Compress into another sink in a thread; the same input gives the same output."""
 
-    def __init__(self, behind: Sink, compressor: _Compressor) -> None:
-        self._behind = behind
+    def __init__(self, target: Sink, compressor: _Compressor) -> None:
+        self._target = target
         self._compressor = compressor
-        self._line: queue.Queue[Data | None] = queue.Queue(4)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="archive-compress", daemon=True)
-        self._thread.start()
+        self._worker: Worker[Data] = Worker(self._compress, name="archive-compress")
 
     def write(self, data: Data) -> None:
-        """Hand the next bytes over; raises what went wrong with earlier ones."""
-        if self._error is not None:
-            raise self._error
-        self._line.put(data)
+        """Hand over the next bytes. Raises the error of earlier ones."""
+        self._worker.put(data)
 
     def finish(self) -> None:
-        """Compress what is left, and finish the sink behind."""
-        self._join()
-        if self._error is not None:
-            raise self._error
-        self._behind.write(self._compressor.flush())
-        self._behind.finish()
+        """Compress what is left, and finish the target."""
+        self._worker.finish()
+        self._target.write(self._compressor.flush())
+        self._target.finish()
 
     def abandon(self) -> None:
         """End the thread without an end of the stream."""
-        self._join()
-        self._behind.abandon()
+        self._worker.abandon()
+        self._target.abandon()
 
-    def _join(self) -> None:
-        self._line.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        while (data := self._line.get()) is not None:
-            if self._error is None:
-                self._one(data)
-
-    def _one(self, data: Data) -> None:
-        try:
-            packed = self._compressor.compress(data)
-            if packed:
-                self._behind.write(packed)
-        except BaseException as error:  # noqa: BLE001 - it is raised again in the thread that writes
-            self._error = error
+    def _compress(self, data: Data) -> None:
+        if packed := self._compressor.compress(data):
+            self._target.write(packed)
 
 
 def _gzip() -> _Compressor:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,15 +12,15 @@ import msgspec
 
 from auditor.archive.open import open_archive
 from auditor.atomic_write import Temporary, output_errors, sync_folder
-from auditor.errors import ExportRefused, OutputError
-from auditor.export import tar_members as parts_of
-from auditor.export.copy_blobs import Pump
+from auditor.errors import ExportRefused
+from auditor.export import tar_members
+from auditor.export.copy_blobs import BlobCopier
 from auditor.export.model import ExportPlan
-from auditor.export.read_back import Differs, Follower, Growing, as_planned, prove
+from auditor.export.read_back import ReadBack, compare
 from auditor.export.sinks import COMPRESSORS, CompressingSink, FileSink, PipeSink, Sink
 from auditor.export.tar_members import END, Part
 from auditor.model.digest import Digest, Meter
-from auditor.model.store import ProofKind, Store
+from auditor.model.store import Store
 
 NO_COMPRESSION: Final = "none"
 OnBytes = Callable[[int], None]
@@ -54,50 +52,38 @@ def write_archive(
 ) -> Written:
     """Write `plan` to `target`, read it back as `verify` would, and only then put it there.
 
-    `tag` names the temporary file and must be unique to the run; `compress` is `none`, `gzip` or `zstd`; with `layers`
-    the reading back also proves the diffIDs; with `digest` it hashes the file too, beside the blobs in it, which takes
-    about as long as copying. `on_bytes` hears of each blob's bytes twice: written, and read back.
-    Raises ExportRefused where the content is not whole, OutputError where it cannot be written; then the target is as
-    it was.
+    Args:
+        plan: what to write.
+        store: where the blobs are.
+        target: the file to replace.
+        namespace: the namespace of the blobs.
+        tag: part of the temporary file's name; must be unique to the run.
+        compress: `none`, `gzip` or `zstd`.
+        layers: also verify diffIDs, of the layers that containerd has not recorded one for.
+        digest: also hash the file, which takes about as long as copying it.
+        on_bytes: progress callback: bytes since the last call; each byte counts twice, as written and as read back.
+
+    Raises:
+        ExportRefused: something is missing from the store or wrong in it; the target is as it was.
+        OutputError: the file cannot be written, or is not what was written; the target is as it was.
+
     """
     _refuse(plan)
-    pump = Pump(plan, store, namespace=namespace, on_bytes=on_bytes)
-    with Temporary(target, tag=tag) as temporary:
-        meter = Meter() if digest else None
-        growing = Growing(meter)
-        read = partial(_read_back, plan, temporary.path, layers=layers, on_bytes=on_bytes, tap=growing)
-        with _blaming(pump), Follower(growing, read) as reading:
-            with output_errors(target), _sink(FileSink(temporary.fd, on_grown=growing.grew), compress) as sink:
-                _tar(plan, pump, sink)
-            growing.end()
-            with output_errors(target):
-                os.fsync(temporary.fd)
-            reading.result()
+    copier = BlobCopier(plan, store, namespace=namespace, on_bytes=on_bytes)
+    meter = Meter() if digest else None
+    with (
+        Temporary(target, tag=tag) as temporary,
+        ReadBack(
+            plan, temporary.path, reread=copier.reread, layers=layers, on_bytes=on_bytes, meter=meter
+        ) as read_back,
+    ):
+        with output_errors(target):
+            _write_tar(plan, copier, _sink(FileSink(temporary.fd, on_written=read_back.feed), compress))
+            os.fsync(temporary.fd)
+        read_back.finish()
         temporary.publish()
         size = os.fstat(temporary.fd).st_size
         return Written(path=str(target), size=size, digest=meter.result().digest if meter is not None else None)
-
-
-def _read_back(
-    plan: ExportPlan, path: Path, *, layers: bool, on_bytes: OnBytes | None, tap: Growing | None = None
-) -> None:
-    """Read it as `verify` would, and see that it is what was planned. Raises Differs, OutputError, ExportRefused."""
-    look = plan.unproven if layers else False
-    archive = open_archive(path, layers=look, on_bytes=on_bytes, on_file=as_planned(plan), tap=tap)
-    prove(plan, archive, layers=layers)
-
-
-@contextmanager
-def _blaming(pump: Pump) -> Iterator[None]:
-    """A blob that was read back wrong: the store's copy, or else the disk's. Raises WrongContent, OutputError."""
-    try:
-        yield
-    except Differs as error:
-        pump.blame(error.blob)
-        raise OutputError(
-            f"read back, the archive is not what was written: {error.blob.digest} is {ProofKind.CORRUPT}",
-            hint="look at the disk",
-        ) from None
 
 
 def write_pipe(
@@ -115,8 +101,9 @@ def write_pipe(
     """
     _refuse(plan)
     pipe = PipeSink(fd)
-    with output_errors("the archive"), _sink(pipe, compress) as sink:
-        _tar(plan, Pump(plan, store, namespace=namespace, on_bytes=on_bytes), sink)
+    with output_errors("the archive"):
+        copier = BlobCopier(plan, store, namespace=namespace, on_bytes=on_bytes)
+        _write_tar(plan, copier, _sink(pipe, compress))
     return Written(path="-", size=pipe.measured.size, digest=pipe.measured.digest, read_back=False)
 
 
@@ -132,14 +119,14 @@ def write_layout(
 ) -> Written:
     """Write `plan` as an OCI layout folder; as `write_archive`. The folder must not be there yet, or be empty."""
     _refuse(plan)
-    pump = Pump(plan, store, namespace=namespace, on_bytes=on_bytes)
+    copier = BlobCopier(plan, store, namespace=namespace, on_bytes=on_bytes)
     with Temporary(target, tag=tag, folder=True) as temporary:
         with output_errors(target):
-            _folder(plan, pump, temporary.path)
-        with _blaming(pump):
-            _read_back(plan, temporary.path, layers=layers, on_bytes=on_bytes)
+            _write_folder(plan, copier, temporary.path)
+        archive = open_archive(temporary.path, layers=plan.unproven if layers else False, on_bytes=on_bytes)
+        compare(plan, archive, reread=copier.reread, layers=layers)
         temporary.publish()
-    return Written(path=str(target), size=sum(part.size for part in parts_of.parts(plan)))
+    return Written(path=str(target), size=sum(part.size for part in tar_members.parts(plan)))
 
 
 def _refuse(plan: ExportPlan) -> None:
@@ -154,57 +141,55 @@ def _refuse(plan: ExportPlan) -> None:
         raise ExportRefused("there is no image to export")
 
 
-@contextmanager
-def _sink(sink: Sink, compress: str) -> Iterator[Sink]:
-    """The sink to write to, finished at the end unless something went wrong."""
-    whole = sink if compress == NO_COMPRESSION else CompressingSink(sink, COMPRESSORS[compress]())
+def _sink(sink: Sink, compress: str) -> Sink:
+    return sink if compress == NO_COMPRESSION else CompressingSink(sink, COMPRESSORS[compress]())
+
+
+def _write_tar(plan: ExportPlan, copier: BlobCopier, sink: Sink) -> None:
+    """Write all members and finish the sink, or abandon it."""
     try:
-        yield whole
-        whole.finish()
+        for part in tar_members.parts(plan):
+            sink.write(part.header)
+            _body(part, sink, copier)
+            sink.write(part.padding)
+        sink.write(END)
+        sink.finish()
     except BaseException:
-        whole.abandon()
+        sink.abandon()
         raise
 
 
-def _tar(plan: ExportPlan, pump: Pump, sink: Sink) -> None:
-    for part in parts_of.parts(plan):
-        sink.write(part.header)
-        _body(part, sink, pump)
-        sink.write(part.padding)
-    sink.write(END)
-
-
-def _body(part: Part, sink: Sink, pump: Pump) -> None:
+def _body(part: Part, sink: Sink, copier: BlobCopier) -> None:
     if part.raw is not None:
         sink.write(part.raw)
     elif part.blob is not None:
-        pump.move(part.blob, sink)
+        copier.copy(part.blob, sink)
 
 
-def _folder(plan: ExportPlan, pump: Pump, root: Path) -> None:
+def _write_folder(plan: ExportPlan, copier: BlobCopier, root: Path) -> None:
     """Files and folders with the modes of an archive's members, each synced."""
     with ThreadPoolExecutor(2, thread_name_prefix="archive-sync") as syncing:
         folders = [root]
         synced = []
-        for part in parts_of.parts(plan):
+        for part in tar_members.parts(plan):
             if part.name.endswith("/"):
                 folders.append(root / part.name)
                 folders[-1].mkdir(mode=part.mode)
             else:
-                synced.append(syncing.submit(_synced, _file(part, root / part.name, pump)))
+                synced.append(syncing.submit(_synced, _file(part, root / part.name, copier)))
         for each in synced:
             each.result()
     for folder in reversed(folders):
         sync_folder(folder)
 
 
-def _file(part: Part, path: Path, pump: Pump) -> int:
+def _file(part: Part, path: Path, copier: BlobCopier) -> int:
     """Write one file; its descriptor is still to be synced and closed."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     sink = FileSink(fd)
     try:
         os.fchmod(fd, part.mode)
-        _body(part, sink, pump)
+        _body(part, sink, copier)
         sink.finish()
     except BaseException:
         sink.abandon()

@@ -1,4 +1,4 @@
-"""The report of a repair, as text and as JSON: plan, outcomes, skipped findings with reasons."""
+"""A repair as text and as JSON: the plan, the outcomes, and the findings without an action."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from tabulate import tabulate
 
 from auditor.formats.sanitize import plain, plural, size
 from auditor.model.findings import Report
+from auditor.repair.apply import Outcome, Result
+from auditor.repair.needs import Need, Skip
+from auditor.repair.plan import Action, Plan
 
 SCHEMA: Literal["containerd-auditor/repair/v1"] = "containerd-auditor/repair/v1"
-#: Most skipped findings listed; the rest is counted by reason.
+#: Maximum of skips that are listed one by one; the others are counted by reason.
 LISTED = 20
 _IMAGE_WIDTH = 46
 _PLACE_WIDTH = 44
 
 
 class ActionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One action; `sources` are tried in order, `size` is in bytes."""
+    """JSON of an action; `sources` are tried in order, `size` is in bytes."""
 
     kind: str
     way: str
@@ -36,20 +39,8 @@ class ActionRow(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-class SkipRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A finding that the repair does not act on."""
-
-    code: str
-    severity: str
-    namespace: str
-    kind: str
-    id: str
-    reason: str
-    images: tuple[str, ...] = ()
-
-
 class OutcomeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of one action; `aside` is the path of the quarantined copy."""
+    """JSON of an outcome; `aside` is the path of the quarantined copy."""
 
     digest: str
     role: str
@@ -67,27 +58,76 @@ class OutcomeRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanRows(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan."""
+    """JSON of a plan."""
 
     actions: tuple[ActionRow, ...] = ()
-    skips: tuple[SkipRow, ...] = ()
+    skips: tuple[Skip, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 class RepairDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON of a repair; `after` is the report of the last check, or of the only one if nothing was written."""
+    """JSON of a repair; `after` is the report of the last audit."""
 
     schema: Literal["containerd-auditor/repair/v1"] = SCHEMA
     dry_run: bool
     plan: PlanRows
     outcomes: tuple[OutcomeRow, ...] = ()
-    skips: tuple[SkipRow, ...] = ()
+    skips: tuple[Skip, ...] = ()
     notes: tuple[str, ...] = ()
     after: Report
 
 
+def plan_rows(plan: Plan) -> PlanRows:
+    """Return the JSON record of a plan."""
+    return PlanRows(actions=tuple(map(_action_row, plan.actions)), skips=plan.skips, notes=plan.notes)
+
+
+def _action_row(action: Action) -> ActionRow:
+    need = action.need
+    return ActionRow(
+        kind=action.kind,
+        way=action.way,
+        digest=str(need.digest),
+        role=need.role,
+        size=need.size,
+        codes=need.codes,
+        namespaces=_namespaces(need),
+        images=need.images,
+        sources=tuple(
+            f"{offer.source}: {offer.place}" if offer.place != offer.source else offer.source for offer in action.offers
+        ),
+        touches=action.touches,
+        holds=tuple(f"{held.namespace} {kept.type} {kept.id}" for held in need.holders for kept in held.keeps),
+        warnings=action.warnings,
+    )
+
+
+def outcome_row(outcome: Outcome) -> OutcomeRow:
+    """Return the JSON record of an outcome."""
+    need = outcome.action.need
+    return OutcomeRow(
+        digest=str(need.digest),
+        role=need.role,
+        size=need.size,
+        kind=outcome.action.kind,
+        way=outcome.way,
+        result=outcome.result,
+        message=outcome.message,
+        namespaces=_namespaces(need),
+        images=need.images,
+        source=outcome.place,
+        hint=outcome.hint,
+        aside=str(outcome.quarantined or ""),
+        notes=(*outcome.action.warnings, *outcome.notes),
+    )
+
+
+def _namespaces(need: Need) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*(p.namespace for p in need.places), *(h.namespace for h in need.holders)]))
+
+
 def render_plan(plan: PlanRows, *, verbose: bool = False) -> str:
-    """The plan as text with a newline at its end."""
+    """Render a plan as text that ends with a newline."""
     lines: list[str] = []
     if plan.actions:
         lines += ["plan:", *_table([_planned(row) for row in plan.actions], _PLAN_HEAD)]
@@ -97,20 +137,20 @@ def render_plan(plan: PlanRows, *, verbose: bool = False) -> str:
         total = sum(row.size for row in plan.actions)
         lines.append(f"{plural(len(plan.actions), 'action')}, {size(total)}")
     else:
-        lines.append("plan: nothing to repair")
+        lines.append("plan: nothing that can be repaired")
     lines += [f"note: {plain(note)}" for note in plan.notes]
-    lines += _left(plan.skips, verbose=verbose)
+    lines += _skips(plan.skips, verbose=verbose)
     return "\n".join(lines) + "\n"
 
 
-def render_outcomes(outcomes: Sequence[OutcomeRow], skips: Sequence[SkipRow], *, verbose: bool = False) -> str:
-    """The outcomes as text with a newline at its end."""
+def render_outcomes(outcomes: Sequence[OutcomeRow], skips: Sequence[Skip], *, verbose: bool = False) -> str:
+    """Render outcomes as text that ends with a newline."""
     lines = ["done:", *_table([_ended(row) for row in outcomes], _DONE_HEAD)] if outcomes else []
     for row in outcomes:
         lines += [f"  {row.digest[:19]}: {plain(line)}" for line in _remarks(row)]
     counted = Counter(row.result for row in outcomes)
     lines.append(", ".join(f"{number} {result}" for result, number in sorted(counted.items())) or "nothing was done")
-    lines += _left(skips, verbose=verbose)
+    lines += _skips(skips, verbose=verbose)
     return "\n".join(lines) + "\n"
 
 
@@ -153,25 +193,25 @@ def _warnings(rows: Sequence[ActionRow]) -> Iterator[str]:
 
 
 def _remarks(row: OutcomeRow) -> Iterator[str]:
-    if row.result != "repaired":
+    if row.result != Result.REPAIRED:
         yield row.message
     if row.hint:
         yield f"hint: {row.hint}"
     if row.aside:
-        yield f"quarantined copy: {row.aside}"
+        yield f"the damaged copy is in {row.aside}"
     yield from row.notes
 
 
-def _left(skips: Sequence[SkipRow], *, verbose: bool) -> list[str]:
-    """List skipped findings; those of severity info are only counted."""
+def _skips(skips: Sequence[Skip], *, verbose: bool) -> list[str]:
+    """List skips above severity info; count the others by reason."""
     shown = [skip for skip in skips if verbose or skip.severity != "info"]
-    lines = [f"skipped: {_skipped(skip)}" for skip in shown[:LISTED]]
+    lines = [f"left alone: {_skipped(skip)}" for skip in shown[:LISTED]]
     rest = [*shown[LISTED:], *(skip for skip in skips if not (verbose or skip.severity != "info"))]
     for (code, reason), number in sorted(Counter((skip.code, skip.reason) for skip in rest).items()):
-        lines.append(f"skipped: {code}, {number} times: {plain(reason)}")
+        lines.append(f"left alone: {code}, {number} times: {plain(reason)}")
     return lines
 
 
-def _skipped(skip: SkipRow) -> str:
+def _skipped(skip: Skip) -> str:
     what = skip.id[:19] if skip.id.startswith("sha256:") else plain(skip.id, width=40)
     return f"{skip.kind} {what} of {_image(skip.images)} ({skip.code}): {plain(skip.reason)}"

@@ -22,7 +22,7 @@ def listed(rules: Sequence[Rule]) -> str:
 
 def explained(rule: Rule) -> str:
     """One rule: meaning, impact, remedy."""
-    parts = [("Meaning", rule.means), ("Impact", rule.matters), ("Remedy", rule.do)]
+    parts = [("Meaning", rule.means), ("Impact", rule.impact), ("Remedy", rule.remedy)]
     lines = [f"{rule.code} ({rule.severity})"]
     for label, text in parts:
         lines += ["", f"{label}:", *textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")]
@@ -30,5 +30,5 @@ def explained(rule: Rule) -> str:
 
 
 def as_json(rules: Sequence[Rule]) -> str:
-    """A list of objects."""
+    """Render a JSON list of the rules."""
     return msgspec.json.format(msgspec.json.encode(list(rules)), indent=2).decode() + "\n"

@@ -116,7 +116,7 @@ def _section(findings: Sequence[Finding], advice: Mapping[str, Rule], style: Sty
             yield f"    and {len(found) - LISTED} more of the same; --format json lists all"
         known = advice.get(code)
         if known is not None:
-            yield from _wrapped("    means: ", f"{known.means} {known.matters}", style.width)
+            yield from _wrapped("    means: ", f"{known.means} {known.impact}", style.width)
         for hint in dict.fromkeys(finding.hint for finding in found[:LISTED] if finding.hint):
             yield f"    do:    {plain(hint)}"
 

@@ -1,1 +1,1 @@
-"""Nouns and pure rules of the field: digests, OCI documents, platforms, the store's records, findings. No I/O."""
+"""Records and pure functions: digests, OCI documents, platforms, the store's records, findings. No I/O."""

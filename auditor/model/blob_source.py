@@ -1,6 +1,6 @@
-"""Where good bytes come from: the protocol of a source, what it is told, what it offers, and the proof of its bytes.
+"""The protocol of a source of blobs, and the verification of what it delivers.
 
-Use-cases hold a `Source`; the adapters in auditor/sources implement it. A source is judged by the digest alone.
+The adapters in auditor/sources implement `Source`. Bytes from a source are accepted only if they match the digest.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ SOURCE_LABEL = "containerd.io/distribution.source."
 
 
 class Hints(msgspec.Struct, frozen=True):
-    """What a store knows of where a blob came from.
+    """The origin of a blob, as far as the store knows it.
 
-    `names` are the names of the images that use it, the best first; names that are no references are passed over.
-    `origins` maps a host without its port to repositories, as the blob's own and its parents' labels have it.
+    `names` are the names of the images that use it, the best first; names that are not references are ignored.
+    `origins` maps a host without its port to repositories, as in the labels of the blob and its parents.
     """
 
     names: tuple[str, ...] = ()
@@ -31,7 +31,10 @@ class Hints(msgspec.Struct, frozen=True):
 
 
 def origins(labels: Iterable[Labels]) -> dict[str, tuple[str, ...]]:
-    """Read the `containerd.io/distribution.source.<host>` labels of some blobs, each repository once, in order."""
+    """Return the repositories by host from `containerd.io/distribution.source.<host>` labels, without duplicates.
+
+    The labels are written by core/remotes/docker/handler.go `AppendDistributionSourceLabel`.
+    """
     found: dict[str, dict[str, None]] = {}
     for each in labels:
         for key, value in each.items():
@@ -42,10 +45,10 @@ def origins(labels: Iterable[Labels]) -> dict[str, tuple[str, ...]]:
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """A source's word that it has a blob, or may have it; the bytes are fetched by `Source.open` and proven there.
+    """A source's statement that it has, or may have, a blob; `Source.open` fetches and verifies it.
 
-    `certain` says that the source has looked: false for a registry, which is asked only when it is opened. `place`
-    names where the bytes would come from, for people. `size` is in bytes.
+    `certain`: the source has checked that it has the blob; false for a registry, which is contacted only by `open`.
+    `place` describes the origin for messages. `size` is in bytes.
     """
 
     source: str
@@ -59,50 +62,66 @@ class Offer(msgspec.Struct, frozen=True):
 
 @runtime_checkable
 class Source(Protocol):
-    """One place to get bytes from; safe to use from several threads at once."""
+    """A source of blobs; safe to use from several threads at once."""
 
     @property
     def name(self) -> str:
-        """A short name that is stable over runs, such as `registry` or `archive:images.tar`."""
+        """A short name, the same in every run, such as `registry` or `archive:images.tar`."""
 
     def describe(self) -> str:
-        """Say in a few words what this source is; never contains credentials."""
+        """Return a short description of this source without credentials."""
 
     def offers(self, digest: Digest, *, size: int, media_type: str, hints: Hints) -> Offer | None:
-        """Say without a download whether this source has or may have the blob of `size` bytes; None where not.
+        """Return an offer of the blob, without a download; None where the source does not have it.
 
-        May be asked again after `open` failed: a place that failed this digest is left out from then on, and None is
-        the answer once no place is left. Raises SourceError where the source cannot be asked at all.
+        After `open` failed, a second call leaves out the place that failed, and returns None once no place is left.
+
+        Raises:
+            SourceError: The source cannot be reached.
+
         """
 
     def open(self, offer: Offer) -> AbstractContextManager[Iterator[bytes]]:
-        """Give the bytes of an offer in pieces, proven by `proven`: they end without an error only if they are right.
+        """Return the blob of an offer in chunks, verified by `proven`; discard all chunks if an error follows.
 
-        Raises SourceError on entering and while the pieces are read: NotOffered, AccessDenied, BadBytes, or the root
-        for a source that broke off or took too long. Whatever was yielded before an error is to be thrown away.
+        Raises:
+            NotOffered: The source does not have the blob.
+            AccessDenied: The source refuses access.
+            BadBytes: The content does not match the digest or the size.
+            SourceError: The transfer broke off or timed out.
+
         """
 
 
 def proven(chunks: Iterable[bytes], *, digest: Digest, size: int, place: str) -> Generator[bytes]:
-    """Pass `chunks` on, and end without an error only if they are the `size` bytes that `digest` names.
+    """Yield `chunks` and verify them: the last chunk is yielded only after size and digest matched.
 
-    One piece is held back until its successor or the end has come, so that the last piece is yielded only after the
-    digest matched: a consumer that stops at `size` bytes cannot forget to verify. Nothing is read beyond the piece
-    that exceeds `size`, so an endless body ends at once. Raises BadBytes.
+    A consumer that stops at `size` bytes therefore cannot skip the verification. Reading stops at the chunk that
+    exceeds `size`, so an endless body is not read on.
+
+    Args:
+        chunks: The content.
+        digest: The expected digest.
+        size: The expected size, in bytes.
+        place: The origin, for messages.
+
+    Raises:
+        BadBytes: The content does not match the digest or the size.
+
     """
     meter = Meter(digest.algorithm)
     held = b""
     for chunk in chunks:
         meter.update(chunk)
         if meter.size > size:
-            raise BadBytes(f"{place} gave more than the {size} bytes of {digest.short}")
+            raise BadBytes(f"{place} sent more than the {size} bytes of {digest.short}")
         if held and chunk:
             yield held
         held = chunk or held
     found = meter.result()
     if found.size < size:
-        raise BadBytes(f"{place} gave {found.size} of the {size} bytes of {digest.short}")
+        raise BadBytes(f"{place} sent {found.size} of the {size} bytes of {digest.short}")
     if found.digest != digest:
-        raise BadBytes(f"{place} gave other bytes than {digest.short}: they hash to {found.digest.short}")
+        raise BadBytes(f"{place} sent content that does not match {digest.short}: its digest is {found.digest.short}")
     if held:
         yield held

@@ -1,15 +1,15 @@
-"""Pieces of a size that is worth passing on: a TLS record has 16 KiB, and each piece costs its consumer a call."""
+"""Joining small chunks: a TLS record has 16 KiB, and each chunk costs its consumer a call."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 
-#: What containerd's own messages carry, in bytes.
+#: Chunk size in bytes; the size of containerd's own messages.
 PIECE = 1 << 20
 
 
 def gathered(pieces: Iterable[bytes], *, size: int = PIECE) -> Generator[bytes]:
-    """Join pieces until they have `size` bytes or the end has come; larger ones pass as they are."""
+    """Join chunks until they have at least `size` bytes; larger ones are passed through, the last may be smaller."""
     held = bytearray()
     for piece in pieces:
         if not held and len(piece) >= size:

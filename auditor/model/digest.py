@@ -1,4 +1,4 @@
-"""Digests, and measuring a stream of bytes against one: the only room that hashes."""
+"""Digests, and hashing of streams."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ _PATTERN = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-
 class Digest(str):
     """A well-formed digest such as `sha256:9f86…`; compares, sorts and prints as its text.
 
-    Build it with `Digest.parse`; the bare constructor does not check and is for text that was checked before.
+    `Digest.parse` checks the text. The constructor does not; it is for text that was checked before.
     """
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Check `text` and return it as a digest.
+        """Check `text` and return it as a digest; a digest is safe as part of a path.
 
-        Raises InvalidDigest for anything but lower-case hex of the right length behind a known algorithm, so that a
-        digest can be part of a path without a further look.
+        Raises:
+            InvalidDigest: `text` is not a known algorithm, a colon, and lower-case hex of the right length.
+
         """
         if not _PATTERN.match(text):
             raise InvalidDigest(f"{_shown(text)} is not a digest", hint="a digest looks like sha256:<64 hex digits>")
@@ -39,26 +40,26 @@ class Digest(str):
 
     @classmethod
     def of(cls, data: bytes, *, algorithm: str = "sha256") -> Self:
-        """The digest of `data`, which is all in memory."""
+        """Return the digest of `data`."""
         return cls(f"{algorithm}:{hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()}")
 
     @property
     def algorithm(self) -> str:
-        """The part before the colon: sha256, sha384 or sha512."""
+        """The algorithm: sha256, sha384 or sha512."""
         return self.partition(":")[0]
 
     @property
     def hex(self) -> str:
-        """The part behind the colon."""
+        """The hex digits."""
         return self.partition(":")[2]
 
     @property
     def short(self) -> str:
-        """The algorithm and the first twelve digits, for people."""
+        """The algorithm and the first twelve digits, for messages."""
         return f"{self.algorithm}:{self.hex[:12]}"
 
 
-#: The digest of no bytes at all: what a truncated download or an emptied file hashes to.
+#: The digest of zero bytes, such as of a file that was truncated to nothing.
 EMPTY = Digest("sha256:" + hashlib.sha256(b"", usedforsecurity=False).hexdigest())
 
 
@@ -67,25 +68,25 @@ def _shown(text: str) -> str:
 
 
 class Hasher(Protocol):
-    """What we use of a hashlib object."""
+    """The methods of a hashlib object that are used here."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        """Add bytes; releases the interpreter lock for all but tiny pieces."""
+        """Add bytes; releases the interpreter lock for all but small chunks."""
 
     def hexdigest(self) -> str:
-        """The digest of all bytes so far, as lower-case hex."""
+        """Return the digest of all bytes so far, as lower-case hex."""
 
     def copy(self) -> Hasher:
-        """Another object that has taken the same bytes, for many endings of one beginning."""
+        """Return a copy in the same state, for several continuations of one prefix."""
 
 
 def hasher(algorithm: str) -> Hasher:
-    """A fresh hash object; `algorithm` is one of HEX_LENGTH."""
+    """Return a new hash object; `algorithm` is one of HEX_LENGTH."""
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What a stream turned out to be: its digest, its length in bytes."""
+    """The digest and the size in bytes of a stream."""
 
     digest: Digest
     size: int
@@ -96,7 +97,7 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 class Meter:
-    """Hashes and counts what passes through `update`; `result` may be asked for at any time."""
+    """Hashes and counts the bytes given to `update`; `result` may be called at any time."""
 
     def __init__(self, algorithm: str = "sha256") -> None:
         self._algorithm = algorithm
@@ -104,19 +105,19 @@ class Meter:
         self.size = 0
 
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         self._hasher.update(chunk)
         self.size += len(chunk)
 
     def result(self) -> Measured:
-        """Digest and size of all bytes so far."""
+        """Return digest and size of all bytes so far."""
         return Measured(digest=Digest(f"{self._algorithm}:{self._hasher.hexdigest()}"), size=self.size)
 
 
 def measure(
     chunks: Iterable[bytes | memoryview], *, algorithm: str = "sha256", on_bytes: Callable[[int], None] | None = None
 ) -> Measured:
-    """Hash and count all of `chunks`; `on_bytes` hears the length of each, for progress and rate limits."""
+    """Hash and count `chunks`; `on_bytes` is called with the length of each, for progress and rate limits."""
     meter = Meter(algorithm)
     for chunk in chunks:
         meter.update(chunk)

@@ -1,4 +1,4 @@
-"""Severity, Finding and Report: what an audit says. Counts and the exit status are computed here and nowhere else."""
+"""Severity, Finding and Report: the result of an audit. Counts and the exit status are computed only here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMA: Literal["containerd-auditor/report/v1"] = "containerd-auditor/report/v1"
 
 
 class Severity(enum.StrEnum):
-    """critical: will not run or unpack; error: runs, cannot be moved; warning: latent; info: normal."""
+    """critical: does not run or unpack; error: runs, cannot be exported or pushed; warning: latent; info: no fault."""
 
     CRITICAL = "critical"
     ERROR = "error"
@@ -22,7 +22,7 @@ class Severity(enum.StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for the worst, 3 for info."""
+        """0 for critical, 3 for info."""
         return _RANKS[self]
 
 
@@ -30,7 +30,7 @@ _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class FailOn(enum.StrEnum):
-    """From which severity on findings make the exit status 1."""
+    """The lowest severity that makes the exit status 1."""
 
     CRITICAL = "critical"
     ERROR = "error"
@@ -40,7 +40,7 @@ class FailOn(enum.StrEnum):
 
 
 class Verify(enum.StrEnum):
-    """How hard an audit looks; each includes the one before."""
+    """Verification level; each includes the one before."""
 
     PRESENCE = "presence"
     DIGESTS = "digests"
@@ -53,7 +53,7 @@ class Verify(enum.StrEnum):
 
 
 class Status(enum.StrEnum):
-    """The verdict on an image or one platform of it; `unknown` is neither sound nor damaged."""
+    """The verdict on an image or one of its platforms; `unknown`: it could not be read completely."""
 
     SOUND = "sound"
     DAMAGED = "damaged"
@@ -61,13 +61,13 @@ class Status(enum.StrEnum):
 
     @classmethod
     def worst(cls, states: Iterable[Status]) -> Self:
-        """The one that rules: damaged, then unknown, then sound."""
+        """Return the most severe: damaged, then unknown, then sound."""
         found = set(states)
         return cls(next((s for s in (cls.DAMAGED, cls.UNKNOWN) if s in found), cls.SOUND))
 
 
 class Subject(msgspec.Struct, frozen=True, order=True, omit_defaults=True, kw_only=True):
-    """What a finding is about: a digest, or a name where there is none (a lease, an ingest, a snapshot)."""
+    """The object of a finding: a digest, or a name where there is no digest (a lease, an ingest, a snapshot)."""
 
     kind: str
     digest: str = ""
@@ -75,21 +75,21 @@ class Subject(msgspec.Struct, frozen=True, order=True, omit_defaults=True, kw_on
 
     @property
     def id(self) -> str:
-        """The digest or the name, whichever it has."""
+        """The digest, else the name."""
         return self.digest or self.name
 
 
 class ImageRef(msgspec.Struct, frozen=True, order=True, kw_only=True):
-    """An image that a finding hurts, and as what it uses the subject; `layer` counts from 0."""
+    """An image that a finding affects, and the subject's role in it; `layer` counts from 0."""
 
     namespace: str
-    #: The name that people use: the tag, where there is one.
+    #: The best name: the tag, where there is one.
     name: str
     #: All names of the same target in the namespace; CRI writes three.
     names: tuple[str, ...] = ()
     target: str = ""
     platform: str = ""
-    #: The manifest's digest, where the subject is used by one.
+    #: The digest of the manifest that references the subject; empty where none does.
     manifest: str = ""
     role: str = ""
     layer: int | None = None
@@ -99,7 +99,7 @@ Fact = str | int | bool | None
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault and its cause; see `auditor rules CODE` for what the code means."""
+    """A fault and its cause; `auditor rules CODE` explains the code."""
 
     code: str
     severity: Severity
@@ -113,12 +113,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, str, Subject]:
-        """What makes it the same finding in two reports or two looks."""
+        """The identity of a finding in two reports or two looks: code, namespace and subject."""
         return (self.code, self.namespace, self.subject)
 
 
 def order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The worst first, then by code, namespace, first image, its layer, and subject: one order for each set."""
+    """Sort by severity, code, namespace, first image, its layer, and subject."""
     return tuple(sorted(findings, key=_order))
 
 
@@ -129,14 +129,14 @@ def _order(finding: Finding) -> tuple[int, str, str, str, int, Subject]:
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """Who wrote the report."""
+    """The program that wrote the report."""
 
     name: str
     version: str
 
 
 class Source(msgspec.Struct, frozen=True):
-    """What was audited."""
+    """The store that was audited."""
 
     kind: Literal["containerd", "archive", "offline"]
     address: str
@@ -144,7 +144,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class ImageCounts(msgspec.Struct, frozen=True):
-    """Images by verdict; `total` also counts those of unknown state."""
+    """Images by verdict; `total` includes those of unknown state."""
 
     total: int = 0
     sound: int = 0
@@ -152,10 +152,10 @@ class ImageCounts(msgspec.Struct, frozen=True):
 
 
 class BlobCounts(msgspec.Struct, frozen=True):
-    """Blobs by state, each digest once however many namespaces name it.
+    """Blobs by state; a digest counts once for all namespaces.
 
-    `total` = `present` + `absent`; `absent` counts the digests that images name and no record holds, by design or by
-    fault; `verified`, `corrupt` and `unreadable` are of the present ones, in this run.
+    `total` = `present` + `absent`. `absent` counts digests that images reference and no record holds, by design or by
+    fault. `verified`, `corrupt` and `unreadable` count present blobs, in this run.
     """
 
     total: int = 0
@@ -167,14 +167,14 @@ class BlobCounts(msgspec.Struct, frozen=True):
 
 
 class ByteCounts(msgspec.Struct, frozen=True):
-    """Bytes recorded as present, and bytes read by this run."""
+    """Bytes of present blobs, and bytes read by this run."""
 
     present: int = 0
     read: int = 0
 
 
 class SnapshotCounts(msgspec.Struct, frozen=True):
-    """Snapshots of all snapshotters looked at."""
+    """Snapshots of all audited snapshotters."""
 
     total: int = 0
 
@@ -199,7 +199,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class PlatformState(msgspec.Struct, frozen=True, order=True):
-    """One platform of an image: its manifest, its verdict, and on which snapshotters it is unpacked."""
+    """A platform of an image: its manifest, its verdict, and the snapshotters on which it is unpacked."""
 
     platform: str
     manifest: str
@@ -208,9 +208,9 @@ class PlatformState(msgspec.Struct, frozen=True, order=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A descriptor in an image's tree: what it is, its digest, its size in bytes as described, and its state.
+    """A descriptor in an image's tree: its kind, digest, size in bytes as described, and state.
 
-    `state` is a word or two: verified, present (not read to its end), corrupt, missing, discarded, not pulled ...
+    `state` is one of a few short texts: verified, present (not read to its end), corrupt, missing, discarded, ...
     """
 
     kind: str
@@ -229,12 +229,12 @@ class ImageState(msgspec.Struct, frozen=True):
     target: str
     status: Status
     platforms: tuple[PlatformState, ...] = ()
-    #: What the image is made of, in the order of its documents; None in reports that were made without.
+    #: The image's tree, in the order of its documents; None in reports without trees.
     tree: Node | None = None
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """How much of the store's bytes a scrub and those before it have proven; `oldest_proof_at` is RFC 3339."""
+    """How much of the store a scrub and earlier ones have verified; `oldest_proof_at` is RFC 3339."""
 
     blobs: int
     bytes: int
@@ -245,7 +245,7 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The report of DESIGN.md, version 1; times are RFC 3339 in UTC, durations seconds, sizes bytes."""
+    """A report, schema version 1; times are RFC 3339 in UTC, durations in seconds, sizes in bytes."""
 
     schema: Literal["containerd-auditor/report/v1"] = SCHEMA
     tool: Tool
@@ -273,7 +273,12 @@ def count(findings: Sequence[Finding]) -> FindingCounts:
 
 
 def exit_status(report: Report, fail_on: FailOn) -> int:
-    """0 sound, 1 findings at or over `fail_on`, 3 not all could be audited; DESIGN.md, "The command line"."""
+    """Return the exit status of a report.
+
+    Returns:
+        1 with a finding of severity `fail_on` or worse, else 3 if something could not be examined, else 0.
+
+    """
     if fail_on is not FailOn.NEVER:
         limit = Severity(fail_on).rank
         if any(finding.severity.rank <= limit for finding in report.findings):

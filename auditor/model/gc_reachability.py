@@ -1,7 +1,7 @@
-"""What garbage collection keeps: the closure of containerd's roots over its reference labels; no I/O.
+"""The objects that containerd's garbage collection keeps: the closure of its roots over reference labels; no I/O.
 
-core/metadata/gc.go: roots are images and leases that have not expired, containers, and what carries
-`containerd.io/gc.root`; references are the labels `containerd.io/gc.ref.…`, and since 1.7 `gc.bref.…` the other way.
+core/metadata/gc.go: roots are unexpired images and leases, containers, and objects with the label
+`containerd.io/gc.root`. References are the labels `containerd.io/gc.ref.…`, and since 1.7 back-references `gc.bref.…`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _SNAPSHOT = "snapshot."
 _SNAPSHOTS = "snapshots/"
 
 Kind = Literal["content", "image", "snapshot", "container"]
-#: The kinds of object that a label may name, by the word it names them with; gc.go `labelHandlers`.
+#: The kinds of object that a label may reference, by the word in the label; gc.go `labelHandlers`.
 _NAMED: Mapping[str, Kind] = {"content": "content", "image": "image", "container": "container"}
 
 
 class Node(NamedTuple):
-    """An object of the namespace; `flat` is one kept without what its labels reference, as by a flat lease."""
+    """An object of the namespace; `flat`: kept without the objects that its labels reference, as by a flat lease."""
 
     kind: Kind
     name: str
@@ -39,25 +39,25 @@ class Node(NamedTuple):
 
 
 class Reach(msgspec.Struct, frozen=True):
-    """The objects that a collection would keep."""
+    """The objects that a collection keeps."""
 
     nodes: frozenset[Node]
 
     def blob(self, digest: Digest) -> bool:
-        """Whether the blob stays."""
+        """Whether the blob is kept."""
         return self._has("content", digest)
 
     def snapshot(self, snapshotter: str, name: str) -> bool:
-        """Whether the snapshot stays."""
+        """Whether the snapshot is kept."""
         return self._has("snapshot", name, snapshotter)
 
     def _has(self, kind: Kind, name: str, snapshotter: str = "") -> bool:
-        # Nodes are tuples; a bare one is made in a fraction of the time, and each layer of each image is asked for.
+        # A plain tuple equals a Node and is built in a fraction of the time; this runs for each layer of each image.
         return (kind, name, snapshotter, False) in self.nodes or (kind, name, snapshotter, True) in self.nodes
 
 
-def _over(labels: Labels, now: datetime) -> bool:
-    """Whether the expiry among `labels` has passed; not without one, nor with one that Go cannot read."""
+def _has_expired(labels: Labels, now: datetime) -> bool:
+    """Whether the expiry time in `labels` has passed; false where it is absent or malformed."""
     try:
         end = datetime.fromisoformat(labels[_EXPIRE])
     except (KeyError, ValueError):
@@ -66,40 +66,43 @@ def _over(labels: Labels, now: datetime) -> bool:
 
 
 def expired(lease: Lease, now: datetime) -> bool:
-    """Whether the next collection drops the lease; one whose expiry cannot be read is kept, as containerd keeps it."""
-    return _over(lease.labels, now)
+    """Whether the next collection deletes the lease; a lease with a malformed expiry time is kept, as by containerd."""
+    return _has_expired(lease.labels, now)
 
 
 def references(labels: Labels) -> Iterator[tuple[str, str]]:
-    """The blobs (snapshotter "", digest) and the snapshots that labels protect."""
-    return ((node.snapshotter, node.name) for node in _read(labels, _REF) if node.kind in ("content", "snapshot"))
+    """Return the blobs (as `("", digest)`) and the snapshots (as `(snapshotter, name)`) that labels protect."""
+    return ((node.snapshotter, node.name) for node in _referenced(labels, _REF) if node.kind in ("content", "snapshot"))
 
 
-def _read(labels: Labels, prefix: str) -> list[Node]:
-    """The objects that labels name; the reference's own name follows a `.` or a `/` and does not matter."""
+def _referenced(labels: Labels, prefix: str) -> list[Node]:
+    """Return the objects that labels reference; the part of the label after a further `.` or `/` is ignored."""
     return [
-        Node(meant[0], value, meant[1])
+        Node(parsed[0], value, parsed[1])
         for label, value in labels.items()
-        if (meant := _meaning(prefix, label)) is not None
+        if (parsed := _parse_label(prefix, label)) is not None
     ]
 
 
 @lru_cache(maxsize=4096)
-def _meaning(prefix: str, label: str) -> tuple[Kind, str] | None:
-    """The kind of object that a label names and its snapshotter; a store has few labels, each of them many times."""
+def _parse_label(prefix: str, label: str) -> tuple[Kind, str] | None:
+    """Return the kind and the snapshotter of the object that a label references; cached, since labels recur."""
     if not label.startswith(prefix):
         return None
-    what = label.removeprefix(prefix)
-    if what.startswith(_SNAPSHOT):
-        return "snapshot", what.removeprefix(_SNAPSHOT).partition("/")[0]
-    kind = _NAMED.get(what.partition(".")[0].partition("/")[0])
+    rest = label.removeprefix(prefix)
+    if rest.startswith(_SNAPSHOT):
+        return "snapshot", rest.removeprefix(_SNAPSHOT).partition("/")[0]
+    kind = _NAMED.get(rest.partition(".")[0].partition("/")[0])
     return None if kind is None else (kind, "")
 
 
 def reachable(inventory: Inventory, *, now: datetime) -> Reach:
-    """Compute what a collection at `now` would keep of this namespace.
+    """Compute the objects of a namespace that a collection at `now` keeps.
 
-    Leases whose resources were not listed hold nothing here; the caller lists them where that could matter.
+    Args:
+        inventory: The records of the namespace. Leases whose resources were not listed protect nothing here.
+        now: The time of the collection, in UTC.
+
     """
     back = _back_references(inventory, now)
     images = {image.name: image for image in inventory.images}
@@ -110,24 +113,24 @@ def reachable(inventory: Inventory, *, now: datetime) -> Reach:
         if node in done:
             continue
         done.add(node)
-        todo.extend(_onward(inventory, images, node))
+        todo.extend(_references_of(inventory, images, node))
         todo.extend(back.get(node, ()))
     return Reach(nodes=frozenset(done))
 
 
 def _roots(inventory: Inventory, now: datetime) -> Iterator[Node]:
-    yield from (Node("image", image.name) for image in inventory.images if not _over(image.labels, now))
+    yield from (Node("image", image.name) for image in inventory.images if not _has_expired(image.labels, now))
     for container in inventory.containers:
         yield Node("container", container.id)
         yield Node("snapshot", container.snapshot_key, container.snapshotter)
     for lease in inventory.leases:
         if not expired(lease, now):
-            yield from _held(lease)
-    yield from (Node("content", blob.digest) for blob in inventory.blobs.values() if _rooted(blob.labels))
-    yield from (_named(snapshot) for snapshot in _snapshots(inventory) if _rooted(snapshot.labels))
+            yield from _lease_resources(lease)
+    yield from (Node("content", blob.digest) for blob in inventory.blobs.values() if _has_root_label(blob.labels))
+    yield from (_snapshot_node(snapshot) for snapshot in _snapshots(inventory) if _has_root_label(snapshot.labels))
 
 
-def _rooted(labels: Labels) -> bool:
+def _has_root_label(labels: Labels) -> bool:
     return any(map(_is_root, labels))
 
 
@@ -140,11 +143,11 @@ def _snapshots(inventory: Inventory) -> Iterator[Snapshot]:
     return (snapshot for held in inventory.snapshots.values() for snapshot in held.values())
 
 
-def _named(snapshot: Snapshot) -> Node:
+def _snapshot_node(snapshot: Snapshot) -> Node:
     return Node("snapshot", snapshot.name, snapshot.snapshotter)
 
 
-def _held(lease: Lease) -> Iterator[Node]:
+def _lease_resources(lease: Lease) -> Iterator[Node]:
     flat = _FLAT in lease.labels
     for resource in lease.resources or ():
         if resource.type == "content":
@@ -155,36 +158,36 @@ def _held(lease: Lease) -> Iterator[Node]:
             yield Node("snapshot", resource.id, resource.type.removeprefix(_SNAPSHOTS), flat)
 
 
-def _onward(inventory: Inventory, images: Mapping[str, Image], node: Node) -> Iterable[Node]:
-    """What a node leads to: by nature, and by its labels unless it is kept flat; gc.go `references`."""
+def _references_of(inventory: Inventory, images: Mapping[str, Image], node: Node) -> Iterable[Node]:
+    """Return the objects that a node references, by its record and, unless flat, by its labels; gc.go `references`."""
     labels: Labels = {}
-    onward: list[Node] = []
+    found: list[Node] = []
     if node.kind == "content":
         blob = inventory.blobs.get(Digest(node.name))
         labels = blob.labels if blob is not None else {}
     elif node.kind == "snapshot":
         snapshot = inventory.snapshots.get(node.snapshotter, {}).get(node.name)
         if snapshot is not None and snapshot.parent:
-            onward.append(Node(node.kind, snapshot.parent, node.snapshotter, node.flat))
+            found.append(Node(node.kind, snapshot.parent, node.snapshotter, node.flat))
         labels = snapshot.labels if snapshot is not None else {}
     elif node.kind == "image" and node.name in images:
-        onward.append(Node("content", images[node.name].target.digest, flat=node.flat))
+        found.append(Node("content", images[node.name].target.digest, flat=node.flat))
         labels = images[node.name].labels
     if labels and not node.flat:
-        onward += [found for found in _read(labels, _REF) if found.kind != "container"]
-    return onward
+        found += [each for each in _referenced(labels, _REF) if each.kind != "container"]
+    return found
 
 
 def _back_references(inventory: Inventory, now: datetime) -> Mapping[Node, list[Node]]:
-    """By what they lean on, the objects that are kept as long as it is; of images only those that have expired."""
+    """Return, by referenced object, the objects kept together with it; of images only the expired ones."""
     found: dict[Node, list[Node]] = {}
     for blob in inventory.blobs.values():
-        for support in _read(blob.labels, _BACK):
-            found.setdefault(support, []).append(Node("content", blob.digest))
+        for target in _referenced(blob.labels, _BACK):
+            found.setdefault(target, []).append(Node("content", blob.digest))
     for snapshot in _snapshots(inventory):
-        for support in _read(snapshot.labels, _BACK):
-            found.setdefault(support, []).append(_named(snapshot))
+        for target in _referenced(snapshot.labels, _BACK):
+            found.setdefault(target, []).append(_snapshot_node(snapshot))
     for image in inventory.images:
-        for support in _read(image.labels, _BACK) if _over(image.labels, now) else ():
-            found.setdefault(support, []).append(Node("image", image.name))
+        for target in _referenced(image.labels, _BACK) if _has_expired(image.labels, now) else ():
+            found.setdefault(target, []).append(Node("image", image.name))
     return found

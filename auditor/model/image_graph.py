@@ -1,8 +1,8 @@
-"""The descriptor graph of a namespace: which image leads to which index, manifest, config and layer; no I/O.
+"""The descriptor graph of images: indexes, manifests, configs and layers; no I/O.
 
-Content is the same in every namespace, so documents are keyed by digest; which of them a namespace *has* is a question
-for its records. A document is kept under the family that its descriptor claims, so that one digest described twice
-cannot be read as two things.
+Documents are keyed by digest and family. Content is the same in every namespace; a namespace's records tell which of
+it the namespace has. The family is that of the descriptor's media type, so that a digest with two media types is
+parsed as each of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from auditor.model.store import Image
 
 
 class Family(enum.StrEnum):
-    """How a document is to be parsed."""
+    """The kind of a document, which decides how it is parsed."""
 
     INDEX = "index"
     MANIFEST = "manifest"
@@ -28,7 +28,7 @@ class Family(enum.StrEnum):
 
 
 def family(media_type: str) -> Family | None:
-    """The family of a media type; None for layers, artifacts and what nobody knows."""
+    """Return the family of a media type; None for layers, artifacts and unknown types."""
     if media_type in oci.INDEX_TYPES:
         return Family.INDEX
     if media_type in oci.MANIFEST_TYPES or media_type in oci.SCHEMA1_TYPES:
@@ -37,7 +37,7 @@ def family(media_type: str) -> Family | None:
 
 
 class Flaw(enum.StrEnum):
-    """Why a document cannot be walked though its record is there."""
+    """Why a document with a record cannot be parsed."""
 
     NO_FILE = "no file"
     SIZE = "wrong size"
@@ -47,7 +47,7 @@ class Flaw(enum.StrEnum):
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """A document that is present and cannot be walked; `size` in bytes and `actual` as read."""
+    """A document that has a record and cannot be parsed; `size` in bytes and `actual` digest as read."""
 
     flaw: Flaw
     detail: str = ""
@@ -61,13 +61,13 @@ Documents = Mapping[Key, Loaded]
 
 
 def key(descriptor: Descriptor) -> Key | None:
-    """Where a descriptor's document is kept; None for what has no document."""
+    """Return the key of a descriptor's document; None for types that are not documents."""
     kind = family(descriptor.media_type)
     return None if kind is None else (descriptor.digest, kind)
 
 
 def children(document: Loaded) -> Iterator[Descriptor]:
-    """The descriptors that a document names, in its order; a config names none."""
+    """Yield the descriptors in a document, in its order; a config has none."""
     match document:
         case Index():
             yield from document.manifests
@@ -79,7 +79,7 @@ def children(document: Loaded) -> Iterator[Descriptor]:
 
 
 class Group(msgspec.Struct, frozen=True):
-    """An image: one target in one namespace, with all its names, the one that people use first."""
+    """An image: one target in one namespace, with all its names, the best name first."""
 
     namespace: str
     names: tuple[str, ...]
@@ -88,12 +88,12 @@ class Group(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The name that people use: a tag rather than a digest, a digest rather than CRI's image id."""
+        """The best name: a tag before a digest, a digest before CRI's image id."""
         return self.names[0]
 
 
 def group(images: Iterable[Image]) -> tuple[Group, ...]:
-    """Put the records of one target together; CRI writes three for each image that it pulls."""
+    """Group image records by namespace and target; CRI writes three records for each image that it pulls."""
     by: dict[tuple[str, Digest], list[Image]] = {}
     for image in images:
         by.setdefault((image.namespace, image.target.digest), []).append(image)
@@ -114,8 +114,8 @@ def _name_order(name: str) -> tuple[bool, bool, str]:
 class ManifestNode(msgspec.Struct, frozen=True):
     """A manifest in the graph of one image.
 
-    `wanted`: a pull for the wanted platforms takes it. `alike`: it would run there too, but another is the better
-    match or comes first. `path`: the indexes above it, outermost first.
+    `wanted`: a pull for the wanted platforms selects it. `alike`: its platform matches a wanted one, whether or not it
+    is the best match. `path`: the indexes above it, outermost first.
     """
 
     descriptor: Descriptor
@@ -131,12 +131,12 @@ class ManifestNode(msgspec.Struct, frozen=True):
 
     @property
     def attestation(self) -> bool:
-        """Whether it attests another manifest rather than being an image."""
+        """Whether it is an attestation of another manifest."""
         return self.descriptor.attestation
 
 
 class ImageGraph(msgspec.Struct, frozen=True):
-    """What one image leads to; `others` are children of types that nobody walks, `too_deep` those beyond the limit."""
+    """The documents of one image; `others` have types that are not followed, `too_deep` exceed `oci.MAX_DEPTH`."""
 
     group: Group
     indexes: tuple[Descriptor, ...] = ()
@@ -154,7 +154,7 @@ class _Walk(msgspec.Struct):
 
     def visit(self, descriptor: Descriptor, path: tuple[Digest, ...], documents: Documents) -> None:
         kind = family(descriptor.media_type)
-        # Images of mere data list one manifest for several platforms; each of them may be the one that is wanted.
+        # Data-only images list one manifest for several platforms, each of which may be the wanted one.
         once = (descriptor.digest, descriptor.platform if kind is Family.MANIFEST else None)
         if once in self.seen:
             return
@@ -174,22 +174,29 @@ class _Walk(msgspec.Struct):
 
 
 def walk(image: Group, documents: Documents, matcher: Matcher) -> ImageGraph:
-    """Walk from an image's target as far as its documents are known; each digest once."""
+    """Walk from an image's target down to its manifests, as far as documents are known; each digest once.
+
+    Args:
+        image: The image.
+        documents: The documents by key.
+        matcher: The wanted platforms.
+
+    """
     found = _Walk(indexes=[], manifests=[], others=[], too_deep=[], seen=set())
     found.visit(image.target, (), documents)
     return ImageGraph(
         group=image,
         indexes=tuple(found.indexes),
-        manifests=_judged(found.manifests, documents, matcher),
+        manifests=_manifest_nodes(found.manifests, documents, matcher),
         others=tuple(found.others),
         too_deep=tuple(found.too_deep),
     )
 
 
-def _judged(
+def _manifest_nodes(
     found: list[tuple[Descriptor, tuple[Digest, ...]]], documents: Documents, matcher: Matcher
 ) -> tuple[ManifestNode, ...]:
-    if len(found) == 1 and not found[0][1]:  # the target itself: containerd never filters it
+    if len(found) == 1 and not found[0][1]:  # containerd does not filter the target by platform
         descriptor, path = found[0]
         return (ManifestNode(descriptor, platform_of(descriptor, documents), wanted=True, alike=True, path=path),)
     platforms = [None if d.attestation else platform_of(d, documents) for d, _ in found]
@@ -201,7 +208,7 @@ def _judged(
 
 
 def _each_once(nodes: Iterable[ManifestNode]) -> tuple[ManifestNode, ...]:
-    """Each manifest once, for the platform that is wanted where it is listed for several."""
+    """Keep each manifest once; of several platforms, the wanted one."""
     best: dict[Digest, ManifestNode] = {}
     for node in nodes:
         held = best.get(node.digest)
@@ -215,9 +222,9 @@ def _matches(platform: Platform | None, matcher: Matcher) -> bool:
 
 
 def _chosen(descriptors: list[Descriptor], platforms: list[Platform | None], matcher: Matcher) -> set[int]:
-    """The manifests that the wanted platforms take; one without any platform only where nothing else matches.
+    """Return the indexes of the wanted manifests; those without a platform only where nothing else matches.
 
-    core/images/image.go `Manifest`: descriptors without a platform are sorted behind those that match.
+    core/images/image.go `Manifest` sorts descriptors without a platform after those that match.
     """
     known = [i for i, platform in enumerate(platforms) if platform is not None]
     chosen = {known[i] for i in matcher.choose([p for p in platforms if p is not None])}
@@ -227,7 +234,7 @@ def _chosen(descriptors: list[Descriptor], platforms: list[Platform | None], mat
 
 
 def platform_of(descriptor: Descriptor, documents: Documents) -> Platform | None:
-    """The platform of a manifest: its descriptor's, else its config's; None where neither says."""
+    """Return the platform of a manifest: its descriptor's, else its config's; None where neither has one."""
     if descriptor.platform is not None:
         return descriptor.platform
     manifest = documents.get((descriptor.digest, Family.MANIFEST))
@@ -238,7 +245,7 @@ def platform_of(descriptor: Descriptor, documents: Documents) -> Platform | None
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """A layer of a manifest; diffID and chainID where the config is known and has as many as there are layers."""
+    """A layer of a manifest; diffID and chainID are None unless the config has one diffID for each layer."""
 
     index: int
     descriptor: Descriptor
@@ -247,10 +254,10 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What a manifest names, as far as its documents can be read.
+    """The config and layers of a manifest, as far as its documents can be parsed.
 
-    `container`: it is an image to be unpacked, not an artifact. `counts_differ`: layers and diff_ids differ in number.
-    `chain` has the chainIDs, lowest first; empty where they are not known.
+    `container`: it is a container image, not an artifact. `counts_differ`: layers and diff_ids differ in number.
+    `chain` has the chainIDs, lowest first; empty where they are unknown.
     """
 
     manifest: Manifest
@@ -262,7 +269,7 @@ class Content(msgspec.Struct, frozen=True):
 
 
 def content(digest: Digest, documents: Documents) -> Content | None:
-    """What the manifest `digest` names; None where it cannot be read."""
+    """Return the config and layers of the manifest `digest`; None where it cannot be parsed."""
     manifest = documents.get((digest, Family.MANIFEST))
     if not isinstance(manifest, Manifest):
         return None
@@ -284,7 +291,7 @@ def content(digest: Digest, documents: Documents) -> Content | None:
 
 
 def _artifact(manifest: Manifest, config: ImageConfig | None, unpackable: list[Descriptor]) -> bool:
-    """Artifacts borrow the image config's type: BuildKit caches, attestations, what old ORAS pushed with `{}`."""
+    """Whether a manifest with an image config is an artifact: BuildKit caches, attestations, `{}` of old ORAS."""
     if manifest.artifact_type or len(unpackable) < len(manifest.layers):
         return not unpackable or (config is not None and not config.diff_ids)
     return config is not None and not config.diff_ids and not config.platform.os

@@ -1,6 +1,6 @@
-"""OCI and Docker documents: typed, bounded, without I/O.
+"""OCI and Docker documents: parsing with bounds, without I/O.
 
-Manifests are hostile input; what parses here is safe to walk.
+Manifests are untrusted input; a document that parses here is safe to walk.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from auditor.model.platforms import Platform, normalise
 #: Largest index, manifest or config that is read, in bytes. Registries take manifests of 4 MiB (OCI distribution-spec,
 #: "Pushing Manifests") and containerd's fetcher the same; configs of very long histories may be larger.
 MAX_DOCUMENT = 8 << 20
-#: How deep indexes may nest. Real ones nest once.
+#: Maximum nesting of indexes. Published images nest once.
 MAX_DEPTH = 8
-#: How many children one document may name; the largest public indexes have some hundreds.
+#: Maximum number of children of a document; the largest public indexes have some hundreds.
 MAX_CHILDREN = 10_000
-#: Layers and diff_ids of one image; overlayfs mounts at most 500, the format's writers stop at 127.
+#: Maximum number of layers and diff_ids of an image; overlayfs mounts at most 500, image builders stop at 127.
 MAX_LAYERS = 4_096
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -55,7 +55,7 @@ _DOCKER_LAYERS = frozenset(
         f"{DOCKER_FOREIGN_LAYER}.gzip",
     }
 )
-#: Marks an attestation in an index; BuildKit's attestation storage.
+#: Marks an attestation in an index; BuildKit docs/attestations/attestation-storage.md.
 ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
 ROOTFS_LAYERS = "layers"
 
@@ -76,7 +76,7 @@ def is_encrypted(media_type: str) -> bool:
 
 
 class Descriptor(msgspec.Struct, frozen=True, gc=False):
-    """A reference to content: what it is, its digest, its size in bytes."""
+    """A reference to content: media type, digest and size in bytes; OCI image-spec, descriptor.md."""
 
     media_type: str
     digest: Digest
@@ -85,13 +85,13 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False):
     annotations: dict[str, str] = {}
     urls: tuple[str, ...] = ()
     artifact_type: str = ""
-    #: Whether the descriptor carries the content itself (`data`), so that a store need not hold it. Said only of data
-    #: that is what the digest names; containerd core/content/helpers.go `useDescriptorData`.
+    #: Whether the descriptor embeds the content (`data`), so that a store need not hold it. False for data that does
+    #: not match the digest; containerd core/content/helpers.go `useDescriptorData`.
     embedded: bool = False
 
     @property
     def attestation(self) -> bool:
-        """Whether this is a BuildKit attestation beside an image, not an image for a platform."""
+        """Whether this is a BuildKit attestation, not an image."""
         return ATTESTATION_ANNOTATION in self.annotations or (self.platform is not None and self.platform.unknown)
 
 
@@ -115,12 +115,12 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def names_image(self) -> bool:
-        """Whether the config says that this is a container image; an artifact's config is of another type."""
+        """Whether the config has the type of an image config; artifacts have another."""
         return self.config.media_type in CONFIG_TYPES
 
 
 class ImageConfig(msgspec.Struct, frozen=True):
-    """What the auditor needs of an image's config: its platform and its diffIDs."""
+    """The used fields of an image's config: platform and diffIDs; OCI image-spec, config.md."""
 
     platform: Platform
     diff_ids: tuple[Digest, ...]
@@ -130,9 +130,9 @@ class ImageConfig(msgspec.Struct, frozen=True):
 Document = Index | Manifest | ImageConfig
 
 
-# The wire side. Names are the specs' own; every length that an attacker could choose has a bound. What Go reads as
-# absent is absent here too: `null`, wherever a field may be left out. What only has to be noticed stays Raw, since a
-# small text can decode to a great many objects.
+# The JSON structures, with the field names of the specs. Every length that an attacker could choose is bounded. `null`
+# equals an absent field, as in Go. Fields whose presence alone matters stay Raw, because a small text can decode to a
+# great many objects.
 
 _Text = Annotated[str, msgspec.Meta(max_length=4096)] | None
 _Url = Annotated[str, msgspec.Meta(max_length=1 << 16)]
@@ -190,7 +190,7 @@ class _Config(_Platform):
 
 
 def _decode_digest(_kind: type, value: object) -> Digest:
-    """Digest is the only type of ours in the wire structs, so the only one that msgspec asks about."""
+    """Decode a digest; Digest is the only custom type in these structures."""
     if not isinstance(value, str):
         raise ValueError("a digest is not a string")  # noqa: TRY004 - msgspec adds where it is to a ValueError
     try:
@@ -216,7 +216,7 @@ def _decode(raw: bytes, kind: type[_Wire], what: str) -> _Wire:
 
 
 def _decoded(raw: bytes, decoder: msgspec.json.Decoder[_Wire]) -> _Wire:
-    """Decode with U+FFFD for what is no Unicode, as Go's decoder does: containerd runs images that have some."""
+    """Decode JSON, replacing invalid Unicode with U+FFFD as Go does: containerd runs images that contain it."""
     if b"\\ud" in raw or b"\\uD" in raw:
         raw = _ESCAPE.sub(lambda found: _whole(found.group()), raw)
     try:
@@ -225,7 +225,7 @@ def _decoded(raw: bytes, decoder: msgspec.json.Decoder[_Wire]) -> _Wire:
         return decoder.decode(raw.decode(errors="replace"))
 
 
-#: One escape of JSON, a pair of surrogates being one; anchored so that a backslash that is escaped begins none.
+#: One JSON escape, or a surrogate pair; an escaped backslash is consumed, so that it cannot begin another escape.
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
 )
@@ -241,12 +241,17 @@ def _words(error: Exception) -> str:
 
 
 def parse(raw: bytes, media_type: str) -> Document:
-    """Parse a document by its descriptor's media type, with the limits above.
+    """Parse a document by its descriptor's media type, within the limits above.
 
-    Raises MalformedDocument for text that is not JSON or not of that shape, for schema 1, for a document that is a
-    manifest under an index's type or the reverse (containerd core/images/image.go `validateMediaType`), for negative
-    sizes and malformed digests, for anything over a limit. `media_type` must be one of the index, manifest or config
-    types.
+    Args:
+        raw: The document.
+        media_type: The media type in the descriptor: of an index, a manifest or a config.
+
+    Raises:
+        MalformedDocument: The text is not JSON or has the wrong structure, a negative size, a malformed digest, or
+            exceeds a limit; it is schema 1; it is a manifest under an index's type or the reverse (containerd
+            core/images/image.go `validateMediaType`).
+
     """
     if media_type in SCHEMA1_TYPES:
         raise MalformedDocument("Docker image manifest schema 1 is not supported by containerd since 2.1 nor here")
@@ -274,7 +279,7 @@ def _index(raw: bytes) -> Index:
 
 
 def _given(raw: msgspec.Raw) -> bool:
-    """Whether a field is there at all, `null` and `[]` included: that is enough for containerd to refuse it."""
+    """Whether a field is present, even as `null` or `[]`; containerd core/images/image.go `validateMediaType`."""
     return len(bytes(raw)) > 0
 
 
@@ -351,7 +356,7 @@ def _platform(wire: _Platform) -> Platform:
 
 
 def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:
-    """The chainID of each layer, lowest first; OCI image-spec, config.md, "Layer ChainID"."""
+    """Return the chainID of each layer, lowest first; OCI image-spec, config.md, "Layer ChainID"."""
     chain: list[Digest] = []
     for diff_id in diff_ids:
         if not chain:

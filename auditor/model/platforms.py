@@ -13,7 +13,7 @@ from auditor.errors import UsageError
 _PART = re.compile(r"[A-Za-z0-9_.-]+\Z", re.ASCII)
 _OS_PART = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?\Z", re.ASCII)
 _ARM64 = re.compile(r"v(8|9(?!\.[89]))(?:\.([0-9]))?\Z", re.ASCII)
-#: No variant has three digits; an endless one must not become an endless list.
+#: No variant has three digits; the bound keeps `compatible` from building a huge list.
 _NUMBER = re.compile(r"[0-9]{1,2}\Z", re.ASCII)
 _KNOWN_OS = frozenset(
     "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows "
@@ -26,7 +26,7 @@ _KNOWN_ARCH = frozenset(
 
 
 class Platform(msgspec.Struct, frozen=True, order=True):
-    """What a manifest runs on; the fields of the OCI descriptor's `platform`."""
+    """A platform; the fields of `platform` in OCI image-spec, image-index.md."""
 
     os: str = ""
     architecture: str = ""
@@ -46,7 +46,7 @@ class Platform(msgspec.Struct, frozen=True, order=True):
 
 
 def normalise(platform: Platform) -> Platform:
-    """The one spelling of a platform; containerd platforms/database.go `normalizeOS` and `normalizeArch`."""
+    """Return the normalised form of a platform; containerd platforms/database.go `normalizeOS`, `normalizeArch`."""
     os = platform.os.lower()
     os = "darwin" if os == "macos" else os
     arch, variant = _normalise_arch(platform.architecture.lower(), platform.variant.lower())
@@ -78,7 +78,7 @@ def _normalise_arch(arch: str, variant: str) -> tuple[str, str]:
 
 
 def host() -> Platform:
-    """The platform of the machine that this runs on; ARM variants from the machine name as the kernel gives it."""
+    """Return this machine's platform; ARM variants are taken from the kernel's machine name."""
     machine = os.uname().machine.lower()
     variant = {"armv5tel": "v5", "armv6l": "v6", "armv7l": "v7", "armv8l": "v8"}.get(machine, "")
     return normalise(
@@ -87,9 +87,15 @@ def host() -> Platform:
 
 
 def parse(text: str, *, default: Platform | None = None) -> Platform:
-    """Read `os`, `arch`, `os/arch` or `os/arch/variant`, with `os(version)` for Windows; platforms.go `Parse`.
+    """Parse `os`, `arch`, `os/arch` or `os/arch/variant`, with `os(version)` for Windows; platforms.go `Parse`.
 
-    What the text leaves open comes from `default`, else from the host. Raises UsageError for anything else.
+    Args:
+        text: The platform as the user wrote it.
+        default: The source of absent parts; the host by default.
+
+    Raises:
+        UsageError: The text is not a platform.
+
     """
     base = default or host()
     parts = text.split("/")
@@ -119,7 +125,7 @@ def _bad(text: str) -> UsageError:
 
 
 def compatible(wanted: Platform) -> tuple[Platform, ...]:
-    """The platforms that run on `wanted`, best first; containerd platforms/compare.go `platformVector`."""
+    """Return the platforms that run on `wanted`, best first; containerd platforms/compare.go `platformVector`."""
     wanted = normalise(wanted)
     match wanted.architecture:
         case "amd64":
@@ -135,9 +141,9 @@ def compatible(wanted: Platform) -> tuple[Platform, ...]:
 
 
 def _arm64(wanted: Platform) -> list[Platform]:
-    """v9.N also runs v9.M below it and v8.(N+5); v8.N all v8.M below it; both the 32-bit v8 to v5.
+    """v9.N runs v9.M for M <= N and v8.M for M <= N+5; v8.N runs v8.M for M <= N; both run 32-bit v8 to v5.
 
-    compare.go `arm64variantToVersion` ends at v8.9 and v9.7. A variant beyond it matches nothing there, itself here.
+    compare.go `arm64variantToVersion` ends at v8.9 and v9.7. A later variant matches nothing there, and itself here.
     """
     known = _ARM64.match(wanted.variant or "v8")
     if known is None:
@@ -159,7 +165,7 @@ def _with(platform: Platform, arch: str, variant: str) -> Platform:
 
 
 class Matcher(msgspec.Struct, frozen=True):
-    """Which platforms are wanted, best first; an empty tuple wants all of them."""
+    """The wanted platforms, each with the platforms that run on it, best first; an empty tuple means all platforms."""
 
     wanted: tuple[tuple[Platform, ...], ...] = ()
 
@@ -169,13 +175,16 @@ class Matcher(msgspec.Struct, frozen=True):
         return not self.wanted
 
     def rank(self, platform: Platform) -> int | None:
-        """How good `platform` is (0 is best) for any of the wanted ones; None where it does not match."""
+        """Return the rank of `platform` among the wanted ones, 0 being the best; None where it does not match."""
         found = normalise(platform)
         ranks = [i for vector in self.wanted for i, p in enumerate(vector) if _same(p, found)]
         return min(ranks) if ranks else (0 if self.everything else None)
 
     def choose(self, platforms: Sequence[Platform]) -> list[int]:
-        """The positions that a pull for the wanted platforms takes: the best match of each (`LimitManifests` 1)."""
+        """Return the indexes that a pull selects: the best match of each wanted platform.
+
+        core/images/handlers.go `LimitManifests`, with a limit of 1.
+        """
         if self.everything:
             return list(range(len(platforms)))
         found = [normalise(p) for p in platforms]
@@ -184,7 +193,7 @@ class Matcher(msgspec.Struct, frozen=True):
 
 
 def _best(vector: tuple[Platform, ...], found: list[Platform]) -> int | None:
-    """The first that runs on the best member of `vector`; among those, what uses the most features comes first."""
+    """Return the index of the best match; among equals, of the one with the most OS features."""
     for candidate in vector:
         same = [i for i, platform in enumerate(found) if _same(candidate, platform)]
         if same:
@@ -193,7 +202,7 @@ def _best(vector: tuple[Platform, ...], found: list[Platform]) -> int | None:
 
 
 def _same(wanted: Platform, found: Platform) -> bool:
-    """Whether `found` is `wanted`; platforms.go `Match`. One that names no system is taken for the node's own."""
+    """Whether `found` equals `wanted`; platforms.go `Match`. An empty OS matches any."""
     os = found.os or wanted.os
     same = (wanted.os, wanted.architecture, wanted.variant) == (os, found.architecture, found.variant)
     if wanted.os == "windows":
@@ -202,12 +211,12 @@ def _same(wanted: Platform, found: Platform) -> bool:
 
 
 def _windows(wanted: str, found: str) -> bool:
-    """Windows hosts take an image of their own major.minor version; platforms/defaults_windows.go."""
+    """Whether two Windows versions have the same major.minor; platforms/defaults_windows.go."""
     return not wanted or not found or wanted.split(".")[:2] == found.split(".")[:2]
 
 
 def only(platforms: Iterable[Platform]) -> Matcher:
-    """A matcher for `platforms` and what runs on them, as `platforms.Only` has it."""
+    """Return a matcher of `platforms` and the platforms that run on them; containerd platforms.Only."""
     return Matcher(wanted=tuple(compatible(p) for p in platforms))
 
 

@@ -1,4 +1,4 @@
-"""Image references: what a name says about host, repository, tag and digest, by the rules of containerd; no I/O."""
+"""Image references: parsing a name into host, repository, tag and digest, by distribution/reference; no I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from auditor.errors import InvalidDigest, UsageError
 from auditor.model.digest import Digest
 
-#: distribution/reference normalize.go: the domain of names without one, its old name, and where its short names live.
+#: distribution/reference normalize.go: the default domain, its legacy name, and the prefix of its short names.
 DEFAULT_HOST = "docker.io"
 _LEGACY_HOST = "index.docker.io"
 _OFFICIAL = "library/"
@@ -44,7 +44,7 @@ class Reference(msgspec.Struct, frozen=True, order=True):
 
     @property
     def hostname(self) -> str:
-        """The host without its port, as `distribution.source` labels have it; an IPv6 address loses its brackets."""
+        """The host without its port, as in `distribution.source` labels; an IPv6 address has no brackets."""
         return hostname(self.host)
 
     def __str__(self) -> str:
@@ -53,17 +53,21 @@ class Reference(msgspec.Struct, frozen=True, order=True):
 
 
 def hostname(host: str) -> str:
-    """The part of `host[:port]` before the port, as Go's `url.Hostname`; a bare IPv6 address is all host."""
+    """Return `host[:port]` without the port, as Go's `url.Hostname`; a bare IPv6 address is returned whole."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0] if host.count(":") == 1 else host
 
 
 def parse(text: str) -> Reference:
-    """Parse and complete what a person writes: `busybox` is `docker.io/library/busybox:latest`.
+    """Parse and normalise a short or full name: `busybox` is `docker.io/library/busybox:latest`.
 
-    The rules are those of distribution/reference `ParseNormalizedNamed`, which containerd's CRI, nerdctl and Docker
-    share, but a tag beside a digest is kept. Raises UsageError for anything else, image ids among it.
+    Follows distribution/reference `ParseNormalizedNamed`, as containerd's CRI, nerdctl and Docker do, except that a
+    tag beside a digest is kept.
+
+    Raises:
+        UsageError: The text is not a reference; image ids are not.
+
     """
     found = find(text)
     if found is None:
@@ -74,9 +78,9 @@ def parse(text: str) -> Reference:
 
 
 def find(name: str) -> Reference | None:
-    """The reference that the name of an image record is; None for the names that are none.
+    """Return the name of an image record as a reference; None for other names.
 
-    CRI records each image also under its id, as `sha256:<hex>`, and any client may choose names freely.
+    CRI also records each image under its id, `sha256:<hex>`, and clients may choose any name.
     """
     if _IDENTIFIER.fullmatch(name):
         return None
@@ -91,7 +95,7 @@ def find(name: str) -> Reference | None:
 
 
 def _split_host(name: str) -> tuple[str, str]:
-    """Tell the host from the first part of a repository; distribution/reference `splitDockerDomain`."""
+    """Split a name into host and repository; distribution/reference `splitDockerDomain`."""
     first, slash, rest = name.partition("/")
     is_host = first == "localhost" or any(c in ".:" for c in first) or first.lower() != first
     host, remote = (first, rest) if slash and is_host else (DEFAULT_HOST, name)

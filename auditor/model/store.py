@@ -1,4 +1,4 @@
-"""The nouns of a store, and what a store can do; adapters produce these, everything else works on them.
+"""The records of a store and the protocol that reads them; adapters implement it.
 
 Times are aware datetimes in UTC, sizes are bytes.
 """
@@ -22,7 +22,7 @@ Labels = Mapping[str, str]
 
 
 class Image(msgspec.Struct, frozen=True):
-    """An image record: a name in a namespace that points to a descriptor."""
+    """An image record: a name in a namespace, and the descriptor of its target."""
 
     namespace: str
     name: str
@@ -31,7 +31,7 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Blob(msgspec.Struct, frozen=True):
-    """A content record. That it exists says nothing about the file."""
+    """A content record; its file may be missing."""
 
     namespace: str
     digest: Digest
@@ -53,14 +53,14 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Resource(msgspec.Struct, frozen=True, order=True):
-    """Something a lease holds: `content`, `ingests`, `images` or `snapshots/<snapshotter>`, and its id."""
+    """A resource of a lease: type `content`, `ingests`, `images` or `snapshots/<snapshotter>`, and the object's id."""
 
     type: str
     id: str
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """A lease; `resources` is None where nobody asked for them."""
+    """A lease; `resources` is None where they were not listed."""
 
     namespace: str
     id: str
@@ -70,7 +70,7 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Ingest(msgspec.Struct, frozen=True):
-    """A write that has not been committed; `offset` bytes have arrived."""
+    """An uncommitted write; `offset` is the number of bytes received."""
 
     namespace: str
     ref: str
@@ -82,7 +82,7 @@ class Ingest(msgspec.Struct, frozen=True):
 
 
 class Container(msgspec.Struct, frozen=True):
-    """A container record: what keeps a snapshot alive."""
+    """A container record, which protects its snapshot."""
 
     namespace: str
     id: str
@@ -92,10 +92,10 @@ class Container(msgspec.Struct, frozen=True):
 
 
 class Snapshotter(msgspec.Struct, frozen=True):
-    """A snapshotter that the daemon offers.
+    """A snapshotter of the daemon.
 
-    `lazy` says that it may serve layers whose blobs are absent by design: its exports ask for remote snapshot
-    annotations, or it is erofs.
+    `lazy`: it may serve layers whose blobs are absent by design: its exports enable remote snapshot annotations, or it
+    is erofs.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Snapshotter(msgspec.Struct, frozen=True):
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """All records of one namespace, as a handful of list calls gives them."""
+    """All records of one namespace, from a few list calls."""
 
     namespace: str
     images: tuple[Image, ...] = ()
@@ -115,12 +115,12 @@ class Inventory(msgspec.Struct, frozen=True):
     ingests: tuple[Ingest, ...] = ()
     containers: tuple[Container, ...] = ()
     labels: Labels = {}
-    #: What could not be listed, as sentences; makes the run incomplete.
+    #: Objects that could not be listed, as sentences; they make the run incomplete.
     gaps: tuple[str, ...] = ()
 
 
 class SourceKind(enum.StrEnum):
-    """What kind of store a report is about."""
+    """The kind of a store."""
 
     CONTAINERD = "containerd"
     ARCHIVE = "archive"
@@ -128,27 +128,27 @@ class SourceKind(enum.StrEnum):
 
 
 class StoreInfo(msgspec.Struct, frozen=True):
-    """What a store says of itself."""
+    """The properties of a store."""
 
     kind: SourceKind
     address: str
     version: str = ""
-    #: What tells this store from any other, whatever it is reached by: the daemon's uuid; empty where it has none.
+    #: The store's identity independent of its address: the daemon's uuid; empty where it has none.
     id: str = ""
     platform: Platform | None = None
-    #: Where the blobs lie, when this process can see them; None means that every byte comes over the API.
+    #: The directory of the blobs, if this process can read it; None: all content is read over the API.
     content_root: Path | None = None
     snapshotters: tuple[Snapshotter, ...] = ()
     #: The content sharing policy: `shared` or `isolated`; empty where unknown.
     policy: str = ""
-    #: Whether CRI throws layers away after unpacking; None where the daemon does not say.
+    #: Whether CRI discards layers after unpacking (discard_unpacked_layers); None where unknown.
     discards_layers: bool | None = None
-    #: What this store cannot tell, as sentences for --verbose.
+    #: Limits of this store, as sentences for --verbose.
     notes: tuple[str, ...] = ()
 
 
 class FileKind(enum.StrEnum):
-    """What lies where a blob's file should be."""
+    """The kind of the file at a blob's path."""
 
     REGULAR = "regular file"
     MISSING = "missing"
@@ -159,10 +159,10 @@ class FileKind(enum.StrEnum):
 
 
 class FileState(msgspec.Struct, frozen=True):
-    """What one look at a blob's file gave.
+    """The state of a blob's file.
 
-    `size` is None where it cannot be known. `at_least` marks a size that is only a lower bound: the API clamps to the
-    recorded size, so a longer file looks right through it. `error` has the system's words.
+    `size` is None where it is unknown. `at_least`: the size is a lower bound, because the API clamps it to the
+    recorded size, which hides a longer file. `error` is the system's error message.
     """
 
     kind: FileKind
@@ -172,21 +172,21 @@ class FileState(msgspec.Struct, frozen=True):
 
 
 class ProofKind(enum.StrEnum):
-    """How reading a blob to its end came out."""
+    """The result of reading a blob to its end."""
 
     SOUND = "sound"
-    #: Wrong at the first reading, right at the second: the medium or the memory is not to be trusted.
+    #: The first read failed or did not match, the second matched: the disk or the memory is unreliable.
     UNSTEADY = "unsteady"
     CORRUPT = "corrupt"
     UNREADABLE = "unreadable"
-    #: The record is there, the file is not.
+    #: The record exists, the file does not.
     MISSING = "missing"
-    #: The record went while we read: collected or deleted, no fault.
+    #: The record disappeared during the read: collected or deleted, no fault.
     GONE = "gone"
 
 
 class LayerProofKind(enum.StrEnum):
-    """How decompressing a layer came out."""
+    """The result of decompressing a layer."""
 
     SOUND = "sound"
     DIFFERS = "differs"
@@ -195,81 +195,96 @@ class LayerProofKind(enum.StrEnum):
 
 
 class LayerProof(msgspec.Struct, frozen=True):
-    """A layer as a stream: the diffID that its bytes decompress to, and what was wrong with it on the way."""
+    """The result of decompressing a layer: the digest and size of the decompressed content, and the fault found."""
 
     kind: LayerProofKind
     diff_id: Digest | None = None
     size: int = 0
     detail: str = ""
-    #: What the bytes are compressed with, told by content: "gzip", "zstd", "none"; empty where nobody looked.
+    #: The compression by content: "gzip", "zstd", "none"; empty where it was not determined.
     compression: str = ""
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """The outcome of reading one blob to its end: the bytes read, the digest found, and how they are wrong."""
+    """The result of reading one blob to its end: the bytes read, the digest found, and the damage."""
 
     digest: Digest
     kind: ProofKind
     size: int = 0
     actual: Digest | None = None
-    #: How the bytes are wrong, where that can be told: "empty", "zero-filled from byte 4096", "one bit differs".
+    #: The damage, where it is known: "empty", "zero-filled from byte 4096", "one bit differs".
     detail: str = ""
-    #: By diffID wanted is a matter of the graph; a layer has one content whoever names it.
+    #: The decompressed content; which diffID is expected depends on the image.
     layer: LayerProof | None = None
-    #: Whether the bytes were read in this run, not remembered from an earlier one.
+    #: Whether the blob was read in this run; false for a result of an earlier scrub.
     fresh: bool = True
-    #: When they were read, of what is remembered.
+    #: The time of the read, for a result of an earlier scrub.
     read_at: datetime | None = None
 
 
 @runtime_checkable
 class Store(Protocol):
-    """What an audit may hold: everything here only reads.
+    """A store, read-only.
 
     Methods raise StoreError where the store as a whole fails, ObjectError where one object does.
     """
 
     def info(self) -> StoreInfo:
-        """Say what this store is; cheap after the first call."""
+        """Return the store's properties; cheap after the first call."""
 
     def namespaces(self) -> Sequence[str]:
-        """All namespaces, sorted."""
+        """Return all namespaces, sorted."""
 
     def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
-        """List all records of a namespace; of the named snapshotters only, where any are named."""
+        """List all records of a namespace; snapshots only of the named snapshotters, where any are named."""
 
     def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
-        """What a lease holds; empty where the lease is gone."""
+        """Return the resources of a lease; empty where the lease does not exist."""
 
     def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
-        """Read a small blob whole.
+        """Read a whole blob of at most `limit` bytes, without verification.
 
-        Raises NoRecord, NoFile, ReadFailed; MalformedDocument where the blob has more than `limit` bytes.
-        The bytes are not verified.
+        Raises:
+            NoRecord: The namespace has no record of the blob.
+            NoFile: The blob has no file.
+            ReadFailed: The read failed.
+            MalformedDocument: The blob has more than `limit` bytes.
+
         """
 
     def stream(self, namespace: str, digest: Digest, *, fresh: bool = False) -> AbstractContextManager[Iterator[bytes]]:
-        """Read a blob from its start in pieces; with `fresh`, past the page cache where that can be done.
+        """Read a blob in chunks, without verification; `fresh` bypasses the page cache where possible.
 
-        Raises NoRecord, NoFile, ReadFailed, also in the middle of the stream. The bytes are not verified.
+        Errors may be raised in the middle of the stream.
+
+        Raises:
+            NoRecord: The namespace has no record of the blob.
+            NoFile: The blob has no file.
+            ReadFailed: The read failed.
+
         """
 
     def files(self) -> Mapping[Digest, FileState] | None:
-        """The files of all blobs, one pass over the content root; None where it is not visible."""
+        """Return the files of all blobs from one listing of the content root; None where it is not visible."""
 
     def probe(self, namespace: str, digest: Digest, size: int) -> FileState:
-        """Look at one blob's file through the store itself; `size` is the recorded size in bytes."""
+        """Return the state of a blob's file through the store's API; `size` is the recorded size in bytes."""
 
     def proofs(self) -> Mapping[Digest, Proof]:
-        """What opening this store has proven already: everything for an archive, nothing for a daemon."""
+        """Return the blobs that were verified while the store was opened: all for an archive, none for a daemon."""
 
 
 @runtime_checkable
 class FileBacked(Protocol):
-    """A store that can hand out the files of its blobs, so that the kernel copies them."""
+    """A store that can open its blobs' files, so that the kernel can copy them."""
 
     def open_file(self, namespace: str, digest: Digest) -> int | None:
-        """A descriptor of the blob's own file, open for reading, the caller's to close; None where it has none to give.
+        """Return a file descriptor of the blob's file, which the caller closes; None where files are not accessible.
 
-        Nothing says that the file is regular, of the recorded size or sound. Raises NoFile, ReadFailed.
+        The file is not checked: it may be of any kind, size and content.
+
+        Raises:
+            NoFile: The blob has no file.
+            ReadFailed: The file cannot be opened.
+
         """

@@ -1,4 +1,4 @@
-"""What a store can do for a repair besides being read: leases, writes, labels, and files put in each other's place."""
+"""The protocol of a store that a repair writes to: leases, writes, labels, and replacement of blob files."""
 
 from __future__ import annotations
 
@@ -14,53 +14,60 @@ from auditor.model.store import Labels, Resource, Store
 
 
 class Replaced(Protocol):
-    """A blob whose file was put in place."""
+    """A replaced blob file."""
 
     @property
-    def aside(self) -> Path | None:
+    def quarantined(self) -> Path | None:
         """The copy that was there before, kept until the staging ends; None where there was none."""
 
     def undo(self) -> None:
-        """Put back what was there."""
+        """Restore the previous file."""
 
 
 class Staging(Protocol):
-    """A folder of this run on the blobs' file system; it goes with all that is in it, after a kill by the next run."""
+    """A folder of this run on the blobs' file system; removed at the end, or by the next run after a kill."""
 
     @property
     def folder(self) -> Path:
-        """Where staged files and bad copies lie until the end."""
+        """The folder of staged and quarantined files."""
 
     def stage(self, digest: Digest, chunks: Iterable[bytes], *, size: int) -> Path:
-        """Write, prove and sync a file that could be the blob's.
+        """Write, verify and sync a replacement for a blob's file.
 
-        Raises BadBytes where the bytes are not `digest` or not `size` long.
+        Raises:
+            BadBytes: The content does not match `digest` or `size`.
+
         """
 
     def replace(self, digest: Digest, staged: Path) -> Replaced:
-        """Put a staged file where the blob's belongs, in one step, and set the old one aside."""
+        """Move a staged file to the blob's path atomically, and quarantine the previous file."""
 
 
 class LeaseHandle(msgspec.Struct, frozen=True):
-    """A lease of ours, to be passed with each write."""
+    """A lease of this program, passed with each write."""
 
     namespace: str
     id: str
 
 
 class WritableStore(Store, Protocol):
-    """What a repair may hold besides. Every write is done under a lease of ours, which expires by itself."""
+    """A store that a repair writes to. Each write is protected by a lease of this program, which expires."""
 
     def lease(
         self, namespace: str, *, seconds: int, labels: Labels | None = None
     ) -> AbstractContextManager[LeaseHandle]:
-        """Create a lease that expires after `seconds`; it is deleted on leaving, also by an exception."""
+        """Create a lease that expires after `seconds`; it is deleted at the end of the block, also on an exception."""
 
     def hold(self, lease: LeaseHandle, resource: Resource) -> None:
-        """Add a resource to a lease of ours. Raises NoRecord where the store insists that it exists."""
+        """Add a resource to a lease of this program.
+
+        Raises:
+            NoRecord: The store requires the resource to exist, and it does not.
+
+        """
 
     def collect_garbage(self, namespace: str, *, labels: Labels | None = None) -> None:
-        """Run a collection and wait for its end (create a lease, with `labels`, and delete it with `sync`)."""
+        """Run a garbage collection and wait for its end, by deleting a new lease (with `labels`) synchronously."""
 
     def ingest(
         self,
@@ -76,49 +83,79 @@ class WritableStore(Store, Protocol):
     ) -> None:
         """Write `chunks` and commit them as `expected`.
 
-        With `deferred`, the digest is not named until the commit, so that a file already in place is not adopted.
-        `before_commit` runs when the store has all bytes and none is committed: the moment to delete a bad record and
-        to collect its file.
-        Raises AlreadyThere, Conflict, Busy.
+        Args:
+            lease: The lease that protects the blob.
+            ref: The name of the ingest.
+            chunks: The content.
+            size: Its size, in bytes.
+            expected: Its digest.
+            labels: The labels of the new record.
+            deferred: Whether to name the digest only at the commit, so that an existing file is not adopted.
+            before_commit: Called when the store has all bytes, before the commit: a bad record can be deleted and its
+                file collected at this point.
+
+        Raises:
+            AlreadyThere: The namespace has a record of the blob.
+            Conflict: The content does not match, or the ingest is in use with other parameters.
+            Busy: Another client writes this ingest.
+
         """
 
     def adopt(self, lease: LeaseHandle, digest: Digest, *, size: int, labels: Labels | None = None) -> bool:
-        """Commit a blob that another namespace holds, without sending a byte; False where the policy isolates."""
+        """Add a record of a blob that another namespace has, without sending content.
+
+        Returns:
+            False where the content sharing policy is `isolated`.
+
+        """
 
     def fill(self, lease: LeaseHandle, ref: str, chunks: Iterable[bytes], *, size: int) -> None:
-        """Write `chunks` and leave them uncommitted and unnamed, for `commit` to find, also in a later run.
+        """Write `chunks` to an ingest without a digest and without a commit; `commit`, even in a later run, ends it.
 
-        Raises Conflict where they are not `size` bytes, Busy.
+        Raises:
+            Conflict: The content does not have `size` bytes.
+            Busy: Another client writes this ingest.
+
         """
 
     def commit(
         self, lease: LeaseHandle, ref: str, *, size: int, expected: Digest, labels: Labels | None = None
     ) -> None:
-        """Commit what `fill` left; the store hashes it. Raises NoRecord for nothing, AlreadyThere, Conflict, Busy."""
+        """Commit an ingest of `fill`; the store verifies its digest.
+
+        Raises:
+            NoRecord: There is no such ingest.
+            AlreadyThere: The namespace has a record of the blob.
+            Conflict: The content does not match.
+            Busy: Another client writes this ingest.
+
+        """
 
     def abort(self, namespace: str, ref: str) -> None:
-        """Drop an ingest; none is fine."""
+        """Delete an ingest; does nothing where there is none."""
 
     def grant(self, namespace: str, *, seconds: int, labels: Labels | None = None) -> LeaseHandle:
-        """Create a lease that stays until it is released or expires after `seconds`, whatever becomes of us."""
+        """Create a lease that outlives this process: until it is released, or expires after `seconds`."""
 
     def release(self, lease: LeaseHandle) -> None:
-        """Delete a lease of ours; none is fine."""
+        """Delete a lease of this program; does nothing where there is none."""
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Be the only client of this store inside a block called `name`; a killed one leaves it at once.
+        """Hold the lock `name` on this store; it is released at the end of the block or when the process dies.
 
-        Raises Busy where another is inside.
+        Raises:
+            Busy: Another process holds the lock.
+
         """
 
     def has_record(self, namespace: str, digest: Digest) -> bool:
-        """Whether there is a content record now; the file is not looked at."""
+        """Whether there is a content record now; the file is not checked."""
 
     def delete_record(self, namespace: str, digest: Digest) -> None:
-        """Delete a content record; the file goes with the next collection."""
+        """Delete a content record; the next garbage collection deletes the file."""
 
     def label(self, namespace: str, digest: Digest, labels: Labels) -> None:
-        """Set labels of a blob, leaving its others as they are; an empty value removes one."""
+        """Set some labels of a blob; an empty value removes a label."""
 
     def staging(self) -> AbstractContextManager[Staging] | None:
-        """A folder for replacing files; None where this process cannot write to the content root."""
+        """Return a folder for replacing files; None where this process cannot write to the content root."""

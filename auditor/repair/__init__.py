@@ -1,1 +1,1 @@
-"""Put good bytes back: plan first (pure), then apply, without ever making it worse."""
+"""Restore absent and damaged blobs: build a plan (pure), apply it, recover from an interrupted run."""

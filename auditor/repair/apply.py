@@ -1,4 +1,4 @@
-"""Actions to outcomes: several at once, each by its way, from the first source that has the right bytes."""
+"""Apply the actions of a plan in parallel; each takes the first source that delivers the right bytes."""
 
 from __future__ import annotations
 
@@ -14,34 +14,40 @@ import msgspec
 
 from auditor.errors import AuditorError, SourceError
 from auditor.model.blob_source import Offer
-from auditor.repair.context import Gone, NotRight, Workbench
+from auditor.repair.context import RecordGone, RepairContext, StillDamaged
 from auditor.repair.needs import held
 from auditor.repair.own_state import Stopped
 from auditor.repair.plan import NAMESPACE, Action, Way
-from auditor.repair.replace_by_api import swap
+from auditor.repair.replace_by_api import replace_by_api
 from auditor.repair.write_blob import commit, replace
 
-#: Seconds to wait at the end for threads that hang in a download; they hold nothing that the others need.
+#: Seconds to wait at the end for threads blocked in a download; they hold no shared lock.
 _JOIN = 5.0
-#: Seconds between two looks at whether the run is to end.
-_LOOK = 0.2
+#: Seconds between two checks of the stop event.
+_POLL = 0.2
 
 
 class Result(enum.StrEnum):
-    """How an action came out."""
+    """Result of one action."""
 
     REPAIRED = "repaired"
-    #: The blob is as it was.
+    #: The blob is unchanged.
     FAILED = "failed"
-    #: Its image was removed while we worked: nothing is wrong any more.
+    #: Every record of the blob disappeared during the repair (image removed).
     GONE = "gone"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an action.
+    """Outcome of one action.
 
-    `message` is a sentence, `place` where the bytes came from, `aside` where the bad copy is kept until the end,
-    `way` how they were written in the end.
+    Attributes:
+        message: One sentence.
+        way: The write method used last; may differ from the planned one.
+        place: Where the bytes came from.
+        hint: What the user can do about a failure.
+        quarantined: Copy of the damaged file; without a folder of the user's, deleted when the run ends.
+        notes: Remarks about the result, one sentence each.
+
     """
 
     action: Action
@@ -50,26 +56,26 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     way: Way
     place: str = ""
     hint: str = ""
-    aside: Path | None = None
+    quarantined: Path | None = None
     notes: tuple[str, ...] = ()
 
 
-class _Trial:
-    """One action on its way: what was tried, and what came of it."""
+class _Attempt:
+    """State of one action while its offers are tried."""
 
-    def __init__(self, bench: Workbench, action: Action) -> None:
-        self.bench = bench
+    def __init__(self, context: RepairContext, action: Action) -> None:
+        self.context = context
         self.action = action
         self.way = action.way
         self.need = action.need
         self.failures: list[AuditorError] = []
 
     def run(self) -> Outcome:
-        """Try each offer until one leads to a proven blob."""
+        """Try the offers in order until one leads to a verified blob."""
         for offer in self._offers():
             try:
-                aside, notes = self._once(offer)
-            except Gone as error:
+                quarantined, notes = self._once(offer)
+            except RecordGone as error:
                 return self._outcome(Result.GONE, error.message)
             except Stopped as error:
                 self.failures.append(error)
@@ -77,28 +83,30 @@ class _Trial:
             except SourceError as error:
                 self.failures.append(error)
             except AuditorError as error:
-                # The store's word, not the source's: another source would meet the same.
+                # An error of the store, not of the source: the next source would fail the same way.
                 self.failures.append(error)
                 break
             else:
-                said = f"from {offer.place}, read back and hashed"
-                return self._outcome(Result.REPAIRED, said, place=offer.place, aside=aside, notes=tuple(notes))
+                message = f"from {offer.place}, read back and hashed"
+                return self._outcome(
+                    Result.REPAIRED, message, place=offer.place, quarantined=quarantined, notes=tuple(notes)
+                )
         return self._failed()
 
     def _offers(self) -> Iterator[Offer]:
-        """The offers in order; a source that has other places left is asked again before the next one is."""
+        """Yield the offers in order; a source with further places is asked again before the next source."""
         for offer in self.action.offers:
-            again: Offer | None = offer
-            while again is not None:
+            current: Offer | None = offer
+            while current is not None:
                 before = len(self.failures)
-                yield again
+                yield current
                 if len(self.failures) == before or offer.certain:
                     break
-                again = self._again(again)
+                current = self._next_place(current)
 
-    def _again(self, offer: Offer) -> Offer | None:
+    def _next_place(self, offer: Offer) -> Offer | None:
         try:
-            found = self.bench.sources[offer.source].offers(
+            found = self.context.sources[offer.source].offers(
                 offer.digest, size=offer.size, media_type=offer.media_type, hints=offer.hints
             )
         except SourceError:
@@ -108,23 +116,23 @@ class _Trial:
     def _once(self, offer: Offer) -> tuple[Path | None, list[str]]:
         if self.way is Way.COMMIT:
             try:
-                return None, commit(self.bench, self.need, offer)
-            except NotRight:
-                # A file that no record named, or one that another namespace has damaged, was there before us.
-                self._turn()
+                return None, commit(self.context, self.need, offer)
+            except StillDamaged:
+                # A damaged file without a record, or with a record in another namespace, was adopted by the commit.
+                self._switch_to_replace()
         if offer.source.startswith(NAMESPACE):
             raise SourceError(f"{offer.place} has the same damaged file")
-        if self.way is Way.FILE and self.bench.staging is not None:
-            return replace(self.bench, self.bench.staging, self.need, offer)
-        return swap(self.bench, self.need, offer)
+        if self.way is Way.FILE and self.context.staging is not None:
+            return replace(self.context, self.context.staging, self.need, offer)
+        return replace_by_api(self.context, self.need, offer)
 
-    def _turn(self) -> None:
-        """Go on as for a blob whose file is bad."""
-        self.way = Way.FILE if self.bench.staging is not None else Way.API
-        holders = self.bench.holders(self.need)
-        having = tuple(held(inventory, self.need.digest) for inventory in holders.values())
+    def _switch_to_replace(self) -> None:
+        """Treat the blob as one with a damaged file from here on."""
+        self.way = Way.FILE if self.context.staging is not None else Way.API
+        holders = self.context.holders(self.need)
+        present = tuple(held(inventory, self.need.digest) for inventory in holders.values())
         places = tuple(place for place in self.need.places if place.namespace not in holders)
-        self.need = msgspec.structs.replace(self.need, damaged=True, holders=having, places=places)
+        self.need = msgspec.structs.replace(self.need, damaged=True, holders=present, places=places)
 
     def _failed(self) -> Outcome:
         sentences = dict.fromkeys(error.message for error in self.failures)
@@ -138,7 +146,7 @@ class _Trial:
         *,
         place: str = "",
         hint: str = "",
-        aside: Path | None = None,
+        quarantined: Path | None = None,
         notes: tuple[str, ...] = (),
     ) -> Outcome:
         return Outcome(
@@ -148,30 +156,42 @@ class _Trial:
             way=self.way,
             place=place,
             hint=hint,
-            aside=aside,
+            quarantined=quarantined,
             notes=notes,
         )
 
 
-def repair_one(bench: Workbench, action: Action) -> Outcome:
-    """Do one action; every error of ours becomes its outcome."""
+def repair_one(context: RepairContext, action: Action) -> Outcome:
+    """Apply one action; an AuditorError becomes a failed outcome."""
     try:
-        return _Trial(bench, action).run()
+        return _Attempt(context, action).run()
     except AuditorError as error:
         return Outcome(action=action, result=Result.FAILED, message=error.message, hint=error.hint, way=action.way)
 
 
 def apply(
-    bench: Workbench,
+    context: RepairContext,
     actions: Sequence[Action],
     *,
     jobs: int,
     on_start: Callable[[Action], None] = lambda _action: None,
     on_end: Callable[[Outcome], None] = lambda _outcome: None,
 ) -> list[Outcome]:
-    """Do all actions with `jobs` threads; the outcomes come in the order of the actions.
+    """Apply all actions.
 
-    Once `bench.stop` is set, what is in the middle of a step that cannot be left is finished, and Stopped is raised.
+    Args:
+        context: What the actions of the run share.
+        actions: What to do, in order of priority.
+        jobs: Number of threads.
+        on_start: Called in a worker thread before an action.
+        on_end: Called in this thread after an action.
+
+    Returns:
+        One outcome for each action, in the order of `actions`.
+
+    Raises:
+        Stopped: `context.stop` was set; a replacement over the API that had begun was finished first.
+
     """
     todo: queue.SimpleQueue[tuple[int, Action]] = queue.SimpleQueue()
     for item in enumerate(actions):
@@ -181,14 +201,14 @@ def apply(
     over = threading.Event()
 
     def work() -> None:
-        while not (bench.stop.is_set() or over.is_set()):
+        while not (context.stop.is_set() or over.is_set()):
             try:
                 number, action = todo.get_nowait()
             except queue.Empty:
                 return
             try:
                 on_start(action)
-                done.put((number, repair_one(bench, action)))
+                done.put((number, repair_one(context, action)))
             except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
                 done.put((number, error))
 
@@ -198,7 +218,7 @@ def apply(
         for thread in threads:
             thread.start()
         while len(found) < len(actions):
-            number, outcome = _next(done, bench)
+            number, outcome = _next(done, context)
             if isinstance(outcome, Exception):
                 raise outcome
             found[number] = outcome
@@ -208,15 +228,15 @@ def apply(
         end = time.monotonic() + _JOIN
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
-        with bench.records:  # a swap that has begun ends before anything of ours is taken down
+        with context.records:  # wait for a replacement over the API: the caller releases its leases next
             pass
     return [found[number] for number in sorted(found)]
 
 
 def _next(
-    done: queue.SimpleQueue[tuple[int, Outcome | Exception]], bench: Workbench
+    done: queue.SimpleQueue[tuple[int, Outcome | Exception]], context: RepairContext
 ) -> tuple[int, Outcome | Exception]:
-    while not bench.stop.is_set():
+    while not context.stop.is_set():
         with suppress(queue.Empty):
-            return done.get(timeout=_LOOK)
+            return done.get(timeout=_POLL)
     raise Stopped("interrupted")

@@ -1,4 +1,4 @@
-"""The workbench of a repair: what all actions of a run share, and the few things that each of them does."""
+"""State shared by all actions of a run, and the steps that several of them need."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from auditor.repair.gc_labels import document_labels, free_label
 from auditor.repair.needs import Need, Place
 from auditor.repair.own_state import LEASE_LABEL, RUN, Stopped
 
-#: Seconds after which a lease of a run that was killed goes by itself: containerd gives its own uploads as long.
+#: Expiry of a run's lease in seconds; containerd expires its own ingests after the same time.
 RUN_SECONDS = 24 * 3600
 
 
-class NotRight(AuditorError):
-    """The store has the blob, and its bytes are still not what the digest names."""
+class StillDamaged(AuditorError):
+    """The store has a record of the blob, and its content still does not match the digest."""
 
 
-class Gone(AuditorError):
-    """Nobody has a record of the blob any more: its image was removed while we worked."""
+class RecordGone(AuditorError):
+    """The blob's record disappeared in every namespace during the repair (image removed)."""
 
 
 class Leases:
-    """A lease for each namespace of a run, made when the first write needs it; safe for several threads."""
+    """The leases of a run, one for each namespace, created before the first write; thread-safe."""
 
     def __init__(self, store: WritableStore) -> None:
         self._store = store
@@ -37,14 +37,14 @@ class Leases:
         self._held: dict[str, LeaseHandle] = {}
 
     def get(self, namespace: str) -> LeaseHandle:
-        """The run's lease in a namespace that exists."""
+        """Return the run's lease in a namespace; the namespace must exist."""
         with self._lock:
             if namespace not in self._held:
                 self._held[namespace] = self._store.grant(namespace, seconds=RUN_SECONDS, labels={LEASE_LABEL: RUN})
             return self._held[namespace]
 
     def release(self) -> None:
-        """Delete them all; one that cannot be deleted, since the daemon is gone, expires by itself."""
+        """Delete all leases; one that cannot be deleted expires after RUN_SECONDS."""
         with self._lock:
             for lease in self._held.values():
                 with suppress(AuditorError):
@@ -52,13 +52,25 @@ class Leases:
             self._held.clear()
 
 
-class Workbench:
-    """What the actions of a run share.
+class RepairContext:
+    """State shared by the actions of a run; thread-safe.
 
-    `records` is held while labels or records that exist are changed: a swap must not lose a label that another action
-    adds meanwhile. `inventories` are the namespaces as the audit saw them, `discards` those that discard layers.
-    `remembered` are labels of records that an interrupted run took away. `keep` is a folder for bad copies.
-    `guard` is called before a record is deleted; once `stop` is set, nothing new is begun.
+    `records` is a lock for changes of existing records and labels: a replacement over the API must not lose a label
+    that another action adds.
+
+    Args:
+        store: The store to repair.
+        sources: The sources by name.
+        leases: The leases of the run.
+        staging: Folder for replacement files; None where the content root is not writable.
+        inventories: The namespaces as the audit read them.
+        discards: The namespaces that discard layers after unpacking.
+        remembered: Labels of the records that an interrupted run deleted, by namespace and digest.
+        quarantine: Folder of the user for copies of damaged files; None keeps none.
+        before_delete: Called before a record is deleted.
+        stop: Event that ends the run; no step begins after it is set.
+        on_bytes: Progress callback: (digest, bytes received).
+
     """
 
     def __init__(
@@ -71,8 +83,8 @@ class Workbench:
         inventories: Mapping[str, Inventory],
         discards: frozenset[str] = frozenset(),
         remembered: Mapping[tuple[str, Digest], Labels] | None = None,
-        keep: Path | None = None,
-        guard: Callable[[], None] = lambda: None,
+        quarantine: Path | None = None,
+        before_delete: Callable[[], None] = lambda: None,
         stop: threading.Event | None = None,
         on_bytes: Callable[[Digest, int], None],
     ) -> None:
@@ -83,19 +95,25 @@ class Workbench:
         self.inventories = inventories
         self.discards = discards
         self.remembered = remembered or {}
-        self.keep = keep
-        self.guard = guard
+        self.quarantine = quarantine
+        self.before_delete = before_delete
         self.records = threading.RLock()
         self.stop = stop or threading.Event()
         self._on_bytes = on_bytes
 
     @contextmanager
     def bytes_of(self, need: Need, offer: Offer) -> Iterator[Iterator[bytes]]:
-        """The proven bytes of an offer. Raises SourceError, and Stopped when the run is interrupted."""
-        with self.sources[offer.source].open(offer) as chunks:
-            yield self._watched(need.digest, chunks)
+        """Open the verified bytes of an offer.
 
-    def _watched(self, digest: Digest, chunks: Iterator[bytes]) -> Generator[bytes]:
+        Raises:
+            SourceError: The source failed.
+            Stopped: The run was interrupted.
+
+        """
+        with self.sources[offer.source].open(offer) as chunks:
+            yield self._counted(need.digest, chunks)
+
+    def _counted(self, digest: Digest, chunks: Iterator[bytes]) -> Generator[bytes]:
         for chunk in chunks:
             if self.stop.is_set():
                 raise Stopped("interrupted before its bytes were complete")
@@ -103,7 +121,7 @@ class Workbench:
             yield chunk
 
     def labels(self, need: Need, place: Place, raw: bytes | None) -> dict[str, str]:
-        """The labels of a new record; `raw` is the content of a document."""
+        """Return the labels of a new record; `raw` is the content of a document, None for other blobs."""
         labels = {**place.labels, **self.remembered.get((place.namespace, need.digest), {})}
         inventory = self.inventories.get(place.namespace)
         if raw is None or inventory is None:
@@ -111,10 +129,16 @@ class Workbench:
         discards = place.namespace in self.discards
         return {**document_labels(raw, need.media_type, inventory, discards=discards), **labels}
 
-    def look(self, namespace: str, need: Need) -> Measured | None:
-        """Read a blob back; None where it has no file. Raises NoRecord, ReadFailed, StoreError.
+    def read_back(self, namespace: str, need: Need) -> Measured | None:
+        """Read a blob and measure it; None where it has no file.
 
-        What was damaged is read from the medium, past the kernel's copy: it was wrong there before.
+        A blob that was damaged is read past the page cache, which may hold the old bytes.
+
+        Raises:
+            NoRecord: The namespace has no record of the blob.
+            ReadFailed: The file cannot be read.
+            StoreError: The store failed.
+
         """
         try:
             with self.store.stream(namespace, need.digest, fresh=need.damaged) as chunks:
@@ -122,40 +146,56 @@ class Workbench:
         except NoFile:
             return None
 
-    def prove(self, namespace: str, need: Need) -> None:
-        """Raise NotRight where what the store gives is not the blob; Gone where the record went."""
-        try:
-            found = self.look(namespace, need)
-        except NoRecord:
-            raise Gone(f"{namespace} has no record of {need.digest.short} any more") from None
-        except ObjectError as error:
-            raise NotRight(f"it was written and cannot be read back: {error.message}", hint=error.hint) from None
-        if found is None:
-            raise NotRight(f"{need.digest.short} has a record in {namespace} and still no file")
-        if not found.matches(need.digest, need.size):
-            raise NotRight(f"{need.digest.short} reads back as {found.size} bytes that hash to {found.digest.short}")
+    def verify(self, namespace: str, need: Need) -> None:
+        """Read a blob back and compare it with its digest and size.
 
-    def bind(self, need: Need, place: Place) -> str:
-        """Add the label that keeps the blob, where a parent has to; gives a sentence where the parent has gone."""
-        tie = place.tie
-        if tie is None:
+        Raises:
+            StillDamaged: The content is absent, unreadable or different.
+            RecordGone: The namespace has no record of the blob any more.
+
+        """
+        try:
+            found = self.read_back(namespace, need)
+        except NoRecord:
+            raise RecordGone(f"{namespace} has no record of {need.digest.short} any more") from None
+        except ObjectError as error:
+            raise StillDamaged(f"it was written and cannot be read back: {error.message}", hint=error.hint) from None
+        if found is None:
+            raise StillDamaged(f"{need.digest.short} has a record in {namespace} and still no file")
+        if not found.matches(need.digest, need.size):
+            raise StillDamaged(
+                f"{need.digest.short} reads back as {found.size} bytes that hash to {found.digest.short}"
+            )
+
+    def add_gc_label(self, need: Need, place: Place) -> str:
+        """Add the label of the parent that protects the blob from garbage collection, if one is needed.
+
+        Returns:
+            A sentence where the parent's record has gone, else an empty text.
+
+        """
+        parent = place.gc_parent
+        if parent is None:
             return ""
         try:
             with self.records:
                 inventory = self.store.inventory(place.namespace, snapshotters=())
-                taken = inventory.blobs[tie.digest].labels if tie.digest in inventory.blobs else {}
-                if need.digest not in taken.values():
-                    self.store.label(place.namespace, tie.digest, {free_label(tie.label, taken): str(need.digest)})
+                existing = inventory.blobs[parent.digest].labels if parent.digest in inventory.blobs else {}
+                if need.digest not in existing.values():
+                    label = free_label(parent.label, existing)
+                    self.store.label(place.namespace, parent.digest, {label: str(need.digest)})
         except NoRecord:
-            return f"nothing protects it in {place.namespace}, since {tie.digest.short} has gone: it will be collected"
+            return (
+                f"nothing protects it in {place.namespace}, since {parent.digest.short} has gone: it will be collected"
+            )
         return ""
 
     def holders(self, need: Need) -> dict[str, Inventory]:
-        """The namespaces that have a record now, of all that there are."""
+        """Return the inventories of all namespaces that have a record of the blob now."""
         found = {name: self.store.inventory(name, snapshotters=()) for name in self.store.namespaces()}
         return {name: inventory for name, inventory in found.items() if need.digest in inventory.blobs}
 
     def drop(self, namespace: str, reference: str) -> None:
-        """Drop an unfinished write of ours, if that can be done."""
+        """Abort an ingest of this run; a failure is ignored."""
         with suppress(AuditorError):
             self.store.abort(namespace, reference)

@@ -1,4 +1,4 @@
-"""How blobs hang together in the namespaces audited: their descriptors, their parents, and who should protect them."""
+"""Relations between blobs, and the garbage-collection labels that follow from them; pure."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from auditor.model.store import Inventory, Labels
 
 
 class Parent(msgspec.Struct, frozen=True, order=True):
-    """A document of a namespace that names a blob, and the label by which it would keep it."""
+    """A document that names a blob, and the label on its record that protects the blob from collection."""
 
     namespace: str
     digest: Digest
     label: str
 
 
-class Kin:
-    """What the evidence says of each blob's relations; computed once."""
+class BlobRelations:
+    """Descriptors and parents of each blob in the audited namespaces; computed once."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
 
     @cached_property
     def descriptors(self) -> Mapping[Digest, Descriptor]:
-        """The first descriptor of each blob that an image leads to."""
+        """The first descriptor of each blob that an image refers to."""
         found: dict[Digest, Descriptor] = {}
         for view in self._evidence.views:
             for descriptor in _descriptors(view):
@@ -43,7 +43,7 @@ class Kin:
 
     @cached_property
     def parents(self) -> Mapping[Digest, tuple[Parent, ...]]:
-        """The documents that name a blob, in all namespaces that have a record of them."""
+        """The documents that name a blob, in every namespace that has a record of them."""
         found: dict[Digest, dict[Parent, None]] = {}
         for view in self._evidence.views:
             for document, digest in _documents(view):
@@ -52,7 +52,10 @@ class Kin:
         return {digest: tuple(parents) for digest, parents in found.items()}
 
     def hints(self, digest: Digest) -> Hints:
-        """The names of the images that use a blob, tags first, and where its own and its parents' labels lead."""
+        """Return where a blob can be fetched.
+
+        From the names of its images, tags first, and the `distribution.source` labels of it and its parents.
+        """
         users = self._evidence.users.get(digest, ())
         names = dict.fromkeys(name for user in users for name in (user.name, *user.names))
         labels = [view.labels(digest) for view in self._evidence.views]
@@ -60,7 +63,7 @@ class Kin:
         return Hints(names=tuple(names), origins=origins(labels))
 
     def source_labels(self, namespace: str, digest: Digest) -> Labels:
-        """The `distribution.source` labels that a pull would have given: its parents', or by its image's name."""
+        """Return the `distribution.source` labels that a pull sets; from its parents, or from its image's name."""
         found = dict(self._named(namespace, digest))
         for parent in self.parents.get(digest, ()):
             if parent.namespace == namespace:
@@ -68,10 +71,10 @@ class Kin:
                 found |= {key: value for key, value in labels.items() if key.startswith(SOURCE_LABEL)}
         return found
 
-    def tie(self, namespace: str, digest: Digest) -> Parent | None:
-        """The parent whose label should be added so that the blob stays; None where one has it, or there is no parent.
+    def gc_parent(self, namespace: str, digest: Digest) -> Parent | None:
+        """Return the parent that must get a label so that the blob is not collected.
 
-        An image's own target needs none.
+        None where a parent has the label, where there is no parent, and for the target of an image record.
         """
         here = [parent for parent in self.parents.get(digest, ()) if parent.namespace == namespace]
         if not here or any(digest in self._labels(parent).values() for parent in here):
@@ -121,7 +124,7 @@ UNPACKED = "containerd.io/gc.ref.snapshot."
 
 
 def _stem(descriptor: Descriptor) -> str:
-    """The label's name less its number; containerd core/images/mediatypes.go `ChildGCLabels`."""
+    """Return a label's name without its number; containerd core/images/mediatypes.go `ChildGCLabels`."""
     if descriptor.media_type in oci.CONFIG_TYPES:
         return f"{REFERENCE}config"
     if descriptor.media_type in oci.MANIFEST_TYPES:
@@ -130,7 +133,10 @@ def _stem(descriptor: Descriptor) -> str:
 
 
 def child_labels(named: Iterable[Descriptor]) -> dict[str, Digest]:
-    """A label for each child of a document, in its order; core/images/handlers.go `SetChildrenMappedLabels`."""
+    """Return the label of each child of a document, in order.
+
+    Source: containerd core/images/handlers.go `SetChildrenMappedLabels`.
+    """
     seen: Counter[str] = Counter()
     found = {}
     for child in named:
@@ -142,7 +148,7 @@ def child_labels(named: Iterable[Descriptor]) -> dict[str, Digest]:
 
 
 def free_label(wanted: str, taken: Mapping[str, str]) -> str:
-    """`wanted`, or the same with the first number that no other label has."""
+    """Return `wanted`, or the same label with the first free number."""
     if wanted not in taken:
         return wanted
     stem = wanted.rstrip("0123456789")
@@ -150,17 +156,25 @@ def free_label(wanted: str, taken: Mapping[str, str]) -> str:
 
 
 def document_labels(raw: bytes, media_type: str, inventory: Inventory, *, discards: bool) -> dict[str, str]:
-    """What a pull would have left on an index, a manifest or a config, as far as this namespace has what it names.
+    """Return the garbage-collection labels that a pull sets on an index, a manifest or a config.
 
-    On a node that discards layers, absent ones are not referenced, so that they stay what they are: discarded. Bytes
-    that are no such document have no labels.
+    Args:
+        raw: The document.
+        media_type: Its media type.
+        inventory: The namespace that gets the record.
+        discards: Whether the node discards layers after unpacking; then absent layers are not referenced, so that a
+            later audit still finds them discarded.
+
+    Returns:
+        The labels; none where `raw` is not such a document.
+
     """
     try:
         document = oci.parse(raw, media_type)
     except MalformedDocument:
         return {}
     if isinstance(document, ImageConfig):
-        return _unpacked(document, inventory)
+        return _snapshot_labels(document, inventory)
     labels = child_labels(children(document))
     return {
         label: str(digest)
@@ -169,7 +183,7 @@ def document_labels(raw: bytes, media_type: str, inventory: Inventory, *, discar
     }
 
 
-def _unpacked(config: ImageConfig, inventory: Inventory) -> dict[str, str]:
+def _snapshot_labels(config: ImageConfig, inventory: Inventory) -> dict[str, str]:
     chain = chain_ids(config.diff_ids)
     return {
         f"{UNPACKED}{snapshotter}": str(chain[-1])

@@ -1,4 +1,4 @@
-"""From findings to what is needed: for each damaged or absent blob one need, for all that is left alone the reason."""
+"""Turn findings into needs, one for each blob to restore, and skips, one for each finding without an action; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
 from auditor.model.gc_reachability import references
 from auditor.model.store import Inventory, Labels, Resource
-from auditor.repair.gc_labels import Kin, Parent
+from auditor.repair.gc_labels import BlobRelations, Parent
 
 ABSENT = frozenset(
     "snapshot-without-blob incomplete-image missing-manifest missing-config shared-config-layers".split()
@@ -20,18 +20,18 @@ ABSENT = frozenset(
 DAMAGED = frozenset("blob-file-missing size-mismatch digest-mismatch".split())
 DISCARDED = "blob-discarded"
 
-_PUBLISHED = "it was published like this: fetching it again brings the same bytes"
-_NOT_BYTES = "it is not a blob that is damaged"
-#: Why findings of other codes lead to no action.
-_LEFT: Mapping[str, str] = {
+_PUBLISHED = "published with this fault: fetching it again brings the same bytes"
+_NOT_BYTES = "no blob is damaged"
+#: Reason why a finding leads to no action, by code.
+_SKIP_REASONS: Mapping[str, str] = {
     DISCARDED: "the node discards layers by policy; --include-discarded fetches them against it",
     "blob-lazy": "its snapshotter reads it from the registry when it is needed",
     "platform-not-pulled": "its platform is not wanted; --platform or --all-platforms wants it",
     "attestation-not-pulled": "pulls leave attestations behind",
     "foreign-layer": "registries do not carry layers of this type",
-    "pull-in-progress": "a pull is working on it; check again when it has ended",
-    "blob-unreadable": "it could not be read, so nothing is known of its bytes: look at the disk first",
-    "read-unsteady": "its bytes on the disk are right: look at the memory",
+    "pull-in-progress": "a pull is in progress; check again when it has ended",
+    "blob-unreadable": "it could not be read, so its content is unknown: check the disk first",
+    "read-unsteady": "its content on the disk is right: check the memory",
     "malformed-manifest": _PUBLISHED,
     "diffid-mismatch": _PUBLISHED,
     "layer-undecodable": _PUBLISHED,
@@ -41,31 +41,37 @@ _LEFT: Mapping[str, str] = {
     "snapshot-missing": "snapshots are not blobs: unpack the image again",
     "gc-unprotected": _NOT_BYTES,
     "stale-ingest": _NOT_BYTES,
-    "suspect-storage": "look at the disk and the memory before anything is written to them",
+    "suspect-storage": "check the disk and the memory before writing to them",
 }
-_RECORDS_DISAGREE = "record and descriptor disagree on the size, and no bytes could suit both"
+_RECORDS_DISAGREE = "record and descriptor name different sizes, so no content can match both"
 
 
-#: What a layer decompresses to: as true in one namespace as in another.
+#: Label with a layer's diffID; the same in every namespace.
 _DIFF_ID = "containerd.io/uncompressed"
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A namespace that should have a record and has none.
+    """A namespace that lacks a record.
 
-    `labels` are what the record gets besides what its own content tells; `tie` is the label to add to a parent, where
-    nothing else would keep the blob.
+    Attributes:
+        labels: Labels of the new record, besides those that follow from its content.
+        gc_parent: The parent that must get a label; None where the blob is protected without it.
+
     """
 
     namespace: str
     labels: Labels = {}
-    tie: Parent | None = None
+    gc_parent: Parent | None = None
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A namespace that has a record; `keeps` are the children and snapshots that only the record's labels protect.
+    """A namespace that has a record.
 
-    `size` is the recorded one, in bytes.
+    Attributes:
+        size: Recorded size in bytes.
+        labels: Labels of the record.
+        keeps: Children and snapshots that the labels protect from garbage collection.
+
     """
 
     namespace: str
@@ -75,15 +81,24 @@ class Held(msgspec.Struct, frozen=True):
 
 
 def held(inventory: Inventory, digest: Digest) -> Held:
-    """What a namespace has of a blob; it must have a record."""
+    """Return the record of a blob in a namespace that has one."""
     blob = inventory.blobs[digest]
     return Held(inventory.namespace, blob.size, blob.labels, keeps(blob.labels))
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """A blob whose right bytes are wanted; `size` in bytes is what descriptors say.
+    """A blob to restore.
 
-    `damaged` says that there are records, and the file is bad or absent. `places` lack a record.
+    Attributes:
+        size: Size in bytes by its descriptor.
+        role: index, manifest, config, layer or blob.
+        codes: Codes of its findings.
+        damaged: There is a record, and its file is damaged or absent.
+        places: Namespaces that lack a record.
+        holders: Namespaces that have a record.
+        images: Names of the images that use it.
+        hints: Where it can be fetched.
+
     """
 
     digest: Digest
@@ -99,17 +114,17 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def misrecorded(self) -> bool:
-        """Whether a record has another size than the blob, so that no file could suit it."""
+        """Whether a record has another size than the descriptor, so that no file can match both."""
         return any(holder.size != self.size for holder in self.holders)
 
     @property
     def discarded(self) -> bool:
-        """Whether the blob is absent by the node's policy."""
+        """Whether the node's policy discarded the blob."""
         return DISCARDED in self.codes
 
 
 class Skip(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """A finding that leads to no action, and why."""
+    """A finding without an action, and the reason."""
 
     code: str
     severity: Severity
@@ -123,9 +138,17 @@ class Skip(msgspec.Struct, frozen=True, kw_only=True, order=True):
 def assess(
     evidence: Evidence, findings: Iterable[Finding], *, elsewhere: Sequence[Inventory], include_discarded: bool
 ) -> tuple[tuple[Need, ...], tuple[Skip, ...]]:
-    """Sort the findings of an audit into needs, one for each blob, and what is left alone.
+    """Sort the findings of an audit into needs and skips.
 
-    `elsewhere` are the namespaces that were not audited: they share the files, so they hold damaged blobs too.
+    Args:
+        evidence: The evidence of the audit.
+        findings: Its findings.
+        elsewhere: The namespaces that were not audited; they share the blobs' files with the audited ones.
+        include_discarded: Restore layers that the node discarded by policy, too.
+
+    Returns:
+        The needs, one for each blob, sorted by digest; and the skips, sorted.
+
     """
     absent: dict[str, list[Finding]] = {}
     damaged: dict[str, list[Finding]] = {}
@@ -137,14 +160,14 @@ def assess(
             damaged.setdefault(finding.subject.digest, []).append(finding)
         elif (reason := _reason(finding)) is not None:
             skips.append(skip(finding, reason))
-    maker = _Maker(evidence, elsewhere)
+    builder = _NeedBuilder(evidence, elsewhere)
     wanted = sorted({*absent, *damaged})
-    needs = [maker.need(Digest(digest), absent.get(digest, []), damaged.get(digest, [])) for digest in wanted]
+    needs = [builder.need(Digest(digest), absent.get(digest, []), damaged.get(digest, [])) for digest in wanted]
     return tuple(need for need in needs if need is not None), tuple(sorted(skips))
 
 
 def skip(finding: Finding, reason: str) -> Skip:
-    """Leave a finding alone."""
+    """Return the skip of a finding."""
     return Skip(
         code=finding.code,
         severity=finding.severity,
@@ -159,20 +182,20 @@ def skip(finding: Finding, reason: str) -> Skip:
 def _reason(finding: Finding) -> str | None:
     if finding.cause == "records-disagree":
         return _RECORDS_DISAGREE
-    return _LEFT.get(finding.code)
+    return _SKIP_REASONS.get(finding.code)
 
 
 def keeps(labels: Labels) -> tuple[Resource, ...]:
-    """What the labels of a record protect from collection: content, and snapshots with all below them."""
+    """Return what the labels of a record protect from garbage collection: content, and snapshots with their parents."""
     return tuple(
         Resource(type=f"snapshots/{snapshotter}" if snapshotter else "content", id=name)
         for snapshotter, name in sorted(set(references(labels)))
     )
 
 
-class _Maker:
+class _NeedBuilder:
     def __init__(self, evidence: Evidence, elsewhere: Sequence[Inventory]) -> None:
-        self._kin = Kin(evidence)
+        self._relations = BlobRelations(evidence)
         self._inventories = [*(view.inventory for view in evidence.views), *elsewhere]
 
     def need(self, digest: Digest, absent: list[Finding], damaged: list[Finding]) -> Need | None:
@@ -181,7 +204,7 @@ class _Maker:
         if size is None:
             return None
         found = [*absent, *damaged]
-        descriptor = self._kin.descriptors.get(digest)
+        descriptor = self._relations.descriptors.get(digest)
         lacking = sorted({f.namespace for f in absent} - {h.namespace for h in holders})
         return Need(
             digest=digest,
@@ -193,13 +216,13 @@ class _Maker:
             places=tuple(self._place(namespace, digest, holders) for namespace in lacking),
             holders=holders,
             images=tuple(dict.fromkeys(image.name for f in found for image in f.images)),
-            hints=self._kin.hints(digest),
+            hints=self._relations.hints(digest),
         )
 
     def _place(self, namespace: str, digest: Digest, holders: Sequence[Held]) -> Place:
-        told = {key: holder.labels[key] for holder in holders for key in (_DIFF_ID,) if key in holder.labels}
-        labels = {**told, **self._kin.source_labels(namespace, digest)}
-        return Place(namespace, labels, self._kin.tie(namespace, digest))
+        copied = {key: holder.labels[key] for holder in holders for key in (_DIFF_ID,) if key in holder.labels}
+        labels = {**copied, **self._relations.source_labels(namespace, digest)}
+        return Place(namespace, labels, self._relations.gc_parent(namespace, digest))
 
     def _holders(self, digest: Digest) -> Iterable[Held]:
         for inventory in self._inventories:
@@ -207,7 +230,7 @@ class _Maker:
                 yield held(inventory, digest)
 
     def _size(self, digest: Digest, holders: Sequence[Held]) -> int | None:
-        descriptor = self._kin.descriptors.get(digest)
+        descriptor = self._relations.descriptors.get(digest)
         if descriptor is not None:
             return descriptor.size
         records = (i.blobs[digest].size for i in self._inventories if digest in i.blobs)

@@ -1,4 +1,4 @@
-"""The plan of a repair: a pure function of what is needed and what sources offer; nothing is done here."""
+"""Build the plan of a repair from needs and offers; pure."""
 
 from __future__ import annotations
 
@@ -13,37 +13,44 @@ from auditor.model.findings import Severity
 from auditor.model.oci import INDEX_TYPES, MANIFEST_TYPES
 from auditor.repair.needs import Need, Skip
 
-#: How the sources that are this store itself are named; see `auditor.sources`.
+#: Names of the sources that read from the same store; auditor/sources/store_source.py, twin_source.py.
 NAMESPACE = "namespace:"
 TWIN = "twin"
 
 
 class Kind(enum.StrEnum):
-    """What is done for a blob."""
+    """What an action does for a blob."""
 
-    #: Its bytes come from outside, and it gets a record.
+    #: Get the bytes from a source and create a record.
     FETCH = "fetch"
-    #: Another namespace has it: this one gets a record of the same file.
+    #: Create a record for the file that another namespace has.
     ADOPT = "adopt"
-    #: Its bytes come from outside and take the place of the bad ones.
+    #: Get the bytes from a source and replace the damaged file.
     REPLACE = "replace"
-    #: Its bytes are made from another blob that is the same layer, compressed.
+    #: Decompress another blob of the store that is the same layer, compressed.
     REBUILD = "rebuild"
 
 
 class Way(enum.StrEnum):
-    """How the bytes get into the store."""
+    """How the bytes are written to the store."""
 
-    #: A write that containerd commits, for what has no record.
+    #: An ingest that containerd commits; for blobs without a record.
     COMMIT = "commit"
-    #: The file is put in the bad one's place in one step.
+    #: Rename a new file over the damaged one.
     FILE = "file"
-    #: Through the API alone: the records are deleted, the file collected, and all made again.
+    #: Over the API alone: delete the records, collect the file, commit again.
     API = "api"
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """What will be done for one blob; `offers` are tried in order, `touches` says what changes besides the bytes."""
+    """A planned action for one blob.
+
+    Attributes:
+        offers: Tried in order.
+        touches: What changes besides the content, one sentence each.
+        warnings: Risks, one sentence each.
+
+    """
 
     kind: Kind
     way: Way
@@ -54,12 +61,12 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> Digest:
-        """The blob."""
+        """Digest of the blob."""
         return self.need.digest
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a repair will do, documents first, and what it leaves alone."""
+    """Actions of a repair, documents first, and what is skipped."""
 
     actions: tuple[Action, ...] = ()
     skips: tuple[Skip, ...] = ()
@@ -67,12 +74,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """The bytes that the actions bring, in bytes."""
+        """Sum of the blobs' sizes in bytes."""
         return sum(action.need.size for action in self.actions)
 
 
-class Means(msgspec.Struct, frozen=True, kw_only=True):
-    """What a repair can do here: `files` is whether it may write to the content root."""
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What this process may do: `files` is whether the content root is writable."""
 
     files: bool
 
@@ -81,32 +88,44 @@ def plan(
     needs: Sequence[Need],
     skips: Sequence[Skip],
     offers: Mapping[Digest, Sequence[Offer]],
-    means: Means,
+    capabilities: Capabilities,
     *,
     failed: Mapping[Digest, str] | None = None,
 ) -> Plan:
-    """Choose an action for each need that a source has an offer for; `failed` is what was tried before, and why not."""
+    """Choose an action for each need that has an offer.
+
+    Args:
+        needs: The blobs to restore.
+        skips: The findings without an action.
+        offers: What the sources offer, by digest.
+        capabilities: What this process may do.
+        failed: Reasons why blobs were not repaired earlier in this run, by digest; they are skipped.
+
+    Returns:
+        The plan.
+
+    """
     before = failed or {}
-    actions, left = [], list(skips)
+    actions, skipped = [], list(skips)
     for need in needs:
         usable = tuple(_usable(need, offers.get(need.digest, ())))
         if need.digest in before:
-            left.append(_left(need, before[need.digest]))
+            skipped.append(_skip(need, before[need.digest]))
         elif usable:
-            actions.append(_action(need, usable, means))
+            actions.append(_action(need, usable, capabilities))
         else:
-            left.append(_left(need, "no source offers it"))
+            skipped.append(_skip(need, "no source offers it"))
     actions.sort(key=lambda action: (_rank(action.need), -action.need.size, action.digest))
-    return Plan(actions=tuple(actions), skips=tuple(sorted(left)), notes=tuple(_notes(actions, skips)))
+    return Plan(actions=tuple(actions), skips=tuple(sorted(skipped)), notes=tuple(_notes(actions, skips)))
 
 
 def _usable(need: Need, offers: Sequence[Offer]) -> Iterator[Offer]:
-    """All namespaces share one file: where it is damaged, another namespace has nothing better."""
+    """Drop offers of namespaces for a damaged blob: all namespaces share one file."""
     return (offer for offer in offers if not (need.damaged and offer.source.startswith(NAMESPACE)))
 
 
-def _action(need: Need, offers: tuple[Offer, ...], means: Means) -> Action:
-    way = Way.COMMIT if not need.damaged else Way.FILE if means.files and not need.misrecorded else Way.API
+def _action(need: Need, offers: tuple[Offer, ...], capabilities: Capabilities) -> Action:
+    way = Way.COMMIT if not need.damaged else Way.FILE if capabilities.files and not need.misrecorded else Way.API
     return Action(
         kind=_kind(need, offers[0]),
         way=way,
@@ -127,31 +146,32 @@ def _kind(need: Need, offer: Offer) -> Kind:
 
 def _touches(need: Need, way: Way) -> Iterator[str]:
     if way is Way.FILE:
-        yield "the file, in one step; no record, label or lease"
+        yield "the file, by an atomic rename; no record, label or lease"
     if way is Way.API:
         names = ", ".join(held.namespace for held in need.holders)
         kept = sum(len(held.keeps) for held in need.holders)
-        yield f"the record in {names}: deleted, collected, and made again with its labels"
+        yield f"the record in {names}: deleted, collected, and created again with its labels"
         if kept:
-            yield f"a lease holds {kept} of its children and snapshots meanwhile"
+            yield f"a lease protects {kept} of its children and snapshots meanwhile"
     for place in need.places:
         yield f"a new record in {place.namespace}"
-        if place.tie is not None:
-            yield f"a label on {place.tie.digest.short} in {place.namespace}, to keep it: {place.tie.label}"
+        if place.gc_parent is not None:
+            parent = place.gc_parent
+            yield f"a label on {parent.digest.short} in {place.namespace} that protects it: {parent.label}"
 
 
 def _warnings(need: Need) -> Iterator[str]:
     if need.damaged and need.misrecorded:
-        yield "its record has a wrong size too, so it is made again"
+        yield "its record has a wrong size too, so it is created again"
     if need.discarded:
-        yield "the label that keeps it undoes the node's policy of discarding layers, for this layer"
+        yield "its label exempts this layer from the node's policy of discarding layers"
 
 
 def _rank(need: Need) -> int:
     return 0 if need.media_type in INDEX_TYPES else 1 if need.media_type in MANIFEST_TYPES else 2
 
 
-def _left(need: Need, reason: str) -> Skip:
+def _skip(need: Need, reason: str) -> Skip:
     namespaces = [place.namespace for place in need.places] or [held.namespace for held in need.holders]
     return Skip(
         code=need.codes[0],
@@ -166,6 +186,6 @@ def _left(need: Need, reason: str) -> Skip:
 
 def _notes(actions: Sequence[Action], skips: Sequence[Skip]) -> Iterator[str]:
     if any(action.need.role in ("index", "manifest", "config") for action in actions):
-        yield "what lies below a document that is fetched is looked at then, and fetched as far as it is wanted"
+        yield "after a document is fetched, its children are checked and fetched as needed"
     if any(skip.code == "suspect-storage" for skip in skips):
-        yield "several blobs that share no image are damaged: look at the disk first, for this writes to it"
+        yield "several blobs that share no image are damaged: check the disk first, because a repair writes to it"

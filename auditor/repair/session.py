@@ -1,4 +1,4 @@
-"""A repair from the first look to the last: plan, apply, look below what came, until nothing new can be done."""
+"""Run a repair: audit, plan, apply, audit the children of restored documents, until no further action is possible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from auditor.audit import audit
+from auditor.audit.audit import AuditResult
 from auditor.checks.evidence import Evidence
 from auditor.checks.layer_state import State, states
 from auditor.errors import SourceError, StoreError
@@ -20,189 +20,264 @@ from auditor.model.oci import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES
 from auditor.model.store import Store
 from auditor.model.writable_store import Staging, WritableStore
 from auditor.repair import recover
-from auditor.repair.apply import Outcome, Result, apply
-from auditor.repair.context import Leases, Workbench
+from auditor.repair.apply import Outcome, Result
+from auditor.repair.apply import apply as apply_actions
+from auditor.repair.context import Leases, RepairContext
 from auditor.repair.needs import Need, Skip, assess
-from auditor.repair.own_state import LOCK, WithoutOurs
-from auditor.repair.plan import Action, Means, Plan, plan
+from auditor.repair.own_state import LOCK, FilteredStore
+from auditor.repair.plan import Action, Capabilities, Plan
+from auditor.repair.plan import plan as build_plan
 from auditor.repair.recover import Leftovers
 
-#: Rounds of looking below fetched documents: an index, one in it, a manifest, a config and layers, with room to spare.
+#: Maximum of rounds. Each restores one level of documents: index, nested index, manifest, config, layers.
 ROUNDS = 12
 
 #: Audits a store.
-Look = Callable[[Store], audit.AuditResult]
-#: The sources to ask, in order, for what an audit found.
+Audit = Callable[[Store], AuditResult]
+#: Returns the sources to ask, in order, for the evidence of an audit.
 Sources = Callable[[Evidence], Sequence[Source]]
 
 
-class Wishes(msgspec.Struct, frozen=True, kw_only=True):
-    """How to repair: layers discarded by policy too, how many actions at once, where to keep bad copies."""
+class RepairOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of a repair.
+
+    Attributes:
+        include_discarded: Restore layers that the node discarded by policy, too.
+        jobs: Number of parallel actions.
+        quarantine: Folder for copies of damaged files; None keeps none.
+
+    """
 
     include_discarded: bool = False
     jobs: int = 4
-    keep: Path | None = None
+    quarantine: Path | None = None
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How a repair ended: what was done, and what was left alone; `unseen` is why the last look could not be had."""
+class RepairResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of a repair.
+
+    Attributes:
+        outcomes: One for each action.
+        skips: The findings without an action.
+        audit_failure: Why the last audit failed; empty where it did not.
+
+    """
 
     outcomes: tuple[Outcome, ...] = ()
     skips: tuple[Skip, ...] = ()
-    unseen: str = ""
+    audit_failure: str = ""
 
 
 class Repair:
-    """One repair of one store. `propose` only reads; `carry_out` is to be called inside `exclusive`.
+    """One repair of one store.
 
-    `guard` is called before a record is deleted. `interrupt` may be called from another thread: then all of this raises
-    Stopped as soon as nothing is half done, and takes everything of ours along on the way out.
+    `audit` and `plan` only read; call `recover` and `apply` while holding `exclusive`.
+
+    Args:
+        store: The store to repair.
+        audit: Audits a store.
+        sources: Returns the sources to ask.
+        options: Options of the repair.
+        before_delete: Called before a record is deleted.
+        on_start: Progress callback, called before an action.
+        on_bytes: Progress callback: (digest, bytes received).
+        on_end: Progress callback, called after an action.
+
     """
 
     def __init__(
         self,
         store: WritableStore,
         *,
-        look: Look,
+        audit: Audit,
         sources: Sources,
-        wishes: Wishes,
-        guard: Callable[[], None] = lambda: None,
+        options: RepairOptions,
+        before_delete: Callable[[], None] = lambda: None,
         on_start: Callable[[Action], None] = lambda _action: None,
         on_bytes: Callable[[Digest, int], None] = lambda _digest, _count: None,
         on_end: Callable[[Outcome], None] = lambda _outcome: None,
     ) -> None:
         self._store = store
         self._stop = threading.Event()
-        self._seen = WithoutOurs(store, stop=self._stop)
-        self._audit = look
+        self._filtered = FilteredStore(store, stop=self._stop)
+        self._audit = audit
         self._sources = sources
-        self._wishes = wishes
-        self._guard = guard
+        self._options = options
+        self._before_delete = before_delete
         self._on_start = on_start
         self._on_bytes = on_bytes
         self._on_end = on_end
-        self._left = Leftovers()
-        self._asked: dict[str, Source] = {}
+        self._leftovers = Leftovers()
+        self._sources_by_name: dict[str, Source] = {}
 
     def interrupt(self) -> None:
-        """Ask for the end."""
+        """Stop the repair; may be called from any thread.
+
+        The method that runs raises Stopped after the step that cannot be undone; leases and ingests are removed.
+        """
         self._stop.set()
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """The block in which a repair that writes has to run. Raises Busy on entering."""
+        """Return the lock that a repair which writes has to hold.
+
+        Raises:
+            Busy: On entering, where another repair holds it.
+
+        """
         return self._store.exclusive(LOCK)
 
-    def look(self, written: Iterable[Digest] = ()) -> audit.AuditResult:
-        """Audit the store less what is ours; `written` are the blobs that are to be read again. Raises StoreError."""
-        self._seen.forget(written)
-        seen = self._audit(self._seen)
-        self._seen.remember(seen.evidence.proofs)
-        return seen
+    def audit(self, written: Iterable[Digest] = ()) -> AuditResult:
+        """Audit the store without the leases and ingests of a repair.
+
+        Args:
+            written: The blobs to read again.
+
+        Raises:
+            StoreError: The store cannot be read.
+
+        """
+        self._filtered.forget(written)
+        result = self._audit(self._filtered)
+        self._filtered.remember(result.evidence.proofs)
+        return result
 
     def leftovers(self) -> tuple[str, ...]:
-        """Say what a killed run left; nothing is changed."""
-        return recover.look(self._store).notes
+        """Describe what a killed run left, one sentence each; changes nothing."""
+        return recover.find_leftovers(self._store).notes
 
-    def clear(self) -> tuple[str, ...]:
-        """Finish or take away what a killed run left; sentences about it."""
-        self._left = recover.clear(self._store)
-        return self._left.notes
+    def recover(self) -> tuple[str, ...]:
+        """Finish or remove what a killed run left; return one sentence for each replacement."""
+        self._leftovers = recover.clear(self._store)
+        return self._leftovers.notes
 
-    def propose(self, seen: audit.AuditResult, *, failed: Mapping[Digest, str] | None = None) -> Plan:
-        """The plan for what an audit found. Raises StoreError."""
+    def plan(self, seen: AuditResult, *, failed: Mapping[Digest, str] | None = None) -> Plan:
+        """Build the plan for the result of an audit.
+
+        Args:
+            seen: The result of the audit.
+            failed: Reasons why blobs were not repaired earlier in this run, by digest.
+
+        Raises:
+            StoreError: The store cannot be listed.
+
+        """
         elsewhere = [
-            self._seen.inventory(name, snapshotters=())
+            self._filtered.inventory(name, snapshotters=())
             for name in self._store.namespaces()
             if name not in {view.name for view in seen.evidence.views}
         ]
         needs, skips = assess(
-            seen.evidence, seen.findings, elsewhere=elsewhere, include_discarded=self._wishes.include_discarded
+            seen.evidence, seen.findings, elsewhere=elsewhere, include_discarded=self._options.include_discarded
         )
         sources = self._sources(seen.evidence)
-        self._asked = {source.name: source for source in sources}
+        self._sources_by_name = {source.name: source for source in sources}
         offers, notes = gather(needs, sources)
-        made = plan(needs, skips, offers, Means(files=self._store.staging() is not None), failed=failed)
-        return msgspec.structs.replace(made, notes=(*made.notes, *notes))
+        plan = build_plan(needs, skips, offers, Capabilities(files=self._store.staging() is not None), failed=failed)
+        return msgspec.structs.replace(plan, notes=(*plan.notes, *notes))
 
-    def carry_out(self, seen: audit.AuditResult, first: Plan) -> Ended:
-        """Do the plan and what follows from it, then look again with nothing of ours left in the store."""
+    def apply(self, seen: AuditResult, first: Plan) -> RepairResult:
+        """Apply the plan and those that follow from it, release the leases, audit again.
+
+        Args:
+            seen: The result of the audit that `first` was built from.
+            first: The first plan.
+
+        Raises:
+            Stopped: The repair was interrupted.
+            StoreError: The store failed outside of a single action.
+
+        """
         if not first.actions:
-            with self._store.staging() or nullcontext():  # which takes away what a killed run left
-                return Ended(skips=first.skips)
+            with self._store.staging() or nullcontext():  # removes the staging folder of a killed run
+                return RepairResult(skips=first.skips)
         leases = Leases(self._store)
         with self._store.staging() or nullcontext() as staging:
             try:
                 outcomes, last_plan = self._rounds(seen, first, leases, staging)
-                recover.settle(self._store, self._left)
+                recover.release_finished(self._store, self._leftovers)
             finally:
                 leases.release()
-            outcomes, unseen = self._last_look(outcomes)
-            kept = tuple(self._kept(outcome) for outcome in outcomes)
-        told = {str(outcome.action.digest) for outcome in kept}
-        return Ended(outcomes=kept, skips=tuple(s for s in last_plan.skips if s.id not in told), unseen=unseen)
+            outcomes, failure = self._last_audit(outcomes)
+            kept = tuple(self._quarantined(outcome) for outcome in outcomes)
+        handled = {str(outcome.action.digest) for outcome in kept}
+        skips = tuple(skip for skip in last_plan.skips if skip.id not in handled)
+        return RepairResult(outcomes=kept, skips=skips, audit_failure=failure)
 
-    def _last_look(self, outcomes: list[Outcome]) -> tuple[list[Outcome], str]:
-        """Look again; a daemon that is gone by then does not take along what is to be said of the actions."""
+    def _last_audit(self, outcomes: list[Outcome]) -> tuple[list[Outcome], str]:
+        """Audit again and add notes to the outcomes; where the store cannot be read, return why."""
         try:
-            last = self.look(_touched(outcomes))
+            last = self.audit(_touched(outcomes))
         except StoreError as error:
             return outcomes, error.message
-        return [_judged(outcome, last.evidence) for outcome in outcomes], ""
+        return [_with_unprotected(outcome, last.evidence) for outcome in outcomes], ""
 
     def _rounds(
-        self, seen: audit.AuditResult, current: Plan, leases: Leases, staging: Staging | None
+        self, seen: AuditResult, current: Plan, leases: Leases, staging: Staging | None
     ) -> tuple[list[Outcome], Plan]:
         outcomes: list[Outcome] = []
         failed: dict[Digest, str] = {}
         for _ in range(ROUNDS):
             if not current.actions:
                 break
-            bench = self._bench(seen.evidence, leases, staging)
-            now, later = _first(current.actions)
-            done = apply(bench, now, jobs=self._wishes.jobs, on_start=self._on_start, on_end=self._on_end)
+            context = self._context(seen.evidence, leases, staging)
+            now, later = _split(current.actions)
+            done = apply_actions(context, now, jobs=self._options.jobs, on_start=self._on_start, on_end=self._on_end)
             outcomes += done
             failed |= {outcome.action.digest: _why(outcome) for outcome in done}
-            if not later and not any(_opens(outcome) for outcome in done):
+            if not later and not any(_restores_document(outcome) for outcome in done):
                 break
-            seen = self.look(_touched(outcomes))
-            current = self.propose(seen, failed=failed)
+            seen = self.audit(_touched(outcomes))
+            current = self.plan(seen, failed=failed)
         return outcomes, current
 
-    def _bench(self, evidence: Evidence, leases: Leases, staging: Staging | None) -> Workbench:
-        return Workbench(
+    def _context(self, evidence: Evidence, leases: Leases, staging: Staging | None) -> RepairContext:
+        return RepairContext(
             self._store,
-            self._asked,
+            self._sources_by_name,
             leases=leases,
             staging=staging,
             inventories={view.name: view.inventory for view in evidence.views},
             discards=frozenset(_discarding(evidence)),
-            remembered=self._left.remembered,
-            keep=self._wishes.keep,
-            guard=self._guard,
+            remembered=self._leftovers.remembered,
+            quarantine=self._options.quarantine,
+            before_delete=self._before_delete,
             stop=self._stop,
             on_bytes=self._on_bytes,
         )
 
-    def _kept(self, outcome: Outcome) -> Outcome:
-        """Copy the bad file to where the user wants it, before the staging folder goes."""
-        if self._wishes.keep is None:
-            return msgspec.structs.replace(outcome, aside=None)
-        if outcome.aside is None or outcome.aside.parent == self._wishes.keep:
+    def _quarantined(self, outcome: Outcome) -> Outcome:
+        """Copy the damaged file to the user's folder, before the staging folder is removed."""
+        folder = self._options.quarantine
+        if folder is None:
+            return msgspec.structs.replace(outcome, quarantined=None)
+        if outcome.quarantined is None or outcome.quarantined.parent == folder:
             return outcome
-        target = self._wishes.keep / outcome.action.digest.replace(":", "-")
+        target = folder / outcome.action.digest.replace(":", "-")
         try:
-            if outcome.aside.is_dir():
-                shutil.copytree(outcome.aside, target, symlinks=True, dirs_exist_ok=True)
+            if outcome.quarantined.is_dir():
+                shutil.copytree(outcome.quarantined, target, symlinks=True, dirs_exist_ok=True)
             else:
-                shutil.copy2(outcome.aside, target, follow_symlinks=False)
+                shutil.copy2(outcome.quarantined, target, follow_symlinks=False)
         except OSError as error:
-            said = f"the bad copy could not be kept: {error.strerror or error}"
-            return msgspec.structs.replace(outcome, aside=None, notes=(*outcome.notes, said))
-        return msgspec.structs.replace(outcome, aside=target)
+            note = f"the damaged copy could not be kept: {error.strerror or error}"
+            return msgspec.structs.replace(outcome, quarantined=None, notes=(*outcome.notes, note))
+        return msgspec.structs.replace(outcome, quarantined=target)
 
 
 def gather(needs: Iterable[Need], sources: Sequence[Source]) -> tuple[dict[Digest, tuple[Offer, ...]], tuple[str, ...]]:
-    """Ask every source for every need; one that cannot be asked is a note. Raises StoreError."""
+    """Ask every source for every need.
+
+    Args:
+        needs: The blobs to restore.
+        sources: The sources in the order in which their offers are tried.
+
+    Returns:
+        The offers by digest; and one sentence for each source that cannot be asked.
+
+    Raises:
+        StoreError: A source in the same store cannot list it.
+
+    """
     offers: dict[Digest, tuple[Offer, ...]] = {}
     notes: dict[str, None] = {}
     for need in needs:
@@ -223,10 +298,10 @@ def _touched(outcomes: Iterable[Outcome]) -> frozenset[Digest]:
     return frozenset(outcome.action.digest for outcome in outcomes)
 
 
-def _first(actions: Sequence[Action]) -> tuple[list[Action], list[Action]]:
-    """What to do now, and what to look at again once the documents are back.
+def _split(actions: Sequence[Action]) -> tuple[list[Action], list[Action]]:
+    """Split the actions into those to apply now and those to plan again after the documents are restored.
 
-    Blobs that no image leads to may belong below a damaged document: then nobody knows yet where they came from.
+    A blob that no image refers to may be a child of a damaged document: its origin is unknown until that is restored.
     """
     documents = [action for action in actions if _is_document(action)]
     now = [action for action in actions if not documents or action.need.images or action in documents]
@@ -238,16 +313,16 @@ def _is_document(action: Action) -> bool:
 
 
 def _why(outcome: Outcome) -> str:
-    return outcome.message if outcome.result is Result.FAILED else f"it was {outcome.result} in this run already"
+    return outcome.message if outcome.result is Result.FAILED else f"it was {outcome.result} earlier in this run"
 
 
-def _opens(outcome: Outcome) -> bool:
-    """Whether something new may be known after this: what lies below a document, or who has a twin."""
+def _restores_document(outcome: Outcome) -> bool:
+    """Whether the outcome restored a document, so that its children can be checked."""
     return outcome.result is Result.REPAIRED and _is_document(outcome.action)
 
 
 def _discarding(evidence: Evidence) -> Iterable[str]:
-    """The namespaces whose layers are discarded: where the daemon says so, else where one layer shows it."""
+    """Yield the namespaces whose layers are discarded: by the daemon's configuration, else by a discarded layer."""
     for view in evidence.views:
         if evidence.info.discards_layers or any(
             state.state is State.DISCARDED
@@ -257,8 +332,8 @@ def _discarding(evidence: Evidence) -> Iterable[str]:
             yield view.name
 
 
-def _judged(outcome: Outcome, evidence: Evidence) -> Outcome:
-    """Say where nothing keeps a blob that was given a record."""
+def _with_unprotected(outcome: Outcome, evidence: Evidence) -> Outcome:
+    """Add a note for each namespace in which nothing protects the restored blob."""
     if outcome.result is not Result.REPAIRED:
         return outcome
     names = {place.namespace for place in outcome.action.need.places}

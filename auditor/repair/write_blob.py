@@ -1,4 +1,4 @@
-"""A blob without a record: its bytes are written and committed, or another namespace's are adopted."""
+"""Write a blob: commit it under new records, adopt another namespace's file, or replace the file on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from auditor.model.blob_source import Offer, proven
 from auditor.model.oci import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES, MAX_DOCUMENT
 from auditor.model.store import Labels
 from auditor.model.writable_store import Staging
-from auditor.repair.context import Gone, NotRight, Workbench
+from auditor.repair.context import RecordGone, RepairContext, StillDamaged
 from auditor.repair.needs import Need, Place
 from auditor.repair.own_state import ref
 from auditor.repair.plan import NAMESPACE
@@ -18,59 +18,79 @@ from auditor.repair.plan import NAMESPACE
 _DOCUMENTS = INDEX_TYPES | MANIFEST_TYPES | CONFIG_TYPES
 
 
-def commit(bench: Workbench, need: Need, offer: Offer) -> list[str]:
-    """Give each place a record and prove it; what is to be said besides is returned.
+def commit(context: RepairContext, need: Need, offer: Offer) -> list[str]:
+    """Create a record in each namespace that lacks one, and read the blob back.
 
-    Raises SourceError, NotRight where the store has bad bytes under this name already, StoreError, Busy, Conflict.
+    Returns:
+        Remarks, one sentence each.
+
+    Raises:
+        SourceError: The source failed.
+        StillDamaged: The store has a damaged file under this digest.
+        Busy: Another client writes the same reference.
+        Conflict: The store has other bytes than were sent.
+        StoreError: The store failed.
+
     """
     rest = list(need.places)
     raw: bytes | None = None
-    with bench.bytes_of(need, offer) as chunks:
+    with context.bytes_of(need, offer) as chunks:
         raw, data = document(need, chunks)
         if offer.source.startswith(NAMESPACE):
             for _ in data:
                 pass
         else:
             first = rest.pop(0)
-            _write(bench, need, first, data, bench.labels(need, first, raw))
-            bench.prove(first.namespace, need)
+            _write(context, need, first, data, context.labels(need, first, raw))
+            context.verify(first.namespace, need)
     for place in rest:
-        give(bench, need, place, bench.labels(need, place, raw))
-        bench.prove(place.namespace, need)
-    return [said for place in need.places if (said := bench.bind(need, place))]
+        add_record(context, need, place, context.labels(need, place, raw))
+        context.verify(place.namespace, need)
+    return [note for place in need.places if (note := context.add_gc_label(need, place))]
 
 
 def document(need: Need, chunks: Iterator[bytes]) -> tuple[bytes | None, Iterable[bytes]]:
-    """A document's bytes whole, for its labels must be in the commit: without them its children would be collected."""
+    """Read a document whole: its labels must be in the commit, or its children would be collected.
+
+    Returns:
+        The content of a document, None for other blobs; and the bytes to write.
+
+    """
     if need.media_type not in _DOCUMENTS or need.size > MAX_DOCUMENT:
         return None, chunks
     raw = b"".join(chunks)
     return raw, iter((raw,) if raw else ())
 
 
-def _write(bench: Workbench, need: Need, place: Place, data: Iterable[bytes], labels: Labels) -> None:
-    lease = bench.leases.get(place.namespace)
+def _write(context: RepairContext, need: Need, place: Place, data: Iterable[bytes], labels: Labels) -> None:
+    lease = context.leases.get(place.namespace)
     try:
-        bench.store.ingest(lease, ref(need.digest), iter(data), size=need.size, expected=need.digest, labels=labels)
+        context.store.ingest(lease, ref(need.digest), iter(data), size=need.size, expected=need.digest, labels=labels)
     except AlreadyThere:
-        bench.store.label(place.namespace, need.digest, labels)
+        context.store.label(place.namespace, need.digest, labels)
 
 
-def give(bench: Workbench, need: Need, place: Place, labels: Labels) -> None:
-    """Make a record in one more namespace from what the store has; where namespaces do not share, from a copy."""
-    lease = bench.leases.get(place.namespace)
+def add_record(context: RepairContext, need: Need, place: Place, labels: Labels) -> None:
+    """Create a record in a further namespace by adoption, or from a copy where the namespaces are isolated.
+
+    Raises:
+        Conflict: The file has another size.
+        StoreError: The store failed.
+
+    """
+    lease = context.leases.get(place.namespace)
     try:
-        if not bench.store.adopt(lease, need.digest, size=need.size, labels=labels):
-            _copy(bench, need, place, labels)
+        if not context.store.adopt(lease, need.digest, size=need.size, labels=labels):
+            _copy(context, need, place, labels)
     except AlreadyThere:
-        bench.store.label(place.namespace, need.digest, labels)
+        context.store.label(place.namespace, need.digest, labels)
 
 
-def _copy(bench: Workbench, need: Need, place: Place, labels: Labels) -> None:
-    holder = next(name for name in bench.holders(need) if name != place.namespace)
-    with bench.store.stream(holder, need.digest) as chunks:
+def _copy(context: RepairContext, need: Need, place: Place, labels: Labels) -> None:
+    holder = next(name for name in context.holders(need) if name != place.namespace)
+    with context.store.stream(holder, need.digest) as chunks:
         _write(
-            bench,
+            context,
             need,
             place,
             proven(chunks, digest=need.digest, size=need.size, place=f"namespace {holder}"),
@@ -78,37 +98,44 @@ def _copy(bench: Workbench, need: Need, place: Place, labels: Labels) -> None:
         )
 
 
-def replace(bench: Workbench, staging: Staging, need: Need, offer: Offer) -> tuple[Path | None, list[str]]:
-    """Stage the bytes, put them in place, read them back; where they are not right then, put back what was there.
+def replace(context: RepairContext, staging: Staging, need: Need, offer: Offer) -> tuple[Path | None, list[str]]:
+    """Stage the bytes, rename them over the damaged file, read them back; undo where they do not match.
 
-    Gives where the bad copy is kept, and what is to be said besides. Raises SourceError, BadBytes, Gone, NotRight,
-    StoreError.
+    Returns:
+        The quarantined copy of the damaged file; and remarks, one sentence each.
+
+    Raises:
+        SourceError: The source failed; nothing was changed.
+        RecordGone: No namespace has a record any more.
+        StillDamaged: The new file does not read back right; the old one was restored.
+        StoreError: The store failed.
+
     """
-    with bench.bytes_of(need, offer) as chunks:
+    with context.bytes_of(need, offer) as chunks:
         staged = staging.stage(need.digest, chunks, size=need.size)
-    namespace = _holder(bench, need)
+    namespace = _holder(context, need)
     replaced = staging.replace(need.digest, staged)
     try:
-        bench.prove(namespace, need)
-    except NotRight:
+        context.verify(namespace, need)
+    except StillDamaged:
         replaced.undo()
         raise
-    _holder(bench, need)
+    _holder(context, need)
     for place in need.places:
-        give(bench, need, place, bench.labels(need, place, _document(bench, namespace, need)))
-        bench.prove(place.namespace, need)
-    return replaced.aside, [said for place in need.places if (said := bench.bind(need, place))]
+        add_record(context, need, place, context.labels(need, place, _document(context, namespace, need)))
+        context.verify(place.namespace, need)
+    return replaced.quarantined, [note for place in need.places if (note := context.add_gc_label(need, place))]
 
 
-def _holder(bench: Workbench, need: Need) -> str:
-    """A namespace that has the record now. Raises Gone where none has."""
+def _holder(context: RepairContext, need: Need) -> str:
+    """Return a namespace that has the record now; raise RecordGone where none has."""
     for held in need.holders:
-        if bench.store.has_record(held.namespace, need.digest):
+        if context.store.has_record(held.namespace, need.digest):
             return held.namespace
-    raise Gone(f"nobody has a record of {need.digest.short} any more: its image was removed meanwhile")
+    raise RecordGone(f"no namespace has a record of {need.digest.short} any more: its image was removed meanwhile")
 
 
-def _document(bench: Workbench, namespace: str, need: Need) -> bytes | None:
+def _document(context: RepairContext, namespace: str, need: Need) -> bytes | None:
     if need.role not in ("index", "manifest", "config"):
         return None
-    return bench.store.read(namespace, need.digest, limit=need.size)
+    return context.store.read(namespace, need.digest, limit=need.size)

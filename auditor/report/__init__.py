@@ -1,1 +1,1 @@
-"""The report of an audit: build it, compare two, merge many, rate the health they tell of."""
+"""The report of an audit: build one, compare two, join several, rate a node's health."""

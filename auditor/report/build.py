@@ -1,4 +1,4 @@
-"""From evidence and findings to the report: the verdict on each image, and the counts; pure."""
+"""Build the report from evidence and findings: the verdict on each image, and the counts. No I/O."""
 
 from __future__ import annotations
 
@@ -36,7 +36,17 @@ _Key = tuple[str, str]
 def report(
     evidence: Evidence, findings: Sequence[Finding], *, host: str, started: datetime, finished: datetime, seconds: float
 ) -> Report:
-    """Put the report together; `seconds` is the run's duration by a clock that does not jump."""
+    """Build the report.
+
+    Args:
+        evidence: The evidence of the audit.
+        findings: Its findings, sorted.
+        host: The node's name.
+        started: The start of the run, in UTC.
+        finished: The end of the run, in UTC.
+        seconds: The duration of the run by a monotonic clock.
+
+    """
     images = image_states(evidence, findings)
     incomplete = tuple(sorted({*evidence.incomplete, *_unread(findings)}))
     return Report(
@@ -62,36 +72,36 @@ def report(
 
 
 def _unread(findings: Iterable[Finding]) -> Iterable[str]:
-    """Bytes that could not be read were not audited."""
+    """Return the messages about unreadable blobs: their content was not audited."""
     return (finding.message for finding in findings if finding.code == "blob-unreadable")
 
 
 def image_states(evidence: Evidence, findings: Sequence[Finding]) -> tuple[ImageState, ...]:
-    """The verdict on each image audited, sorted by namespace and name."""
-    hurt = _hurt(findings)
-    found = [_image_state(view, graph, hurt) for view in evidence.views for graph in view.graphs]
+    """Return the verdict on each audited image, sorted by namespace and name."""
+    damage = _damage(findings)
+    found = [_image_state(view, graph, damage) for view in evidence.views for graph in view.graphs]
     return tuple(sorted(found, key=lambda state: (state.namespace, state.names, state.target)))
 
 
-def _hurt(findings: Sequence[Finding]) -> Mapping[_Key, list[tuple[str, Status]]]:
-    """By image, the manifests that findings hurt (empty for the whole image) and how."""
-    hurt: dict[_Key, list[tuple[str, Status]]] = {}
+def _damage(findings: Sequence[Finding]) -> Mapping[_Key, list[tuple[str, Status]]]:
+    """Return, by image, the manifests that findings affect (empty for the whole image) and their status."""
+    damage: dict[_Key, list[tuple[str, Status]]] = {}
     for finding in findings:
         if finding.severity.rank > Severity.ERROR.rank:
             continue
         status = Status.UNKNOWN if finding.code == "blob-unreadable" else Status.DAMAGED
         for image in finding.images:
-            hurt.setdefault((image.namespace, image.target), []).append((image.manifest, status))
-    return hurt
+            damage.setdefault((image.namespace, image.target), []).append((image.manifest, status))
+    return damage
 
 
-def _image_state(view: NamespaceView, graph: ImageGraph, hurt: Mapping[_Key, list[tuple[str, Status]]]) -> ImageState:
-    mine = hurt.get((view.name, str(graph.group.target.digest)), [])
+def _image_state(view: NamespaceView, graph: ImageGraph, damage: Mapping[_Key, list[tuple[str, Status]]]) -> ImageState:
+    states = damage.get((view.name, str(graph.group.target.digest)), [])
     platforms = [
         PlatformState(
             platform=str(node.platform) if node.platform is not None else "",
             manifest=str(node.digest),
-            status=Status.worst(status for manifest, status in mine if manifest in ("", node.digest)),
+            status=Status.worst(status for manifest, status in states if manifest in ("", node.digest)),
             unpacked=_unpacked(view, node),
         )
         for node in graph.manifests
@@ -101,7 +111,7 @@ def _image_state(view: NamespaceView, graph: ImageGraph, hurt: Mapping[_Key, lis
         namespace=view.name,
         names=graph.group.names,
         target=str(graph.group.target.digest),
-        status=Status.worst(status for _, status in mine),
+        status=Status.worst(status for _, status in states),
         platforms=tuple(sorted(platforms)) if len(platforms) > 1 else tuple(platforms),
     )
 
@@ -114,7 +124,7 @@ def _pulled(view: NamespaceView, node: ManifestNode) -> bool:
 
 
 def _unpacked(view: NamespaceView, node: ManifestNode) -> dict[str, bool]:
-    """By snapshotter, whether the image's top snapshot is there; only snapshotters that hold any snapshot are named."""
+    """Return, for each snapshotter with snapshots, whether it has the image's top snapshot."""
     inside = view.content(node.digest)
     if inside is None or not inside.chain:
         return {}
@@ -147,13 +157,13 @@ def _count_blobs(evidence: Evidence, findings: Sequence[Finding]) -> BlobCounts:
 
 
 def _verified(evidence: Evidence) -> set[Digest]:
-    """What hashed to its name in this run: documents always, all else where it was asked for."""
+    """Return the blobs verified in this run: documents always, others with --verify digests or layers."""
     documents = {digest for (digest, _), loaded in evidence.documents.items() if not isinstance(loaded, Broken)}
     return documents | {p.digest for p in evidence.proofs.values() if p.fresh and p.kind is ProofKind.SOUND}
 
 
 def _present(evidence: Evidence) -> dict[Digest, int]:
-    """The blobs with a record, of the images audited where only some are, and their sizes."""
+    """Return the sizes of the audited blobs with a record: of the selected images, else of all."""
     found: dict[Digest, int] = {}
     for view in evidence.views:
         held = view.inventory.blobs

@@ -1,4 +1,4 @@
-"""What is new, what is gone and what stayed between two reports; pure."""
+"""Compare two reports: new, gone and unchanged findings. No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMA: Literal["containerd-auditor/comparison/v1"] = "containerd-auditor/compar
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two reports side by side; `notes` say why what is gone may only be unseen."""
+    """The difference of two reports; `notes` state why findings may be gone or new without a change of the store."""
 
     schema: Literal["containerd-auditor/comparison/v1"] = SCHEMA
     host: str
@@ -27,7 +27,13 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare(newer: Report, older: Report | None) -> Comparison:
-    """Compare by what makes a finding the same one: code, namespace and subject. Without `older`, all is new."""
+    """Compare two reports by the code, namespace and subject of their findings.
+
+    Args:
+        newer: The newer report.
+        older: The older report; without one, all findings are new.
+
+    """
     before = {finding.key for finding in older.findings} if older is not None else set()
     after = {finding.key for finding in newer.findings}
     return Comparison(
@@ -42,7 +48,10 @@ def compare(newer: Report, older: Report | None) -> Comparison:
 
 
 def pair(newer: Sequence[Report], older: Sequence[Report]) -> tuple[Comparison, ...]:
-    """Compare each report with the one of the same host and store; one with one whatever their names."""
+    """Compare each report with the latest older one of the same host and store.
+
+    A single pair is compared regardless of host and store.
+    """
     if len(newer) == len(older) == 1:
         return (compare(newer[0], older[0]),)
     known = {(report.host, report.source.address): report for report in sorted(older, key=lambda r: r.finished_at)}
@@ -56,10 +65,10 @@ def _notes(newer: Report, older: Report | None) -> Iterator[str]:
     if (newer.host, newer.source.address) != (older.host, older.source.address):
         yield f"the older report is of another store: {older.source.address} on {older.host}"
     if newer.finished_at < older.finished_at:
-        yield "the report called older is the later one of the two"
+        yield "the older report was finished after the newer one"
     if newer.verify.depth < older.verify.depth:
-        yield f"the newer run looked less hard ({newer.verify}, before: {older.verify}): what is gone may be unseen"
+        yield f"the newer run verified less ({newer.verify}, before: {older.verify}): gone findings may still exist"
     if newer.verify.depth > older.verify.depth:
-        yield f"the newer run looked harder ({newer.verify}, before: {older.verify}): what is new may have been there"
+        yield f"the newer run verified more ({newer.verify}, before: {older.verify}): new findings may be old"
     if not newer.complete:
-        yield "the newer run could not examine everything: what is gone may be unseen"
+        yield "the newer run could not examine everything: gone findings may still exist"

@@ -1,4 +1,4 @@
-"""Several nodes' reports as one view: which node, which image, which digest is bad where, who has a good copy; pure."""
+"""Join the reports of several nodes: nodes, images, findings by digest, and nodes with a good copy. No I/O."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA: Literal["containerd-auditor/fleet/v1"] = "containerd-auditor/fleet/v1"
 
 
 class FleetNode(msgspec.Struct, frozen=True, kw_only=True):
-    """One report, as a line; `name` is the host, made distinct where two reports share it."""
+    """A report in one row; `name` is the host, made unique where two reports share it."""
 
     name: str
     source: Source
@@ -39,7 +39,7 @@ class FleetNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetImage(msgspec.Struct, frozen=True, kw_only=True):
-    """An image, and the nodes by what it is on each."""
+    """An image, and the nodes by its status there."""
 
     name: str
     target: str
@@ -49,9 +49,9 @@ class FleetImage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault of one thing, wherever it was found.
+    """Findings with the same code and subject on any node.
 
-    `proven_on` are nodes where the same digest was read and is right, `held_on` those that have it and did not read it.
+    `proven_on` are nodes where the digest was verified, `held_on` those that have it and did not read it.
     """
 
     code: str
@@ -65,7 +65,7 @@ class FleetFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
-    """The view of all; findings over info only, since what is normal on a node is no news of the fleet."""
+    """All nodes; findings of severity info are left out."""
 
     schema: Literal["containerd-auditor/fleet/v1"] = SCHEMA
     complete: bool
@@ -75,7 +75,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def join(reports: Sequence[Report]) -> Fleet:
-    """Put the reports together; the order of the files does not matter."""
+    """Join reports; their order does not matter."""
     distinct = named(reports)
     return Fleet(
         complete=all(report.complete for report in reports),
@@ -86,7 +86,7 @@ def join(reports: Sequence[Report]) -> Fleet:
 
 
 def named(reports: Sequence[Report]) -> tuple[tuple[str, Report], ...]:
-    """Each report with a name of its own, sorted by it."""
+    """Return each report with a unique name, sorted by host, address and time."""
     ordered = sorted(reports, key=lambda r: (r.host, r.source.address, r.finished_at))
     return tuple(zip(_names(ordered), ordered, strict=True))
 
@@ -95,7 +95,7 @@ _Named = Sequence[tuple[str, Report]]
 
 
 def _names(reports: Sequence[Report]) -> Iterator[str]:
-    """The host; with the address where two reports have the same one, and a number where that does not help."""
+    """Yield the host; with the address where two reports share it, and a number where both are equal."""
     hosts = Counter(report.host for report in reports)
     seen: Counter[str] = Counter()
     for report in reports:
@@ -118,7 +118,7 @@ def _node(name: str, report: Report) -> FleetNode:
 
 
 def status(report: Report) -> Status:
-    """Damaged with any finding of error or critical, unknown where not all could be examined, else sound."""
+    """Return damaged with any finding of error or critical, unknown for an incomplete report, else sound."""
     if any(finding.severity.rank <= Severity.ERROR.rank for finding in report.findings):
         return Status.DAMAGED
     return Status.SOUND if report.complete else Status.UNKNOWN
@@ -149,7 +149,7 @@ def _findings(named: _Named) -> tuple[FleetFinding, ...]:
         for finding in report.findings:
             if finding.severity is not Severity.INFO:
                 by.setdefault((finding.code, finding.subject), []).append((node, finding))
-    # A copy is of use where bytes are bad or absent; a lost label is not among what a copy heals.
+    # A good copy helps against bad or absent content (error and critical), not against missing labels.
     wanted = {s.digest for (_, s), same in by.items() if any(f.severity.rank <= Severity.ERROR.rank for _, f in same)}
     held = {node: _held(report, wanted) for node, report in named}
     found = (_finding(subject, same, held) for (_, subject), same in by.items())
@@ -175,7 +175,7 @@ def _finding(
 
 
 def _held(report: Report, wanted: set[str]) -> dict[str, str]:
-    """By digest, the best that the node's trees say of it; a fault of the file counts for all that name it."""
+    """Return the best state of each digest in a node's trees; a fault of its file overrides other states."""
     states: dict[str, set[str]] = {}
     for image in report.images:
         for node in walk(image.tree):
@@ -191,7 +191,7 @@ def _best(states: set[str]) -> str:
 
 
 def walk(node: Node | None) -> list[Node]:
-    """A tree's nodes, each before its children."""
+    """Return a tree's nodes, each before its children."""
     found: list[Node] = []
     waiting = [node] if node is not None else []
     while waiting:

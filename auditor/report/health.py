@@ -1,4 +1,4 @@
-"""Whether a node is sound, from the last saved report alone: what monitoring asks, answered in no time; no I/O."""
+"""Rate a node's health from its last saved report, for monitoring. No I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-#: A clock of another node may be ahead by this much before its report is from the future.
+#: Tolerated clock difference: a report this far in the future is accepted.
 SKEW: Final = timedelta(minutes=5)
 _AWARE = msgspec.Meta(tz=True)
 _SCHEMA: Final = "containerd-auditor/report/v1"
@@ -16,7 +16,7 @@ _RANKS: Final = {"critical": 0, "error": 1, "warning": 2, "info": 3}
 
 
 class State(enum.Enum):
-    """What is known of the node."""
+    """The state of the node."""
 
     OK = "ok"
     WARNING = "warning"
@@ -25,7 +25,7 @@ class State(enum.Enum):
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """What a finding is about."""
+    """The object of a finding."""
 
     kind: str = ""
     digest: str = ""
@@ -33,7 +33,7 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What monitoring needs of a finding; the rest is not decoded, for a report may be long and the time short."""
+    """The fields of a finding that monitoring needs; the others are not decoded, to save time on long reports."""
 
     code: str
     severity: str
@@ -62,18 +62,18 @@ class _Saved(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: the state, one sentence, the findings over info (the worst first), and the counts behind it."""
+    """The state, one sentence, the findings above info (the most severe first), and counts."""
 
     state: State
     text: str
     findings: tuple[Finding, ...] = ()
     counts: dict[str, int] = {}
-    #: Seconds since the report was finished; None where there is none to speak of.
+    #: Seconds since the report was finished; None where there is no usable report.
     age: float | None = None
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
-    """From which severity on it is critical or a warning, and how old a report may be."""
+    """The lowest severities that make the state critical or a warning, and the maximum age of a report."""
 
     critical: str = "critical"
     warning: str = "warning"
@@ -81,42 +81,49 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def unknown(why: str) -> Health:
-    """No answer, and why."""
+    """Return an unknown state with its reason."""
     return Health(state=State.UNKNOWN, text=why)
 
 
 def judge(raw: bytes, *, now: datetime, thresholds: Thresholds) -> Health:
-    """Judge the bytes of a saved report. What cannot be relied on is unknown, never sound."""
+    """Rate a saved report; a report that is unreadable, stale or from the future makes the state unknown.
+
+    Args:
+        raw: The report as JSON.
+        now: The current time, in UTC.
+        thresholds: The limits.
+
+    """
     try:
         saved = msgspec.json.decode(raw, type=_Saved)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return unknown("the report is empty" if not raw.strip() else "the report is cut short or not a report")
+        return unknown("the report is empty" if not raw.strip() else "the report is truncated or not a report")
     if saved.schema != _SCHEMA:
-        return unknown("the report is of another version")
+        return unknown("the report has another schema version")
     age = now - saved.finished_at
     if age < -SKEW:
         return unknown(f"the report is from the future, by {ago(-age)}")
     if age > thresholds.max_age:
-        return unknown(f"the report is stale: {ago(age)} old, at most {ago(thresholds.max_age)} is believed")
+        return unknown(f"the report is stale: {ago(age)} old, the limit is {ago(thresholds.max_age)}")
     return _judged(saved, max(0.0, age.total_seconds()), thresholds)
 
 
 def _judged(saved: _Saved, age: float, thresholds: Thresholds) -> Health:
-    # A severity that nobody knows counts as the worst.
+    # An unknown severity counts as critical.
     counts = {name: sum(_RANKS.get(f.severity, 0) == rank for f in saved.findings) for name, rank in _RANKS.items()}
-    told = sorted((f for f in saved.findings if f.severity != "info"), key=lambda f: _RANKS.get(f.severity, 0))
+    listed = sorted((f for f in saved.findings if f.severity != "info"), key=lambda f: _RANKS.get(f.severity, 0))
     state = _state(counts, saved.complete, thresholds)
     return Health(
         state=state,
         text=_text(state, saved, counts, age),
-        findings=tuple(told),
+        findings=tuple(listed),
         counts={**counts, "images": saved.summary.images.total, "damaged_images": saved.summary.images.damaged},
         age=age,
     )
 
 
 def _state(counts: dict[str, int], complete: bool, thresholds: Thresholds) -> State:
-    """Findings come before an incomplete run: what was found is there, whatever else is."""
+    """Findings take precedence over an incomplete run."""
     if _any(counts, thresholds.critical):
         return State.CRITICAL
     if _any(counts, thresholds.warning):
@@ -142,7 +149,7 @@ def _text(state: State, saved: _Saved, counts: dict[str, int], age: float) -> st
 
 
 def ago(age: timedelta) -> str:
-    """`45s`, `12m`, `7h`, `3d`."""
+    """Return a duration as `45s`, `12m`, `7h` or `3d`."""
     seconds = int(age.total_seconds())
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:

@@ -1,4 +1,4 @@
-"""The descriptor graph of an image as a tree with the state of each node; pure, for `auditor tree`."""
+"""The descriptor graph of an image as a tree with the state of each node, for `auditor tree`. No I/O."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from auditor.model.store import ProofKind
 
 
 class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
-    """One descriptor: what it is, its digest, its size in bytes, and its state in the store.
+    """A descriptor: its kind, digest, size in bytes, and state in the store.
 
-    `state` is one word or two: present, absent, skipped by the unpacker … `faults` are the codes of the findings about
-    it, the worst first, `cause` and `why` the cause of the first in a word and in a newcomer's words. `unpacked` names
-    the snapshotters that have it.
+    `state` is a short text: present, absent, skipped by the unpacker … `faults` are the codes of its findings, the
+    most severe first; `cause` is the cause code of the first, `why` the same as a clause. `unpacked` names the
+    snapshotters that have its snapshot.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class ImageTree(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def trees(evidence: Evidence, findings: Sequence[Finding]) -> tuple[ImageTree, ...]:
-    """A tree for each image audited."""
+    """Return a tree for each audited image, with the states that `findings` imply."""
     faults = _faults(findings)
     return tuple(
         ImageTree(namespace=view.name, names=graph.group.names, root=_Builder(evidence, view, graph, faults).build())
@@ -59,7 +59,7 @@ def trees(evidence: Evidence, findings: Sequence[Finding]) -> tuple[ImageTree, .
 
 
 def _faults(findings: Sequence[Finding]) -> Mapping[str, tuple[Finding, ...]]:
-    """The findings over info about each digest, or about the snapshot of a chainID; info is told by the state."""
+    """Return the findings above info by digest, or by chainID for snapshots; `state` covers those of severity info."""
     by: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.severity is not Severity.INFO:
@@ -90,7 +90,7 @@ class _Builder:
         return self._plain(kind, descriptor, children=tuple(self._below(digest)))
 
     def _below(self, digest: Digest) -> Iterator[TreeNode]:
-        """The children of an index, in its order; an index that appears twice is drawn once."""
+        """Yield the children of an index, in its order; an index that occurs twice is expanded once."""
         document = self._view.documents.get((digest, Family.INDEX))
         if not isinstance(document, Index) or digest in self._seen or digest in self._too_deep:
             return
@@ -111,7 +111,7 @@ class _Builder:
         return self._with_faults(node, self._faults.get(descriptor.digest, ()))
 
     def _with_faults(self, node: TreeNode, found: Sequence[Finding]) -> TreeNode:
-        """The node with what is wrong with it, after what it has already."""
+        """Return the node with findings added after those that it has."""
         if not found:
             return node
         return msgspec.structs.replace(
@@ -148,7 +148,7 @@ class _Builder:
         return self._with_faults(node, snapshot)
 
 
-#: What a blob that has a record is called when a rule found fault with it; the first that applies.
+#: The state of a present blob by the code of a finding about it; the first that applies.
 _FAULTS: Final[Mapping[str, str]] = {
     "blob-file-missing": "no file",
     "size-mismatch": "wrong size",
@@ -158,38 +158,38 @@ _FAULTS: Final[Mapping[str, str]] = {
     "diffid-mismatch": "undecodable",
     "layer-undecodable": "undecodable",
 }
-#: The rules that say that a document should be there.
+#: The rules about documents that should be present.
 _MISSING: Final = frozenset({"missing-manifest", "missing-config"})
 
 
 def add_trees(report: Report, evidence: Evidence, findings: tuple[Finding, ...]) -> Report:
-    """Give each image of the report its tree, each node with what this run knows of it."""
-    proven = _proven(evidence)
-    made = {(t.namespace, t.root.digest): _node(t.root, proven) for t in trees(evidence, findings)}
+    """Return the report with a tree for each image."""
+    verified = _verified(evidence)
+    made = {(t.namespace, t.root.digest): _node(t.root, verified) for t in trees(evidence, findings)}
     images = (msgspec.structs.replace(image, tree=made.get((image.namespace, image.target))) for image in report.images)
     return msgspec.structs.replace(report, images=tuple(images))
 
 
-def _proven(evidence: Evidence) -> frozenset[str]:
-    """What hashed to its name: documents in every run, the rest where it was asked for or a scrub remembers it."""
+def _verified(evidence: Evidence) -> frozenset[str]:
+    """Return the verified blobs: documents in every run, others as read in this run or by an earlier scrub."""
     documents = {digest for (digest, _), loaded in evidence.documents.items() if not isinstance(loaded, Broken)}
     return frozenset(documents | {p.digest for p in evidence.proofs.values() if p.kind is ProofKind.SOUND})
 
 
-def _node(node: TreeNode, proven: Collection[str]) -> Node:
+def _node(node: TreeNode, verified: Collection[str]) -> Node:
     return Node(
         kind=node.kind,
         digest=node.digest,
         size=node.size,
-        state=_state(node, proven),
+        state=_state(node, verified),
         platform=node.platform if node.kind != "attestation" else "",
-        children=tuple(_node(child, proven) for child in node.children),
+        children=tuple(_node(child, verified) for child in node.children),
     )
 
 
-def _state(node: TreeNode, proven: Collection[str]) -> str:
-    """One word for the record, the file and the bytes together."""
+def _state(node: TreeNode, verified: Collection[str]) -> str:
+    """Return the combined state of record, file and content."""
     if node.state != "present":
         return "missing" if _MISSING.intersection(node.faults) else node.state
     fault = next((word for code, word in _FAULTS.items() if code in node.faults), None)
-    return fault or ("verified" if node.digest in proven else "present")
+    return fault or ("verified" if node.digest in verified else "present")

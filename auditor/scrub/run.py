@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 
-from auditor.errors import StoreError
+from auditor.concurrency import read_ahead
 from auditor.model.digest import Digest
 from auditor.model.store import Proof, Store
 from auditor.scrub.rate_limit import Pace, idle_io
@@ -21,6 +19,8 @@ from auditor.scrub.verify_blob import Prover
 _LOOK = 0.1
 #: Seconds to wait at the end for a thread that hangs in a read; it is a daemon and does not hold up the exit.
 _JOIN = 5.0
+#: Outcomes that may wait to be taken before the threads wait.
+_WAITING = 256
 
 
 def never() -> bool:
@@ -59,20 +59,12 @@ def prove(
     """
     run = _Run(iter(targets), over=over, pace=pace, on_start=on_start, on_bytes=on_bytes)
     prover = Prover(store, layers=layers, max_layer=max_layer, known=known, admit=run.admit, on_bytes=run.count)
-    threads = [threading.Thread(target=run.work, args=(prover, idle), daemon=True) for _ in range(max(1, jobs))]
-    try:
-        for thread in threads:
-            thread.start()
-        yield from run.outcomes(len(threads))
-    finally:
-        run.stop.set()
-        for thread in threads:
-            thread.join(_JOIN)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    error: Exception
+    threads = [run.work(prover, idle) for _ in range(max(1, jobs))]
+    with read_ahead(*threads, limit=_WAITING, patience=_JOIN, name="verify") as proofs:
+        try:
+            yield from proofs
+        finally:
+            run.stop.set()
 
 
 class _Run:
@@ -94,37 +86,19 @@ class _Run:
         self._on_start = on_start
         self._on_bytes = on_bytes
         self._lock = threading.Lock()
-        self._done: queue.SimpleQueue[Proof | _Failure | None] = queue.SimpleQueue()
 
-    def work(self, prover: Prover, idle: bool) -> None:
-        """One thread: prove until there is nothing left or the run is over."""
+    def work(self, prover: Prover, idle: bool) -> Iterator[Proof]:
+        """Verify targets in one thread until none is left or the run is over; an error ends all threads."""
         try:
             if idle:
                 idle_io()
             while (target := self._next()) is not None:
                 proof = prover.prove(target)
                 if proof is not None:
-                    self._done.put(proof)
-        except Exception as error:  # noqa: BLE001 - raised again in the thread that consumes
-            self.stop.set()
-            self._done.put(_Failure(error))
-        finally:
-            self._done.put(None)
-
-    def outcomes(self, workers: int) -> Iterator[Proof]:
-        """All proofs until the last thread has ended, then the first failure."""
-        failure: Exception | None = None
-        while workers:
-            match self._done.get():
-                case None:
-                    workers -= 1
-                case _Failure(error):
-                    # The daemon going away fails every thread; a fault of ours must not hide behind it.
-                    failure = error if failure is None or isinstance(failure, StoreError) else failure
-                case proof:
                     yield proof
-        if failure is not None:
-            raise failure
+        except Exception:
+            self.stop.set()
+            raise
 
     def admit(self, count: int) -> bool:
         """Wait until `count` bytes may be read; False once the run is over."""

@@ -1,1 +1,1 @@
-"""Adapters that give good bytes: registries, namespaces, archives, twins; each is a `blob_source.Source`."""
+"""Sources of blobs: registries, namespaces, archives, twins; each implements `auditor.model.blob_source.Source`."""

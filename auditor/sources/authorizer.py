@@ -1,4 +1,4 @@
-"""What one registry is shown of our credentials, and for how long its tokens are kept."""
+"""Authenticate requests to one registry; cache its tokens."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from auditor.sources.http import Limits, Origin, Transport
 from auditor.sources.retry import Timing
 from auditor.sources.tokens import Challenge, TokenRequest, fetch_token, parse_challenges
 
-#: A token is taken for expired this many seconds early, or half its time if that is less.
+#: Seconds by which a token expires early, at most half its lifetime.
 _SLACK = 10.0
 
 
 class Authorizer:
-    """Answers the challenges of one registry; safe for several threads.
+    """Answers the challenges of one registry; thread-safe.
 
-    `find` gives the credentials and is called at the first challenge: a registry that asks for none sees none.
+    Args:
+        origin: The registry.
+        transport: Connections to it.
+        find: Returns the credentials; called at the first challenge.
+        header: Custom headers of the registry.
+        timing: Clock.
+
     """
 
     def __init__(
@@ -43,12 +49,12 @@ class Authorizer:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every secret and token seen so far, the longest first, to keep them out of messages."""
+        """Every secret and token so far, the longest first, for removal from messages."""
         with self._lock:
             return tuple(sorted(self._secrets, key=len, reverse=True))
 
     def header(self, scope: str) -> dict[str, str]:
-        """The Authorization header that earlier challenges called for, so that each is asked only once."""
+        """Return the Authorization header that earlier challenges require; empty before the first."""
         with self._lock:
             if self._basic and self._credential is not None:
                 return {"Authorization": f"Basic {self._credential.basic}"}
@@ -56,10 +62,19 @@ class Authorizer:
             return {"Authorization": f"Bearer {token}"} if token and self._timing.monotonic() < until else {}
 
     def answer(self, headers: list[str], scope: str, *, limits: Limits) -> dict[str, str]:
-        """The Authorization header that a 401 with these challenges calls for; a token is fetched anew.
+        """Return the Authorization header for a 401 response; fetch a new token for Bearer.
 
-        Bearer is preferred over Basic, as containerd does. Raises AccessDenied where we have nothing to show, and
-        what `fetch_token` raises.
+        Bearer precedes Basic, as in containerd core/remotes/docker/authorizer.go.
+
+        Args:
+            headers: The WWW-Authenticate headers.
+            scope: The scope of the request.
+            limits: Time limits of the token request.
+
+        Raises:
+            AccessDenied: There are no credentials, or the token service rejects them.
+            SourceError: As `fetch_token` raises.
+
         """
         challenges = parse_challenges(headers)
         credential = self._known()
@@ -70,7 +85,7 @@ class Authorizer:
             with self._lock:
                 self._basic = True
             return self.header(scope)
-        raise AccessDenied(f"{self._origin} wants credentials (401)", hint=login(str(self._origin)))
+        raise AccessDenied(f"{self._origin} requires credentials (401)", hint=login(str(self._origin)))
 
     def _known(self) -> Credential:
         with self._lock:

@@ -1,4 +1,4 @@
-"""Asking one server for one thing: the credentials that it may see, the redirects that may be followed."""
+"""GET requests to one server, with authentication and redirects."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from auditor.sources.network_errors import NotTls, Stalled
 from auditor.sources.proxies import Proxies
 from auditor.sources.retry import Timing, TryLater, retry_after
 
-#: How many redirects are followed for one request; Go's client, and so containerd's, stops there too.
+#: Maximum of redirects for one request; as in Go's net/http `defaultCheckRedirect`.
 _MAX_REDIRECTS = 10
-#: containerd's TLSHandshakeTimeout, after which a server that may be plain is taken for plain; in seconds.
+#: Seconds of a TLS handshake after which a server is treated as plain HTTP; containerd's TLSHandshakeTimeout.
 _HANDSHAKE_SECONDS = 10.0
 _OK = frozenset({200, 206})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -28,11 +28,14 @@ _ABSENT = frozenset({404, 410})
 
 
 class Client:
-    """One endpoint of a registry; safe for several threads.
+    """One endpoint of a registry; thread-safe.
 
-    Credentials, custom headers and client certificates go to the endpoint's own scheme, host and port and nowhere
-    else; once a redirect has led away, they do not come back. Raises SourceError on construction where a certificate
-    cannot be read, or where it has to be found out whether the server speaks TLS and it cannot be reached.
+    Credentials, custom headers and client certificates are sent only to the endpoint's own scheme, host and port, and
+    no more after a redirect to another one.
+
+    Raises:
+        SourceError: A certificate cannot be read, or the server cannot be reached to determine whether it uses TLS.
+
     """
 
     def __init__(
@@ -55,20 +58,36 @@ class Client:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not appear in a message: credentials, tokens, the values of custom headers."""
+        """Texts that must not appear in messages: credentials, tokens, values of custom headers."""
         return (*self._authorizer.secrets, *(value for _, values in self.endpoint.header for value in values))
 
     @contextmanager
     def get(self, path: str, *, scope: str, headers: Mapping[str, str], limits: Limits) -> Iterator[Answer]:
-        """GET a path below the API's root and give the answer, 200 or 206.
+        """GET a path below the API's root.
 
-        Raises AccessDenied, NotOffered, TryLater, Interrupted, BadBytes for a range beyond the end, SourceError.
+        Args:
+            path: Path and query.
+            scope: Scope of the token.
+            headers: Headers of the request.
+            limits: Time limits.
+
+        Returns:
+            The answer, with status 200 or 206.
+
+        Raises:
+            AccessDenied: Status 401 or 403.
+            NotOffered: Status 404 or 410.
+            TryLater: Status 408, 429 or 5xx.
+            BadBytes: Status 416: the range begins beyond the end.
+            Interrupted: The connection failed.
+            SourceError: Any other failure.
+
         """
         url, own, seen = self.endpoint.root + path, True, [self.endpoint.root + path]
         shown, challenged = self._authorizer.header(scope), False
         while True:
-            ours = {**self._header, **shown} if own else {}
-            sent = {**self._user_agent, **ours, "Accept-Encoding": "identity", **headers}
+            private = {**self._header, **shown} if own else {}
+            sent = {**self._user_agent, **private, "Accept-Encoding": "identity", **headers}
             with self._transport.send("GET", url, headers=sent, limits=limits, own=own) as answer:
                 if answer.status in _REDIRECTS:
                     url = _next(url, answer, seen)
@@ -83,28 +102,28 @@ class Client:
                     return
 
     def _check(self, answer: Answer, url: str) -> None:
-        """Turn a status that gives no content into an error, without the server's words: they may repeat ours."""
+        """Raise an error for a status without content; the server's text is dropped, because it may repeat secrets."""
         place, status = Origin.of(url), answer.status
         if status in _OK:
             return
         if status in (_UNAUTHORIZED, _FORBIDDEN):
-            raise AccessDenied(f"{place} refuses us ({status})", hint=login(self.endpoint.host))
+            raise AccessDenied(f"{place} denies access ({status})", hint=login(self.endpoint.host))
         if status in _ABSENT:
             raise NotOffered(f"{place} does not have it ({status})")
         if status in _LATER:
             after = retry_after(answer.header("retry-after"), self._timing.now())
             raise TryLater(f"{place} answers {status}", after=after)
         if status == _UNSATISFIABLE:
-            raise BadBytes(f"{place} has fewer bytes than it began to send ({status})")
-        raise SourceError(f"{place} answers {status}, which is no answer to a download")
+            raise BadBytes(f"{place} has fewer bytes than it announced ({status})")
+        raise SourceError(f"{place} answers {status}, which is unexpected for a download")
 
 
 def _next(url: str, answer: Answer, seen: list[str]) -> str:
-    """Where a redirect leads; `seen` are the addresses so far."""
+    """Return the target of a redirect; `seen` are the addresses so far."""
     try:
         target = urljoin(url, answer.header("location"))
     except ValueError:
-        raise SourceError(f"{Origin.of(url)} redirects to an address that is none") from None
+        raise SourceError(f"{Origin.of(url)} redirects to an invalid address") from None
     Origin.of(target)
     if target in seen:
         raise SourceError(f"{Origin.of(url)} redirects in a circle")
@@ -115,10 +134,14 @@ def _next(url: str, answer: Answer, seen: list[str]) -> str:
 
 
 def _settle(endpoint: Endpoint, transport: Transport, limits: Limits, headers: Mapping[str, str]) -> Endpoint:
-    """Find out whether an endpoint that may be plain speaks TLS, by a request that carries nothing of ours.
+    """Determine whether an endpoint uses TLS, by a request without credentials.
 
-    hosts.go and resolver.go `NewHTTPFallback`: https first, http where the handshake meets plain HTTP or takes too
-    long. Raises SourceError for any other fault.
+    https first, http if the handshake meets plain HTTP or times out (containerd core/remotes/docker/resolver.go
+    `NewHTTPFallback`).
+
+    Raises:
+        SourceError: Any other failure.
+
     """
     if not endpoint.fallback:
         return endpoint

@@ -1,4 +1,4 @@
-"""Who we are to a registry: docker's config.json, its credential helpers and identity tokens. Nothing here is shown."""
+"""Credentials from docker's config.json and its credential helpers; secrets are never part of a message or repr."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import msgspec
 
 from auditor.errors import SourceError
 
-#: What docker's configuration calls the registry docker.io; docker/cli cli/command/registry.go.
+#: Key of docker.io in docker's configuration; docker/cli cli/command/registry.go.
 _DOCKER_KEY = "https://index.docker.io/v1/"
 _DOCKER_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
-#: The user name by which a helper says that its secret is an identity token; docker/docker-credential-helpers.
+#: User name that marks a helper's secret as an identity token; docker/docker-credential-helpers.
 _TOKEN_USER = "<token>"  # noqa: S105 - a marker, not a secret
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _HELPER_SECONDS = 30
@@ -28,7 +28,7 @@ RunHelper = Callable[[str, str], tuple[int, bytes]]
 
 @dataclass(frozen=True, kw_only=True)
 class Credential:
-    """A user name with a secret, an identity token to trade for access tokens, or a ready access token."""
+    """A user name with a secret, an identity token (OAuth2 refresh token), or an access token."""
 
     username: str = field(default="", repr=False)
     secret: str = field(default="", repr=False)
@@ -37,12 +37,12 @@ class Credential:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every text that must not be shown, in each form in which it is sent."""
+        """Every secret text, in each form in which it is sent."""
         return tuple(text for text in (self.secret, self.identity_token, self.access_token, self.basic) if text)
 
     @property
     def basic(self) -> str:
-        """User name and secret as RFC 7617 has them; empty without a secret."""
+        """User name and secret encoded by RFC 7617, section 2; empty without a secret."""
         return base64.b64encode(f"{self.username}:{self.secret}".encode()).decode() if self.secret else ""
 
 
@@ -69,14 +69,24 @@ class _Helped(msgspec.Struct, rename="pascal"):
 
 
 def login(host: str) -> str:
-    """The command that gives us credentials for a host."""
+    """Return the command that stores credentials for a host."""
     return "docker login" if host in _DOCKER_HOSTS else f"docker login {host}"
 
 
 def run_helper(name: str, server: str) -> tuple[int, bytes]:
-    """Run a credential helper as docker does; its standard error, which may hold anything, is thrown away.
+    """Run a credential helper as docker does; its standard error is discarded.
 
-    Raises OSError where it is not installed, subprocess.TimeoutExpired after 30 seconds.
+    Args:
+        name: Suffix of the program `docker-credential-`.
+        server: The registry, sent to its standard input.
+
+    Returns:
+        Exit status and standard output.
+
+    Raises:
+        OSError: It is not installed.
+        subprocess.TimeoutExpired: It runs longer than 30 seconds.
+
     """
     done = subprocess.run(
         [f"docker-credential-{name}", "get"],
@@ -90,7 +100,7 @@ def run_helper(name: str, server: str) -> tuple[int, bytes]:
 
 
 class DockerConfig:
-    """The credentials of a config.json; an empty one knows none."""
+    """The credentials of a config.json."""
 
     def __init__(self, config: _Config | None = None, *, run: RunHelper = run_helper) -> None:
         self._auths = (config.auths if config else None) or {}
@@ -99,10 +109,14 @@ class DockerConfig:
         self._run = run
 
     def find(self, host: str) -> Credential:
-        """The credentials for `host[:port]`; ANONYMOUS where there are none.
+        """Return the credentials for `host[:port]`; ANONYMOUS where there are none.
 
-        A helper named for the host goes before the store for all, and both before the file, as docker/cli has it.
-        Raises SourceError where a helper is named and does not work, or the file's entry cannot be read.
+        Order: the helper of the host, the store of all hosts, the file (docker/cli cli/config/configfile/file.go
+        `GetAuthConfig`).
+
+        Raises:
+            SourceError: A helper fails, or the entry of the file is invalid.
+
         """
         server = _DOCKER_KEY if host in _DOCKER_HOSTS else host
         helper = self._helpers.get(server) or self._helpers.get(host) or self._store
@@ -111,7 +125,7 @@ class DockerConfig:
 
     def _ask(self, helper: str, server: str) -> Credential:
         if not _HELPER_NAME.fullmatch(helper):
-            raise SourceError("docker's config.json names a credential helper that is no program name")
+            raise SourceError("docker's config.json names a credential helper with an invalid name")
         try:
             status, output = self._run(helper, server)
         except (OSError, subprocess.SubprocessError) as error:
@@ -130,7 +144,16 @@ class DockerConfig:
 
 
 def load_docker_config(path: Path | None, *, run: RunHelper = run_helper) -> DockerConfig:
-    """Read a config.json; one that is not there knows no credentials. Raises SourceError for one that is broken."""
+    """Read a config.json; an absent file has no credentials.
+
+    Args:
+        path: Path of the file; None for no file.
+        run: Runs a credential helper.
+
+    Raises:
+        SourceError: The file cannot be read or parsed.
+
+    """
     try:
         raw = path.read_bytes() if path is not None else b"{}"
     except FileNotFoundError:
@@ -147,7 +170,7 @@ def _from_helper(helper: str, output: bytes) -> Credential:
     try:
         helped = msgspec.json.decode(output, type=_Helped)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise _helper_failed(helper, "its answer is not the JSON that docker asks for") from None
+        raise _helper_failed(helper, "its output is not the expected JSON") from None
     if helped.username == _TOKEN_USER:
         return Credential(identity_token=helped.secret)
     return Credential(username=helped.username, secret=helped.secret)
@@ -163,7 +186,7 @@ def _from_entry(entry: _Auth, host: str) -> Credential:
 
 
 def _decode(auth: str, host: str) -> tuple[str, str]:
-    """Split the base64 of `user:secret`; docker/cli `decodeAuth` also drops trailing zero bytes."""
+    """Decode the base64 of `user:secret`, without trailing zero bytes; docker/cli `decodeAuth`."""
     try:
         username, colon, secret = base64.b64decode(auth, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError, ValueError):
@@ -174,7 +197,7 @@ def _decode(auth: str, host: str) -> tuple[str, str]:
 
 
 def _bare(key: str) -> str:
-    """Reduce a key to its host; docker/cli `ConvertToHostname`."""
+    """Return the host of a key; docker/cli `ConvertToHostname`."""
     return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 

@@ -1,4 +1,4 @@
-"""One blob from one repository of one server: found, resumed after a broken transfer, tried again when it is time."""
+"""Download one blob from one repository of one server; resume and retry after an interrupted transfer."""
 
 from __future__ import annotations
 
@@ -23,10 +23,18 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASC
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """What to get from where. `client` makes the connection when it is needed, and may raise SourceError.
+    """One download.
 
-    `mirrored` is the registry that the server stands in for; empty where it is that registry itself. `deadline` is of
-    `timing.monotonic`.
+    Attributes:
+        offer: The blob.
+        repository: Where to look.
+        client: Returns the client of the server; may raise SourceError.
+        mirrored: Registry that the server mirrors; empty for the registry itself.
+        limits: Time limits of a request.
+        backoff: Pauses between attempts.
+        timing: Clock.
+        deadline: End of all attempts, by `timing.monotonic`.
+
     """
 
     offer: Offer
@@ -39,10 +47,13 @@ class Download:
     deadline: float
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes in their order, unproven and never more than one piece too many.
+        """Yield the bytes in order, unverified; at most one chunk beyond the size.
 
-        A broken transfer goes on where it broke. The tries in a row that bring less than 64 KiB are counted and spaced
-        by `backoff`. Raises SourceError.
+        An interrupted transfer is resumed. Consecutive attempts that deliver less than 64 KiB are limited by `backoff`.
+
+        Raises:
+            SourceError: No attempt is left, or the server does not have the blob.
+
         """
         offset = tried = begun = 0
         while True:
@@ -64,19 +75,19 @@ class Download:
             raise BadBytes(f"{self.repository} ends after {offset} of {self.offer.size} bytes")
 
     def _wait(self, tried: int, error: Interrupted) -> None:
-        """Wait for the next try; raises `error` itself where there is none."""
+        """Wait for the next attempt; raise `error` where there is none."""
         pause = self.backoff.pause(tried, error, chance=self.timing.random())
         if pause is None or pause >= self._left():
             raise error
         self.timing.sleep(pause)
 
     def _left(self) -> float:
-        """The seconds that are left."""
+        """Return the seconds until the deadline."""
         return self.deadline - self.timing.monotonic()
 
     @contextmanager
     def _ask(self, offset: int) -> Iterator[Iterator[bytes]]:
-        """Open the content at `offset`, at the first of its paths that has it."""
+        """Open the content at `offset`, from the first path that has it."""
         *likely, last = paths(self.repository.name, self.offer.digest, self.offer.media_type)
         with ExitStack() as stack:
             answer: Answer | None = None
@@ -90,7 +101,7 @@ class Download:
     def _get(self, path: str, offset: int) -> Iterator[Answer]:
         left = self._left()
         if left <= 0:
-            raise SourceError(f"{self.repository} did not give {self.offer.digest.short} in time")
+            raise SourceError(f"{self.repository} did not deliver {self.offer.digest.short} in time")
         query = f"?ns={quote(self.mirrored, safe='')}" if self.mirrored else ""
         with self.client().get(
             path + query,
@@ -101,12 +112,12 @@ class Download:
             yield answer
 
     def _headers(self, offset: int) -> dict[str, str]:
-        """fetcher.go asks for the descriptor's type and for anything; a range is asked for only to resume."""
+        """Return the headers: Accept as in containerd core/remotes/docker/fetcher.go, Range only to resume."""
         accept = {"Accept": f"{self.offer.media_type}, */*" if _plain(self.offer.media_type) else "*/*"}
         return accept | ({"Range": f"bytes={offset}-"} if offset else {})
 
     def _body(self, answer: Answer, offset: int) -> Iterator[bytes]:
-        """The body from `offset` on; a server that ignores the range sends again what we have, which is dropped."""
+        """Yield the body from `offset`; if the server ignores the range, the bytes before are dropped."""
         begins = self._check_range(answer, offset) if answer.status == _PARTIAL else 0
         if answer.length is not None and begins + answer.length != self.offer.size:
             total = begins + answer.length
@@ -126,10 +137,10 @@ class Download:
         match = _CONTENT_RANGE.fullmatch(answer.header("content-range").strip())
         begins = int(match[1]) if match else -1
         if begins != offset or (match and match[3] not in ("*", str(self.offer.size))):
-            raise BadBytes(f"{self.repository} answers with another range than it was asked for")
+            raise BadBytes(f"{self.repository} answers with a different range than requested")
         return begins
 
 
 def _plain(media_type: str) -> bool:
-    """Whether a media type, which comes from a document, may be part of a header."""
+    """Whether a media type, which is untrusted, may be part of a header; RFC 9110, section 8.3.1."""
     return bool(re.fullmatch(r"[A-Za-z0-9!#$&^_.+/-]{1,255}", media_type, re.ASCII))

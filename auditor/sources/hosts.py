@@ -1,6 +1,6 @@
-"""Which servers stand for a registry host: containerd's `hosts.toml` tree, and its defaults where there is none.
+"""Find the servers of a registry host: from containerd's `hosts.toml` tree, or by its defaults.
 
-The rules are those of containerd's core/remotes/docker/config/hosts.go, so that a repair asks whom a pull would ask.
+The rules are those of containerd core/remotes/docker/config/hosts.go, so that a repair uses the servers of a pull.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from auditor.errors import SourceError
 from auditor.model.reference import DEFAULT_HOST, hostname
 from auditor.sources.hosts_file import HostsFileError, HostTable, read_hosts_file
 
-#: Where containerd's packages look when `config_path` says so.
+#: The usual `config_path` of containerd's packages.
 DEFAULT_DIRECTORY = Path("/etc/containerd/certs.d")
 #: The server behind docker.io; core/remotes/docker/resolver.go `DefaultHost`.
 _DOCKER_SERVER = "registry-1.docker.io"
@@ -23,10 +23,15 @@ _DOCKER_SERVER = "registry-1.docker.io"
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """One server to ask, and how.
+    """One server and its settings.
 
-    `host` may carry a port, `path` is the root of the API. `header` may hold secrets and is not shown. With
-    `fallback`, https is tried first and http taken where the server does not speak TLS. `dial_timeout` is in seconds.
+    Attributes:
+        host: Host name, with or without a port.
+        path: Root of the API.
+        header: Custom headers; may contain secrets.
+        dial_timeout: Seconds.
+        fallback: Try https first, and http if the server does not use TLS.
+
     """
 
     scheme: str
@@ -42,27 +47,32 @@ class Endpoint:
 
     @property
     def root(self) -> str:
-        """The URL of the server's API, for people and for requests."""
+        """The URL of the server's API."""
         return f"{self.scheme}://{self.host}{self.path}"
 
     def stands_for(self, host: str) -> bool:
-        """Whether this is the registry `host` itself, not a mirror of it; registry.go `isProxy`."""
+        """Whether this is the registry `host` itself, not a mirror; containerd registry.go `isProxy`."""
         return self.host == host or (host, self.host) == (DEFAULT_HOST, _DOCKER_SERVER)
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """The servers for a host, in the order to ask; `notes` say what of the configuration could not be used."""
+    """The servers of a host, in the order to ask; `notes` names unusable configuration."""
 
     endpoints: tuple[Endpoint, ...]
     notes: tuple[str, ...] = ()
 
 
 def find_hosts(root: Path | None, host: str) -> Hosts:
-    """The servers for `host` by the tree under `root`; the defaults where that has nothing for it.
+    """Return the servers of a host; an invalid `hosts.toml` is skipped with a note, as containerd does.
 
-    A `hosts.toml` that cannot be understood is passed over with a note, as containerd does. Raises SourceError where
-    the tree is there and cannot be read.
+    Args:
+        root: Root of the `hosts.toml` tree; None for the defaults.
+        host: Host name, with or without a port.
+
+    Raises:
+        SourceError: The tree cannot be read.
+
     """
     try:
         folder = _folder(root, host) if root is not None else None
@@ -70,12 +80,12 @@ def find_hosts(root: Path | None, host: str) -> Hosts:
     except OSError as error:
         raise SourceError(
             f"the registry configuration for {host} cannot be read: {error.strerror}",
-            hint=f"look at {error.filename}, or name another tree with --hosts-dir",
+            hint=f"check {error.filename}, or name another tree with --hosts-dir",
         ) from None
 
 
 def _folder(root: Path, host: str) -> Path | None:
-    """Find a host's folder: `host_port_` before `host:port` before `_default`; config_unix.go `hostPaths`."""
+    """Return a host's folder: `host_port_`, `host:port` or `_default`; containerd config_unix.go `hostPaths`."""
     name, colon, port = host.rpartition(":")
     names = [f"{name}_{port}_"] if colon and name else []
     for each in (*names, host, "_default"):
@@ -92,13 +102,13 @@ def _read(folder: Path, host: str) -> Hosts:
     try:
         tables = read_hosts_file(raw, folder)
     except (HostsFileError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        note = f"{file} is passed over, as containerd does: {error}"
+        note = f"{file} is skipped, as containerd does: {error}"
         return Hosts((_finish(_certificates(folder), host),), (note,))
     return Hosts(tuple(endpoint for table in tables if (endpoint := _finish(table, host)).pull))
 
 
 def _certificates(folder: Path) -> HostTable:
-    """Read a folder in Docker's layout: *.crt are authorities, *.cert with *.key are ours; `loadCertFiles`."""
+    """Read a folder in Docker's layout: *.crt authorities, *.cert and *.key client certificates; `loadCertFiles`."""
     files = sorted(path for path in folder.iterdir() if not path.is_dir())
     keys = {path for path in files if path.suffix == ".key"}
     pairs = [(path, path.with_suffix(".key")) for path in files if path.suffix == ".cert"]
@@ -109,7 +119,7 @@ def _certificates(folder: Path) -> HostTable:
 
 
 def _finish(table: HostTable, host: str) -> Endpoint:
-    """Complete a table to an endpoint; one without a server stands for `host` itself, `ConfigureHosts`."""
+    """Complete a table to an endpoint; a table without a server is `host` itself; `ConfigureHosts`."""
     endpoint = _named(table) if table.server else _default(table, host)
     tls = bool(table.ca or table.client or table.skip_verify is not None or endpoint.skip_verify)
     if endpoint.scheme == "http" and tls and _port(endpoint.host) != "80":
@@ -146,7 +156,7 @@ def _endpoint(table: HostTable, *, scheme: str, host: str, path: str = "/v2", pu
 
 
 def is_localhost(host: str) -> bool:
-    """Whether `host[:port]` is this machine by name or number; resolver.go `IsLocalhost`."""
+    """Whether `host[:port]` is localhost or a loopback address; containerd resolver.go `IsLocalhost`."""
     bare = hostname(host)
     try:
         return bare == "localhost" or ipaddress.ip_address(bare).is_loopback
@@ -155,5 +165,5 @@ def is_localhost(host: str) -> bool:
 
 
 def _port(host: str) -> str:
-    """The port of `host[:port]`, empty without one; the colons of a bracketed address are no port."""
+    """Return the port of `host[:port]`, empty without one; colons inside an IPv6 address do not count."""
     return "" if host.endswith("]") else host.rpartition(":")[2] if ":" in host else ""

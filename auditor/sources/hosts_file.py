@@ -1,4 +1,4 @@
-"""The text of a `hosts.toml`: typed, in its order, relative paths made absolute; as hosts.go `parseHostsFile`."""
+"""Parse a `hosts.toml` in file order; resolve relative paths; as containerd hosts.go `parseHostsFile`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PAIR = 2
 
 
 class HostsFileError(ValueError):
-    """A key of the file has a value that containerd would refuse too; the text never repeats a header's value."""
+    """A value that containerd rejects, too; the message never contains a header's value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostTable:
-    """What the file says of one server; `server` is a whole URL, or empty for the host that was asked for."""
+    """The settings of one server; `server` is a URL, or empty for the requested host."""
 
     server: str = ""
     pull: bool = True
@@ -36,9 +36,17 @@ class HostTable:
 
 
 def read_hosts_file(raw: bytes, folder: Path) -> tuple[HostTable, ...]:
-    """The mirrors in the order of the file, then the server itself.
+    """Return the mirrors in file order, then the server itself.
 
-    Raises HostsFileError, tomllib.TOMLDecodeError, UnicodeDecodeError.
+    Args:
+        raw: The file.
+        folder: Its folder, for relative paths.
+
+    Raises:
+        HostsFileError: A value is invalid.
+        tomllib.TOMLDecodeError: The file is not TOML.
+        UnicodeDecodeError: The file is not UTF-8.
+
     """
     root = tomllib.loads(raw.decode())
     mirrors = root.get("host", {})
@@ -48,7 +56,7 @@ def read_hosts_file(raw: bytes, folder: Path) -> tuple[HostTable, ...]:
         raise HostsFileError("an entry of `host` is not a table")
     server = root.get("server", "")
     if not isinstance(server, str):
-        raise HostsFileError("`server` is not a text")
+        raise HostsFileError("`server` is not a string")
     return (*(_table(name, table, folder) for name, table in mirrors.items()), _table(server, root, folder))
 
 
@@ -68,7 +76,7 @@ def _table(server: str, table: dict[str, Any], folder: Path) -> HostTable:
 
 
 def _url(server: str, *, keep_path: bool) -> str:
-    """Complete a server to scheme, host and API root; hosts.go `parseHostConfig`."""
+    """Complete a server to scheme, host and API root; containerd hosts.go `parseHostConfig`."""
     if not server:
         return ""
     url = urlsplit(server if server.startswith("http") else f"https://{server}")
@@ -81,29 +89,29 @@ def _url(server: str, *, keep_path: bool) -> str:
 
 
 def _pulls(value: object) -> bool:
-    """Whether the server may be asked for content; no list means that it may."""
+    """Whether the server has the capability `pull`; true without a list."""
     names = [name.lower() for name in _texts(value, "capabilities")]
     if not _CAPABILITIES.issuperset(names):
-        raise HostsFileError("`capabilities` names an unknown one")
+        raise HostsFileError("`capabilities` has an unknown value")
     return not names or "pull" in names
 
 
 def _texts(value: object, key: str) -> tuple[str, ...]:
-    """Read a text or a list of texts."""
+    """Read a string or a list of strings."""
     items = value if isinstance(value, list) else [] if value is None else [value]
     if any(not isinstance(item, str) for item in items):
-        raise HostsFileError(f"`{key}` holds something else than texts")
+        raise HostsFileError(f"`{key}` has a value that is not a string")
     return tuple(items)
 
 
 def _pairs(value: object, folder: Path) -> tuple[tuple[Path, Path | None], ...]:
-    """Read `client`: a file with both parts, several such, or pairs of certificate and key."""
+    """Read `client`: one file with certificate and key, a list of such files, or pairs of certificate and key."""
     items = value if isinstance(value, list) else [] if value is None else [value]
     pairs: list[tuple[Path, Path | None]] = []
     for item in items:
         files = [folder / name for name in _texts(item, "client")]
         if isinstance(item, list) and len(files) != _PAIR:
-            raise HostsFileError("`client` holds a list that is not a certificate and a key")
+            raise HostsFileError("`client` has a list that is not a pair of certificate and key")
         pairs.append((files[0], files[1] if len(files) == _PAIR else None))
     return tuple(pairs)
 
@@ -113,14 +121,14 @@ def _header(value: object) -> dict[str, tuple[str, ...]]:
         raise HostsFileError("`header` is not a table")
     header = {str(key): _texts(item, "header") for key, item in (value or {}).items()}
     if not all(_TOKEN.fullmatch(key) for key in header):
-        raise HostsFileError("`header` has a name that no header may have")
+        raise HostsFileError("`header` has an invalid name")
     if any(char in text for texts in header.values() for text in texts for char in "\r\n\0"):
         raise HostsFileError("`header` has a value of more than one line")
     return header
 
 
 def _duration(value: object) -> float | None:
-    """Read a duration as Go writes it, `1m30s`, in seconds; none or zero is no limit of its own."""
+    """Read a Go duration such as `1m30s` in seconds; None for no value or zero."""
     if value in (None, ""):
         return None
     text = value if isinstance(value, str) else ""

@@ -1,6 +1,6 @@
-"""One HTTP request to one server, with its TLS and its time limits; follows, retries and authorises nothing.
+"""One HTTP request to one server, with TLS settings and time limits; no redirects, retries or authentication.
 
-urllib3 carries it. Its exceptions and its log name whole addresses, signed ones too, so neither leaves this room.
+urllib3 sends it. Its exceptions and its log contain whole URLs, including signed ones, so neither leaves this module.
 """
 
 from __future__ import annotations
@@ -27,20 +27,22 @@ from auditor.sources.proxies import Proxies
 from auditor.sources.socket_limits import PacedHTTPPool, PacedHTTPSPool
 
 _PIECE = 1 << 20
-#: The longest body of an answer that nobody wants which is read for the sake of the connection.
+#: Maximum length of an unused body that is read so that the connection can be reused.
 _SHORT = 16 << 10
-#: Idle connections that are kept for each host; several actions may run at once.
+#: Maximum of idle connections for each host.
 _KEPT = 8
 _PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long a server may take, in seconds.
+    """Time limits in seconds.
 
-    `connect` is for each address of a host, and again for its TLS handshake. `stall` is for the whole head of an
-    answer and for each 64 KiB of its body: a server that drips has stalled. `total` is for one blob, with all its
-    retries, redirects, tokens and mirrors; it may be exceeded by one `stall`.
+    Attributes:
+        connect: For each address of a host, and again for the TLS handshake.
+        stall: For the head of an answer, and for each 64 KiB of its body.
+        total: For one blob, with all retries, redirects, tokens and mirrors; may be exceeded by one `stall`.
+
     """
 
     connect: float = 30.0
@@ -48,13 +50,13 @@ class Limits:
     total: float = 6 * 3600.0
 
     def within(self, seconds: float) -> Self:
-        """The same limits where only `seconds` are left."""
+        """Return the limits, each at most `seconds`."""
         return replace(self, connect=min(self.connect, seconds), stall=min(self.stall, seconds))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Scheme, host and port: what credentials belong to."""
+    """Scheme, host and port (RFC 6454); credentials belong to an origin."""
 
     scheme: str
     host: str
@@ -62,14 +64,19 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """The origin of an absolute http or https URL. Raises SourceError for any other."""
+        """Return the origin of an absolute http or https URL.
+
+        Raises:
+            SourceError: It is not such a URL, or contains a user name.
+
+        """
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise SourceError("a server named an address that is none") from None
+            raise SourceError("a server named an invalid address") from None
         if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
-            raise SourceError("a server named an address that is not plainly http or https, which is not followed")
+            raise SourceError("a server named an address that is not a plain http or https URL")
         return cls(scheme=parts.scheme, host=parts.hostname, port=port or _PORTS[parts.scheme])
 
     def __str__(self) -> str:
@@ -86,27 +93,32 @@ class Answer:
         self.status = response.status
 
     def header(self, name: str) -> str:
-        """The value of a header, empty where it is absent."""
+        """Return the value of a header, empty where it is absent."""
         return self._response.headers.get(name, "")
 
     def headers(self, name: str) -> list[str]:
-        """All values of a header that may be there several times."""
+        """Return all values of a header."""
         return self._response.headers.getlist(name)
 
     @property
     def length(self) -> int | None:
-        """The length of the body in bytes, where the server says it plainly."""
+        """Length of the body in bytes by Content-Length; None where it is absent or invalid."""
         text = self.header("content-length")
         plain = text.isascii() and text.isdecimal() and "transfer-encoding" not in self._response.headers
         return int(text[:20]) if plain else None
 
     @property
     def chunked(self) -> bool:
-        """Whether the body has a marked end; with neither this nor a length, its end may be a broken connection."""
+        """Whether the body is chunked (RFC 9112, section 7.1), so that its end is marked."""
         return "chunked" in self.header("transfer-encoding").lower()
 
     def pieces(self, *, seconds: float = math.inf) -> Iterator[bytes]:
-        """The body as it comes, undecoded, in pieces of up to 1 MiB. Raises Interrupted, also after `seconds`."""
+        """Yield the body undecoded, in chunks of up to 1 MiB.
+
+        Raises:
+            Interrupted: The connection failed, or `seconds` have passed.
+
+        """
         paced = getattr(getattr(self._response, "connection", None), "paced", None)
         if paced is not None:
             paced.deadline = time.monotonic() + seconds
@@ -117,31 +129,40 @@ class Answer:
             raise broken(error, str(self._origin)) from None
 
     def drain(self) -> None:
-        """Read a short body to its end, so that the connection can be used again."""
+        """Read a short body to its end, so that the connection can be reused."""
         if self.length is not None and self.length <= _SHORT:
             with suppress(SourceError):
                 self.body(_SHORT)
 
     def body(self, limit: int) -> bytes:
-        """The body of a small answer. Raises Interrupted, and SourceError for more than `limit` bytes."""
+        """Return the body of a small answer.
+
+        Raises:
+            Interrupted: The connection failed.
+            SourceError: It has more than `limit` bytes.
+
+        """
         body = bytearray()
         for piece in self.pieces():
             body += piece
             if len(body) > limit:
-                raise SourceError(f"{self._origin} answered with more than the {limit} bytes that are read")
+                raise SourceError(f"{self._origin} answered with more than {limit} bytes")
         return bytes(body)
 
 
 class Transport:
-    """Connections to one server, by its TLS and its proxies; safe for several threads.
+    """Connections to one server and its redirect targets; thread-safe.
 
-    With `own` false a request goes where the server sent us: with its authorities, without our client certificates.
-    Raises SourceError on construction where a certificate cannot be read.
+    A request with `own` false goes to a redirect target: with the server's authorities, without client certificates.
+
+    Raises:
+        SourceError: A certificate cannot be read.
+
     """
 
     def __init__(self, endpoint: Endpoint, *, proxies: Proxies) -> None:
-        logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # below, it logs signed addresses
-        urllib3.disable_warnings(InsecureRequestWarning)  # the operator wrote skip_verify
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # lower levels log signed URLs
+        urllib3.disable_warnings(InsecureRequestWarning)  # skip_verify is the operator's decision
         self._dial_timeout = endpoint.dial_timeout
         self._endpoint = endpoint
         self._proxies = proxies
@@ -149,7 +170,7 @@ class Transport:
         self._managers = {True: _Managers(_context(endpoint, own=True), proxies)}
 
     def _manager(self, *, own: bool) -> _Managers:
-        """The connections of a kind; those for redirects are rarely wanted, and reading the authorities takes time."""
+        """Return the pool managers; those for redirects are created on first use: loading authorities is slow."""
         with self._lock:
             if own not in self._managers:
                 self._managers[own] = _Managers(_context(self._endpoint, own=own), self._proxies)
@@ -166,9 +187,21 @@ class Transport:
         body: bytes | None = None,
         own: bool = True,
     ) -> Iterator[Answer]:
-        """Send a request and give its answer, whatever its status; the connection is closed or kept on leaving.
+        """Send a request; yield the answer, whatever its status. Nothing is sent before a successful TLS handshake.
 
-        Raises Interrupted, NotTls, SourceError. Before a TLS handshake has succeeded nothing is sent.
+        Args:
+            method: HTTP method.
+            url: Absolute URL.
+            headers: Headers of the request.
+            limits: Time limits.
+            body: Body of the request.
+            own: Whether the URL is the server's own origin.
+
+        Raises:
+            Interrupted: The connection failed; a retry may succeed.
+            NotTls: The server does not use TLS.
+            SourceError: Any other failure.
+
         """
         origin = Origin.of(url)
         manager = self._manager(own=own).choose(origin)
@@ -198,7 +231,7 @@ class Transport:
 
 
 class _Managers:
-    """A pool manager for direct connections, and one for each proxy."""
+    """Pool managers: one for direct connections, one for each proxy."""
 
     def __init__(self, context: ssl.SSLContext, proxies: Proxies) -> None:
         self._proxies = proxies
@@ -207,7 +240,7 @@ class _Managers:
         self._proxied = {address: _paced(_proxy_manager(address, context)) for address in addresses}
 
     def choose(self, origin: Origin) -> urllib3.PoolManager:
-        """The manager that leads to `origin`."""
+        """Return the manager for an origin."""
         address = self._proxies.choose(origin.scheme, origin.host, origin.port)
         return self._proxied[address] if address else self._direct
 
@@ -225,11 +258,11 @@ def _proxy_manager(address: str, context: ssl.SSLContext) -> urllib3.ProxyManage
         bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         return urllib3.ProxyManager(bare, proxy_headers=headers, ssl_context=context, maxsize=_KEPT)
     except (HTTPError, ValueError):
-        raise SourceError("the proxy of the environment is not an http or https address") from None
+        raise SourceError("the proxy in the environment is not an http or https URL") from None
 
 
 def _context(endpoint: Endpoint, *, own: bool) -> ssl.SSLContext:
-    """Build the TLS settings; authorities are added to the system's, as hosts.go `updateTLSConfigFromHost` does."""
+    """Build the TLS settings; authorities are added to the system's; containerd hosts.go `updateTLSConfigFromHost`."""
     context = ssl.create_default_context()
     if endpoint.skip_verify:
         context.check_hostname = False
@@ -250,5 +283,5 @@ def _readable(file: Path, kind: str) -> Iterator[None]:
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise SourceError(
             f"the {kind} certificate {file} cannot be used: {getattr(error, 'strerror', None) or 'not PEM'}",
-            hint="hosts.toml names it, or it lies beside it",
+            hint="hosts.toml names it, or it is in the same folder",
         ) from None

@@ -1,4 +1,4 @@
-"""What went wrong on the way to a server, told from urllib3's exceptions without repeating their texts."""
+"""Translate urllib3's exceptions; their texts are dropped, because they contain URLs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from urllib3.exceptions import (
 
 from auditor.errors import SourceError
 
-#: What OpenSSL says of a server that answers a TLS greeting in plain HTTP.
+#: OpenSSL's reasons for a server that answers a ClientHello in plain HTTP.
 _NOT_TLS = frozenset(
     {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
 )
 
 
 class Interrupted(SourceError):
-    """The connection broke, stalled or never came about; the same request may succeed the next time."""
+    """The connection failed or stalled; a retry may succeed."""
 
 
 class Stalled(Interrupted):
-    """A time limit is over."""
+    """A time limit was exceeded."""
 
 
 class Untrusted(SourceError):
@@ -35,29 +35,29 @@ class Untrusted(SourceError):
 
 
 class NotTls(Untrusted):
-    """The server answers a TLS greeting with something else; nothing was sent."""
+    """The server does not answer a ClientHello with TLS; nothing was sent."""
 
 
 def broken(error: BaseException, place: str) -> Interrupted:
-    """Name what ended a connection that had answered already."""
+    """Return the error for a connection that failed after the first answer."""
     if isinstance(error, (ReadTimeoutError, TimeoutError)):
         return Stalled(f"{place} does not send in time")
-    return Interrupted(f"the connection to {place} broke")
+    return Interrupted(f"the connection to {place} was interrupted")
 
 
 def network_error(error: BaseException, place: str) -> SourceError:
-    """Name what kept a server from answering. Interrupted is worth another try; the others are not."""
+    """Return the error for a request without an answer; only Interrupted is worth a retry."""
     cause = _ssl_cause(error)
     if cause is not None:
         return _tls_error(cause, place)
     if isinstance(error, LocationParseError):
-        return SourceError(f"{place} cannot be asked: a part of the address is not one")
+        return SourceError(f"{place} is not a valid address")
     if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
         return Stalled(f"{place} does not accept the connection in time")
     if isinstance(error, NameResolutionError):
-        return Interrupted(f"{place} has no address", hint="look at the name and at the name servers of this machine")
+        return Interrupted(f"{place} cannot be resolved", hint="check the name and the DNS servers of this machine")
     if isinstance(error, ProxyError):
-        return Interrupted(f"the proxy does not lead to {place}", hint="look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY")
+        return Interrupted(f"the proxy cannot connect to {place}", hint="check HTTPS_PROXY, HTTP_PROXY and NO_PROXY")
     if isinstance(error, NewConnectionError):
         return Interrupted(f"{place} cannot be reached: {_system_words(error)}")
     return broken(error, place)
@@ -70,14 +70,14 @@ def _tls_error(error: ssl.SSLError, place: str) -> SourceError:
             hint="name its authority as `ca` in hosts.toml",
         )
     if error.reason in _NOT_TLS:
-        return NotTls(f"{place} does not speak TLS", hint="a plain server is written with http:// in hosts.toml")
+        return NotTls(f"{place} does not use TLS", hint="write http:// for a plain server in hosts.toml")
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return Interrupted(f"{place} closed the connection")
     return Untrusted(f"no TLS connection to {place}: {error.reason or 'the handshake failed'}")
 
 
 def _ssl_cause(error: BaseException | None) -> ssl.SSLError | None:
-    """Find OpenSSL's own exception, which urllib3 wraps once or twice."""
+    """Return OpenSSL's exception, which urllib3 wraps once or twice."""
     depth = 0
     while error is not None and depth < 4:  # noqa: PLR2004 - deeper than urllib3 ever wraps
         if isinstance(error, ssl.SSLError):

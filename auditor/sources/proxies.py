@@ -1,4 +1,4 @@
-"""Which HTTP proxy to take, by the environment variables as Go's httpproxy reads them, for containerd does so."""
+"""Choose the HTTP proxy from the environment, as Go's golang.org/x/net/http/httpproxy does for containerd."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from auditor.sources.hosts import is_localhost
 
 @dataclass(frozen=True, kw_only=True)
 class Proxies:
-    """The proxies by the scheme of the request; their addresses may hold a password and are not shown."""
+    """The proxies by the scheme of the request; their URLs may contain a password."""
 
     http: str = field(default="", repr=False)
     https: str = field(default="", repr=False)
@@ -26,7 +26,7 @@ class Proxies:
         return cls(http=_url(http), https=_url(https), exempt=exempt)
 
     def choose(self, scheme: str, host: str, port: int) -> str:
-        """The proxy's address for a request, or nothing; this machine itself is always reached directly."""
+        """Return the URL of the proxy for a request; empty for a direct connection, as always for localhost."""
         if is_localhost(host) or any(_covers(rule, host.lower(), port) for rule in self.exempt):
             return ""
         return self.https if scheme == "https" else self.http
@@ -41,7 +41,7 @@ def _url(proxy: str) -> str:
 
 
 def _covers(rule: str, host: str, port: int) -> bool:
-    """Whether a rule of NO_PROXY names the host: all, a network, an address, a domain with what is below it."""
+    """Whether a rule of NO_PROXY matches the host: `*`, a network, an address, or a domain with its subdomains."""
     if rule == "*":
         return True
     if "/" in rule:

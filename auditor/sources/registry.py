@@ -1,4 +1,4 @@
-"""Registries as a source: every server that containerd would ask for an image, one after the other."""
+"""Registries as a source: the servers that containerd would ask for an image, in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from auditor.sources.proxies import Proxies
 from auditor.sources.repositories import Repository, repositories
 from auditor.sources.retry import SYSTEM, Backoff, Timing
 
-#: A secret shorter than this is not looked for in messages: it would match at random.
+#: Minimum length of a secret that is removed from messages; a shorter one matches at random.
 _SHORTEST_SECRET = 4
 
 
@@ -34,7 +34,7 @@ class _Place(NamedTuple):
 
     @property
     def mirrored(self) -> str:
-        """The registry that the server stands in for; empty where it is that registry itself."""
+        """The registry that the server mirrors; empty for the registry itself."""
         return "" if self.endpoint.stands_for(self.repository.host) else self.repository.host
 
     def __str__(self) -> str:
@@ -42,10 +42,17 @@ class _Place(NamedTuple):
 
 
 class RegistrySource:
-    """The registries that the hints of a blob lead to; safe for several threads.
+    """The registries in the hints of a blob; thread-safe. Neither `repr` nor errors contain a credential.
 
-    `hosts_dir` is the root of a `hosts.toml` tree, None for containerd's defaults. Neither `repr` nor any error holds
-    a credential.
+    Args:
+        hosts_dir: Root of a `hosts.toml` tree; None for containerd's defaults.
+        credentials: Credentials by host.
+        proxies: HTTP proxies.
+        limits: Time limits.
+        backoff: Pauses between attempts.
+        timing: Clock.
+        user_agent: User-Agent header.
+
     """
 
     name: Final = "registry"
@@ -75,18 +82,18 @@ class RegistrySource:
         self._failed: set[tuple[Digest, _Place]] = set()
 
     def describe(self) -> str:
-        """The registries by name and label, through the tree of hosts."""
+        """Return a description of the source."""
         tree = f" by {self._hosts_dir}" if self._hosts_dir is not None else ""
         return f"the registries that the images name{tree}"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the tree of hosts could not be used so far, as sentences."""
+        """Unusable parts of the `hosts.toml` tree so far, one sentence each."""
         with self._lock:
             return tuple(note for hosts in self._hosts.values() for note in hosts.notes)
 
     def offers(self, digest: Digest, *, size: int, media_type: str, hints: Hints) -> Offer | None:
-        """Offer to ask, without asking, where a name or a label leads to a server that has not failed this digest."""
+        """Return an offer if a name or label leads to a server that has not failed this digest; no request is sent."""
         places = self._places(digest, hints)
         if not places:
             return None
@@ -102,10 +109,17 @@ class RegistrySource:
 
     @contextmanager
     def open(self, offer: Offer) -> Iterator[Iterator[bytes]]:
-        """Give the proven bytes of the first server that begins to send them.
+        """Open the verified bytes of the first server that sends them.
 
-        Blobs of up to 1 MiB are proven before the first byte is given, so a server that lies about one is passed over
-        in silence. Servers that fail later are left out of the next `offers`.
+        Blobs of up to 1 MiB are verified before the first byte is yielded, so that a server with wrong content is
+        skipped. A server that fails later is left out of the next `offers`.
+
+        Raises:
+            NotOffered: No server has the blob.
+            AccessDenied: A server denies access.
+            BadBytes: A server sent wrong content.
+            SourceError: Any other failure.
+
         """
         deadline = self._timing.monotonic() + self._limits.total
         first, rest, place = self._begin(offer, deadline)
@@ -115,7 +129,7 @@ class RegistrySource:
             rest.close()
 
     def _begin(self, offer: Offer, deadline: float) -> tuple[bytes, Generator[bytes], _Place]:
-        """Try the places until one gives a first piece, which is all of a small blob."""
+        """Try the servers until one yields a first chunk, which is the whole of a small blob."""
         failures: list[SourceError] = []
         for place in self._places(offer.digest, offer.hints):
             pieces = self._download(offer, place, deadline)
@@ -162,7 +176,7 @@ class RegistrySource:
             return self._hosts[host]
 
     def _client(self, endpoint: Endpoint) -> Client:
-        """The client of an endpoint; made once, under a lock of its own, for it may have to ask the server."""
+        """Return the client of an endpoint; created once, under a lock of its own, because that may send a request."""
         with self._lock:
             making = self._making.setdefault(endpoint, threading.Lock())
         with making:
@@ -179,7 +193,7 @@ class RegistrySource:
                 return self._clients.setdefault(endpoint, client)
 
     def _failure(self, error: SourceError, offer: Offer, place: _Place) -> SourceError:
-        """Remember that a place failed a digest, and take every known secret out of what is said of it."""
+        """Record that a place failed a digest; remove every known secret from the error."""
         with self._lock:
             self._failed.add((offer.digest, place))
             secrets = [secret for client in self._clients.values() for secret in client.secrets]
@@ -191,13 +205,13 @@ class RegistrySource:
 
 
 def _none_gave(offer: Offer, failures: Sequence[SourceError], notes: Sequence[str]) -> SourceError:
-    """One error for all places: a single one as it is, else the most telling kind, all words, the first hint."""
+    """Merge the errors of all places: the most specific class, all messages, the first hint."""
     if len(failures) == 1:
         return failures[0]
     kinds = [type(failure) for failure in failures]
     kind = next((kind for kind in (BadBytes, AccessDenied) if kind in kinds), SourceError)
     if set(kinds) <= {NotOffered}:
         kind = NotOffered
-    words = "; ".join(dict.fromkeys(failure.message for failure in failures)) or "nobody is left to ask"
+    words = "; ".join(dict.fromkeys(failure.message for failure in failures)) or "no server is left to ask"
     hints = [failure.hint for failure in failures if failure.hint] + list(notes)
-    return kind(f"no registry gave {offer.digest.short}: {words}", hint=next(iter(hints), ""))
+    return kind(f"no registry delivered {offer.digest.short}: {words}", hint=next(iter(hints), ""))

@@ -1,4 +1,4 @@
-"""Where a blob may lie: the repositories that image names and `distribution.source` labels lead to; no I/O."""
+"""Repositories that may have a blob, from image names and `distribution.source` labels; no I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from auditor.model import reference
 from auditor.model.blob_source import Hints
 from auditor.model.oci import INDEX_TYPES, MANIFEST_TYPES, SCHEMA1_TYPES
 
-#: No more repositories than this are tried for one blob; labels of a common layer may name hundreds.
+#: Maximum of repositories that are tried for one blob; labels of a common layer may name hundreds.
 MAX_PLACES = 32
 
 
@@ -24,11 +24,11 @@ class Repository(NamedTuple):
 
 
 def repositories(hints: Hints) -> tuple[Repository, ...]:
-    """The repositories to try, each once: those of the image names, then those of the labels.
+    """Return the repositories to try, each once: those of the image names, then those of the labels.
 
-    A label has its host without the port (handler.go `AppendDistributionSourceLabel`), so it stands for every host of
-    that name among the image names, ports and all, and for itself where there is none. What could not be part of an
-    address is passed over: labels are as hostile as any input.
+    A label has a host without its port (containerd core/remotes/docker/handler.go `AppendDistributionSourceLabel`):
+    it applies to every image host of that name, whatever its port, else to itself. Labels are untrusted; those that
+    are not part of a valid reference are skipped.
     """
     named = [found for name in hints.names if (found := reference.find(name)) is not None]
     first = [Repository(found.host, found.repository) for found in named]
@@ -49,10 +49,10 @@ def _labelled(hints: Hints, hosts: list[str]) -> Iterator[Repository]:
 
 
 def paths(repository: str, digest: str, media_type: str) -> tuple[str, ...]:
-    """Where a server keeps the content, below its API's root, the likelier place first.
+    """Return the paths of a blob below the API's root, the likelier one first.
 
-    Documents are served from `manifests` and, by old registries and some caches, from `blobs` only; fetcher.go
-    `Fetch`. What is of no known type is a blob before it is a document; `FetchByDigest`.
+    Documents are served from `manifests`; by old registries and some caches from `blobs` only (containerd
+    core/remotes/docker/fetcher.go `Fetch`). Content without a media type is tried as a blob first (`FetchByDigest`).
     """
     document, blob = f"/{repository}/manifests/{digest}", f"/{repository}/blobs/{digest}"
     if media_type in INDEX_TYPES | MANIFEST_TYPES | SCHEMA1_TYPES:

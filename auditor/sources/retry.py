@@ -1,4 +1,4 @@
-"""When to try again: growing pauses with jitter, and what a server asks for with `Retry-After`."""
+"""Retry policy: exponential backoff with jitter, and the `Retry-After` header."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auditor.sources.network_errors import Interrupted
 
 
 class TryLater(Interrupted):
-    """The server answers, and not now; `after` is the seconds that it asks us to wait, None where it does not say."""
+    """The server asks for a later retry; `after` is the pause in seconds, None where it names none."""
 
     def __init__(self, message: str, *, after: float | None) -> None:
         super().__init__(message, hint="try again later")
@@ -22,7 +22,7 @@ class TryLater(Interrupted):
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Time and chance: seconds of a clock that never goes back, waiting, a number in [0, 1), and the date in UTC."""
+    """Time and randomness: a monotonic clock in seconds, sleep, a number in [0, 1), the time in UTC."""
 
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
@@ -30,16 +30,20 @@ class Timing:
     now: Callable[[], datetime]
 
 
-#: The machine's own.
+#: The system's clock and random numbers.
 SYSTEM = Timing(monotonic=time.monotonic, sleep=time.sleep, random=random.random, now=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """How often and how patiently to try again.
+    """Number of attempts, and the pauses between them in seconds.
 
-    `attempts` counts tries in a row that brought no byte. Pauses are between half and all of `base` seconds, doubled
-    each time up to `cap`. A server that asks for more than `longest` seconds is not waited for.
+    Attributes:
+        attempts: Maximum of consecutive attempts without progress.
+        base: First pause; each is doubled up to `cap`, then multiplied by a random number from 0.5 to 1.
+        cap: Longest pause without a `Retry-After` header.
+        longest: Longest accepted `Retry-After`.
+
     """
 
     attempts: int = 4
@@ -48,7 +52,14 @@ class Backoff:
     longest: float = 120.0
 
     def pause(self, tried: int, error: Interrupted, *, chance: float) -> float | None:
-        """The seconds to wait after try number `tried` (from 1) failed; None where it is the last."""
+        """Return the pause after attempt number `tried`, from 1; None after the last.
+
+        Args:
+            tried: Number of failed attempts.
+            error: Error of the last attempt.
+            chance: Random number in [0, 1).
+
+        """
         asked = error.after if isinstance(error, TryLater) else None
         if tried >= self.attempts or (asked or 0) > self.longest:
             return None
@@ -57,7 +68,7 @@ class Backoff:
 
 
 def retry_after(text: str, now: datetime) -> float | None:
-    """The seconds that a `Retry-After` header asks for, by RFC 9110 section 10.2.3; None for none or nonsense."""
+    """Return the seconds in a `Retry-After` header (RFC 9110, section 10.2.3); None where it is absent or invalid."""
     text = text.strip()
     if text.isascii() and text.isdecimal():
         return float(text[:9])

@@ -1,4 +1,4 @@
-"""Sockets that give up on a server that drips: urllib3's limit is for each `recv`, and a byte a minute passes it."""
+"""Sockets with a minimum transfer rate: urllib3's timeout applies to each `recv`, so one byte a minute passes it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from typing import Any, cast
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-#: The bytes that must arrive in each span of the stall limit.
+#: Bytes that must arrive within each stall limit.
 LEAST = 64 << 10
 
 
 class PacedSocket:
-    """A connected socket whose reading is limited by what arrives, not by how often something does.
+    """A connected socket with a limit on the time for each LEAST bytes.
 
-    The span set by `settimeout`, in seconds, starts anew with each LEAST bytes, and never while `strict` is set, as it
-    is for the head of an answer. Only time spent waiting for the server counts: a slow consumer is not its fault.
-    `deadline` is of `time.monotonic`; it also ends what never reaches the caller, such as endless trailers.
+    The limit is set by `settimeout`. Only the time spent waiting for the server counts.
+
+    Attributes:
+        strict: The limit applies to all bytes, as for the head of an answer.
+        deadline: End of all reading, by `time.monotonic`; also for bytes that do not reach the caller, such as
+            trailers.
+
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -35,18 +39,23 @@ class PacedSocket:
         return getattr(self._sock, name)
 
     def settimeout(self, seconds: float | None) -> None:
-        """Start a span of `seconds`; None is no limit. Sending keeps the socket's limit for each piece."""
+        """Start a limit of `seconds`; None is none. Sending has the socket's own timeout."""
         self._span = math.inf if seconds is None else seconds
         self._waited, self._arrived = 0.0, 0
         self.deadline = math.inf
         self._sock.settimeout(seconds)
 
     def makefile(self, *_: object, **__: object) -> io.BufferedReader:
-        """A buffered reader with the limits; http.client reads all of an answer through one."""
+        """Return a buffered reader with the limits; http.client reads answers through it."""
         return io.BufferedReader(_PacedReader(self, self._sock.makefile("rb", buffering=0)))
 
     def read_into(self, raw: socket.SocketIO, buffer: memoryview) -> int | None:
-        """Read once. Raises TimeoutError when the span or the deadline is over."""
+        """Read once.
+
+        Raises:
+            TimeoutError: The limit or the deadline is exceeded.
+
+        """
         before = time.monotonic()
         left = min(self._span - self._waited, self.deadline - before)
         if left <= 0:
@@ -64,7 +73,7 @@ class PacedSocket:
 
 
 class _PacedReader(io.RawIOBase):
-    """What http.client's buffered reader reads from; keeps the socket open as long as itself, as SocketIO does."""
+    """Raw reader below http.client's buffered reader; keeps the socket open until it is closed, as SocketIO does."""
 
     def __init__(self, paced: PacedSocket, raw: socket.SocketIO) -> None:
         self._paced = paced
@@ -83,7 +92,7 @@ class _PacedReader(io.RawIOBase):
 
 
 class _Paced(HTTPConnection):
-    """What both kinds of connection do more than urllib3's."""
+    """Common part of plain and TLS connections with a PacedSocket."""
 
     paced: PacedSocket | None = None
 
@@ -103,20 +112,20 @@ class _Paced(HTTPConnection):
 
 
 class PacedHTTPConnection(_Paced):
-    """A plain connection with a pace."""
+    """A plain connection with a PacedSocket."""
 
 
 class PacedHTTPSConnection(_Paced, HTTPSConnection):
-    """A TLS connection with a pace; the handshake has the connect limit as a whole from Python's ssl."""
+    """A TLS connection with a PacedSocket; Python's ssl applies the connect limit to the whole handshake."""
 
 
 class PacedHTTPPool(HTTPConnectionPool):
-    """A pool of paced plain connections."""
+    """A pool of PacedHTTPConnection."""
 
     ConnectionCls = PacedHTTPConnection
 
 
 class PacedHTTPSPool(HTTPSConnectionPool):
-    """A pool of paced TLS connections."""
+    """A pool of PacedHTTPSConnection."""
 
     ConnectionCls = PacedHTTPSConnection

@@ -1,4 +1,4 @@
-"""A store as a source: another namespace of the same daemon, or an archive opened as a `Store`."""
+"""A store as a source: another namespace of the same daemon, or an archive."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from auditor.model.store import Store
 
 
 class StoreSource:
-    """The blobs of one namespace of a store; `name` is a label such as `namespace:k8s.io` or `archive:a.tar`.
+    """The blobs of one namespace of a store. The namespace is listed once; later changes show on opening.
 
-    The namespace is listed once, at the first question; what came or went since shows when it is opened.
+    Args:
+        store: The store.
+        namespace: The namespace.
+        name: Name of the source, such as `namespace:k8s.io` or `archive:a.tar`.
+
     """
 
     def __init__(self, store: Store, namespace: str, *, name: str) -> None:
@@ -29,23 +33,25 @@ class StoreSource:
 
     @property
     def name(self) -> str:
-        """The label."""
+        """Name of the source."""
         return self._name
 
     @property
     def namespace(self) -> str:
-        """The namespace that the blobs are in, for a repair that adopts instead of copying."""
+        """The namespace that has the blobs."""
         return self._namespace
 
     def describe(self) -> str:
-        """The namespace and the store."""
+        """Return a description of the source."""
         info = self._store.info()
         return f"namespace {self._namespace} of {info.kind} {info.address}"
 
     def offers(self, digest: Digest, *, size: int, media_type: str, hints: Hints) -> Offer | None:
-        """Offer what has a record of the right size; whether the bytes are right shows when they are read.
+        """Return an offer for a record of the right size; the content is verified on reading.
 
-        Raises StoreError, where the store cannot be listed.
+        Raises:
+            StoreError: The store cannot be listed.
+
         """
         if digest in self._failures or self._listed().get(digest) != size:
             return None
@@ -60,7 +66,14 @@ class StoreSource:
         )
 
     def open(self, offer: Offer) -> AbstractContextManager[Iterator[bytes]]:
-        """Give the blob's proven bytes; NotOffered where it has gone, BadBytes where this copy is damaged too."""
+        """Open the verified bytes of the blob.
+
+        Raises:
+            NotOffered: The record or the file has gone.
+            BadBytes: This copy is damaged, too.
+            SourceError: The store failed.
+
+        """
         return proven_stream(self._store, self._namespace, offer.digest, offer=offer, failures=self._failures)
 
     def _listed(self) -> dict[Digest, int]:
@@ -75,7 +88,7 @@ Change = Callable[[Iterable[bytes]], Iterable[bytes]]
 
 
 class Failures:
-    """The digests that a source could not give, so that it does not offer them again; safe for several threads."""
+    """The digests that a source failed to deliver, so that it does not offer them again; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -86,8 +99,8 @@ class Failures:
             return digest in self._digests
 
     @contextmanager
-    def judged(self, digest: Digest, place: str) -> Iterator[None]:
-        """Remember any error of ours as a failure of `digest`, and raise it as a SourceError."""
+    def recorded(self, digest: Digest, place: str) -> Iterator[None]:
+        """Record an AuditorError as a failure of `digest`; raise it as a SourceError."""
         try:
             yield
         except AuditorError as error:
@@ -100,23 +113,32 @@ def _translated(error: AuditorError, place: str) -> SourceError:
     if isinstance(error, SourceError):
         return error
     kind = NotOffered if isinstance(error, (NoRecord, NoFile)) else SourceError
-    return kind(f"{place} cannot give it: {error.message}", hint=error.hint)
+    return kind(f"{place} cannot deliver it: {error.message}", hint=error.hint)
 
 
 @contextmanager
 def proven_stream(
     store: Store, namespace: str, digest: Digest, *, offer: Offer, failures: Failures, change: Change = gathered
 ) -> Iterator[Iterator[bytes]]:
-    """Read the blob `digest`, changed by `change`, as the proven bytes of `offer`.
+    """Read a blob of a store as the verified bytes of an offer.
 
-    Only what reading raises is judged; an error of the consumer passes as it is.
+    Errors of reading are recorded; errors of the consumer pass unchanged.
+
+    Args:
+        store: The store.
+        namespace: A namespace with a record of the blob.
+        digest: The blob to read.
+        offer: What its bytes must be.
+        failures: Records a failure.
+        change: Transforms the bytes, for example decompresses them.
+
     """
     with ExitStack() as stack:
-        with failures.judged(offer.digest, offer.place):
+        with failures.recorded(offer.digest, offer.place):
             chunks = stack.enter_context(store.stream(namespace, digest))
         yield _proven(change(chunks), offer, failures)
 
 
 def _proven(chunks: Iterable[bytes], offer: Offer, failures: Failures) -> Iterator[bytes]:
-    with failures.judged(offer.digest, offer.place):
+    with failures.recorded(offer.digest, offer.place):
         yield from proven(chunks, digest=offer.digest, size=offer.size, place=offer.place)

@@ -1,4 +1,4 @@
-"""Getting an access token from the service that a registry names, by distribution's "Token Authentication"."""
+"""Fetch an access token from a registry's token service; CNCF distribution, "Token Authentication Specification"."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from auditor.sources.retry import TryLater, retry_after
 
 _CLIENT = "containerd-auditor"
 _MAX_ANSWER = 1 << 20
-#: What a token is worth without `expires_in`; distribution's spec, "Token Response Fields".
+#: Lifetime in seconds without `expires_in`; CNCF distribution, "Token Response Fields".
 _DEFAULT_SECONDS = 60.0
 _MAX_SECONDS = 3600.0
 _VISIBLE = re.compile(r"[\x21-\x7e]+", re.ASCII)
@@ -28,7 +28,7 @@ _REFUSED = frozenset({400, 401, 403, 404})
 
 @dataclass(frozen=True)
 class Token:
-    """An access token and the seconds that it is worth."""
+    """An access token and its lifetime in seconds."""
 
     text: str = field(repr=False)
     seconds: float
@@ -42,7 +42,7 @@ class _Answer(msgspec.Struct):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRequest:
-    """What is asked of a token service for one registry; `header` is the registry's own and may hold secrets."""
+    """A request to a token service; `header` are the registry's custom headers, which may contain secrets."""
 
     registry: Origin
     challenge: Challenge
@@ -52,12 +52,12 @@ class TokenRequest:
 
     @property
     def realm(self) -> str:
-        """The address of the service."""
+        """The URL of the service."""
         return self.challenge.parameters.get("realm", "")
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
-        """Service and scopes; what the challenge asks for goes with what we need, as containerd's `GetTokenScopes`."""
+        """Service and scopes: those of the challenge and of the request; containerd `GetTokenScopes`."""
         asked = self.challenge.parameters.get("scope", "").split(" ")
         service = self.challenge.parameters.get("service", "")
         scopes = sorted({self.scope, *asked} - {""})
@@ -65,14 +65,26 @@ class TokenRequest:
 
 
 def fetch_token(request: TokenRequest, transport: Transport, *, limits: Limits, now: datetime) -> Token:
-    """Ask the service for a token: with an identity token by POST, else by GET, as docker does.
+    """Fetch a token: by POST with an identity token, else by GET, as docker does.
 
-    The custom headers and client certificates of the registry go to the service only where it is the same server, and
-    secrets never from https to http. Raises AccessDenied, Interrupted, SourceError.
+    Custom headers and client certificates of the registry are sent only to the same origin; secrets are never sent from
+    https to http.
+
+    Args:
+        request: The request.
+        transport: Connections.
+        limits: Time limits.
+        now: The time, for `Retry-After` headers.
+
+    Raises:
+        AccessDenied: The service rejects the credentials, or is not https.
+        Interrupted: The connection failed; a retry may succeed.
+        SourceError: Any other failure.
+
     """
     service = Origin.of(request.realm)
     if request.registry.scheme == "https" and service.scheme == "http" and request.credential.secrets:
-        raise AccessDenied(f"{request.registry} wants its credentials sent to {service} without TLS; they are not")
+        raise AccessDenied(f"{request.registry} requests its credentials for {service} without TLS; they were not sent")
     own = service == request.registry
     headers = dict(request.header) if own else {}
     if request.credential.identity_token:
@@ -87,7 +99,7 @@ def fetch_token(request: TokenRequest, transport: Transport, *, limits: Limits, 
 
 
 def _form(request: TokenRequest) -> bytes:
-    """Build the form of distribution's "OAuth2 Token Authentication"."""
+    """Return the form of CNCF distribution's "OAuth2 Token Authentication"."""
     scope = " ".join(value for key, value in request.parameters if key == "scope")
     return urlencode(
         {
@@ -113,9 +125,9 @@ def _check(answer: Answer, service: Origin, request: TokenRequest, now: datetime
         after = retry_after(answer.header("retry-after"), now)
         raise TryLater(f"the token service {service} answers {answer.status}", after=after)
     if answer.status in _REFUSED:
-        who = "the credentials in docker's config.json" if request.credential.secrets else "us without credentials"
+        who = "the credentials in docker's config.json" if request.credential.secrets else "anonymous access"
         raise AccessDenied(
-            f"the token service {service} refuses {who} ({answer.status})", hint=login(str(request.registry))
+            f"the token service {service} denies {who} ({answer.status})", hint=login(str(request.registry))
         )
     raise SourceError(f"the token service {service} answers {answer.status}")
 
@@ -132,24 +144,24 @@ def _parse(body: bytes, service: Origin) -> Token:
     return Token(text=text, seconds=min(worth, _MAX_SECONDS) if worth > 0 else _DEFAULT_SECONDS)
 
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word for a word
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of RFC 9110, section 5.6.2
 _PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))', re.ASCII | re.DOTALL)
 _SCHEME = re.compile(rf"({_TOKEN})(?:[ \t]+|(?=,)|\Z)", re.ASCII)
 _SEPARATOR = re.compile(r"[ \t,]*", re.ASCII)
-#: A header longer than this is not parsed further.
+#: Maximum length of a header that is parsed.
 _MAX_LENGTH = 8192
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """One challenge: the scheme in lower case, its parameters under lower-case names."""
+    """One challenge (RFC 9110, section 11.3): scheme and parameter names in lower case."""
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
-    """Read all challenges of all such headers; what cannot be understood ends its header."""
+    """Parse WWW-Authenticate headers (RFC 9110, section 11.6.1); a syntax error ends its header."""
     return tuple(challenge for header in headers for challenge in _parse_challenge(header[:_MAX_LENGTH]))
 
 

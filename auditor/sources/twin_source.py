@@ -1,4 +1,4 @@
-"""Rebuilding an uncompressed layer from a twin: a blob of the same store that is the same layer, compressed."""
+"""Rebuild an uncompressed layer from a twin: a blob of the same store with the same layer, compressed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from auditor.sources.store_source import Failures, proven_stream
 
 
 class Twin(NamedTuple):
-    """A blob that should decompress to the wanted layer, and a namespace that has it."""
+    """A blob that decompresses to the wanted layer, and a namespace that has it."""
 
     namespace: str
     digest: Digest
@@ -26,8 +26,10 @@ class Twin(NamedTuple):
 class TwinSource:
     """Layers whose digest is their diffID, from the blobs that decompress to them.
 
-    `twins` maps a diffID to its twins, the best first, as the graph of a namespace knows them. A twin that proves
-    damaged gives way to the next one.
+    Args:
+        store: The store.
+        twins: The twins of each diffID, the best first; the next one is used when one is damaged.
+
     """
 
     name: Final = "twin"
@@ -38,11 +40,11 @@ class TwinSource:
         self._failures: dict[Twin, Failures] = {twin: Failures() for each in twins.values() for twin in each}
 
     def describe(self) -> str:
-        """What a twin is."""
+        """Return a description of the source."""
         return "blobs of this store that are the same layer, compressed"
 
     def offers(self, digest: Digest, *, size: int, media_type: str, hints: Hints) -> Offer | None:
-        """Offer to decompress the first twin that has not failed."""
+        """Return an offer for the first twin that has not failed."""
         twin = self._next(digest)
         if twin is None:
             return None
@@ -57,7 +59,14 @@ class TwinSource:
         )
 
     def open(self, offer: Offer) -> AbstractContextManager[Iterator[bytes]]:
-        """Give the twin's decompressed bytes, proven. Raises NotOffered, BadBytes, SourceError."""
+        """Open the twin's decompressed bytes, verified.
+
+        Raises:
+            NotOffered: The twin has gone.
+            BadBytes: It does not decompress to the layer.
+            SourceError: No twin is left, or the store failed.
+
+        """
         twin = self._next(offer.digest)
         if twin is None:
             raise SourceError(f"no twin of {offer.digest.short} is left")
@@ -75,7 +84,7 @@ class TwinSource:
 
 
 def _decompressed(chunks: Iterable[bytes], twin: Twin) -> Iterator[bytes]:
-    """Decompress in bounded pieces. Raises BadBytes for a twin that is damaged itself."""
+    """Decompress in bounded chunks; raise BadBytes for a damaged twin."""
     rest = iter(chunks)
     start = b""
     for chunk in rest:

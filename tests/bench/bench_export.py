@@ -25,8 +25,8 @@ from auditor.export.plan import plan
 from auditor.export.write import write_archive
 from auditor.model import image_graph, platforms
 from auditor.model.store import Store
+from tests import images
 from tests.bench.peers import best, verdict
-from tests.lab.kit import images
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.process import scratch
 from tests.lab.kit.registry import Registry

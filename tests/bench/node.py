@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab.kit import images
+from tests import images
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import PREFIX, remove
 

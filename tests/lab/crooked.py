@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, Final
 
-from tests.lab.kit import images
-from tests.lab.kit.images import BuiltImage
+from tests import images
+from tests.images import BuiltImage
 
 SIGNED_SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from auditor import containerd
 from auditor.model.store import Inventory
-from auditor.repair.own_state import is_ours
+from auditor.repair.own_state import is_own_lease
+from tests.images import Built, sha256
 from tests.lab.checked import Run, auditor_here
 from tests.lab.kit.daemon import Containerd, parse_check
-from tests.lab.kit.images import Built, sha256
 
 #: A record without its times, which a record that was made again cannot keep.
 Record = tuple[int, tuple[tuple[str, str], ...]]
@@ -66,7 +66,7 @@ def ours(daemon: Containerd) -> list[str]:
     """What of a repair is in the store: leases, writes, folders."""
     with containerd.connect(daemon.socket, content_root=None) as store:
         found = [store.inventory(name, snapshotters=()) for name in store.namespaces()]
-    leases = [lease.id for each in found for lease in each.leases if is_ours(lease)]
+    leases = [lease.id for each in found for lease in each.leases if is_own_lease(lease)]
     writes = [ingest.ref for each in found for ingest in each.ingests if ingest.ref.startswith("auditor")]
     folders = [path.name for path in daemon.content_root.iterdir() if path.name not in ("blobs", "ingest")]
     return [*leases, *writes, *folders]

@@ -20,8 +20,9 @@ import msgspec
 from auditor.cli.render import advice
 from auditor.formats import json_report, table
 from auditor.model.findings import Report
+from tests import images
 from tests.lab.checked import ROOT, auditor_here
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.process import scratch, sweep

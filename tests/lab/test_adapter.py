@@ -36,9 +36,10 @@ from auditor.model.digest import EMPTY, Digest, measure
 from auditor.model.platforms import host
 from auditor.model.store import FileKind, FileState, Resource, Store
 from auditor.model.writable_store import LeaseHandle
+from tests import images
 from tests.contract.store_contract import Known, StoreContract
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.daemon import CRI_NAMESPACE as NS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.dockerd import Dockerd
@@ -367,9 +368,9 @@ def test_a_source_that_fails_leaves_nothing(store: WritableContainerdStore, leas
 
 
 def test_what_an_earlier_try_left_is_not_built_upon(store: WritableContainerdStore, lease: LeaseHandle) -> None:
-    with ingest.conversation(store._connection, lease, "leave something") as talk:
-        talk.say(content_pb2.WriteContentRequest(ref="ours", total=len(THING)))
-        talk.say(content_pb2.WriteContentRequest(action=content_pb2.WRITE, ref="ours", data=b"x" * 3000))
+    with ingest.write_stream(store._connection, lease, "leave something") as stream:
+        stream.call(content_pb2.WriteContentRequest(ref="ours", total=len(THING)))
+        stream.call(content_pb2.WriteContentRequest(action=content_pb2.WRITE, ref="ours", data=b"x" * 3000))
     (left,) = store.inventory(NS).ingests
     assert (left.ref, left.offset, left.total) == ("ours", 3000, len(THING))
     put(store, lease)

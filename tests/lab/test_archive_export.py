@@ -31,7 +31,8 @@ from auditor.model.findings import Finding, Severity, Verify
 from auditor.model.oci import MAX_DOCUMENT, Descriptor
 from auditor.model.platforms import Matcher
 from auditor.model.store import Store
-from tests.lab.kit import bug, images
+from tests import images
+from tests.lab.kit import bug
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.dockerd import Dockerd
@@ -292,8 +293,8 @@ def test_ctrs_own_truncation_is_seen_whenever_tar_sees_it(
 EXPORT = """
 import sys
 from pathlib import Path
-from auditor.archive.read import open_archive
-from auditor.archive.write import write_archive
+from auditor.archive.open import open_archive
+from auditor.export.write import write_archive
 from tests.lab.test_archive_export import planned
 store = open_archive(sys.argv[1])
 name = store.inventory("").images[0].name

@@ -7,9 +7,10 @@ from typing import get_args
 import pytest
 
 from auditor.model.findings import Finding, Report
+from tests import images
 from tests.lab.checked import auditor, check, look, loud, quiet, the
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import bug, faults, images
+from tests.lab.kit import bug, faults
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 

@@ -19,9 +19,10 @@ from typing import Self
 
 import pytest
 
+from tests import images
 from tests.lab.checked import ROOT, Run, auditor, auditor_here, check, command, environment, signalled
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import rooted
@@ -170,9 +171,9 @@ def test_a_socket_that_is_not_ours_to_open(node: Containerd, as_nobody: Callable
     """By its own mode, and by the folder it lies in."""
     for folder in (node.base, node.base.parent):
         folder.chmod(0o755)
-    assert_says(as_nobody("check", "--address", node.socket), 3, "we may not open", "run as root")
+    assert_says(as_nobody("check", "--address", node.socket), 3, "permission denied on", "run as root")
     node.base.chmod(0o700)
-    assert_says(as_nobody("check", "--address", node.socket), 3, "we may not open", "run as root")
+    assert_says(as_nobody("check", "--address", node.socket), 3, "permission denied on", "run as root")
 
 
 def test_files_that_are_not_ours_to_read(node: Containerd, as_nobody: Callable[..., Run]) -> None:

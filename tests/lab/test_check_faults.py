@@ -11,8 +11,9 @@ import pytest
 from auditor.audit.collect import Request
 from auditor.model.findings import Severity
 from auditor.model.platforms import parse
+from tests import images
 from tests.lab.checked import Named, assert_faults, assert_sound, check, look, loud, status, the
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 

@@ -16,9 +16,10 @@ from auditor.errors import NothingExamined
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding
 from auditor.model.store import FileState, Inventory
+from tests import images
 from tests.lab.checked import Named, judge, loud, name, status
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry

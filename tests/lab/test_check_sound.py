@@ -14,9 +14,10 @@ import pytest
 from auditor import containerd
 from auditor.model.store import Resource
 from auditor.model.writable_store import LeaseHandle
+from tests import images
 from tests.lab.checked import assert_faults, assert_sound, check, loud, quiet, the
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import bug, faults, images
+from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from auditor import containerd
-from auditor.diagnose.messages import Sure
+from auditor.diagnose.messages import Confidence
 from auditor.diagnose.model import Outcome
 from auditor.model.store import Resource
 from auditor.model.writable_store import LeaseHandle
+from tests import images
 from tests.lab.checked import auditor_here
 from tests.lab.diagnosed import PAUSE, ask, cri_pull, ctr, failures, run_pod
-from tests.lab.kit import bug, faults, images
+from tests.lab.kit import bug, faults
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import chrooted
 from tests.lab.kit.registry import Registry
@@ -161,7 +162,7 @@ def test_discarded_layers_are_no_fault(start_daemon: Callable[..., Containerd], 
         diagnosis, status = ask(daemon, text)
         assert (diagnosis.verdict.outcome, status) == (Outcome.BY_DESIGN, 0), f"{text}\n{diagnosis.verdict}"
         assert "discards" in diagnosis.verdict.cause
-        assert diagnosis.verdict.sure is Sure.LIKELY
+        assert diagnosis.verdict.sure is Confidence.LIKELY
         assert any("--include-discarded" in command for command in diagnosis.verdict.commands)
 
 
@@ -271,7 +272,7 @@ def test_all_that_is_known_of_an_object(pulled: Containerd, registry: Registry) 
     held = hold(pulled, digest)
     diagnosis, status = ask(pulled, digest)
     (entry,) = diagnosis.objects
-    assert (status, diagnosis.verdict.outcome, diagnosis.verdict.sure) == (0, Outcome.SOUND, Sure.CERTAIN)
+    assert (status, diagnosis.verdict.outcome, diagnosis.verdict.sure) == (0, Outcome.SOUND, Confidence.CERTAIN)
     assert [where.namespace for where in entry.where if where.recorded] == ["default", "k8s.io"]
     here = entry.where[-1]
     assert held in here.leases

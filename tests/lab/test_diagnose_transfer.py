@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from auditor.diagnose.messages import Sure
+from auditor.diagnose.messages import Confidence
 from auditor.diagnose.model import Outcome
+from tests import images
 from tests.lab import crooked
 from tests.lab.checked import auditor_here
 from tests.lab.conftest import StartDaemon
 from tests.lab.diagnosed import answer, ask, cri_pull, ctr, modern
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import ServerError
@@ -243,7 +244,7 @@ def test_archives_that_are_no_good(daemon: Containerd, archive: Path, base: Path
 def test_a_sound_archive(archive: Path) -> None:
     run = auditor_here("diagnose", "--archive", archive, "--format", "json", IMAGE.layers[0].digest)
     told = answer(run)
-    assert (run.status, told.verdict.outcome, told.verdict.sure) == (0, Outcome.SOUND, Sure.CERTAIN)
+    assert (run.status, told.verdict.outcome, told.verdict.sure) == (0, Outcome.SOUND, Confidence.CERTAIN)
     assert told.objects[0].bytes.startswith("right")
 
 
@@ -288,7 +289,7 @@ def test_a_disk_that_is_full(daemon: Containerd, registry: Registry) -> None:
         name = registry.push(large, "lab/transfer-large:1")
         for text in (*pulls(daemon, name), cri_pull(daemon, name)):
             diagnosis, _ = ask(daemon, text)
-            assert (diagnosis.verdict.message, diagnosis.verdict.sure) == ("disk-full", Sure.CERTAIN), text
+            assert (diagnosis.verdict.message, diagnosis.verdict.sure) == ("disk-full", Confidence.CERTAIN), text
     finally:
         daemon.stop()
         subprocess.run(["umount", "--lazy", small], check=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests import images
 from tests.lab.checked import auditor, check, loud
-from tests.lab.kit import bug, images
+from tests.lab.kit import bug
 from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.registry import Registry
 from tests.lab.test_check import assert_bug
@@ -37,5 +38,5 @@ def test_the_engines_own_socket_is_not_containerds(dockerd: Dockerd) -> None:
     assert ran.status == 3
     assert ran.out == ""
     sentence, hint = ran.err.splitlines()
-    assert sentence == f"auditor: what listens at {dockerd.socket} does not answer as containerd does"
+    assert sentence == f"auditor: the program that listens at {dockerd.socket} does not answer as containerd does"
     assert "dockerd" in hint

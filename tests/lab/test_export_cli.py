@@ -7,14 +7,16 @@ import json
 import os
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import images
 from tests.lab.checked import ROOT, Run, auditor, auditor_here, command, environment
-from tests.lab.kit import bug, faults, images
+from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
@@ -36,8 +38,7 @@ BOTH = images.index(
 @pytest.fixture(scope="module", params=VERSIONS)
 def pulled(request: pytest.FixtureRequest, session_base: Path, registry: Registry) -> Iterator[Containerd]:
     """Three images, sound; tests that damage them put them right again."""
-    folder = session_base / f"export-{request.param}"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=session_base, prefix=f"export-{request.param}-"))
     with Containerd(request.param, folder) as daemon:
         for name, built in (("plain", PLAIN), ("other", OTHER), ("both", BOTH)):
             daemon.cri_pull(registry.push(built, f"lab/export-{name}:1"))

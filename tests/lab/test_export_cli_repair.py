@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from backports import zstd
 
+from tests import images
 from tests.lab.checked import auditor_here
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import scratch
 from tests.lab.kit.registry import Registry

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import images
 from tests.lab.checked import ROOT, Run, auditor, auditor_here, command, environment
-from tests.lab.kit import images
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
 

@@ -13,9 +13,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests import images
 from tests.lab.checked import ROOT, auditor, command, environment
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.binaries import NotInstalledError
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry

@@ -17,8 +17,9 @@ import grpc
 import pytest
 import trustme
 
+from tests import images
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import bug, faults, images
+from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS, NotInstalledError, program
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd, parse_check
 from tests.lab.kit.dockerd import Dockerd

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.kit import faults, images
+from tests import images
+from tests.images import sha256
+from tests.lab.kit import faults
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
-from tests.lab.kit.images import sha256
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import Dump, dump, ours, repair, sound
 
@@ -226,6 +227,6 @@ def test_discarded_layers_are_left_alone_unless_asked_for(discarding: Containerd
     done = repair(discarding, "--include-discarded")
     assert set(done.results) == {layer.digest for layer in LAYERS}, done.run
     assert set(done.results.values()) == {"repaired"}
-    assert "undoes the node's policy" in done.messages
+    assert "exempts this layer from the node's policy" in done.messages
     discarding.force_gc()
     assert discarding.blobs() >= {layer.digest for layer in LAYERS}

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from auditor import containerd
+from tests import images
+from tests.images import sha256
 from tests.lab.conftest import StartDaemon
 from tests.lab.killing import Killer, killer
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
-from tests.lab.kit.images import sha256
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import Dump, dump, ours
 

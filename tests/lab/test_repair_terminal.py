@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import images
 from tests.lab.checked import ROOT, command, environment
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import Dump, dump, ours

@@ -22,19 +22,20 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.store import Store
 from auditor.repair.apply import Outcome
-from auditor.repair.session import Repair, Wishes
+from auditor.repair.session import Repair, RepairOptions
 from auditor.scrub import prove, wanted
 from auditor.sources.credentials import load_docker_config
 from auditor.sources.http import Limits
 from auditor.sources.registry import RegistrySource
 from auditor.sources.retry import SYSTEM
+from tests import images
+from tests.images import sha256
 from tests.lab.checked import ROOT, command, environment
 from tests.lab.conftest import StartDaemon
 from tests.lab.hostile import Hostile
 from tests.lab.killing import killer
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.daemon import Containerd
-from tests.lab.kit.images import sha256
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import dump, ours, repair
 
@@ -91,7 +92,7 @@ def look(store: Store) -> audit.AuditResult:
         collect.Request(verify=Verify.DIGESTS),
         clock=lambda: datetime.now(UTC),
         pause=time.sleep,
-        prove=lambda evidence: {p.digest: p for p in prove(store, wanted(evidence), jobs=2)},
+        read=lambda evidence: audit.Reading({p.digest: p for p in prove(store, wanted(evidence), jobs=2)}),
     )
 
 
@@ -100,12 +101,12 @@ def run(
 ) -> tuple[Outcome, ...]:
     """Repair in this process from the sources given."""
     with containerd.connect_writable(daemon.socket, content_root=root) as store:
-        wishes = Wishes(jobs=2, include_discarded=discarded)
-        work = Repair(store, look=look, sources=lambda _evidence: sources, wishes=wishes)
+        options = RepairOptions(jobs=2, include_discarded=discarded)
+        work = Repair(store, audit=look, sources=lambda _evidence: sources, options=options)
         with work.exclusive():
-            work.clear()
-            seen = work.look()
-            return work.carry_out(seen, work.propose(seen)).outcomes
+            work.recover()
+            seen = work.audit()
+            return work.apply(seen, work.plan(seen)).outcomes
 
 
 def flip(daemon: Containerd, digest: str) -> None:
@@ -253,7 +254,7 @@ def test_a_second_repair_says_that_there_is_another(pulled: Containerd) -> None:
     with containerd.connect_writable(pulled.socket) as store, store.exclusive("repair"):
         done = repair(pulled, "--verify", "digests")
         assert done.status == 3
-        assert "another repair is at work" in done.run.err
+        assert "another repair of this daemon is running" in done.run.err
     assert dump(pulled) == before
     assert repair(pulled, "--verify", "digests").status == 0
 

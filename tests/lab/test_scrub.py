@@ -21,9 +21,10 @@ from pathlib import Path
 import pytest
 
 from auditor.model.findings import Coverage, Report
+from tests import images
 from tests.lab.checked import ROOT, Run, auditor, auditor_here, command, environment, loud, quiet, signalled, the
 from tests.lab.conftest import StartDaemon
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry

@@ -21,9 +21,9 @@ from auditor.sources.credentials import load_docker_config
 from auditor.sources.http import Limits
 from auditor.sources.network_errors import Untrusted
 from auditor.sources.registry import RegistrySource
+from tests import images
+from tests.images import BuiltImage
 from tests.lab.hostile import Hostile
-from tests.lab.kit import images
-from tests.lab.kit.images import BuiltImage
 from tests.lab.kit.registry import Registry
 from tests.lab.token_service import IDENTITY, PASSWORD, USER, TokenService
 
@@ -199,7 +199,7 @@ def test_anonymous_tokens(base: Path, image: BuiltImage) -> None:
 def test_tokens_for_a_password(base: Path, image: BuiltImage) -> None:
     service = TokenService(base, anonymous=False)
     with token_registry(base, service, image) as registry:
-        with pytest.raises(AccessDenied, match="refuses us without credentials"):
+        with pytest.raises(AccessDenied, match="denies anonymous access"):
             fetch_all(source(), image, named(registry))
         fetch_all(source(config=login(base / "config.json", registry.host)), image, named(registry))
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from auditor.model.findings import Finding, Report, Severity
+from tests import images
 from tests.lab.checked import auditor, check, loud, the
-from tests.lab.kit import faults, images
+from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
@@ -36,8 +38,7 @@ API = (*FILES, "--content-root", "none")
 @pytest.fixture(scope="module", params=VERSIONS)
 def pulled(request: pytest.FixtureRequest, session_base: Path, registry: Registry) -> Iterator[Containerd]:
     """Pull three images, two of which share a layer."""
-    folder = session_base / f"verify-{request.param}"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=session_base, prefix=f"verify-{request.param}-"))
     with Containerd(request.param, folder) as daemon:
         for name, image in (("first", FIRST), ("second", SECOND), ("bystander", BYSTANDER)):
             daemon.cri_pull(registry.push(image, f"lab/verify-{name}:1"))
@@ -103,14 +104,14 @@ def link_to_nowhere(daemon: Containerd, digest: str) -> None:
 
 SAME = "digest-mismatch"
 ON_LAYERS = [
-    Fault("first byte", flipped(0), "digest-mismatch", "bytes-changed", SAME, "do not hash to"),
+    Fault("first byte", flipped(0), "digest-mismatch", "bytes-changed", SAME, "does not match its digest"),
     Fault("middle byte", in_the_middle, "digest-mismatch", "bytes-changed", SAME, "other bytes of the same length"),
     Fault("last byte", flipped(-1), "digest-mismatch", "bytes-changed", SAME, "other bytes of the same length"),
     Fault("a page of zeros", lambda d, x: faults.zero_page(d, x, page=3), SAME, "bytes-changed", SAME, "byte 12288"),
     Fault("emptied", faults.empty_file, "size-mismatch", "emptied", "size-mismatch", "zero-length"),
-    Fault("one byte short", faults.shorten, "size-mismatch", "shortened", "size-mismatch", "on the disk"),
-    Fault("cut to pages", cut_to_pages, "size-mismatch", "shortened", "size-mismatch", "has 8192 bytes"),
-    Fault("one byte more", faults.append, "size-mismatch", "lengthened", "nothing", "on the disk"),
+    Fault("one byte short", faults.shorten, "size-mismatch", "shortened", "size-mismatch", "on disk"),
+    Fault("cut to pages", cut_to_pages, "size-mismatch", "shortened", "size-mismatch", "8192 bytes"),
+    Fault("one byte more", faults.append, "size-mismatch", "lengthened", "nothing", "on disk"),
     Fault(
         "directory", faults.replace_with_directory, "blob-file-missing", "no-file", "blob-file-missing", "a directory"
     ),

@@ -16,8 +16,9 @@ from backports import zstd
 
 from auditor.cli.choices import ReportFormat
 from auditor.model.findings import Report, Severity
+from tests import images
 from tests.lab.checked import ROOT, Run, auditor_here, command, environment
-from tests.lab.kit import bug, images
+from tests.lab.kit import bug
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.process import scratch

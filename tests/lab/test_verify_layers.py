@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -11,8 +12,8 @@ import pytest
 from backports import zstd
 
 from auditor.model.findings import Report
+from tests import images
 from tests.lab.checked import Named, check, loud, quiet
-from tests.lab.kit import images
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import ServerError
@@ -101,8 +102,7 @@ EXPECTED: Final[set[Named]] = {
 @pytest.fixture(scope="module", params=VERSIONS)
 def fetched(request: pytest.FixtureRequest, session_base: Path, registry: Registry) -> Iterator[Containerd]:
     """Fetch all of them without unpacking, each as an image of its own name."""
-    folder = session_base / f"layers-{request.param}"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=session_base, prefix=f"layers-{request.param}-"))
     with Containerd(request.param, folder) as daemon:
         for name, image in {**IMAGES, "few": FEW, "sharing": SHARING, "bomb": BOMB}.items():
             daemon.ctr("content", "fetch", "--plain-http", registry.push(image, f"lab/layers-{name}:1"))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests import images
 from tests.lab.checked import check, signalled
-from tests.lab.kit import images
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 

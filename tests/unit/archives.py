@@ -15,8 +15,8 @@ from backports import zstd
 
 from auditor.archive.open import open_archive
 from auditor.archive.store import ArchiveStore
-from tests.lab.kit import images
-from tests.lab.kit.images import Built, BuiltImage
+from tests import images
+from tests.images import Built, BuiltImage
 
 NAME = "docker.io/library/thing:v1"
 

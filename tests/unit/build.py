@@ -254,7 +254,7 @@ class World:
             collect.Request(**request),
             clock=lambda: NOW,
             pause=lambda _: None,
-            prove=lambda _: self.proofs,
+            read=lambda _: audit.Reading(self.proofs),
         )
 
     def findings(self, **request: Any) -> tuple[Finding, ...]:

@@ -190,8 +190,8 @@ def damaged() -> Report:
             Severity.ERROR,
             node,
             [ref(bug, index=i)],
-            f"layer {i + 1} of {bug.names[0]} (linux/amd64) has no blob: the same layer is here compressed otherwise "
-            "(sha256:361a4347c2e9), so the pull found its snapshot and skipped it",
+            f"layer {i + 1} of {bug.names[0]} (linux/amd64): blob missing: containerd skipped its download because an "
+            "identical layer (other compression, sha256:361a4347c2e9) was already unpacked",
             cause="missing-blobs-bug",
         )
         for i, node in enumerate(skipped)
@@ -202,7 +202,7 @@ def damaged() -> Report:
             Severity.CRITICAL,
             flipped,
             [ref(bad, index=2), ref(worse, index=2)],
-            f"the bytes of layer 3 of {bad.names[0]} (linux/amd64) and 1 more image do not hash to "
+            f"layer 3 of {bad.names[0]} (linux/amd64) and 1 more image: content does not match its digest "
             f"{flipped.digest[:19]}: other bytes of the same length",
             cause="bytes-changed",
         )
@@ -213,7 +213,7 @@ def damaged() -> Report:
             Severity.WARNING,
             unread,
             [ref(lazy, index=1)],
-            f"layer 2 of {lazy.names[0]} (linux/amd64) is here and nothing protects it from garbage collection",
+            f"layer 2 of {lazy.names[0]} (linux/amd64): present, and not protected from garbage collection",
         )
     )
     found += [
@@ -237,7 +237,7 @@ def large(images: int) -> Report:
             image(f"registry.example/team-{number % 37}/service-{number}:1.{number}", layers, status=status, index=True)
         )
         if broken:
-            text = f"the bytes of layer 7 of {states[-1].names[0]} (linux/amd64) do not hash to their digest"
+            text = f"layer 7 of {states[-1].names[0]} (linux/amd64): content does not match its digest"
             found.append(finding("digest-mismatch", Severity.CRITICAL, layers[6], [ref(states[-1], index=6)], text))
         found.append(
             finding("platform-not-pulled", Severity.INFO, layers[0], [ref(states[-1])], "linux/arm64 is not here")

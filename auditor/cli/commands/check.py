@@ -104,8 +104,8 @@ def check(
 
     def once() -> tuple[Report, int]:
         with told(), connect.connected(common) as store:
-            reading = partial(prover.prover, store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
-            _, report = audit.audited(store, request, common, proving=reading, trees=tells_trees(output_format))
+            reader = prover.reader(store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
+            _, report = audit.audited(store, request, common, reader=reader, trees=tells_trees(output_format))
         status = findings.exit_status(report, failing)
         return report, publish(report, common, output_format, status=status, fail_on=failing, textfile=textfile)
 

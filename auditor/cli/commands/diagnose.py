@@ -70,7 +70,7 @@ def diagnose(
     if archive is not None and (message_only or not archive.exists()):
         raise _unusable(archive, message_only=message_only)
     budget = duration(max_duration)
-    question = run.Question(said=run.read(text or []), archive=archive, message_only=message_only, budget=budget)
+    question = run.Question(mentions=run.read(text or []), archive=archive, message_only=message_only, budget=budget)
     answer, status = run.answer(question, common)
     if output_format is Format.JSON:
         deliver(to_json(run.without_credentials(answer)), output)

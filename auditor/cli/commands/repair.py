@@ -60,7 +60,7 @@ def repair(
     from auditor.cli.runs.repair import Session
     from auditor.cli.sources import choice
     from auditor.model import findings
-    from auditor.repair.session import Wishes
+    from auditor.repair.session import RepairOptions
 
     check_target(output)
     _refuse_unasked(yes=yes, dry_run=dry_run)
@@ -83,8 +83,10 @@ def repair(
         snapshotters=tuple(snapshotter or ()),
     )
     chosen = choice(sources, hosts_dir=hosts_dir, docker_config=docker_config)
-    wishes = Wishes(include_discarded=include_discarded, jobs=jobs, keep=_kept(keep_quarantine, dry_run=dry_run))
-    session = Session(common, request, chosen, wishes, output_format, yes=yes, dry_run=dry_run)
+    options = RepairOptions(
+        include_discarded=include_discarded, jobs=jobs, quarantine=_kept(keep_quarantine, dry_run=dry_run)
+    )
+    session = Session(common, request, chosen, options, output_format, yes=yes, dry_run=dry_run)
     document = session.run()
     return session.publish(document, status=findings.exit_status(document.after, findings.FailOn(fail_on)))
 

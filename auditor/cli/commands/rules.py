@@ -15,12 +15,12 @@ def rules(
     """Explain the finding codes: severity, meaning, impact and remedy."""
     import difflib
 
+    from auditor import checks
     from auditor.cli.output import deliver
-    from auditor.cli.render import rulebook as all_rules
     from auditor.errors import UsageError
     from auditor.formats import rulebook
 
-    known = all_rules()
+    known = tuple(checks.RULEBOOK.values())
     chosen = [rule for rule in known if code in (None, rule.code)]
     if not chosen:
         close = difflib.get_close_matches(code or "", [rule.code for rule in known], n=3)

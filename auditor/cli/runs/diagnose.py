@@ -1,4 +1,4 @@
-"""The run of a diagnosis: what is asked, which store is looked at, which bytes are read."""
+"""Run of `auditor diagnose`: read the question, audit the store, read the blobs that matter, explain."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import msgspec
 from auditor import scrub
 from auditor.archive.image_layers import platforms_held
 from auditor.archive.store import ArchiveStore
+from auditor.audit.audit import Reading
 from auditor.audit.collect import Request, matcher_for
 from auditor.checks.evidence import Evidence
 from auditor.cli import audit, connect, prover
 from auditor.cli.options import Common
 from auditor.cli.output import say
 from auditor.cli.progress import Meter
-from auditor.diagnose.commands import Place
-from auditor.diagnose.evidence_index import Catalogue
+from auditor.diagnose.commands import CommandTarget
+from auditor.diagnose.evidence_index import EvidenceIndex
 from auditor.diagnose.explain import exit_status, explain
 from auditor.diagnose.extract import Mentions, asked, search
 from auditor.diagnose.model import Diagnosis
@@ -32,32 +33,51 @@ from auditor.formats.sanitize import plain
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Verify, order
 from auditor.model.platforms import Platform
-from auditor.model.store import Lease, Proof, Store
+from auditor.model.store import Lease, Store
 
 _CHUNK = 1 << 20
-#: Standard input up to this many bytes is one message; more is a log.
+#: Standard input up to this length in bytes is one message; longer input is a log.
 _MESSAGE = 65_536
 _HINT = "give a digest, an image, a message, or pipe a log in"
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked, and where and how long to look."""
+    """A question.
 
-    said: Mentions
+    Attributes:
+        mentions: What the text mentions.
+        archive: Archive to examine instead of a daemon.
+        message_only: Explain the message without a store.
+        budget: Time limit for reading blobs.
+
+    """
+
+    mentions: Mentions
     archive: Path | None = None
     message_only: bool = False
     budget: timedelta = timedelta(seconds=20)
 
 
 def read(words: list[str]) -> Mentions:
-    """Take the text from the arguments, or from standard input for `-` or nothing. Raises UsageError for no text."""
+    """Read the question from the arguments, or from standard input for `-` or no argument.
+
+    Args:
+        words: The arguments.
+
+    Returns:
+        What the text mentions.
+
+    Raises:
+        UsageError: The text is empty.
+
+    """
     if words and words != ["-"]:
         text = " ".join(words)
         if not text.strip():
-            raise UsageError("nothing was asked", hint=_HINT)
+            raise UsageError("the question is empty", hint=_HINT)
         return asked(text)
     if not words and sys.stdin.isatty():
-        raise UsageError("nothing was asked", hint=_HINT)
+        raise UsageError("there is no question", hint=_HINT)
     first = sys.stdin.buffer.read(_MESSAGE)
     if not first.strip():
         raise UsageError("standard input is empty", hint=_HINT)
@@ -74,19 +94,23 @@ def _chunks(begun: bytes) -> Iterator[bytes]:
 
 
 def answer(question: Question, options: Common) -> tuple[Diagnosis, int]:
-    """Look where that can be done and explain, and say with which status to exit.
+    """Explain a question with a store's evidence; with the message alone where no daemon was named and none is found.
 
-    Where no daemon was named and none is found, the message alone is explained. Raises StoreUnreachable for one that
-    was named.
+    Returns:
+        The diagnosis and the exit status.
+
+    Raises:
+        StoreUnreachable: The named daemon or archive cannot be opened.
+
     """
-    said, place = question.said, _place(question, options)
+    mentions, target = question.mentions, _target(question, options)
     if question.message_only:
-        told = explain(said, None, place=place, looked_at="")
-        return told, exit_status(told, None, alone=True)
+        diagnosis = explain(mentions, None, target=target, looked_at="")
+        return diagnosis, exit_status(diagnosis, None, alone=True)
     try:
         with connect.opened(options, question.archive) as store:
-            place = msgspec.structs.replace(place, kind=store.info().kind)
-            catalogue, address = _catalogue(store, question, options), store.info().address
+            target = msgspec.structs.replace(target, kind=store.info().kind)
+            index, address = _index(store, question, options), store.info().address
     except NothingExamined as error:
         say(f"note: {plain(error.message)}; the text alone is explained")
     except StoreUnreachable as error:
@@ -94,39 +118,38 @@ def answer(question: Question, options: Common) -> tuple[Diagnosis, int]:
             raise
         say(f"note: {plain(error.message)}; the text alone is explained")
     else:
-        told = explain(said, catalogue, place=place, looked_at=address)
-        return told, exit_status(told, catalogue, alone=False)
-    told = explain(said, None, place=place, looked_at="")
-    return told, exit_status(told, None, alone=False)
+        diagnosis = explain(mentions, index, target=target, looked_at=address)
+        return diagnosis, exit_status(diagnosis, index, alone=False)
+    diagnosis = explain(mentions, None, target=target, looked_at="")
+    return diagnosis, exit_status(diagnosis, None, alone=False)
 
 
-def _place(question: Question, options: Common) -> Place:
+def _target(question: Question, options: Common) -> CommandTarget:
     archive = str(question.archive) if question.archive is not None else ""
-    return Place(address=(options.address or "").removeprefix("unix://"), archive=archive)
+    return CommandTarget(address=(options.address or "").removeprefix("unix://"), archive=archive)
 
 
-def _catalogue(store: Store, question: Question, options: Common) -> Catalogue:
-    also, held = _of_archive(store, question)
+def _index(store: Store, question: Question, options: Common) -> EvidenceIndex:
+    also, held = _archive_findings(store, question)
     request = Request(namespaces=options.namespaces, verify=Verify.LAYERS, of_image=held)
-    unread: set[Digest] = set()
     try:
         outcome, _ = audit.audited(
             store,
             request,
             options,
-            proving=lambda meter: partial(_prove, store, question, meter, unread),
-            judged=lambda found: order((*also, *found)),
+            reader=partial(_read, store, question),
+            also=also,
         )
     except NothingExamined:
         if not also:
             raise
-        return Catalogue(_nothing_in(store, request), order(also))
-    leases = {view.name: tuple(_held(store, view.inventory.leases)) for view in outcome.evidence.views}
-    return Catalogue(outcome.evidence, outcome.findings, leases=leases, unread=frozenset(unread))
+        return EvidenceIndex(_nothing_in(store, request), order(also))
+    leases = {view.name: tuple(_with_resources(store, view.inventory.leases)) for view in outcome.evidence.views}
+    return EvidenceIndex(outcome.evidence, outcome.findings, leases=leases, unread=outcome.unread)
 
 
 def _nothing_in(store: Store, request: Request) -> Evidence:
-    """The evidence of an archive that is too broken to hold anything."""
+    """Return empty evidence, for an archive without a readable image."""
     info = store.info()
     matcher = matcher_for(request, info)
     return Evidence(
@@ -134,8 +157,10 @@ def _nothing_in(store: Store, request: Request) -> Evidence:
     )
 
 
-def _of_archive(store: Store, question: Question) -> tuple[tuple[Finding, ...], Mapping[Digest, tuple[Platform, ...]]]:
-    """What is wrong with an archive itself, and the platforms that it was made for."""
+def _archive_findings(
+    store: Store, question: Question
+) -> tuple[tuple[Finding, ...], Mapping[Digest, tuple[Platform, ...]]]:
+    """Return the findings about an archive as a file, and the platforms that it holds."""
     if not isinstance(store, ArchiveStore):
         return (), {}
     (namespace,) = store.namespaces()
@@ -143,8 +168,8 @@ def _of_archive(store: Store, question: Question) -> tuple[tuple[Finding, ...], 
     return problems, platforms_held(store, store.inventory(namespace))
 
 
-def _held(store: Store, leases: tuple[Lease, ...]) -> Iterator[Lease]:
-    """The leases with what they hold, the expired ones too; an audit lists that only where it matters to a finding."""
+def _with_resources(store: Store, leases: tuple[Lease, ...]) -> Iterator[Lease]:
+    """Yield the leases with their resources; an audit lists resources only for leases that matter to a finding."""
     for lease in leases:
         if lease.resources is None:
             yield msgspec.structs.replace(lease, resources=store.resources(lease.namespace, lease.id))
@@ -152,11 +177,9 @@ def _held(store: Store, leases: tuple[Lease, ...]) -> Iterator[Lease]:
             yield lease
 
 
-def _prove(
-    store: Store, question: Question, meter: Meter, unread: set[Digest], evidence: Evidence
-) -> Mapping[Digest, Proof]:
-    """Read the blobs that matter for the question and no others, as long as the budget lasts."""
-    want: Wanted = wanted(question.said, evidence)
+def _read(store: Store, question: Question, meter: Meter, evidence: Evidence) -> Reading:
+    """Read the blobs that matter for the question, within the time limit."""
+    want: Wanted = wanted(question.mentions, evidence)
     known = store.proofs()
     targets = [t for t in scrub.wanted(evidence) if t.digest in want and t.digest not in known]
     targets.sort(key=lambda target: want.rank(target.digest, target.size))
@@ -171,10 +194,9 @@ def _prove(
         on_bytes=meter.reading(sum(target.size for target in targets)),
     )
     proofs = {proof.digest: proof for proof in outcomes}
-    unread.update(target.digest for target in targets if target.digest not in proofs)
-    return proofs
+    return Reading(proofs, frozenset(target.digest for target in targets if target.digest not in proofs))
 
 
-def without_credentials(told: Diagnosis) -> Diagnosis:
-    """The diagnosis with what was asked told back without passwords and tokens, whatever the format."""
-    return msgspec.structs.replace(told, line=redact.without_credentials(told.line))
+def without_credentials(diagnosis: Diagnosis) -> Diagnosis:
+    """Return the diagnosis with passwords and tokens removed from the question."""
+    return msgspec.structs.replace(diagnosis, line=redact.without_credentials(diagnosis.line))

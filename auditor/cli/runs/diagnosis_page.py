@@ -1,11 +1,11 @@
-"""A diagnosis turned into a page: what is told of each object, in which order."""
+"""Lay out a diagnosis as a page: the verdict, its evidence, the commands, the facts about each object."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from auditor.diagnose.model import Diagnosis, Known, Member, Use, Where
+from auditor.diagnose.model import Diagnosis, Member, ObjectFacts, Use, Where
 from auditor.formats.diagnosis import Page, Section, bytes_of
 from auditor.formats.sanitize import plural
 from auditor.model import reference
@@ -14,12 +14,12 @@ _SOURCE = "containerd.io/distribution.source."
 _USES = 6
 _LABELS = 12
 _ASKED = 600
-#: Lines that need no summary.
+#: Maximum of lines that are shown without a summary.
 _FEW = 5
 
 
 def page(diagnosis: Diagnosis) -> Page:
-    """The answer first, the evidence behind it, the commands, and then all that is known of each object."""
+    """Return the page of a diagnosis."""
     verdict = diagnosis.verdict
     code = f" [{verdict.code}]" if verdict.code else ""
     return Page(
@@ -33,7 +33,7 @@ def page(diagnosis: Diagnosis) -> Page:
 
 
 def _hosts(diagnosis: Diagnosis) -> Iterator[str]:
-    """The registries of all names that are told."""
+    """Yield the registries in all names and labels of the diagnosis."""
     for known in diagnosis.objects:
         names = (
             *known.names,
@@ -48,38 +48,34 @@ def _hosts(diagnosis: Diagnosis) -> Iterator[str]:
 def _sections(diagnosis: Diagnosis) -> Iterator[Section]:
     verdict = diagnosis.verdict
     yield Section("Why", verdict.evidence)
-    harm = [f"breaks: {verdict.breaks}"] if verdict.breaks else []
-    harm += [f"does not break: {verdict.fine}"] if verdict.fine else []
-    yield Section("What it breaks, and what not", tuple(harm))
-    yield Section("What helps, the safe command first", verdict.commands, code=True)
-    yield Section("Which digests", tuple(f"{c.digest}: {c.what}" for c in diagnosis.candidates))
+    impact = [f"breaks: {verdict.breaks}"] if verdict.breaks else []
+    impact += [f"does not break: {verdict.fine}"] if verdict.fine else []
+    yield Section("Impact", tuple(impact))
+    yield Section("Commands, the safest first", verdict.commands, code=True)
+    yield Section("Candidates", tuple(f"{c.digest}: {c.what}" for c in diagnosis.candidates))
     for known in diagnosis.objects:
-        yield Section(_title(known), tuple(_known(known)))
+        yield Section(_title(known), tuple(_facts(known)))
     if len(diagnosis.messages) > 1 or diagnosis.lines > _FEW:
-        yield Section(f"What else {_these(diagnosis.lines)}", tuple(_others(diagnosis)))
+        yield Section(f"Messages in {plural(diagnosis.lines, 'line')}", tuple(_messages(diagnosis)))
     yield Section("Not found", diagnosis.missing)
     yield Section("Not known", diagnosis.unknown)
     sources = [verdict.source, *(message.source for message in diagnosis.messages[:1])]
-    yield Section("Where this is known from", tuple(dict.fromkeys(source for source in sources if source)))
+    yield Section("Sources", tuple(dict.fromkeys(source for source in sources if source)))
 
 
-def _these(lines: int) -> str:
-    return "the line says" if lines == 1 else f"the {lines} lines say"
-
-
-def _others(diagnosis: Diagnosis) -> Iterator[str]:
+def _messages(diagnosis: Diagnosis) -> Iterator[str]:
     for message in diagnosis.messages:
         yield f"{plural(message.lines, 'line')}: {message.says} ({message.id})"
 
 
-def _title(known: Known) -> str:
+def _title(known: ObjectFacts) -> str:
     if known.kind == "image":
         namespace, _, name = known.id.partition("/")
         return f"The image {name} in {namespace}"
     return f"The {known.kind} {known.id}"
 
 
-def _known(known: Known) -> Iterator[str]:
+def _facts(known: ObjectFacts) -> Iterator[str]:
     if known.findings:
         yield f"findings: {', '.join(known.findings)}"
     if known.by_design:
@@ -99,38 +95,38 @@ def _known(known: Known) -> Iterator[str]:
     yield from _bytes(known)
     yield from _snapshots(known.snapshots)
     if known.twins:
-        yield f"the same layer, packed otherwise, is here: {', '.join(known.twins)}"
+        yield f"the same layer exists with another compression: {', '.join(known.twins)}"
 
 
-def _bytes(known: Known) -> Iterator[str]:
+def _bytes(known: ObjectFacts) -> Iterator[str]:
     where = f" at {known.path}" if known.path and known.file else ""
     ids = (("diffID", known.diff_id), ("chainID", known.chain_id))
-    told = [("file", known.file and known.file + where), ("bytes", known.bytes)]
-    told += [(name, text) for name, text in ids if text != known.id]
-    yield from (f"{name}: {value}" for name, value in told if value)
+    facts = [("file", known.file and known.file + where), ("bytes", known.bytes)]
+    facts += [(name, text) for name, text in ids if text != known.id]
+    yield from (f"{name}: {value}" for name, value in facts if value)
 
 
-def _platforms(known: Known) -> Iterator[str]:
+def _platforms(known: ObjectFacts) -> Iterator[str]:
     for one in known.platforms:
-        here = f"{one.layers_present} of {one.layers} layers have a blob" if one.present else "not here"
+        present = f"{one.layers_present} of {one.layers} layers have a blob" if one.present else "absent"
         unpacked = f", unpacked on {', '.join(one.unpacked)}" if one.unpacked else ""
-        yield f"{one.platform or 'no platform'}: {here}{unpacked}" + (" (the node's)" if one.wanted else "")
+        yield f"{one.platform or 'no platform'}: {present}{unpacked}" + (" (the node's)" if one.wanted else "")
 
 
 def _use(use: Use) -> str:
     image = use.image
     role = image.role if image.layer is None else f"layer {image.layer + 1} of {use.layers}"
     platform = f" for {image.platform}" if image.platform else ""
-    # What has a record is present to the tree; here the file and the bytes are told apart from it.
+    # The tree calls a blob with a record present; this page lists file and content separately.
     state = f": {'has a record' if use.state == 'present' else use.state}" if use.state else ""
     return f"used as {role} of {image.name}{platform} in {image.namespace}{state}"
 
 
 def _where(where: Where) -> Iterator[str]:
     if where.recorded:
-        safe = "" if where.protected is None else ", kept" if where.protected else ", kept by nothing"
+        protected = {None: "", True: ", protected", False: ", unprotected"}[where.protected]
         since = f" since {where.created_at[:19]}" if where.created_at else ""
-        yield f"record in {where.namespace}: {where.size} bytes{since}{safe}"
+        yield f"record in {where.namespace}: {where.size} bytes{since}{protected}"
     else:
         yield f"no record in {where.namespace}"
     labels = list(where.labels.items())
@@ -138,7 +134,7 @@ def _where(where: Where) -> Iterator[str]:
     if len(labels) > _LABELS:
         yield f"and {plural(len(labels) - _LABELS, 'more label')}"
     yield from (f"held by lease {lease}" for lease in where.leases)
-    yield from (f"upload {ingest}" for ingest in where.ingests)
+    yield from (f"ingest {ingest}" for ingest in where.ingests)
 
 
 def _snapshots(members: Sequence[Member]) -> Iterator[str]:

@@ -39,7 +39,7 @@ from auditor.model.image_graph import Family, Layer
 from auditor.model.oci import MAX_DOCUMENT, OCI_LAYER, Descriptor
 from auditor.model.platforms import Matcher, Platform
 from auditor.model.store import Resource
-from auditor.repair.session import Wishes
+from auditor.repair.session import RepairOptions
 
 #: Seconds after which our lease expires by itself, should we be killed: longer than a slow disk takes.
 _LEASE = 6 * 3600
@@ -103,8 +103,8 @@ def _refetch(wish: Wish, options: Common) -> None:
     quiet = msgspec.structs.replace(options, quiet=True)
     for platform in wish.platforms or (None,):
         request = _request(wish, options, platforms=() if platform is None else (platform,))
-        wishes = Wishes(include_discarded=True)
-        session = Session(quiet, request, wish.sources, wishes, Format.TABLE, yes=True, dry_run=False)
+        repair_options = RepairOptions(include_discarded=True)
+        session = Session(quiet, request, wish.sources, repair_options, Format.TABLE, yes=True, dry_run=False)
         try:
             document = session.run()
         except NothingExamined:

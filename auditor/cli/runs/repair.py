@@ -1,11 +1,10 @@
-"""One run of `auditor repair`: connect, look, plan, show, ask, apply, look again, say what became of it."""
+"""Run of `auditor repair`: connect, audit, plan, confirm, apply, audit again, publish."""
 
 from __future__ import annotations
 
 import queue
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,31 +19,34 @@ from auditor.cli.options import Common
 from auditor.cli.output import complain, deliver, say
 from auditor.cli.progress_bars import bars
 from auditor.cli.publish import COULD_NOT, style
-from auditor.cli.repair_watchdog import Guard
-from auditor.cli.runs.repair_rows import outcome_row, plan_rows, skip_row
+from auditor.cli.repair_watchdog import Watchdog
 from auditor.cli.sources import Choice
 from auditor.errors import Busy, OutputError
 from auditor.formats import json_report, table
 from auditor.formats import repair as text
-from auditor.formats.repair import PlanRows, RepairDocument
+from auditor.formats.repair import PlanRows, RepairDocument, outcome_row, plan_rows
 from auditor.formats.sanitize import plain
 from auditor.model.findings import Report
 from auditor.model.store import Store
-from auditor.repair.session import Ended, Repair, Wishes
+from auditor.repair.session import Repair, RepairOptions, RepairResult
 
-#: Seconds to wait after a signal for the repair to leave the store as it should be; its leases expire by themselves.
+#: Seconds to wait after a signal until the repair has undone its unfinished steps; its leases expire in any case.
 _PATIENCE = 60.0
 
 
 class Session:
-    """What the run of the command knows."""
+    """One run of the command.
+
+    The repair runs in a worker thread, so that a signal, which Python delivers to the main thread, stops it only
+    between two steps. The main thread asks for confirmation.
+    """
 
     def __init__(
         self,
         common: Common,
         request: Request,
         chosen: Choice,
-        wishes: Wishes,
+        options: RepairOptions,
         output_format: Format,
         *,
         yes: bool,
@@ -53,39 +55,43 @@ class Session:
         self._common = common
         self._request = request
         self._chosen = chosen
-        self._wishes = wishes
+        self._options = options
         self._format = output_format
         self._yes = yes
         self._dry_run = dry_run
         self._reports: list[Report] = []
-        self._said: queue.SimpleQueue[PlanRows | RepairDocument | BaseException] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[PlanRows | RepairDocument | BaseException] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._repair: Repair | None = None
         self._stopped = False
 
     def run(self) -> RepairDocument:
-        """Do it, in a thread of its own, so that a signal ends it only where nothing is half done.
+        """Run the repair to its end.
 
-        Raises StoreError, Busy where another repair is at work, NothingExamined, and what a signal raises here.
+        Raises:
+            Busy: Another repair of this store is running.
+            NothingExamined: Nothing matches the request.
+            StoreError: The store failed.
+
         """
         thread = threading.Thread(target=self._work, name="repair", daemon=True)
         thread.start()
         try:
-            return self._hear()
+            return self._wait()
         except BaseException:
             self._stop()
             thread.join(_PATIENCE)
             raise
 
-    def _hear(self) -> RepairDocument:
-        """Do for the other thread what only this one can, until it is done."""
-        said = self._said.get()
-        while isinstance(said, PlanRows):
-            self._answers.put(_ask(said, verbose=self._common.verbose))
-            said = self._said.get()
-        if isinstance(said, BaseException):
-            raise said
-        return said
+    def _wait(self) -> RepairDocument:
+        """Answer the questions of the worker thread until it sends its result."""
+        message = self._messages.get()
+        while isinstance(message, PlanRows):
+            self._answers.put(_confirm(message, verbose=self._common.verbose))
+            message = self._messages.get()
+        if isinstance(message, BaseException):
+            raise message
+        return message
 
     def _stop(self) -> None:
         self._stopped = True
@@ -95,33 +101,38 @@ class Session:
 
     def _work(self) -> None:
         try:
-            self._said.put(self._connected())
+            self._messages.put(self._connected())
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-            self._said.put(error)
+            self._messages.put(error)
 
     def _connected(self) -> RepairDocument:
         with connected_writable(self._common) as store, bars(wanted=self._common.progress) as drawn:
-            guard = Guard(Path(store.info().address))
-            work = Repair(
+            watchdog = Watchdog(Path(store.info().address))
+            repair = Repair(
                 store,
-                look=self._look,
+                audit=self._audit,
                 sources=sources.opener(store, self._chosen, show=self._common.progress),
-                wishes=self._wishes,
-                guard=guard.start,
+                options=self._options,
+                before_delete=watchdog.start,
                 on_start=drawn.start,
                 on_bytes=drawn.read,
                 on_end=drawn.end,
             )
-            self._repair = work
+            self._repair = repair
             if self._stopped:
-                work.interrupt()
+                repair.interrupt()
             try:
-                return self._planned(work, work.leftovers()) if self._dry_run else self._alone(work)
+                return self._plan_only(repair) if self._dry_run else self._exclusively(repair)
             finally:
-                guard.stop()
+                watchdog.stop()
 
     def publish(self, document: RepairDocument, *, status: int) -> int:
-        """Print or write the end of it, and return the exit status."""
+        """Print the document or write it to the output file.
+
+        Returns:
+            The exit status: `status`, or COULD_NOT where that is 0 and the output cannot be written.
+
+        """
         if self._common.quiet and status == 0 and self._common.output is None:
             return status
         try:
@@ -131,55 +142,55 @@ class Session:
             return status or COULD_NOT
         return status
 
-    def _look(self, store: Store) -> AuditResult:
-        reading = partial(prover.prover, store, self._request.verify, jobs=None, limit=None, max_layer=None)
-        seen, report = audit.audited(store, self._request, self._common, proving=reading)
+    def _audit(self, store: Store) -> AuditResult:
+        reader = prover.reader(store, self._request.verify)
+        seen, report = audit.audited(store, self._request, self._common, reader=reader)
         self._reports.append(report)
         return seen
 
-    def _planned(self, work: Repair, notes: tuple[str, ...]) -> RepairDocument:
-        rows = plan_rows(work.propose(work.look()))
+    def _plan_only(self, repair: Repair) -> RepairDocument:
+        notes = repair.leftovers()
+        rows = plan_rows(repair.plan(repair.audit()))
         return RepairDocument(dry_run=True, plan=rows, skips=rows.skips, notes=notes, after=self._reports[-1])
 
-    def _alone(self, work: Repair) -> RepairDocument:
+    def _exclusively(self, repair: Repair) -> RepairDocument:
         try:
-            with work.exclusive():
-                return self._carried_out(work)
+            with repair.exclusive():
+                return self._apply(repair)
         except Busy:
             raise Busy(
-                "another repair is at work on this daemon",
-                hint="wait for its end; one that was killed is not in the way",
+                "another repair of this daemon is running",
+                hint="wait for its end; a killed repair does not block this one",
             ) from None
 
-    def _carried_out(self, work: Repair) -> RepairDocument:
-        notes = work.clear()
-        seen = work.look()
-        plan = work.propose(seen)
+    def _apply(self, repair: Repair) -> RepairDocument:
+        notes = repair.recover()
+        seen = repair.audit()
+        plan = repair.plan(seen)
         rows = plan_rows(plan)
-        if plan.actions and not self._agreed(rows):
-            return self._document(rows, notes)
-        ended = work.carry_out(seen, plan)
-        return self._document(rows, notes, ended)
+        if plan.actions and not self._confirmed(rows):
+            return self._document(rows, RepairResult(skips=plan.skips), notes)
+        return self._document(rows, repair.apply(seen, plan), notes)
 
-    def _document(self, rows: PlanRows, notes: tuple[str, ...], ended: Ended | None = None) -> RepairDocument:
+    def _document(self, rows: PlanRows, result: RepairResult, notes: tuple[str, ...]) -> RepairDocument:
         after = self._reports[-1]
-        if ended is not None and ended.unseen:
-            why = f"the store could not be checked again: {ended.unseen}"
+        if result.audit_failure:
+            why = f"the store could not be checked again: {result.audit_failure}"
             after = msgspec.structs.replace(after, complete=False, incomplete=(*after.incomplete, why))
         return RepairDocument(
             dry_run=False,
             plan=rows,
-            outcomes=tuple(map(outcome_row, ended.outcomes)) if ended is not None else (),
-            skips=tuple(map(skip_row, ended.skips)) if ended is not None else rows.skips,
+            outcomes=tuple(map(outcome_row, result.outcomes)),
+            skips=result.skips,
             notes=notes,
             after=after,
         )
 
-    def _agreed(self, rows: PlanRows) -> bool:
-        """Have the main thread ask, which alone hears signals; where it was agreed to beforehand, ask nobody."""
+    def _confirmed(self, rows: PlanRows) -> bool:
+        """Whether to apply the plan; the main thread asks, because only it receives signals."""
         if self._yes:
             return True
-        self._said.put(rows)
+        self._messages.put(rows)
         return self._answers.get()
 
     def _rendered(self, document: RepairDocument) -> str:
@@ -195,6 +206,6 @@ class Session:
         return "".join(parts)
 
 
-def _ask(rows: PlanRows, *, verbose: bool) -> bool:
+def _confirm(rows: PlanRows, *, verbose: bool) -> bool:
     say(text.render_plan(rows, verbose=verbose).rstrip())
     return typer.confirm("Do this?", err=True)

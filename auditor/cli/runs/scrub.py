@@ -1,16 +1,15 @@
-"""The run of a scrub: open the state, prove what is due, judge it with what is remembered."""
+"""Run a scrub: open the state, verify due blobs, report with recorded results."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 
 from auditor import scrub
-from auditor.audit.audit import Prove
+from auditor.audit.audit import Reading
 from auditor.audit.collect import Request
 from auditor.checks.evidence import Evidence
 from auditor.cli import audit
@@ -18,15 +17,14 @@ from auditor.cli.options import Common
 from auditor.cli.output import say
 from auditor.cli.progress import Meter
 from auditor.formats.sanitize import plain
-from auditor.model.digest import Digest
 from auditor.model.findings import Coverage, Report, Verify
-from auditor.model.store import Proof, Store
+from auditor.model.store import Store
 from auditor.scrub.rate_limit import Pace
 from auditor.scrub.state import State, identity
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scrub may take, and what it is to look at."""
+    """Limits and scope of a scrub."""
 
     max_age: timedelta
     max_duration: timedelta | None
@@ -38,17 +36,17 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def scrubbed(store: Store, request: Request, options: Common, budget: Budget, place: Path) -> Report:
-    """Scrub and report. Raises StateError where another scrub holds the state, or it cannot be written."""
+    """Scrub and build the report. Raises StateError if another scrub holds the state, or it cannot be written."""
     with State.open(place, store=identity(store.info())) as state:
         for note in state.notes:
             say(f"note: {plain(note)}")
         session = _Session(store, state, request, budget)
-        _, report = audit.audited(store, request, options, proving=session.prover)
+        _, report = audit.audited(store, request, options, reader=session.read)
         return msgspec.structs.replace(report, coverage=session.coverage())
 
 
 class _Session:
-    """One run: its targets are known once the evidence is collected."""
+    """One run; its targets are known after the evidence is collected."""
 
     def __init__(self, store: Store, state: State, request: Request, budget: Budget) -> None:
         self._store = store
@@ -59,11 +57,8 @@ class _Session:
         self._end = None if budget.max_duration is None else time.monotonic() + budget.max_duration.total_seconds()
         self._targets: list[scrub.Target] = []
 
-    def prover(self, meter: Meter) -> Prove:
-        """What the audit calls for the bytes."""
-        return lambda evidence: self._prove(evidence, meter)
-
-    def _prove(self, evidence: Evidence, meter: Meter) -> Mapping[Digest, Proof]:
+    def read(self, meter: Meter, evidence: Evidence) -> Reading:
+        """Read the blobs that are due, and add the remembered proofs of the others."""
         self._targets = scrub.wanted(evidence)
         present = frozenset(target.digest for target in self._targets)
         if self._everything:
@@ -92,13 +87,13 @@ class _Session:
             on_bytes=meter.reading(sum(target.size for target in due), "scrubbing"),
         )
         proofs = {known.digest: known.proof for known in remembered.values() if known.proof and known.digest in present}
-        return {**proofs, **{proof.digest: proof for proof in outcomes}}
+        return Reading({**proofs, **{proof.digest: proof for proof in outcomes}})
 
     def _over(self) -> bool:
         return self._end is not None and time.monotonic() >= self._end
 
     def coverage(self) -> Coverage:
-        """How much of the store is proven by now."""
+        """How much of the store is verified."""
         found = scrub.coverage(self._targets, self._state.remembered(), layers=self._layers)
         return Coverage(
             blobs=found.blobs,

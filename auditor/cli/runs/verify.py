@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import stat
 import sys
 from functools import partial
@@ -24,19 +23,8 @@ from auditor.cli.publish import COULD_NOT, publish, style
 from auditor.cli.render import Look, many
 from auditor.errors import NothingExamined, OutputError, UsageError
 from auditor.layers import LayerInspector
-from auditor.model.findings import FailOn, Finding, Report, Verify, exit_status, order
+from auditor.model.findings import FailOn, Report, Verify, exit_status, order
 from auditor.model.platforms import Platform
-
-#: What the rules say of a store, and what that is in an archive.
-_WORDS = tuple(
-    (re.compile(store), archive)
-    for store, archive in (
-        (r" is recorded with (\d+) bytes; its descriptor", r" has \1 bytes in the archive; its descriptor"),
-        (r" on the disk; its record says", " in the archive; its header says"),
-        (r" has no blob: there is no snapshot of it either, so the image cannot run", " is not in the archive"),
-        (r" has a record and no file on the disk", " is not in the archive"),
-    )
-)
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,27 +60,12 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
     also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in store.problems)
     cut = () if store.complete else (f"{path} could not be read to its end",)
     try:
-        _, report = audit.audited(store, wanted, options, judged=partial(_judged, also=also), incomplete=cut)
+        _, report = audit.audited(store, wanted, options, also=also, incomplete=cut)
     except NothingExamined:
         if not also:
             raise NothingExamined(f"{path} holds no image", hint="is it an image archive?") from None
         return audit.empty(store, wanted, findings=order(also), incomplete=cut)
     return report
-
-
-def _judged(findings: tuple[Finding, ...], *, also: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """The findings of an audit with those of the archive; what heals a store does not heal a file."""
-    return order((*also, *(_for_archive(finding) for finding in findings)))
-
-
-def _for_archive(finding: Finding) -> Finding:
-    """An archive has neither records nor a disk nor snapshots, and nothing repairs it."""
-    message = finding.message
-    for store, archive in _WORDS:
-        message = store.sub(archive, message)
-    repairable = finding.hint.startswith("auditor repair")
-    hint = "write the archive again from a store that `auditor check` calls sound" if repairable else finding.hint
-    return msgspec.structs.replace(finding, message=message, hint=hint)
 
 
 def _opened(path: str, wish: Wish, options: Common) -> ArchiveStore:

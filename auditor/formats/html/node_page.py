@@ -184,7 +184,7 @@ def _steps(told: Sequence[Finding], advice: Mapping[str, Rule]) -> Iterator[Step
             severity=str(found[0].severity),
             count=len(found),
             means=known.means if known else "",
-            matters=known.matters if known else "",
+            matters=known.impact if known else "",
             hints=hints[:3],
             more=max(0, len(hints) - 3),
         )

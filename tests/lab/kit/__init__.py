@@ -7,7 +7,6 @@
 | `daemon` | `Containerd(version, base)`: a containerd of any release, its ctr and its CRI |
 | `dockerd` | `Dockerd(containerd, base)`: the engine with containerd's image store |
 | `registry` | `Registry(base)`: a registry that images are pushed to; TLS and credentials on request |
-| `images` | `layer`, `image`, `index`, `artifact`, `attestation`: the same bytes each time |
 | `bug` | the missing-blobs bug, reproduced the way it happens to people |
 | `faults` | one function for each way a store breaks |
 """

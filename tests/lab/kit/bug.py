@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.lab.kit import images
+from tests import images
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.dockerd import MOBY_NAMESPACE, Dockerd
 from tests.lab.kit.registry import Registry

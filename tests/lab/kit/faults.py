@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from tests.images import sha256
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
-from tests.lab.kit.images import sha256
 
 PAGE: Final = 4096
 REMOTE_LABEL: Final = "containerd.io/snapshot/remote"

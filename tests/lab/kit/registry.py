@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from tests.images import Built
 from tests.lab.kit.binaries import program
-from tests.lab.kit.images import Built
 from tests.lab.kit.process import Process
 
 REALM: Final = "lab"

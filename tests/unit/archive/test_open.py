@@ -6,7 +6,6 @@ import os
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -227,13 +226,13 @@ def test_reading_ahead_hands_errors_on_and_ends_when_nobody_asks_any_more() -> N
         yield 1
         raise ValueError("as it was")
 
-    with closing(concurrency.Ahead(failing())) as items, pytest.raises(ValueError, match="as it was"):
+    with concurrency.read_ahead(failing()) as items, pytest.raises(ValueError, match="as it was"):
         list(items)
     drawn: list[int] = []
-    with closing(concurrency.Ahead(map(drawn.append, range(10_000)))) as endless:
+    with concurrency.read_ahead(map(drawn.append, range(10_000))) as endless:
         assert next(endless) is None
     assert len(drawn) < 10_000
-    assert "archive-read-ahead" not in {thread.name for thread in threading.enumerate()}
+    assert "read-ahead" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_pipe_that_nobody_writes_to_any_more_does_not_hang_a_fault_found_before() -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.archive.open import open_archive
-from auditor.checks.archive_faults import FAULTS
+from auditor.checks.archive_faults import RULES
 from auditor.errors import AuditorError
 from auditor.model.digest import Digest
 from auditor.model.findings import Severity
@@ -228,7 +228,7 @@ def test_problems_become_findings_with_a_code_that_is_documented() -> None:
     assert finding.severity is Severity.ERROR
     assert "\x1b" not in finding.message
     assert finding.hint
-    assert len({fault.code for fault in FAULTS}) == len(FAULTS)
+    assert len({rule.code for rule in RULES}) == len(RULES)
 
 
 def test_an_archive_of_endless_members_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +239,7 @@ def test_an_archive_of_endless_members_is_given_up(monkeypatch: pytest.MonkeyPat
 WHOLE = tar(OCI)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.randoms(use_true_random=False), st.sampled_from(["none", "gzip", "zstd"]))
 def test_no_bytes_make_it_fail_otherwise_than_with_a_sentence(dice: random.Random, packing: str) -> None:
     data = bytearray(archives.packed(WHOLE, packing))
@@ -249,7 +249,7 @@ def test_no_bytes_make_it_fail_otherwise_than_with_a_sentence(dice: random.Rando
         assert opened(bytes(data)).inventory("") is not None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=3000))
 def test_arbitrary_bytes_are_never_sound(data: bytes) -> None:
     with contextlib.suppress(AuditorError):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.audit.selection import choose_images, choose_namespaces, choose_snapshotters, matches, refuse_nothing
+from auditor.audit.selection import choose_images, choose_namespaces, choose_snapshotters, matches, require_content
 from auditor.errors import NothingExamined
 from auditor.model.digest import Digest
 from auditor.model.image_graph import Group
@@ -108,10 +108,10 @@ def test_nothing_at_all_is_not_sound() -> None:
     empty = Inventory("a")
     full = Inventory("b", blobs={TARGET: Blob("b", TARGET, 1)})
     with pytest.raises(NothingExamined):
-        refuse_nothing([], [], [])
+        require_content([], [], [])
     with pytest.raises(NothingExamined):
-        refuse_nothing([empty], [], [])
+        require_content([empty], [], [])
     with pytest.raises(NothingExamined, match="namespace 'a' is empty"):
-        refuse_nothing([empty, full], [], ["a"])
-    refuse_nothing([empty, full], [], [])
-    refuse_nothing([full], [NGINX], ["b"])
+        require_content([empty, full], [], ["a"])
+    require_content([empty, full], [], [])
+    require_content([full], [NGINX], ["b"])

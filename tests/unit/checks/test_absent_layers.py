@@ -42,7 +42,7 @@ def test_the_bug_is_told_with_all_that_is_known_of_it() -> None:
         "snapshotters": OVERLAY,
         "twin": TWIN.digest,
     }
-    assert "compressed otherwise" in finding.message
+    assert "other compression" in finding.message
     assert finding.hint == f"auditor repair -n k8s.io {names[0]}"
 
 

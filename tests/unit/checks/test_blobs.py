@@ -54,7 +54,7 @@ def pulled(*, blind: bool = False) -> World:
     ("bytes_left", "cause", "words"),
     [
         (b"", "emptied", "zero-length"),
-        (TOP.data[:-1], "shortened", "bytes on the disk"),
+        (TOP.data[:-1], "shortened", "bytes on disk"),
         (b"x", "shortened", "1 bytes"),
     ],
 )

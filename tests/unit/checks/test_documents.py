@@ -151,6 +151,7 @@ def test_an_index_of_no_manifests_is_no_fault() -> None:
     assert world.faults() == []
 
 
+@pytest.mark.slow
 def test_an_index_of_ten_thousand_manifests_is_read_and_one_more_is_malformed() -> None:
     child = APP.describe(platform=True)
     others = [

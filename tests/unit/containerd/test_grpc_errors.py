@@ -61,7 +61,7 @@ def test_a_status_without_words_is_named() -> None:
 
 def test_grpcs_own_words_are_not_shown() -> None:
     refused = translation(CODE.UNAVAILABLE, "failed to connect to all addresses; last error: X: unix:/y", "list")
-    assert refused.message == "cannot list: the daemon does not answer any more"
+    assert refused.message == "cannot list: the connection to the daemon was refused"
     assert translation(CODE.DEADLINE_EXCEEDED, "Deadline Exceeded", "list").message == "cannot list: no answer in time"
 
 

@@ -48,8 +48,8 @@ def test_a_bad_file_is_replaced_and_kept_until_the_end(root: ContentRoot) -> Non
     with staging(root, token=tokens()) as run:
         done = run.replace(DIGEST, run.stage(DIGEST, [GOOD[:7], GOOD[7:]], size=len(GOOD)))
         assert path.read_bytes() == GOOD
-        assert done.aside is not None
-        assert done.aside.read_bytes() == BAD
+        assert done.quarantined is not None
+        assert done.quarantined.read_bytes() == BAD
     assert path.read_bytes() == GOOD
     assert sorted(p.name for p in root.path.iterdir()) == ["blobs", "ingest"]
 
@@ -67,7 +67,7 @@ def test_undoing_puts_the_very_same_file_back(root: ContentRoot) -> None:
 def test_an_absent_file_is_put_in_place_and_undone(root: ContentRoot) -> None:
     with staging(root, token=tokens()) as run:
         done = run.replace(DIGEST, run.stage(DIGEST, [GOOD], size=len(GOOD)))
-        assert done.aside is None
+        assert done.quarantined is None
         assert root.blob_path(DIGEST).read_bytes() == GOOD
         done.undo()
         assert not root.blob_path(DIGEST).exists()

@@ -128,12 +128,14 @@ def log(megabytes: int) -> Iterator[bytes]:
     yield from (chunk for _ in range(megabytes))
 
 
+@pytest.mark.slow
 def test_a_log_of_a_hundred_megabytes() -> None:
     found = search(log(100))
     assert found.digests == (A,)
     assert found.seen["missing-blob"] == 100 * ((1 << 20) // (len(QUIET) * 40 + len(LINE))) > READ
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_log() -> None:
     def peak(megabytes: int) -> int:
         tracemalloc.start()

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from auditor import checks
-from auditor.checks.archive_faults import FAULTS
 from auditor.diagnose.extract import asked, search
-from auditor.diagnose.messages import MESSAGES, RANK, Known, Sure, recognise
+from auditor.diagnose.messages import MESSAGES, RANK, Confidence, KnownMessage, recognise
 
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
@@ -39,15 +38,15 @@ def test_real_words_are_known_by_their_own_entry(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("entry", MESSAGES, ids=lambda known: known.id)
-def test_each_entry_is_whole(entry: Known) -> None:
+def test_each_entry_is_whole(entry: KnownMessage) -> None:
     assert entry.source
     assert re.search(r"\.go\b|github\.com|#\d|errno|bbolt|Go's|runc|klauspost|cmd/containerd", entry.source)
-    assert entry.says.endswith(".")
+    assert entry.meaning.endswith(".")
     assert not entry.cause.endswith(".")
-    assert entry.do
-    assert entry.breaks
-    codes = {rule.code for rule in checks.RULES} | {fault.code for fault in FAULTS}
-    assert set(entry.fits) <= codes
+    assert entry.steps
+    assert entry.impact
+    codes = checks.RULEBOOK.keys()
+    assert set(entry.findings) <= codes
 
 
 _PROGRAMS = {
@@ -57,8 +56,8 @@ _PROGRAMS = {
 
 
 @pytest.mark.parametrize("entry", MESSAGES, ids=lambda known: known.id)
-def test_what_helps_can_be_pasted_into_a_shell(entry: Known) -> None:
-    for step in entry.do:
+def test_what_helps_can_be_pasted_into_a_shell(entry: KnownMessage) -> None:
+    for step in entry.steps:
         assert step.startswith("# ") or step.split()[0] in _PROGRAMS, step
         assert "rm -rf" not in step
         assert "prune" not in step
@@ -75,7 +74,7 @@ def test_a_log_finds_each_message_too() -> None:
 
 
 def test_only_what_is_its_own_proof_is_certain() -> None:
-    certain = {known.id for known in MESSAGES if known.sure is Sure.CERTAIN}
+    certain = {known.id for known in MESSAGES if known.confidence is Confidence.CERTAIN}
     assert certain == {
         "disk-full", "io-error", "file-system-damaged", "read-only", "socket-denied", "rate-limited", "name-resolution",
     }  # fmt: skip

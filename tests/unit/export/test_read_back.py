@@ -8,18 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from auditor.archive.layer_pipeline import Behind, Same
+from auditor.archive.layer_pipeline import SharedMeter, ThreadedMeter
 from auditor.archive.store import ArchiveStore
-from auditor.errors import ExportRefused
-from auditor.export.model import ExportPlan
+from auditor.errors import ExportRefused, OutputError, StoreUnreachable
+from auditor.export.model import ExportPlan, PlannedBlob
 from auditor.export.plan import plan
-from auditor.export.read_back import Abandoned, Follower, Growing
+from auditor.export.read_back import ReadBack
 from auditor.export.write import write_archive
 from auditor.model.digest import Digest, Meter
 from auditor.model.image_graph import group
 from auditor.model.store import LayerProofKind, Proof
-from tests.lab.kit import images
+from tests import images
 from tests.unit import archives
 from tests.unit.export.test_write import TAG, loaded, store_of
 
@@ -68,52 +69,80 @@ def test_the_first_wrong_blob_ends_the_writing(tmp_path: Path) -> None:
     assert sum(heard) < 2 * high.size
 
 
-def test_a_reader_waits_for_the_writer_and_ends_with_it() -> None:
-    growing = Growing()
-    passed: list[str] = []
-
-    def read() -> None:
-        growing.wait(0)
-        passed.append("more")
-        growing.wait(10)
-        passed.append("end")
-
-    with Follower(growing, read) as reading:
-        growing.grew(10)
-        growing.end()
-        reading.result(timeout=30)
-    assert passed == ["more", "end"]
+def untouched(blob: PlannedBlob) -> None:
+    """The store's copy is right."""
 
 
-def test_either_side_ends_the_other() -> None:
-    growing = Growing()
-    with pytest.raises(KeyError), Follower(growing, lambda: growing.wait(0)) as reading:
+def fed(made: ExportPlan, path: Path, data: bytes, *, meter: Meter | None = None, step: int = 1 << 20) -> None:
+    """Write `data` to a file piece by piece while it is read back."""
+    with path.open("wb") as file, ReadBack(made, path, reread=untouched, layers=True, meter=meter) as read_back:
+        for at in range(0, len(data), step):
+            file.write(data[at : at + step])
+            file.flush()
+            read_back.feed(len(data[at : at + step]))
+        read_back.finish()
+
+
+def written(made: ExportPlan, store: ArchiveStore, path: Path) -> bytes:
+    write_archive(made, store, path, namespace="", tag=TAG)
+    return path.read_bytes()
+
+
+def test_a_file_is_read_back_and_hashed_while_it_grows(tmp_path: Path) -> None:
+    store = store_of(archives.image(), tmp_path=tmp_path)
+    made = recorded(store, lambda _: None)
+    data = written(made, store, tmp_path / "a")
+    meter = Meter()
+    fed(made, tmp_path / "b", data, meter=meter, step=1000)
+    assert meter.result().digest == Digest.of(data)
+
+
+def test_a_file_that_is_not_what_was_planned_is_refused(tmp_path: Path) -> None:
+    store = store_of(archives.image(), tmp_path=tmp_path)
+    made = recorded(store, lambda _: None)
+    data = written(made, store, tmp_path / "a")
+    with pytest.raises(OutputError, match="without its end-of-archive marker"):
+        fed(made, tmp_path / "b", data[:-1024])
+    more = replace(made, blobs=made.blobs[1:])
+    with pytest.raises(OutputError, match="other blobs too"):
+        fed(more, tmp_path / "b", data)
+    less = replace(made, blobs=(*made.blobs, replace(made.blobs[0], digest=Digest.of(b"absent"))))
+    with pytest.raises(OutputError, match="is absent"):
+        fed(less, tmp_path / "b", data)
+    with pytest.raises(OutputError, match="names other images"):
+        fed(replace(made, images=()), tmp_path / "b", data)
+    wrong = replace(made, blobs=(replace(made.blobs[0], size=made.blobs[0].size + 1), *made.blobs[1:]))
+    with pytest.raises(OutputError, match=f"{made.blobs[0].digest} is corrupt"):
+        fed(wrong, tmp_path / "b", data)
+
+
+def test_an_aborted_reader_ends_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.touch()
+    made = recorded(store_of(archives.image(), tmp_path=tmp_path), lambda _: None)
+    before = threading.active_count()
+    with pytest.raises(KeyError), ReadBack(made, path, reread=untouched, layers=True):
         raise KeyError
-    with pytest.raises(Abandoned):
-        reading.result(timeout=30)
+    assert threading.active_count() == before
 
-    growing = Growing()
 
-    def fail() -> None:
-        raise ValueError("what the reader says")
-
-    def write() -> None:
-        with Follower(growing, fail) as failing:
-            failing.exception(timeout=30)
-            growing.grew(1)
-
-    with pytest.raises(ValueError, match="what the reader says"):
-        write()
+def test_the_writer_gets_the_error_of_the_reader(tmp_path: Path) -> None:
+    made = recorded(store_of(archives.image(), tmp_path=tmp_path), lambda _: None)
+    with ReadBack(made, tmp_path / "absent", reread=untouched, layers=True) as read_back:
+        with pytest.raises(StoreUnreachable, match="No such file"):
+            read_back.finish()
+        with pytest.raises(StoreUnreachable, match="No such file"):
+            read_back.feed(1)
 
 
 def test_what_is_hashed_elsewhere_is_hashed_all_the_same() -> None:
-    behind, plain = Behind(), Meter()
+    behind, plain = ThreadedMeter(), Meter()
     for number in range(20):
         for meter in (behind, plain):
             meter.update(bytes([number]) * 100_000)
     assert (behind.size, behind.result()) == (plain.size, plain.result())
-    assert Same(plain).result() == plain.result()
-    assert Behind().result() == Meter().result()
+    assert SharedMeter(plain).result() == plain.result()
+    assert ThreadedMeter().result() == Meter().result()
 
 
 @pytest.mark.parametrize("kilobytes", [8, 3000])

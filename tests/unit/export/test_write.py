@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,6 +25,7 @@ from auditor.errors import ExportRefused, OutputError, ReadFailed
 from auditor.export import tar_members, write
 from auditor.export.model import ExportPlan, Role
 from auditor.export.plan import plan
+from auditor.export.read_back import ReadBack
 from auditor.export.salvage import ORIGINAL
 from auditor.export.write import write_archive, write_layout, write_pipe
 from auditor.model import image_graph, oci
@@ -33,8 +33,8 @@ from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.model.platforms import EVERYTHING, Matcher, only, parse
 from auditor.model.store import Proof, Store
-from tests.lab.kit import images
-from tests.lab.kit.images import Built, BuiltImage
+from tests import images
+from tests.images import Built, BuiltImage
 from tests.unit import archives
 from tests.unit.archives import NAME
 
@@ -470,15 +470,23 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(tmp_path: Path, monke
 def test_damage_between_writing_and_reading_back_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_of(archives.image(), tmp_path=tmp_path)
     made = planned(store)
-    real = open_archive
 
-    def damaged(path: Path, **options: Any) -> ArchiveStore:
-        options["tap"].wait(1 << 40)
-        data = path.read_bytes()
-        path.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
-        return real(path, **options)
+    class Damaged(ReadBack):
+        """Lets the reader begin once all is written and a bit of it has changed."""
 
-    monkeypatch.setattr(write, "open_archive", damaged)
+        size = 0
+
+        def feed(self, size: int) -> None:
+            self.size += size
+
+        def finish(self) -> None:
+            [path] = tmp_path.glob(".a.*")
+            data = path.read_bytes()
+            path.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
+            super().feed(self.size)
+            super().finish()
+
+    monkeypatch.setattr(write, "ReadBack", Damaged)
     with pytest.raises(OutputError, match="not what was written"):
         exported(store, tmp_path / "a", made)
     assert not (tmp_path / "a").exists()

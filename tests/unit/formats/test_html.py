@@ -18,7 +18,11 @@ from tests.unit import reports
 
 ADVICE = {
     "digest-mismatch": Rule(
-        code="digest-mismatch", severity=Severity.CRITICAL, means="The bytes `changed`.", matters="It <matters>.", do=""
+        code="digest-mismatch",
+        severity=Severity.CRITICAL,
+        means="The bytes `changed`.",
+        impact="It <matters>.",
+        remedy="Repair it.",
     )
 }
 VOID = {"meta", "link", "input", "br"}
@@ -176,6 +180,7 @@ def test_every_image_is_listed_and_the_damaged_come_first_with_their_trees() -> 
     assert found.count("li", **{"class": "p-corrupt"}) == 6
 
 
+@pytest.mark.slow
 def test_a_page_of_5000_images_is_below_ten_megabytes() -> None:
     assert len(html.render(reports.large(5_000), advice=ADVICE).encode()) < 10_000_000
 

@@ -23,7 +23,7 @@ from auditor.report.build import report
 from auditor.report.image_tree import ImageTree, TreeNode
 from tests.unit.build import APP, BASE, MIDDLE, NOW, TOP, Layer, World, image, index
 
-ADVICE = {rule.code: rule for rule in checks.RULES}
+ADVICE = checks.RULEBOOK
 HOSTILE = "evil.example/\x1b]0;owned\x07\u202e\u200b" + "n" * 4000 + ":tag"
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -269,10 +269,14 @@ def test_a_tree_as_a_graph_quotes_hostile_text() -> None:
 
 
 def test_the_rules_are_listed_and_explained() -> None:
-    listed = rulebook.listed(checks.RULES)
-    assert all(f" {entry.code} " in listed for entry in checks.RULES)
-    assert [each["code"] for each in json.loads(rulebook.as_json(checks.RULES))] == [rule.code for rule in checks.RULES]
-    for entry in checks.RULES:
+    entries = tuple(checks.RULEBOOK.values())
+    listed = rulebook.listed(entries)
+    assert all(f" {entry.code} " in listed for entry in entries)
+    assert json.loads(rulebook.as_json(entries)) == [
+        {"code": r.code, "severity": r.severity.value, "means": r.means, "matters": r.impact, "do": r.remedy}
+        for r in entries
+    ]
+    for entry in entries:
         told = rulebook.explained(entry)
         assert told.startswith(f"{entry.code} ({entry.severity})\n")
         assert max(map(len, told.splitlines())) <= 100

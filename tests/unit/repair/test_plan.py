@@ -11,10 +11,10 @@ from auditor.model.blob_source import Offer
 from auditor.model.digest import Digest
 from auditor.model.store import Blob, Inventory, Proof, ProofKind, Resource
 from auditor.repair.needs import Need, Skip, assess
-from auditor.repair.plan import Kind, Means, Plan, Way, plan
+from auditor.repair.plan import Capabilities, Kind, Plan, Way, plan
 from tests.unit.build import APP, BASE, CONTENT, MIDDLE, OVERLAY, TOP, Layer, World, image, index
 
-FILES, API = Means(files=True), Means(files=False)
+FILES, API = Capabilities(files=True), Capabilities(files=False)
 SOURCE = "containerd.io/distribution.source.docker.io"
 
 
@@ -30,11 +30,11 @@ def offer(need: Need, source: str = "registry") -> Offer:
     return Offer(source, need.digest, need.size, need.media_type, source, certain=False)
 
 
-def planned(world: World, *sources: str, means: Means = FILES, **more: object) -> Plan:
+def planned(world: World, *sources: str, capabilities: Capabilities = FILES, **more: object) -> Plan:
     """The plan where each source offers everything."""
     found, skips = needs(world, **more)  # type: ignore[arg-type]
     offers = {need.digest: tuple(offer(need, source) for source in sources or ("registry",)) for need in found.values()}
-    return plan(list(found.values()), skips, offers, means)
+    return plan(list(found.values()), skips, offers, capabilities)
 
 
 def pulled() -> World:
@@ -63,7 +63,7 @@ def test_a_skipped_layer_is_fetched_into_its_namespace_and_needs_no_label() -> N
     assert not need.damaged
     (place,) = need.places
     assert place.namespace == "k8s.io"
-    assert place.tie is None
+    assert place.gc_parent is None
     assert place.labels == {SOURCE: "library/app"}
     assert need.hints.names == ("docker.io/library/app:1",)
     assert need.hints.origins == {"docker.io": ("library/app",)}
@@ -75,17 +75,17 @@ def test_a_layer_that_no_label_names_gets_one() -> None:
     world.drop_snapshots(*APP.chain)
     world.unlabel(APP.digest, str(BASE.digest))
     found, _ = needs(world)
-    tie = found[BASE.digest].places[0].tie
-    assert tie is not None
-    assert (tie.digest, tie.label) == (APP.digest, f"{CONTENT}.l.0")
-    assert found[MIDDLE.digest].places[0].tie is None
+    parent = found[BASE.digest].places[0].gc_parent
+    assert parent is not None
+    assert (parent.digest, parent.label) == (APP.digest, f"{CONTENT}.l.0")
+    assert found[MIDDLE.digest].places[0].gc_parent is None
 
 
 def test_a_target_needs_no_label_and_gets_its_source_from_its_name() -> None:
     world = pulled()
     world.drop(APP.digest)
     need = needs(world)[0][APP.digest]
-    assert need.places[0].tie is None
+    assert need.places[0].gc_parent is None
     assert need.places[0].labels == {SOURCE: "library/app"}
 
 
@@ -129,8 +129,8 @@ def test_discarded_layers_are_left_alone_unless_asked_for() -> None:
     assert skip.code == "blob-discarded"
     assert "--include-discarded" in skip.reason
     (action,) = planned(world, include_discarded=True).actions
-    assert "undoes the node's policy" in action.warnings[0]
-    assert action.need.places[0].tie is not None
+    assert "exempts this layer from the node's policy" in action.warnings[0]
+    assert action.need.places[0].gc_parent is not None
 
 
 def test_records_that_disagree_are_not_a_matter_of_bytes() -> None:
@@ -140,7 +140,7 @@ def test_records_that_disagree_are_not_a_matter_of_bytes() -> None:
     world.store.content[BASE.digest] = BASE.data + b"x"
     found, skips = needs(world)
     assert not found
-    assert any("disagree" in skip.reason for skip in skips)
+    assert any("name different sizes" in skip.reason for skip in skips)
 
 
 def test_a_record_of_a_wrong_size_is_made_again_with_its_file() -> None:
@@ -195,11 +195,11 @@ def test_what_has_no_record_is_committed(source: str, kind: Kind) -> None:
     assert action.touches == ("a new record in k8s.io",)
 
 
-@pytest.mark.parametrize(("means", "way"), [(FILES, Way.FILE), (API, Way.API)])
-def test_a_bad_file_is_replaced_by_the_way_that_there_is(means: Means, way: Way) -> None:
+@pytest.mark.parametrize(("capabilities", "way"), [(FILES, Way.FILE), (API, Way.API)])
+def test_a_bad_file_is_replaced_by_the_way_that_there_is(capabilities: Capabilities, way: Way) -> None:
     world = pulled()
     corrupt(world, BASE.digest)
-    (action,) = planned(world, "registry", means=means, verify="digests").actions
+    (action,) = planned(world, "registry", capabilities=capabilities, verify="digests").actions
     assert (action.kind, action.way) == (Kind.REPLACE, way)
 
 
@@ -222,4 +222,4 @@ def test_documents_come_first_then_the_largest() -> None:
     made = planned(world, verify="digests")
     order = [action.digest for action in made.actions]
     assert order[0] == target.digest
-    assert "what lies below" in made.notes[0]
+    assert "its children are checked" in made.notes[0]

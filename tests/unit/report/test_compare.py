@@ -38,11 +38,11 @@ def test_new_and_gone() -> None:
 @pytest.mark.parametrize(
     ("newer", "note"),
     [
-        (replace(NEW, verify=Verify.PRESENCE), "the newer run looked less hard"),
-        (replace(NEW, verify=Verify.LAYERS), "the newer run looked harder"),
+        (replace(NEW, verify=Verify.PRESENCE), "the newer run verified less"),
+        (replace(NEW, verify=Verify.LAYERS), "the newer run verified more"),
         (replace(NEW, complete=False), "the newer run could not examine everything"),
         (replace(NEW, host="another"), "the older report is of another store"),
-        (replace(NEW, finished_at=OLD.finished_at - timedelta(1)), "the report called older is the later one"),
+        (replace(NEW, finished_at=OLD.finished_at - timedelta(1)), "the older report was finished after"),
     ],
 )
 def test_a_comparison_that_may_mislead_says_so(newer: Report, note: str) -> None:

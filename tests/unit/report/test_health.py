@@ -58,13 +58,13 @@ def test_thresholds_move_what_is_critical() -> None:
 SOUND = json_report.render(reports.sound()).encode()
 UNRELIABLE = {
     "empty": (b"", NOW, "empty"),
-    "half-written": (SOUND[: len(SOUND) // 2], NOW, "cut short"),
-    "not JSON": (b"\x00" * 100, NOW, "cut short or not a report"),
+    "half-written": (SOUND[: len(SOUND) // 2], NOW, "truncated"),
+    "not JSON": (b"\x00" * 100, NOW, "truncated or not a report"),
     "another document": (b'{"a": 1}', NOW, "not a report"),
-    "another version": (SOUND.replace(b"report/v1", b"report/v9"), NOW, "another version"),
+    "another version": (SOUND.replace(b"report/v1", b"report/v9"), NOW, "another schema version"),
     "a time without a zone": (SOUND.replace(b"05:06:07Z", b"05:06:07"), NOW, "not a report"),
     "nested without end": (b"[" * 1_000_000, NOW, "not a report"),
-    "stale": (SOUND, NOW + timedelta(days=3), "stale: 3d old, at most 24h is believed"),
+    "stale": (SOUND, NOW + timedelta(days=3), "stale: 3d old, the limit is 24h"),
     "future": (SOUND, reports.AT - timedelta(hours=7), "from the future, by 7h"),
 }
 

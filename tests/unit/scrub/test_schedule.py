@@ -13,6 +13,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -182,6 +183,7 @@ with State.open(Path(sys.argv[1]), store="a") as state:
 """
 
 
+@pytest.mark.slow
 def test_killed_ten_times_at_random_every_blob_is_proven_and_hardly_any_twice(tmp_path: Path) -> None:
     chance = random.Random(7)
     command = [sys.executable, "-c", VICTIM, str(tmp_path / "s"), str(tmp_path / "log")]

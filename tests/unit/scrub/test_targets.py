@@ -13,7 +13,7 @@ from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.model.store import Image
 from auditor.scrub import largest_first, targets_of, wanted
-from tests.lab.kit import images
+from tests import images
 from tests.unit.fakes import MemoryStore
 
 NOW = datetime(2026, 8, 1, tzinfo=UTC)

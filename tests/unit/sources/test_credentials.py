@@ -93,7 +93,7 @@ def test_a_helper_that_fails(tmp_path: Path, run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["../../bin/sh", "a b", "-x", "x;y"])
 def test_a_helper_is_a_name_and_no_path(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SourceError, match="no program name"):
+    with pytest.raises(SourceError, match="an invalid name"):
         config(tmp_path, {"credsStore": name}).find("r.example")
 
 

@@ -258,7 +258,7 @@ def test_what_a_store_cannot_read(fault: AuditorError, kind: type[SourceError]) 
     store = shelf(b"content")
     store.faults[Digest.of(b"content")] = fault
     source = on(store)
-    with pytest.raises(kind, match=f"archive:images.tar cannot give it: {fault.message}"):
+    with pytest.raises(kind, match=f"archive:images.tar cannot deliver it: {fault.message}"):
         read(source, b"content")
     assert ask(source, b"content") is None
 

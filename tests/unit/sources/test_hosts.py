@@ -150,7 +150,7 @@ def test_a_file_that_containerd_would_not_take_is_passed_over(tmp_path: Path, te
     found = find_hosts(tree(tmp_path, text), "registry.example")
     assert [endpoint.root for endpoint in found.endpoints] == ["https://registry.example/v2"]
     (note,) = found.notes
-    assert "passed over" in note
+    assert "is skipped" in note
     assert "hunter2" not in note
 
 

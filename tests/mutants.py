@@ -1,0 +1,125 @@
+"""Mutation testing of the rules and parsers: `make mutants` changes them one place at a time and runs their unit tests.
+
+mutmut makes the mutants and runs them; this module says which modules and tests, and reports. docs/mutants.md lists
+the mutants that no test can kill.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import chdir
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+ROOT = Path(__file__).resolve().parent.parent
+#: mutmut copies the code here; begun anew each time, since it would keep verdicts although tests changed.
+WORK = ROOT / "build" / "mutants"
+EQUIVALENT = ROOT / "docs" / "mutants.md"
+LEAST = 90
+#: Each module that is mutated, and the tests that protect it, below tests/unit.
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "auditor.model.platforms": ("model/test_platforms_table.py",),
+    "auditor.model.gc_reachability": ("model/test_gc_reachability_table.py",),
+    "auditor.model.image_graph": ("model/test_image_graph_table.py",),
+    "auditor.checks.layer_state": ("checks/test_layer_state.py", "checks/test_layer_state_faults.py"),
+    "auditor.checks.absent_layers": ("checks/test_absent_layers_table.py",),
+    "auditor.checks.pulled_platforms": ("checks/test_pulled_platforms.py",),
+    "auditor.checks.garbage_collection": ("checks/test_garbage_collection_table.py",),
+    "auditor.repair.plan": ("repair/test_plan_table.py",),
+    "auditor.scrub.schedule": ("scrub/test_schedule_table.py",),
+    "auditor.archive.tar_reader": ("archive/test_tar_reader.py",),
+}
+PYTEST = ["-p", "no:rerunfailures", "-p", "no:xdist", "-p", "no:timeout", "--hypothesis-seed=0", "-m", "not slow"]
+#: Exit statuses of pytest that mutmut records for a mutant that no test killed: passed, and no tests.
+_SURVIVED = frozenset({0, 5, 33})
+_ROW = re.compile(r"^\| `(?P<module>[\w.]+)` \| `(?P<mutation>.+)` \| .+ \|$", re.MULTILINE)
+
+
+@dataclass(frozen=True, order=True)
+class Mutant:
+    """A mutant that survived: its module, and the lines it changed, without their numbers."""
+
+    module: str
+    mutation: str
+
+
+def main(asked: list[str]) -> int:
+    """Run and report; 1 where fewer than `LEAST` percent are killed."""
+    modules = {name: MODULES[name] for name in asked or MODULES}
+    _prepare(modules)
+    subprocess.run([Path(sys.executable).parent / "mutmut", "run"], cwd=WORK, check=True)
+    return _report(modules)
+
+
+def _prepare(modules: Mapping[str, tuple[str, ...]]) -> None:
+    tests = sorted({f"tests/unit/{test}" for tests in modules.values() for test in tests})
+    if absent := [path for path in (*tests, *map(_path, modules)) if not (ROOT / path).is_file()]:
+        sys.exit(f"tests/mutants.py names files that are not there: {', '.join(absent)}")
+    shutil.rmtree(WORK, ignore_errors=True)
+    for folder in ("auditor", "tests"):
+        shutil.copytree(ROOT / folder, WORK / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = {
+        "source_paths": ["auditor"],
+        "only_mutate": [_path(module) for module in modules],
+        "pytest_add_cli_args": PYTEST,
+        "pytest_add_cli_args_test_selection": tests,
+    }
+    lines = (f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
+    (WORK / "pyproject.toml").write_text(f"{(ROOT / 'pyproject.toml').read_text()}\n[tool.mutmut]\n{''.join(lines)}")
+
+
+def _path(module: str) -> str:
+    return f"{module.replace('.', '/')}.py"
+
+
+def _report(modules: Iterable[str]) -> int:
+    known = equivalent(EQUIVALENT.read_text())
+    survivors: list[Mutant] = []
+    killed = total = 0
+    print(f"{'module':<34} killed  total")
+    for module in modules:
+        statuses: dict[str, int | None] = json.loads((WORK / "mutants" / f"{_path(module)}.meta").read_text())[
+            "exit_code_by_key"
+        ]
+        alive = [name for name, status in statuses.items() if status is None or status in _SURVIVED]
+        survivors += _described(module, alive)
+        print(f"{module:<34} {len(statuses) - len(alive):>6} {len(statuses):>6}")
+        killed, total = killed + len(statuses) - len(alive), total + len(statuses)
+    for mutant in sorted(set(survivors) - known):
+        print(f"survived, not in docs/mutants.md: | `{mutant.module}` | `{mutant.mutation}` |")
+    for mutant in sorted(mutant for mutant in known - set(survivors) if mutant.module in modules):
+        print(f"in docs/mutants.md, and killed or gone: {mutant.module}: {mutant.mutation}")
+    equal = sum(mutant in known for mutant in survivors)
+    print(
+        f"{killed} of {total} killed: {100 * killed / total:.1f} %, {LEAST} % wanted; {equal} survivors are equivalent"
+    )
+    return int(100 * killed < LEAST * total)
+
+
+def _described(module: str, mutants: Iterable[str]) -> Iterator[Mutant]:
+    with chdir(WORK):
+        for name in mutants:
+            yield Mutant(module, changed(get_diff_for_mutant(name, path=_path(module))))
+
+
+def changed(diff: str) -> str:
+    """The lines that a diff takes and gives as one line of text, without markup of a table."""
+    lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
+    before, after = (" ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
+    return f"{before} → {after}".replace("|", "¦").replace("`", "'")
+
+
+def equivalent(page: str) -> set[Mutant]:
+    """The mutants listed in docs/mutants.md."""
+    return {Mutant(row["module"], row["mutation"]) for row in _ROW.finditer(page)}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
