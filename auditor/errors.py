@@ -1,37 +1,40 @@
-"""Everything that can end a run or an action, as one tree; each error is a sentence and a hint.
+"""The exceptions of the program. Each has a message of one sentence, and a hint.
 
-AuditorError                    the root: what the command line catches, once
-├── UsageError                  the user asked for something that cannot be meant (exit 2)
-├── OutputError                 a report or an archive could not be written where it was asked for (exit 3)
-├── ExportRefused               something that an archive needs is missing or wrong, so none is written (exit 1)
-├── NothingExamined             a name or a namespace matched nothing; not the same as sound (exit 3)
+AuditorError                    the root; caught once, in cli.app
+├── UsageError                  the command line is not valid (exit 2)
+├── OutputError                 a report or an archive could not be written (exit 3)
+├── ExportRefused               content of an export is missing or damaged; nothing was written (exit 1)
+├── NothingExamined             no image or blob matched the selection (exit 3)
 ├── StateError                  the state file of `scrub` is in use or cannot be used (exit 3)
 ├── InvalidDigest               a text that is not `algorithm:hex`
 ├── MalformedDocument           bytes that are not the OCI or Docker document they should be
 ├── StoreError                  the store as a whole cannot be audited (exit 3)
-│   ├── StoreUnreachable        no daemon, not ours to open, or not containerd
+│   ├── StoreUnreachable        no daemon, no permission, or not containerd
 │   ├── StoreTimeout            a call did not end in time
-│   └── Unsupported             this daemon has no such call
-├── ObjectError                 one object of the store; the caller turns it into an outcome
-│   ├── NoRecord                the database has no such object in this namespace
-│   ├── NoFile                  the database has the blob, the disk has not
-│   ├── ReadFailed              the bytes could not be read; says nothing about them
-│   ├── AlreadyThere            a write found its target in place; proves nothing about its bytes
+│   └── Unsupported             the daemon lacks the call
+├── ObjectError                 a call about one object failed; callers record it as an outcome
+│   ├── NoRecord                the database has no record of the object in this namespace
+│   ├── NoFile                  the blob has a record and no file
+│   ├── ReadFailed              the content could not be read; it may be intact or damaged
+│   ├── AlreadyThere            the target of a write exists; its content is not verified by that
 │   ├── Conflict                a precondition failed: wrong size or digest at commit
-│   └── Busy                    somebody else holds the ingest; worth another try
-└── SourceError                 a source of good bytes cannot give them
-    ├── NotOffered              it is reachable, and does not have this digest
-    ├── AccessDenied            it wants credentials that we do not have
-    └── BadBytes                it answered with other bytes than the digest names
+│   └── Busy                    another client holds the ingest; can be retried
+└── SourceError                 a source cannot provide content
+    ├── NotOffered              the source does not have the digest
+    ├── AccessDenied            the source requires other credentials
+    └── BadBytes                the content from the source does not match the digest
 """
 
 from __future__ import annotations
 
 
 class AuditorError(Exception):
-    """What went wrong as one sentence in `message`, what to do about it in `hint` (may be empty).
+    """Base of all exceptions of the program.
 
-    `str()` gives the sentence alone.
+    Attributes:
+        message: What failed, in one sentence; also `str()` of the exception.
+        hint: A remedy; may be empty.
+
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -41,31 +44,31 @@ class AuditorError(Exception):
 
 
 class UsageError(AuditorError):
-    """The command line asks for something that cannot be meant."""
+    """The command line is not valid."""
 
 
 class OutputError(AuditorError):
-    """A file that was asked for could not be written; nothing is left half-written."""
+    """An output file could not be written; no partial file remains."""
 
 
 class ExportRefused(AuditorError):
-    """What an archive needs is missing or not what its digest says; there is no archive."""
+    """Content of an export is missing or does not match its digest; no archive was written."""
 
 
 class NothingExamined(AuditorError):
-    """The selection matched nothing: neither sound nor damaged."""
+    """The selection matched no image or blob, so there is no verdict."""
 
 
 class StateError(AuditorError):
-    """The state file is held by another run or lies where we cannot write."""
+    """The state file is locked by another run, or cannot be written."""
 
 
 class InvalidDigest(AuditorError):
-    """A text that does not have the form `algorithm:hex` of a known algorithm."""
+    """Text that is not `algorithm:hex` with a known algorithm."""
 
 
 class MalformedDocument(AuditorError):
-    """Bytes that are no OCI or Docker document, or one beyond the limits."""
+    """Content that is not a valid OCI or Docker document, or exceeds a limit."""
 
 
 class StoreError(AuditorError):
@@ -73,7 +76,7 @@ class StoreError(AuditorError):
 
 
 class StoreUnreachable(StoreError):
-    """Nothing answers at the address, we may not open it, or it is not containerd."""
+    """Nothing responds at the address, opening it is not permitted, or it is not containerd."""
 
 
 class StoreTimeout(StoreError):
@@ -81,11 +84,11 @@ class StoreTimeout(StoreError):
 
 
 class Unsupported(StoreError):
-    """The store has no such call; older daemons lack some."""
+    """The daemon lacks the call; older releases lack some."""
 
 
 class ObjectError(AuditorError):
-    """Something is wrong with one object; the store itself answers."""
+    """A call about one object failed; the store itself works."""
 
 
 class NoRecord(ObjectError):
@@ -93,11 +96,11 @@ class NoRecord(ObjectError):
 
 
 class NoFile(ObjectError):
-    """The blob has a record, and its file is not there."""
+    """The blob has a record and no file."""
 
 
 class ReadFailed(ObjectError):
-    """Reading failed: an outcome of its own, neither sound nor corrupt."""
+    """Reading failed, so the content is neither verified nor known to be damaged."""
 
 
 class AlreadyThere(ObjectError):
@@ -105,7 +108,7 @@ class AlreadyThere(ObjectError):
 
 
 class Conflict(ObjectError):
-    """The store refused a commit: the size, the digest or the offset is not what was said."""
+    """The store refused a commit: size, digest or offset do not match."""
 
 
 class Busy(ObjectError):
@@ -113,16 +116,16 @@ class Busy(ObjectError):
 
 
 class SourceError(AuditorError):
-    """A source of bytes cannot give what was asked for."""
+    """A source cannot provide content."""
 
 
 class NotOffered(SourceError):
-    """The source is there and does not hold the digest."""
+    """The source is reachable and does not have the digest."""
 
 
 class AccessDenied(SourceError):
-    """The source refuses us, with or without credentials."""
+    """The source denies access, with or without credentials."""
 
 
 class BadBytes(SourceError):
-    """The source sent bytes that are not what the digest names."""
+    """The content from the source does not match the digest."""

@@ -1,1 +1,1 @@
-"""The command line: the only composer of adapters, use-cases and formats."""
+"""The command line: connects adapters, use cases and formats."""

@@ -1,4 +1,4 @@
-"""The program: the commands, and the one place where errors become sentences and exit statuses."""
+"""The program: run a command, print errors, map them to exit statuses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import ModuleType
 
 from auditor.cli.arguments import read
 from auditor.cli.output import complain, say
-from auditor.cli.signals import Terminated, hearing
+from auditor.cli.signals import Terminated, prompt_signals
 from auditor.errors import AuditorError, ExportRefused, UsageError
 
 REFUSED = 1
@@ -21,15 +21,15 @@ TERMINATED = 143
 
 #: Set by a shell that asks typer for completions.
 _COMPLETION = "_AUDITOR_COMPLETE"
-#: In the order of `--help`. Each is a function of its name, or an `app` of its own, in a module of its name.
+#: In the order of `--help`. Each is a module of `cli.commands` with a function of that name, or a typer `app`.
 COMMANDS = ("check", "scrub", "repair", "tree", "export", "verify", "diagnose", "rules", "report", "health")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status; no exception leaves this function."""
+    """Run a command line and return its exit status; raises nothing, except with AUDITOR_DEBUG."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with hearing():
+        with prompt_signals():
             status = _run(given)
     except (Terminated, KeyboardInterrupt) as error:
         status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
-    # The protocols of `health` have numbers of their own for a question that cannot be answered.
+    # The protocols of `health` have other statuses for invalid usage and for failures.
     usage, could_not = _unanswered(given) or (USAGE, COULD_NOT)
     try:
         result = _dispatch(given)
@@ -54,7 +54,7 @@ def _run(given: list[str]) -> int:
         return usage if isinstance(error, UsageError) else could_not
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        say("auditor: whatever read the output ended early")
+        say("auditor: the reader of the output ended early")
         return could_not
     except Exception as error:
         if _aborted(error):
@@ -68,14 +68,14 @@ def _run(given: list[str]) -> int:
 
 
 def _unanswered(given: Sequence[str]) -> tuple[int, int] | None:
-    """What wrong usage and a failure of ours are in the protocol of `health` that is asked for: its unknown."""
+    """The exit statuses of invalid usage and of a failure for `health`: unknown in the protocol asked for."""
     if given[:1] != ["health"]:
         return None
     return (3, 3) if given[1:2] == ["nagios"] else (2, 2)
 
 
 def _command(given: Sequence[str]) -> str:
-    """The command that was meant, for a hint; some errors come without it."""
+    """The command to name in a hint."""
     return f"auditor {given[0]}" if given and given[0] in COMMANDS else "auditor"
 
 

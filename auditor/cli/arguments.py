@@ -73,7 +73,7 @@ def read(command: Callable[..., int], words: Sequence[str], environ: Mapping[str
     rest = iter(words)
     for word in rest:
         name, text = _option(word, flags) if word.startswith("-") else (positional, word)
-        if name not in known:
+        if name not in known or (name == positional and name in given and not known[name].many):
             return None
         value = _value(known[name], rest, text)
         if value is None:

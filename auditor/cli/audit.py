@@ -1,4 +1,4 @@
-"""What commands share: connecting, auditing, making the report."""
+"""Run an audit with progress, and build its report."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def now() -> datetime:
 
 
 def host(environ: Mapping[str, str]) -> str:
-    """The node's name: AUDITOR_HOST where it is set, for a pod is not called as the node it runs on."""
+    """The name of the node: AUDITOR_HOST if set (a pod has another name than its node), else the host name."""
     return environ.get("AUDITOR_HOST") or os.uname().nodename
 
 
 def _meter(options: Common) -> AbstractContextManager[Meter]:
-    """Progress as the options want it: drawn, or as lines."""
+    """The progress meter of the options: a bar, or lines of JSON."""
     if not options.stream:
         return progress(wanted=options.progress)
     from auditor.cli.progress import streaming
@@ -48,9 +48,9 @@ Reader = Callable[[Meter, Evidence], audit.Reading]
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Keep Python's cycle collector out of an audit.
+    """Disable Python's cycle collector.
 
-    It builds many records and no cycles; walking them again and again would take a quarter of the time.
+    An audit builds many records and no cycles; collections would take a quarter of its time.
     """
     was = gc.isenabled()
     gc.disable()
@@ -107,7 +107,7 @@ def audited(
 def empty(
     store: Store, request: collect.Request, *, findings: tuple[Finding, ...], incomplete: tuple[str, ...]
 ) -> Report:
-    """The report of a store in which there was nothing to audit, with what is wrong with the store itself."""
+    """The report of a store without images: findings about the store itself."""
     info = store.info()
     evidence = Evidence(
         info=info,
@@ -117,7 +117,7 @@ def empty(
         documents={},
         files={},
         now=now(),
-        incomplete=incomplete or ("there was no image to examine",),
+        incomplete=incomplete or ("there was no image to check",),
     )
     at = now()
     return build.report(evidence, findings, host=os.uname().nodename, started=at, finished=at, seconds=0.0)

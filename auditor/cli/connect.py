@@ -1,4 +1,4 @@
-"""Open the store that the options name."""
+"""Open the store that the options select."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
-    """The store that the options mean. Raises StoreUnreachable, UsageError."""
+    """The store that the options select. Raises StoreUnreachable, UsageError."""
     root = content_root(options.content_root)
     address = containerd.discover(options.address, environ=os.environ)
     with containerd.connect(address, timeout=options.timeout, content_root=root) as store:
@@ -34,7 +34,7 @@ def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
 
 @contextmanager
 def opened(options: Common, archive: Path | None) -> Iterator[Store]:
-    """An archive where one is named, else the daemon that the options mean. Raises StoreUnreachable, UsageError."""
+    """The archive if one is given, else the daemon of the options. Raises StoreUnreachable, UsageError."""
     if archive is None:
         with connected(options) as store:
             yield store
@@ -47,7 +47,7 @@ def opened(options: Common, archive: Path | None) -> Iterator[Store]:
 
 
 def content_root(text: str) -> Literal["auto"] | Path | None:
-    """Read --content-root. Raises UsageError for a folder that is not there."""
+    """Parse --content-root. Raises UsageError if the folder has no blobs."""
     if text == "auto":
         return "auto"
     if text == "none":
@@ -55,19 +55,19 @@ def content_root(text: str) -> Literal["auto"] | Path | None:
     path = Path(text)
     if not (path / "blobs").is_dir():
         raise UsageError(
-            f"{text} holds no blobs folder", hint="name the folder io.containerd.content.v1.content, or auto, or none"
+            f"{text} has no folder blobs", hint="give the folder io.containerd.content.v1.content, or auto, or none"
         )
     return path
 
 
 def wanted_platforms(texts: list[str] | None) -> tuple[platforms.Platform, ...]:
-    """Read --platform. Raises UsageError."""
+    """Parse --platform. Raises UsageError."""
     return tuple(platforms.parse(text) for text in texts or ())
 
 
 @contextmanager
 def connected_writable(options: Common) -> Iterator[WritableContainerdStore]:
-    """The store that the options mean, to be written to. Raises StoreUnreachable, UsageError."""
+    """The store that the options select, writable. Raises StoreUnreachable, UsageError."""
     address = containerd.discover(options.address, environ=os.environ)
     root = content_root(options.content_root)
     with containerd.connect_writable(address, timeout=options.timeout, content_root=root) as store:

@@ -1,4 +1,4 @@
-"""Putting results out: to standard output, or to a file whole or not at all; and saying errors."""
+"""Print results to standard output or write them to a file atomically; print errors to stderr."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from auditor.formats.sanitize import plain
 
 
 def check_target(path: Path | None) -> None:
-    """Refuse early what cannot be written later. Raises UsageError for a missing folder or a folder as the file."""
+    """Check an output path before the work. Raises UsageError if it is a folder, or its folder does not exist."""
     if path is None or str(path) == "-":
         return
     if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint="name a file in it")
+        raise UsageError(f"{path} is a folder", hint="give a file in it")
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}", hint="make it first, or write elsewhere")
+        raise UsageError(f"there is no folder {path.parent}", hint="make it first, or choose another path")
 
 
 def deliver(text: str, path: Path | None) -> None:
-    """Write the result. Raises OutputError; then the file is as it was before."""
+    """Write the result to `path`, or to standard output. Raises OutputError; the file is then unchanged."""
     if path is None or str(path) == "-":
         _print(text)
     else:
@@ -35,23 +35,23 @@ def _print(text: str) -> None:
         sys.stdout.buffer.write(text.encode())
         sys.stdout.buffer.flush()
     except OSError as error:
-        # Nothing can be said on this stream any more; the interpreter must not try at its end.
+        # Standard output is broken; keep the interpreter from flushing it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise OutputError(
             f"the result could not be printed: {error.strerror}",
-            hint="whatever read the output ended early, or its disk is full; --output FILE writes a file",
+            hint="the reader of the output ended early, or its disk is full; --output FILE writes a file",
         ) from None
 
 
 def complain(error: AuditorError) -> None:
-    """Say an error on stderr: one sentence and one hint."""
+    """Print an error on stderr: message and hint."""
     say(f"auditor: {plain(error.message)}")
     if error.hint:
         say(f"hint: {plain(error.hint)}")
 
 
 def say(text: str) -> None:
-    """Print a line on stderr; a stderr that is gone is no reason to fail."""
+    """Print a line on stderr; errors of stderr are ignored."""
     try:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Progress on stderr: on a terminal only, and only for what takes longer than a second."""
+"""Progress on a terminal's stderr, for work that takes longer than a second; or as lines of JSON."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-#: Seconds that work may take before anything is shown.
+#: Seconds before a bar is shown.
 PATIENCE = 1.0
 
 
 class Meter:
-    """Hears how far the work is; draws once it has taken PATIENCE seconds. Threads may share it."""
+    """Receives progress, and draws it once the work has taken PATIENCE seconds. Threads may share it."""
 
     def __init__(self, *, shown: bool) -> None:
         self._shown = shown
@@ -33,11 +33,11 @@ class Meter:
         self._what = ""
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Say that `done` of `total` things are done; 0 where nobody knows how many there are."""
+        """Report that `done` of `total` items are done; a total of 0 is unknown."""
         self._draw(what, done, total, in_bytes=False)
 
     def reading(self, total: int, what: str = "reading") -> Callable[[int], None]:
-        """Give what is to be told of each piece of `total` bytes that was read."""
+        """A callback for the number of bytes read, of `total` bytes."""
         done = 0
 
         def read(count: int) -> None:
@@ -57,12 +57,12 @@ class Meter:
                 self._bar.update(self._task, completed=done, total=total or None)
 
     def _restart(self, what: str, done: int, total: int, *, in_bytes: bool) -> None:
-        """Begin a bar for another kind of work."""
+        """Start a bar for the next activity."""
         from auditor.cli.progress_bars import bar
 
         self._stop()
         self._bar = bar(in_bytes=in_bytes)
-        # What came before is no part of the rate.
+        # Earlier bytes do not count for the rate.
         self._task = self._bar.add_task(what, total=total or None, completed=done)
         self._bar.start()
         self._what = what
@@ -73,7 +73,7 @@ class Meter:
             self._bar = None
 
     def close(self) -> None:
-        """Take the bar away for good."""
+        """Remove the bar; later progress is ignored."""
         with self._lock:
             self._shown = False
             self._stop()
@@ -81,7 +81,7 @@ class Meter:
 
 @contextmanager
 def progress(*, wanted: bool) -> Iterator[Meter]:
-    """A meter for a piece of work, drawn only where stderr is a terminal."""
+    """A meter that draws only if stderr is a terminal."""
     meter = Meter(shown=wanted and sys.stderr.isatty())
     try:
         yield meter
@@ -89,12 +89,12 @@ def progress(*, wanted: bool) -> Iterator[Meter]:
         meter.close()
 
 
-#: Seconds between two lines about the same work.
+#: Seconds between two lines about one activity.
 INTERVAL = 1.0
 
 
 class LineMeter(Meter):
-    """Hears what a Meter hears and prints it; what is new is said at once, the rest once a second."""
+    """Prints progress as lines of JSON: a new activity at once, its progress every INTERVAL seconds."""
 
     def __init__(self) -> None:
         super().__init__(shown=False)
@@ -111,6 +111,6 @@ class LineMeter(Meter):
 
 @contextmanager
 def streaming() -> Iterator[Meter]:
-    """A meter that prints lines, after the line that says that the run began."""
+    """Print the start line, and give a meter that prints lines."""
     deliver(ndjson.begun(time=datetime.now(UTC)), None)
     yield LineMeter()

@@ -1,4 +1,4 @@
-"""One progress bar for each blob that is being repaired, on stderr, on a terminal only."""
+"""Progress bars on a terminal's stderr: one per blob during a repair, and one for other work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Bars:
-    """Hears of actions from several threads; draws while there are any, nothing where `drawn` is None."""
+    """Bars of repair actions that run in several threads; draws nothing if `drawn` is None."""
 
     def __init__(self, drawn: Progress | None) -> None:
         self._drawn = drawn
@@ -38,7 +38,7 @@ class Bars:
         self._tasks: dict[Digest, TaskID] = {}
 
     def start(self, action: Action) -> None:
-        """An action begins."""
+        """Add the bar of an action that starts."""
         if self._drawn is not None:
             text = f"{action.kind} {action.digest.short}"
             with self._lock:
@@ -47,12 +47,12 @@ class Bars:
                 self._tasks[action.digest] = self._drawn.add_task(text, total=action.need.size or None)
 
     def read(self, digest: Digest, count: int) -> None:
-        """Some bytes of it have come."""
+        """Count bytes received for a blob."""
         if self._drawn is not None and digest in self._tasks:
             self._drawn.advance(self._tasks[digest], count)
 
     def end(self, outcome: Outcome) -> None:
-        """It has ended."""
+        """Remove the bar of an action that ended."""
         if self._drawn is not None:
             with self._lock:
                 task = self._tasks.pop(outcome.action.digest, None)
@@ -64,7 +64,7 @@ class Bars:
 
 @contextmanager
 def bars(*, wanted: bool) -> Iterator[Bars]:
-    """Bars for a while."""
+    """Bars for the duration of a repair."""
     if not (wanted and sys.stderr.isatty()):
         yield Bars(None)
         return
@@ -80,12 +80,12 @@ def bars(*, wanted: bool) -> Iterator[Bars]:
         drawn.stop()
 
 
-#: As --limit-rate has them.
+#: The units of --limit-rate.
 _UNITS = ["bytes", "KiB", "MiB", "GiB"]
 
 
 class _Rate(ProgressColumn):
-    """Bytes a second in the units that sizes have beside it; rich's own column has decimal ones."""
+    """Bytes per second in binary units; rich's own column uses decimal ones."""
 
     def render(self, task: Task) -> Text:
         """Draw the rate of the last half minute."""
@@ -97,7 +97,7 @@ class _Rate(ProgressColumn):
 
 
 def bar(*, in_bytes: bool) -> Progress:
-    """A bar on stderr that leaves nothing behind."""
+    """A bar on stderr that is erased at its end."""
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     if in_bytes:
         columns += [DownloadColumn(binary_units=True), _Rate(), TimeRemainingColumn()]

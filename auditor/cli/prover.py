@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def default_jobs() -> int:
-    """One thread a core that this process may use: hashing leaves the interpreter's lock alone."""
+    """The number of cores that this process may use; hashing releases the interpreter lock."""
     return len(os.sched_getaffinity(0))
 
 
 def pace(text: str | None) -> RateLimit | None:
-    """Read --limit-rate. Raises UsageError."""
+    """Parse --limit-rate. Raises UsageError."""
     if not text:
         return None
     from auditor.scrub.rate_limit import RateLimit

@@ -1,4 +1,4 @@
-"""Putting a report out: in the format that was asked for, and as metrics where a file for them was named."""
+"""Write a report in the format asked for, and its metrics to --textfile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from auditor.errors import AuditorError, OutputError, UsageError
 from auditor.formats import table
 from auditor.model.findings import FailOn, Report
 
-#: The widest text that is still read with ease.
+#: Widest text, in columns.
 _WIDEST = 110
 COULD_NOT = 3
 
@@ -35,9 +35,11 @@ def publish(
     command: str = "check",
     textfile: Path | None = None,
 ) -> int:
-    """Print or write the report and return the exit status.
+    """Print or write the report and the metrics.
 
-    A report that cannot be delivered is said, and makes 3 of what would have been 0; findings stay 1.
+    Returns:
+        The exit status: `status`, or 3 if that is 0 and an output could not be written; the error is printed.
+
     """
     look = Look(style=style(options), fail_on=fail_on, command=command, status=status)
     ways: list[Callable[[], None]] = []
@@ -45,7 +47,7 @@ def publish(
         ways.append(partial(_write_metrics, report, textfile, look))
     if not (options.quiet and status == 0 and options.output is None):
         ways.append(partial(_deliver, report, options, ReportFormat(output_format), look))
-    # One that fails does not keep the other from those who wait for it.
+    # Each output is written even if the other fails.
     for way in ways:
         try:
             way()
@@ -69,7 +71,7 @@ def _write(path: Path, text: str) -> None:
 def _deliver(report: Report, options: Common, output_format: ReportFormat, look: Look) -> None:
     to_file = options.output is not None and str(options.output) != "-"
     if output_format is ReportFormat.NDJSON and options.stream:
-        # The start and the progress were printed while it ran.
+        # Start and progress were printed during the run.
         from auditor.formats import ndjson
 
         deliver("".join(ndjson.results(report)), None)
@@ -80,7 +82,7 @@ def _deliver(report: Report, options: Common, output_format: ReportFormat, look:
 
 
 def style(options: Common) -> table.Style:
-    """How a table is to look where it will be printed."""
+    """The layout of a table for the output of the options."""
     to_terminal = options.output is None and sys.stdout.isatty()
     width = _terminal_width() if to_terminal else _WIDEST
     return table.Style(colour=colour(to_terminal), verbose=options.verbose, width=width)
@@ -97,7 +99,7 @@ def _after(look: Look, path: Path | None) -> Look:
 
 
 def _earlier(path: Path | None) -> str:
-    """The metrics that are there from the run before; none where there is no such file."""
+    """The metrics of the earlier run; empty without a file."""
     try:
         return path.read_text(errors="replace") if path is not None and path.is_file() else ""
     except OSError:
@@ -105,14 +107,14 @@ def _earlier(path: Path | None) -> str:
 
 
 def metrics_places(options: Common, output_format: ReportFormat, textfile: Path | None) -> tuple[Path, ...]:
-    """The files of this run that hold metrics."""
+    """The metrics files that this run writes."""
     main = (options.output,) if output_format is ReportFormat.PROMETHEUS else ()
     return tuple(path for path in (*main, textfile) if path is not None and str(path) != "-")
 
 
 @contextmanager
 def failure_told(places: Sequence[Path], *, command: str, address: str) -> Iterator[None]:
-    """Where a run ends without a report, say so in its metrics files: it ran, and it was no success."""
+    """If the run fails without a report, record the failure in its metrics files."""
     try:
         yield
     except UsageError:

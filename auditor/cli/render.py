@@ -1,6 +1,6 @@
-"""From reports to text in the format that was asked for: the one place that knows all formats.
+"""Render reports in the format asked for.
 
-A format is imported when it is asked for: prometheus_client alone would cost a check a tenth of its time.
+Formats are imported when they are used: prometheus_client alone would take a tenth of the time of a check.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What a format wants to know besides the report; `earlier` is the metrics file that is to be replaced."""
+    """What formats need besides the report; `earlier` is the text of the metrics file to replace."""
 
     style: table.Style = table.Style()
     fail_on: FailOn = FailOn.ERROR
@@ -33,7 +33,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tells_trees(output_format: ReportFormat) -> bool:
-    """Whether a format passes on what each image is made of; for the others nobody need find it out."""
+    """Whether a format shows image trees; for others they need not be built."""
     return output_format in (ReportFormat.JSON, ReportFormat.NDJSON, ReportFormat.HTML)
 
 
@@ -43,12 +43,12 @@ def one(report: Report, output_format: ReportFormat, look: Look) -> str:
 
 
 def many(reports: Sequence[Report], output_format: ReportFormat, look: Look) -> str:
-    """Several nodes' reports: one view where the format has one, else one after the other."""
+    """The reports of several nodes: merged if the format supports it, else one after the other."""
     return _MANY[output_format](reports, look)
 
 
 def changes(reports: Sequence[Report], compared: Sequence[Comparison], output_format: ReportFormat) -> str:
-    """What changed. Raises UsageError for a format that has no way to say it."""
+    """The changes since older reports. Raises UsageError for a format that cannot show them."""
     from auditor.formats import comparison
 
     match output_format:
@@ -63,18 +63,16 @@ def changes(reports: Sequence[Report], compared: Sequence[Comparison], output_fo
         case ReportFormat.HTML:
             return _html_changes(reports, compared)
         case _:
-            raise UsageError(
-                f"{output_format} has no way to show what changed", hint="use table, json, ndjson, markdown or html"
-            )
+            raise UsageError(f"{output_format} cannot show changes", hint="use table, json, ndjson, markdown or html")
 
 
 def codes() -> dict[str, Severity]:
-    """Each rule and its severity."""
+    """The severity of each rule by code."""
     return {rule.code: rule.severity for rule in checks.RULES}
 
 
 def metrics(report: Report, look: Look) -> str:
-    """One report as metrics, with the last success of the earlier file where this run is none."""
+    """One report as metrics; the time of the last success is kept from the earlier file if this run is none."""
     from auditor.formats import prometheus
 
     mine = prometheus.labels(command=look.command, kind=report.source.kind, address=report.source.address)
@@ -108,7 +106,9 @@ def _html_changes(reports: Sequence[Report], compared: Sequence[Comparison]) -> 
     from auditor.formats import html
 
     if len(reports) != 1:
-        raise UsageError("the page shows what changed on one node", hint="give one report, or use table or markdown")
+        raise UsageError(
+            "the page shows the changes of one node only", hint="give one report, or use table or markdown"
+        )
     return html.render(reports[0], advice=advice(), comparison=compared[0])
 
 

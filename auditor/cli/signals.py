@@ -1,8 +1,8 @@
-"""Signals that are heard though the main thread is about to wait.
+"""Deliver signals promptly even if the main thread blocks in a system call.
 
-CPython notes a signal and acts on it between two of its instructions. One that arrives after the last of them and
-before the thread sleeps, for a lock or for an answer of the daemon, would be acted on when something else wakes the
-thread: under load that is one Ctrl-C in ten, and an answer may take minutes.
+CPython records a signal and runs its handler between two bytecode instructions. A signal that arrives after the last
+instruction before a blocking call is handled when the call returns: under load that is one Ctrl-C in ten, and a
+response of the daemon may take minutes. A thread therefore interrupts the main thread after each signal.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-#: Wakes the main thread and does nothing else; nobody sends it to us, and by itself it is ignored.
+#: Interrupts the main thread; its handler does nothing. Its default action is to be ignored.
 _NUDGE = signal.SIGURG
-#: Seconds after a signal at which the main thread is woken: at once for people, and again should that come too early.
+#: Seconds after a signal at which the main thread is interrupted; repeated, as the first may come too early.
 _DELAYS = (0.02, 0.1, 0.5)
 
 
@@ -26,17 +26,17 @@ class Terminated(BaseException):
 
 
 @contextmanager
-def hearing() -> Iterator[None]:
-    """Raise Terminated for SIGTERM, and let no signal wait for the main thread; call it from there.
+def prompt_signals() -> Iterator[None]:
+    """Raise Terminated for SIGTERM, and deliver signals promptly; to be called from the main thread.
 
-    The handler of SIGTERM stays when the block is left, for the little that is left to do then.
+    The handler of SIGTERM stays after the block, for the rest of the process.
     """
     signal.signal(signal.SIGTERM, _terminate)
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(reading, True)
     nudged = signal.signal(_NUDGE, _nothing)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=_wake, args=(reading, threading.get_ident()), name="hearing", daemon=True).start()
+    threading.Thread(target=_wake, args=(reading, threading.get_ident()), name="signals", daemon=True).start()
     try:
         yield
     finally:
@@ -54,7 +54,7 @@ def _nothing(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _wake(reading: int, thread: int) -> None:
-    """Nudge a thread after each signal, until the other end of the pipe is closed."""
+    """Interrupt a thread after each signal, until the other end of the pipe is closed."""
     with suppress(ProcessLookupError), os.fdopen(reading, "rb", buffering=0) as signals:
         while numbers := signals.read(1):
             for delay in _DELAYS if numbers[0] != _NUDGE else ():

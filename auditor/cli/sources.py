@@ -1,4 +1,4 @@
-"""Where good bytes come from, as the command line says it: other namespaces, archives, registries; and twins."""
+"""The sources of content that --from selects: other namespaces, archives, registries; and twins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULT = (NAMESPACE, REGISTRY)
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """Which sources, in which order, and what registries need."""
+    """The sources in order, and the options of registries."""
 
     order: tuple[str, ...] = DEFAULT
     hosts_dir: Path = DEFAULT_DIRECTORY
@@ -37,11 +37,11 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def choice(texts: list[str] | None, *, hosts_dir: Path, docker_config: Path | None) -> Choice:
-    """Read the options. Raises UsageError."""
+    """Parse the options. Raises UsageError."""
     for text in texts or ():
         archive = text.startswith(ARCHIVE) and len(text) > len(ARCHIVE)
         if text not in DEFAULT and not archive:
-            raise UsageError(f"--from {text!r} is no source", hint="use namespace, registry or archive:PATH")
+            raise UsageError(f"--from {text!r} is not a source", hint="use namespace, registry or archive:PATH")
         if archive and not Path(text.removeprefix(ARCHIVE)).exists():
             raise UsageError(f"there is no archive {text.removeprefix(ARCHIVE)}")
     order = tuple(dict.fromkeys(texts or DEFAULT))
@@ -54,9 +54,15 @@ def _config_file(given: Path | None, environment: Mapping[str, str]) -> Path:
 
 
 def opener(store: Store, chosen: Choice, *, show: bool) -> Callable[[Evidence], Sequence[Source]]:
-    """Open what has to be opened once, and give what makes the list of sources for the state of a store.
+    """Open archives and registries once.
 
-    Raises StoreError for an archive that cannot be read, SourceError for a docker configuration that is broken.
+    Returns:
+        A function from the evidence of a store to its sources in order.
+
+    Raises:
+        StoreError: An archive cannot be read.
+        SourceError: The docker configuration is not valid.
+
     """
     lasting: dict[str, list[Source]] = {}
     for text in chosen.order:
@@ -74,17 +80,17 @@ def opener(store: Store, chosen: Choice, *, show: bool) -> Callable[[Evidence], 
 def _ordered(
     store: Store, order: Sequence[str], lasting: Mapping[str, list[Source]], evidence: Evidence
 ) -> Iterator[Source]:
-    """The sources in order; twins, which are here already, before the first registry."""
+    """The sources in order; twins, which are local, before the first registry."""
     twin = TwinSource(store, _twins(evidence))
-    told = False
+    twins_given = False
     for text in order:
-        if text == REGISTRY and not told:
+        if text == REGISTRY and not twins_given:
             yield twin
-            told = True
+            twins_given = True
         if text == NAMESPACE:
             yield from (StoreSource(store, name, name=f"{NAMESPACE}:{name}") for name in store.namespaces())
         yield from lasting.get(text, ())
-    if not told:
+    if not twins_given:
         yield twin
 
 
@@ -106,7 +112,7 @@ def _registry(chosen: Choice) -> Source:
 
 
 def _twins(evidence: Evidence) -> dict[Digest, list[Twin]]:
-    """By diffID, the blobs that hold the layer compressed, and where."""
+    """By diffID, the compressed blobs of the layer and their namespaces."""
     return {
         diff_id: [
             Twin(view.name, digest)

@@ -1,3 +1,3 @@
-"""One file a format, each a function from a report to text; chosen by an enum, so a new one is a file and a line."""
+"""One file per output format: functions from a report to text. `cli.render` maps format names to them."""
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from auditor.formats.sanitize import plain
 from auditor.model.findings import Finding, Severity
 from auditor.report.compare import Comparison
 
-#: Findings of one kind that are listed before the rest is only counted.
+#: Most findings of one kind listed; the rest is counted.
 LISTED = 40
 _WORDS = {"new": "new", "gone": "gone", "unchanged": "still there"}
 _SIGNS = {"new": "+", "gone": "-", "unchanged": " "}
@@ -18,7 +18,7 @@ _Changes = Sequence[tuple[str, Sequence[Finding]]]
 
 
 def render(comparisons: Iterable[Comparison]) -> str:
-    """Plain text: what is new first; what is normal is left out."""
+    """Plain text: new findings first, info findings left out."""
     return "\n".join("\n".join(_text(comparison)) + "\n" for comparison in comparisons)
 
 
@@ -33,7 +33,7 @@ def lines(comparisons: Iterable[Comparison]) -> str:
 
 
 def counts(comparison: Comparison) -> str:
-    """`2 new, 1 gone, 4 still there`, of what is over info."""
+    """`2 new, 1 gone, 4 still there`, without info findings."""
     return ", ".join(f"{len(found)} {_WORDS[change]}" for change, found in _changes(comparison))
 
 

@@ -1,4 +1,4 @@
-"""A diagnosis as text for the person on call, and as Markdown for an issue, without hosts and credentials."""
+"""A diagnosis as text for a terminal, and as Markdown for a public issue, without hosts and credentials."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from auditor.formats.redact import Veil
 from auditor.formats.sanitize import plain, size
 
 _WIDTH = 100
-#: Characters of one line; a name may have thousands.
+#: Most characters of one line; a name may have thousands.
 _LONGEST = 600
-#: What reads better as code: quoted words of programs, digests, labels, finding codes.
+#: Printed as code: words in backticks, digests.
 _CODE = re.compile(r"`([^`]+)`|(sha(?:256|384|512):[0-9a-f]+…?)")
 
 
@@ -28,9 +28,9 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """A diagnosis ready to print: the answer, then what it rests on.
+    """A diagnosis ready to print: the answer, then the evidence.
 
-    `next` is the first command to run. `hosts` are the registries that any name in it speaks of.
+    `sure` is the confidence and its reason, `next` the first command to run, `hosts` the registries named in the text.
     """
 
     line: str
@@ -45,10 +45,10 @@ def text(page: Page) -> str:
     """Lines for a terminal, the answer first."""
     lines = []
     if page.line:
-        lines += [*_wrap("asked   ", page.line), ""]
-    lines += [*_wrap("cause   ", page.cause), *_wrap("sure    ", page.sure)]
+        lines += [*_wrap("asked: ", page.line), ""]
+    lines += [*_wrap("cause: ", page.cause), *_wrap("confidence: ", page.sure)]
     if page.next:
-        lines += [f"next    {plain(page.next, width=_LONGEST * 4)}"]
+        lines += [f"next: {plain(page.next, width=_LONGEST * 4)}"]
     for section in page.sections:
         lines += ["", *_wrap("", section.title)]
         for line in section.lines:
@@ -57,10 +57,10 @@ def text(page: Page) -> str:
 
 
 def markdown(page: Page) -> str:
-    """Markdown for an issue: every private host becomes `registry.example` or one with a number, credentials go."""
+    """Markdown for an issue: private hosts become `registry.example` or one with a number, credentials are removed."""
     veil = Veil(page.hosts)
     lines = ["```text", *_fenced([page.line], veil), "```", ""] if page.line else []
-    lines += [f"**Cause:** {_text(page.cause, veil)}  ", f"**Sure:** {_text(page.sure, veil)}", ""]
+    lines += [f"**Cause:** {_text(page.cause, veil)}  ", f"**Confidence:** {_text(page.sure, veil)}", ""]
     for section in page.sections:
         lines += [f"### {_text(section.title, veil)}", ""]
         if section.code:
@@ -71,7 +71,7 @@ def markdown(page: Page) -> str:
 
 
 def _text(line: str, veil: Veil) -> str:
-    """A line with its quoted words and digests as code, and everything else kept from being markup."""
+    """A line with words in backticks and digests as code, and everything else escaped."""
     shown = plain(veil.over(line), width=_LONGEST)
     parts, end = [], 0
     for found in _CODE.finditer(shown):
@@ -92,5 +92,5 @@ def _wrap(label: str, line: str) -> Sequence[str]:
 
 
 def bytes_of(number: int | None) -> str:
-    """A size for people, or nothing."""
+    """A size in binary units; empty if unknown."""
     return size(number) if number is not None else ""

@@ -1,4 +1,4 @@
-"""What an export wrote, for people and for programs."""
+"""The summary of an export, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeftOutRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that an image names and the archive does not hold, and why that is right."""
+    """Content that an image references and the archive does not hold by design, with the reason."""
 
     image: str
     role: str
@@ -42,7 +42,7 @@ class LeftOutRow(msgspec.Struct, frozen=True, kw_only=True):
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
     """An archive that was written and read back: sizes in bytes.
 
-    `digest` is the file's own; None for a folder, or where nobody asked for it. What is inside has its own in `images`.
+    `digest` is that of the file; None for a folder and with --no-digest. `images` has the digests of the content.
     """
 
     schema: str = "containerd-auditor/export/v1"
@@ -56,7 +56,7 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[ImageRow, ...]
     left_out: tuple[LeftOutRow, ...] = ()
     salvaged: bool = False
-    #: Layers that were decompressed to their diffIDs here, and those of which containerd's own record was taken.
+    #: Number of layers whose diffID was computed here, and of those whose diffID containerd had recorded.
     layers_decompressed: int = 0
     layers_recorded: int = 0
     duration_seconds: float
@@ -91,8 +91,8 @@ def _lines(exported: Exported) -> Iterator[str]:
     digest = f", {exported.digest}" if exported.digest else ""
     yield f"{plain(exported.path)}: {size(exported.bytes)}{digest}"
     proven = f"{plural(exported.blobs, 'blob')}, {size(exported.blob_bytes)}"
-    how = "hashed on the way" if exported.path == "-" else "read back and hashed"
-    yield f"proven whole: {proven}, every byte {how} ({exported.duration_seconds:.1f} s)"
+    how = "hashed while writing" if exported.path == "-" else "read back and hashed"
+    yield f"verified: {proven}, every byte {how} ({exported.duration_seconds:.1f} s)"
     if exported.layers_decompressed or exported.layers_recorded:
         yield f"diffIDs: {', '.join(_diff_ids(exported))}"
 

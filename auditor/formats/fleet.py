@@ -1,4 +1,4 @@
-"""The view of several nodes, as plain text and as Markdown."""
+"""Merged reports of several nodes, as plain text and as Markdown."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from auditor.formats.sanitize import plain, plural
 from auditor.model.findings import Severity, Status
 from auditor.report.fleet import Fleet, FleetFinding, FleetImage, FleetNode
 
-#: Lines of a table before the rest is only counted; the JSON of the fleet has all.
+#: Most lines of a table; the rest is counted. The JSON has all.
 LISTED = 40
-_NODES = ("node", "verdict", "images", "damaged", "critical", "error", "warning", "looked at", "when (UTC)")
+_NODES = ("node", "verdict", "images", "damaged", "critical", "error", "warning", "level", "when (UTC)")
 
 
 def render(fleet: Fleet) -> str:
-    """Plain text: nodes, what is wrong and where, images that are not the same everywhere."""
+    """Plain text: the nodes, the findings with their nodes, the images that are damaged or unknown anywhere."""
     rows = [[plain(str(cell), width=40) for cell in _cells(node)] for node in fleet.nodes]
     lines = [tabulate(rows, headers=_NODES, tablefmt="simple", disable_numparse=True)]
     for finding in fleet.findings[:LISTED]:
         lines += ["", *_finding(finding)]
     lines += _more(len(fleet.findings), "finding")
-    hurt = [image for image in fleet.images if image.damaged or image.unknown]
-    if hurt:
-        lines += ["", "images:", *(f"  {_image(image)}" for image in hurt[:LISTED]), *_more(len(hurt), "image")]
+    bad = [image for image in fleet.images if image.damaged or image.unknown]
+    if bad:
+        lines += ["", "images:", *(f"  {_image(image)}" for image in bad[:LISTED]), *_more(len(bad), "image")]
     return "\n".join([*lines, "", verdict(fleet)]) + "\n"
 
 
 def verdict(fleet: Fleet) -> str:
-    """One sentence on all nodes."""
+    """One sentence on all nodes: damaged, not fully checked, or no problems."""
     damaged = [node for node in fleet.nodes if node.status is Status.DAMAGED]
     unknown = [node for node in fleet.nodes if node.status is Status.UNKNOWN]
     parts = [f"{len(damaged)} damaged"] if damaged else []
-    parts += [f"{len(unknown)} not fully examined"] if unknown else []
-    return f"{plural(len(fleet.nodes), 'node')}: {', '.join(parts) or 'all sound'}"
+    parts += [f"{len(unknown)} not fully checked"] if unknown else []
+    return f"{plural(len(fleet.nodes), 'node')}: {', '.join(parts) or 'no problems found'}"
 
 
 def copies(finding: FleetFinding) -> str:
-    """Who has the bytes; empty for what is no blob."""
+    """The nodes that have a good copy of the blob; empty if the finding is not about a blob."""
     if finding.proven_on:
-        return f"a proven copy on {_names(finding.proven_on)}"
+        return f"verified copy on {_names(finding.proven_on)}"
     if finding.held_on:
-        return f"a copy that was not read on {_names(finding.held_on)}"
+        return f"unverified copy on {_names(finding.held_on)}"
     damaged = bool(finding.subject.digest) and finding.severity.rank <= Severity.ERROR.rank
     return "no good copy on any of these nodes" if damaged else ""
 
@@ -62,7 +62,7 @@ def markdown(fleet: Fleet) -> str:
 
 def _cells(node: FleetNode) -> Sequence[object]:
     found = node.findings
-    status = {Status.SOUND: "sound", Status.DAMAGED: "DAMAGED", Status.UNKNOWN: "not all examined"}[node.status]
+    status = {Status.SOUND: "sound", Status.DAMAGED: "DAMAGED", Status.UNKNOWN: "not fully checked"}[node.status]
     counts = (node.images.total, node.images.damaged, found.critical, found.error, found.warning)
     return node.name, status, *counts, node.verify, f"{node.finished_at:%Y-%m-%d %H:%M}"
 
@@ -75,7 +75,7 @@ def _finding(finding: FleetFinding) -> Iterator[str]:
     if found := copies(finding):
         yield f"  copy: {plain(found)}"
     if finding.images:
-        yield f"  hurts {plain(_names(finding.images), width=300)}"
+        yield f"  affects {plain(_names(finding.images), width=300)}"
 
 
 def _image(image: FleetImage) -> str:

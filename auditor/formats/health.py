@@ -1,7 +1,7 @@
-"""An answer for Nagios, Icinga, Naemon and whatever else runs monitoring plugins.
+"""The answers of `auditor health`: for monitoring plugins (Nagios, Icinga, Naemon) and for node-problem-detector.
 
-One line with performance data, then long text; statuses and the line's form are those of the Monitoring Plugins'
-development guidelines. Old relays (NRPE 2) carry 1,024 bytes, so that is all we print.
+Statuses and form follow the Monitoring Plugins' development guidelines: one line with performance data, then long text.
+The output is limited to the 1,024 bytes that NRPE 2 transfers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LINE: Final = 400
 
 
 def render_nagios(health: Health) -> str:
-    """The output, of ASCII and at most NAGIOS_MOST bytes; the performance data is never cut."""
+    """The plugin output: ASCII, at most NAGIOS_MOST bytes; performance data is never cut."""
     first = f"CONTAINERD {health.state.value.upper()}: {_clean(health.text, _LINE)}"
     data = " ".join(_data(health))
     output = f"{first} | {data}" if data else first
@@ -32,7 +32,7 @@ def render_nagios(health: Health) -> str:
 
 
 def _data(health: Health) -> Iterator[str]:
-    """Perform `'label'=value[UOM];[warn];[crit];[min]`."""
+    """Performance data: `'label'=value[UOM];[warn];[crit];[min]`."""
     for name in ("critical", "error", "warning", "images", "damaged_images"):
         if name in health.counts:
             yield f"'{name}'={health.counts[name]};;;0"
@@ -41,13 +41,13 @@ def _data(health: Health) -> Iterator[str]:
 
 
 def _clean(text: str, width: int) -> str:
-    """Make it one line of ASCII; a bar would begin performance data."""
+    """One line of ASCII without `|`, which begins performance data."""
     shown = plain(text).replace("|", "/").encode("ascii", "backslashreplace").decode()
     return shown if len(shown) <= width else f"{shown[: width - 3]}..."
 
 
 NPD_STATUS: Final = {State.OK: 0, State.WARNING: 1, State.CRITICAL: 1, State.UNKNOWN: 2}
-#: The default of max_output_length, in bytes.
+#: Longest output in bytes: the default of node-problem-detector's max_output_length.
 NPD_MOST: Final = 80
 
 

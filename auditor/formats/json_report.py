@@ -1,4 +1,4 @@
-"""The JSON report: the contract of DESIGN, version 1, and its schema."""
+"""The JSON report, version 1, and its JSON Schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def render(report: Report) -> str:
 
 
 def to_json(value: object) -> str:
-    """Any of our records as indented JSON with a newline at its end."""
+    """A record as indented JSON with a newline at its end."""
     try:
         raw = msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -26,7 +26,7 @@ def to_json(value: object) -> str:
 
 
 def _unicode(value: object) -> object:
-    """The same with an escape for half a pair of surrogates: a path of this machine that is no Unicode has them."""
+    """The value with lone surrogates escaped; paths that are not valid UTF-8 contain them."""
     match value:
         case str():
             return value.encode(errors="backslashreplace").decode()
@@ -39,11 +39,11 @@ def _unicode(value: object) -> object:
 
 
 def load(raw: bytes, *, name: str) -> Report:
-    """Read a saved report; `name` is what to call it in an error. Raises UsageError for anything else."""
+    """Read a saved report; errors call it `name`. Raises UsageError if it is not a report of this version."""
     try:
         return msgspec.json.decode(raw, type=Report)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        hint = f"a report says {SCHEMA!r} under `schema`; auditor check --format json writes one"
+        hint = f"a report has {SCHEMA!r} in `schema`; auditor check --format json writes one"
         raise UsageError(f"{name} is not a report of this version: {str(error)[:200]}", hint=hint) from None
 
 
@@ -54,5 +54,5 @@ def schema() -> dict[str, Any]:
 
 
 def render_schema() -> str:
-    """The schema as the file under reports/ has it."""
+    """The text of reports/schema.json."""
     return msgspec.json.format(msgspec.json.encode(schema(), order="deterministic"), indent=2).decode() + "\n"

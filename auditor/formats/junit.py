@@ -1,11 +1,11 @@
-"""The report as JUnit XML: an image is a test case, so that CI systems show which image failed and why.
+"""The report as JUnit XML: one test case per image.
 
-The dialect is the one that Jenkins and GitLab read: one `failure` or `error` a case, with everything in its text.
+Each case has at most one `failure` or `error`, with all findings in its text, as Jenkins and GitLab read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -14,11 +14,10 @@ from auditor.model.findings import FailOn, Finding, ImageState, Report, Severity
 
 _NAME_WIDTH = 300
 _TEXT_WIDTH = 1000
-_Hurt = Mapping[tuple[str, str], list[Finding]]
 
 
 def render(reports: Sequence[Report], *, fail_on: FailOn) -> str:
-    """A suite for each report; findings at or over `fail_on` fail their image, the others are told in its output."""
+    """One suite per report; findings at or above `fail_on` fail their image, others go to its output."""
     root = Element("testsuites", name="auditor")
     for report in reports:
         root.append(_suite(report, fail_on))
@@ -45,18 +44,18 @@ def _suite(report: Report, fail_on: FailOn) -> Element:
 def _complete(report: Report) -> Element:
     case = Element("testcase", classname="audit", name="everything could be examined", time="0")
     if not report.complete:
-        error = SubElement(case, "error", type="incomplete", message="not everything could be examined")
+        error = SubElement(case, "error", type="incomplete", message="not everything could be checked")
         error.text = "\n".join(plain(why, width=_TEXT_WIDTH) for why in report.incomplete)
     return case
 
 
 def _images(report: Report, fail_on: FailOn) -> Iterator[Element]:
-    hurt: dict[tuple[str, str], list[Finding]] = {}
+    by_image: dict[tuple[str, str], list[Finding]] = {}
     for finding in report.findings:
         for key in dict.fromkeys((image.namespace, image.target) for image in finding.images):
-            hurt.setdefault(key, []).append(finding)
+            by_image.setdefault(key, []).append(finding)
     for image in report.images:
-        yield _image(image, hurt.get((image.namespace, image.target), []), fail_on)
+        yield _image(image, by_image.get((image.namespace, image.target), []), fail_on)
 
 
 def _image(image: ImageState, found: Sequence[Finding], fail_on: FailOn) -> Element:
@@ -64,13 +63,13 @@ def _image(image: ImageState, found: Sequence[Finding], fail_on: FailOn) -> Elem
     case = _case(f"image.{image.namespace}", name, found, fail_on)
     if image.status is Status.UNKNOWN and case.find("failure") is None:
         why = [finding for finding in found if finding.code == "blob-unreadable"]
-        error = SubElement(case, "error", type="unknown", message="what is known does not tell whether it is sound")
+        error = SubElement(case, "error", type="unknown", message="unknown: content could not be read")
         error.text = _text(why)
     return case
 
 
 def _others(report: Report, fail_on: FailOn) -> Iterator[Element]:
-    """What hurts no image in particular; what is normal and hurts none is left out."""
+    """Findings that affect no image, without those of severity info."""
     for finding in report.findings:
         if not finding.images and finding.severity is not Severity.INFO:
             yield _case(f"store.{finding.namespace}", f"{finding.code} {finding.subject.id}", [finding], fail_on)

@@ -1,6 +1,6 @@
-"""The report for an issue, a chat or a job summary: GitHub's Markdown, with every foreign word kept from being markup.
+"""The report as GitHub's Markdown, for an issue, a chat or a job summary.
 
-Names stand in code spans, the one place where Markdown, HTML, mentions and links all end.
+Text from the store is escaped. Names are code spans: Markdown, HTML, mentions and links have no effect there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from itertools import groupby
 from auditor.formats.sanitize import is_command, plain, plural, size
 from auditor.model.findings import Finding, ImageRef, Report, Severity, Status
 
-#: Findings of one code that are listed before the rest is only counted.
+#: Most findings of one code listed; the rest is counted.
 LISTED = 20
-#: Images that are listed before the rest is only counted.
+#: Most images listed; the rest is counted.
 IMAGES = 50
 _MARK = {Severity.CRITICAL: "🔴", Severity.ERROR: "🟠", Severity.WARNING: "🟡", Severity.INFO: "⚪"}
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&@#$^]|:(?=//)|(?<=www)\.|^[-+=\d])", re.IGNORECASE)
@@ -31,21 +31,21 @@ def render(report: Report) -> str:
     lines += _damaged(report)
     info = report.summary.findings.info
     if info:
-        lines += [f"{plural(info, 'finding')} of normal things left out.", ""]
+        lines += [f"{plural(info, 'finding')} of severity info not listed.", ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def verdict(report: Report) -> str:
-    """A word or two for the heading."""
+    """A few words for the heading."""
     if report.summary.images.damaged:
         return f"{plural(report.summary.images.damaged, 'image')} damaged"
     if any(finding.severity is not Severity.INFO for finding in report.findings):
-        return "needs attention"
-    return "sound" if report.complete else "not all could be examined"
+        return "problems found"
+    return "no problems found" if report.complete else "not everything could be checked"
 
 
 def code(text: str, *, width: int = 200) -> str:
-    """A code span that nothing in the text can end, also in a cell of a table."""
+    """A code span with a fence longer than any run of backticks in the text; `|` is escaped for tables."""
     shown = plain(text, width=width).replace("|", "\\|") or " "
     fence = "`" * (max((len(run) for run in _TICKS.findall(shown)), default=0) + 1)
     pad = " " if shown.startswith("`") or shown.endswith("`") else ""
@@ -53,7 +53,7 @@ def code(text: str, *, width: int = 200) -> str:
 
 
 def escape(text: str, *, width: int = 600) -> str:
-    """Text with every mark of Markdown and HTML taken its meaning."""
+    """Text with the special characters of Markdown and HTML escaped."""
     return _SPECIAL.sub(lambda match: f"&#{ord(match[1])};", plain(text, width=width))
 
 
@@ -69,11 +69,11 @@ def sentence(finding: Finding) -> str:
 def _head(report: Report) -> Iterator[str]:
     s = report.summary
     yield (
-        f"Looked at {code(report.verify)} of {code(report.source.address)} on {report.finished_at:%Y-%m-%d %H:%M} UTC, "
-        f"{report.duration_seconds:.1f} s."
+        f"Checked {code(report.source.address)} at level {code(report.verify)} on "
+        f"{report.finished_at:%Y-%m-%d %H:%M} UTC, {report.duration_seconds:.1f} s."
     )
     yield ""
-    yield "| images | sound | damaged | blobs | absent | proven | corrupt | bytes |"
+    yield "| images | sound | damaged | blobs | absent | verified | corrupt | bytes |"
     yield "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     cells = (s.images.total, s.images.sound, s.images.damaged, s.blobs.total, s.blobs.absent, s.blobs.verified)
     yield "| " + " | ".join(map(str, (*cells, s.blobs.corrupt, size(s.bytes.present)))) + " |"
@@ -81,7 +81,7 @@ def _head(report: Report) -> Iterator[str]:
 
 def _incomplete(report: Report) -> Iterator[str]:
     if not report.complete:
-        yield "**Not everything could be examined:**"
+        yield "**Not everything could be checked:**"
         yield ""
         yield from (f"* {escape(why)}" for why in report.incomplete[:LISTED])
         yield ""
@@ -109,7 +109,7 @@ def _others(images: Sequence[ImageRef]) -> str:
     names = list(dict.fromkeys(image.name for image in images))[1:]
     listed = ", ".join(code(name, width=100) for name in names[:5])
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""  # noqa: PLR2004
-    return f"; also hurts {listed}{more}" if names else ""
+    return f"; also affects {listed}{more}" if names else ""
 
 
 def _damaged(report: Report) -> list[str]:

@@ -1,6 +1,6 @@
-"""One JSON object a line, each with its `type`: progress while it runs, findings, images, the summary as the last.
+"""One JSON object per line, each with a `type`: start, progress, findings, images, summary.
 
-A stream without its summary is one that was cut.
+The summary is the last line; a stream without it was cut.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def render(report: Report) -> str:
-    """The whole stream of a report that is already there: no progress, all the rest."""
+    """All lines of a finished report, without progress."""
     return begun(time=report.started_at) + "".join(results(report))
 
 
@@ -27,7 +27,7 @@ def begun(*, time: datetime) -> str:
 
 
 def results(report: Report) -> Iterator[str]:
-    """What follows the start: a line for each finding, each image, and the summary."""
+    """The lines after the start and progress: findings, images, summary."""
     for found in report.findings:
         yield finding(found)
     for state in report.images:
@@ -36,7 +36,7 @@ def results(report: Report) -> Iterator[str]:
 
 
 def progress(what: str, done: int, total: int, *, time: datetime) -> str:
-    """How far the run is: `done` of `total`, or 0 where nobody knows how many there are."""
+    """Progress: `done` of `total`; a total of 0 is unknown."""
     return line("progress", time=time, what=what, done=done, total=total)
 
 
@@ -53,7 +53,7 @@ def image(state: ImageState) -> str:
 
 
 def summary(report: Report) -> str:
-    """The last line: the counts, and whether all was examined."""
+    """The last line: the counts, and whether the report is complete."""
     return line(
         "summary",
         time=report.finished_at,

@@ -1,7 +1,7 @@
-"""The report as metrics for node_exporter's textfile collector, or to be scraped: gauges in base units, no timestamps.
+"""The report as metrics for node_exporter's textfile collector or a scrape: gauges in base units, no timestamps.
 
-No digest and no image name is ever a label: both are without bound. `command` and `store` are, for node_exporter
-rejects two files of one node that hold the same series.
+Digests and image names are never labels: their number is unbounded. `command` and `store` are labels, because
+node_exporter rejects two files of a node with the same series.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from auditor.formats.sanitize import plain
 from auditor.model.findings import Report, Severity
 
 PREFIX: Final = "containerd_auditor_"
-#: HELP must be the same in every file of a node, so each stands here once.
+#: HELP must be the same in every file of a node.
 _HELP: Final[Mapping[str, str]] = {
     "build_info": "The version of the auditor; always 1.",
-    "last_run_timestamp_seconds": "When the last run ended, however it ended.",
-    "last_success_timestamp_seconds": "When the last run ended that could examine all it was asked to examine.",
-    "last_run_duration_seconds": "How long the last run took.",
-    "last_run_complete": "Whether the last run could examine all it was asked to examine.",
-    "last_run_exit_status": "0 sound, 1 findings, 2 wrong usage, 3 not all could be audited.",
+    "last_run_timestamp_seconds": "Time at which the last run ended, with or without success.",
+    "last_success_timestamp_seconds": "Time at which the last complete run ended.",
+    "last_run_duration_seconds": "Duration of the last run.",
+    "last_run_complete": "1 if the last run could check everything, else 0.",
+    "last_run_exit_status": "0 no findings, 1 findings, 2 invalid usage, 3 not everything could be checked.",
     "images": "Images by verdict.",
-    "blobs": "Blobs by state; unproven ones are there and were not read to their end by this run.",
+    "blobs": "Blobs by state; unproven: present, contents not read by this run.",
     "present_bytes": "Bytes recorded as present.",
     "read_bytes": "Bytes read by the last run.",
-    "snapshots": "Snapshots of all snapshotters looked at.",
+    "snapshots": "Snapshots of all snapshotters checked.",
     "findings": "Findings by rule and severity.",
-    "scrub_blobs": "Blobs that the scrub is to keep proven.",
-    "scrub_bytes": "Bytes that the scrub is to keep proven.",
-    "scrub_proven_blobs": "Blobs whose bytes were proven by this scrub or one before it.",
-    "scrub_proven_bytes": "Bytes that were proven by this scrub or one before it.",
-    "scrub_bad_blobs": "Blobs whose last reading found them bad.",
-    "oldest_proof_timestamp_seconds": "When the bytes were proven whose proof is the oldest.",
-    "oldest_proof_age_seconds": "How old the oldest proof was when the last run ended.",
+    "scrub_blobs": "Blobs in the scope of the scrub.",
+    "scrub_bytes": "Bytes in the scope of the scrub.",
+    "scrub_proven_blobs": "Blobs verified by this scrub or an earlier one.",
+    "scrub_proven_bytes": "Bytes verified by this scrub or an earlier one.",
+    "scrub_bad_blobs": "Blobs that were damaged when last read.",
+    "oldest_proof_timestamp_seconds": "Time of the oldest verification that still counts.",
+    "oldest_proof_age_seconds": "Age of the oldest verification when the last run ended.",
 }
 _ABOUT_THE_RUN: Final = ("last_run_timestamp_seconds", "last_run_complete", "last_run_exit_status")
 _CODE: Final = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
@@ -49,9 +49,10 @@ _Sample = tuple[str, Labels, float]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A report with what it does not say itself; `last_success` in seconds since 1970, of an earlier run or None.
+    """A report and what its metrics need besides.
 
-    `node` is for the view of several nodes; one node's own file leaves it to the scraper.
+    `last_success` is the time of an earlier complete run, in seconds since 1970, or None. `node` is a label in the view
+    of several nodes only; in a node's own file the scraper adds it.
     """
 
     report: Report
@@ -62,26 +63,26 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def render(runs: Sequence[Run], *, codes: Mapping[str, Severity]) -> str:
-    """The metrics of each run; `codes` are the rules, so that one that finds nothing says 0."""
+    """The metrics of each run; every rule in `codes` has a series, 0 without findings."""
     return _text(sample for run in runs for sample in _run(run, codes))
 
 
 def labels(*, command: str, kind: str, address: str) -> dict[str, str]:
-    """What tells the series of one audit from those of another on the same node; archives are all one store."""
+    """The labels that distinguish audits on one node; all archives share one `store`."""
     return {"command": command, "store": plain(address, width=200) if kind != "archive" else "archive"}
 
 
 def last_success(text: str, *, mine: Labels) -> float | None:
-    """When an earlier file says that a run last succeeded; None where there is none, or it is no file of ours."""
+    """The time of the last success in an earlier file; None if it has none or is not a metrics file of auditor."""
     wanted = "last_success_timestamp_seconds"
     return next((value for name, found, value in _parse(text) if name == wanted and found == mine), None)
 
 
 def failed(text: str, *, command: str, address: str, at: float, exit_status: int) -> str:
-    """The earlier file after a run that has no report: what was found stays known, the run itself is the new one.
+    """The metrics after a run without a report: findings of the earlier file, status of this run.
 
-    Without this, a node whose daemon is gone would look as sound as it last was, or its alerts would end. The store is
-    the earlier file's; `address` names it where there was none.
+    Otherwise the metrics of a node whose daemon is gone would keep their last status, or disappear and end its alerts.
+    The `store` label is the earlier file's, or `address` if there is none.
     """
     about = dict(zip(_ABOUT_THE_RUN, (at, 0.0, float(exit_status)), strict=True))
     earlier = [sample for sample in _parse(text) if sample[1].get("command") == command]
@@ -154,7 +155,7 @@ def _coverage(report: Report, base: Labels) -> Iterator[_Sample]:
 
 
 class _Collected:
-    """Samples as a collector, for prometheus_client's own text renderer."""
+    """Samples as a collector for prometheus_client's text renderer."""
 
     def __init__(self, samples: Iterable[_Sample]) -> None:
         self._by: dict[str, list[tuple[Labels, float]]] = {name: [] for name in _HELP}
@@ -177,7 +178,7 @@ def _text(samples: Iterable[_Sample]) -> str:
 
 
 def _parse(text: str) -> list[_Sample]:
-    """The samples of a file of ours; none where it is damaged or somebody else's."""
+    """The samples of a metrics file of auditor; none if it is damaged or another program's."""
     try:
         families = list(text_string_to_metric_families(text))
     except (ValueError, KeyError, IndexError):

@@ -1,6 +1,6 @@
-"""Leaving out what does not belong in a public issue: credentials always, and the names of private hosts.
+"""Remove credentials and names of private hosts from text for a public issue.
 
-What a message holds is anybody's text, so this errs on the side of taking too much.
+The text is arbitrary, so the patterns remove too much rather than too little.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Iterable
 from typing import Final
 
 _GONE: Final = "[removed]"
-#: Words that name a secret wherever a value follows, and words that errors speak of too: `token: unexpected status`.
+#: Words that always name a secret before a value, and words that error messages also use: `token: unexpected status`.
 _SURELY: Final = r"pass(?:word|wd|phrase)?|secret|api_?key|signature|sig|x-amz-[a-z-]+"
 _MAYBE: Final = r"(?:access_?|refresh_?|identity_?|registry_?)?token|auth(?:orization)?|credentials?"
 _VALUE: Final = r"[^\s\"',;&\\}]+"
-#: What no word of an error looks like: with a digit or a capital in it, or long.
+#: A value that is not a word of an error message: it has a digit or capital letter, or is long.
 _ODD: Final = r"(?!sha\d|\[removed)(?=[^\s\"',;&\\}]*[0-9A-Z=+/_]|[^\s\"',;&\\}]{24})"
 _CREDENTIALS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE if fold else 0), instead)
     for pattern, instead, fold in (
         # user:password@ in an address
         (r"(?<=://)[^/@\s\"']+@", "", True),
-        # everything behind a ? in an address: signed URLs keep their secret there
+        # the query of a URL: signed URLs have their secret there
         (r"(https?://[^\s\"'?]+)\?[^\s\"'\\]*", rf"\1?{_GONE}", True),
         (rf"(authorization[\"'\\]*\s*[:=]\s*[\"'\\]*)(?:basic|bearer|token|digest)\s+{_VALUE}", rf"\1{_GONE}", True),
         (r"\b(bearer|basic)\s+(?=[\w.~+/=-]*[0-9A-Z=])[\w.~+/=-]{6,}", rf"\1 {_GONE}", True),
@@ -35,12 +35,12 @@ _CREDENTIALS: Final = tuple(
         # key: value
         (rf"([\w-]*(?:{_SURELY}):\s*)(?!\[removed){_VALUE}", rf"\1{_GONE}", True),
         (rf"((?i:[\w-]*(?:{_MAYBE})):\s*){_ODD}{_VALUE}", rf"\1{_GONE}", False),
-        # tokens that are known by their looks: JWT, GitHub, GitLab, AWS
+        # tokens with a known form: JWT, GitHub, GitLab, AWS
         (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", _GONE, False),
         (r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|A(?:KI|SI)A[0-9A-Z]{12,})", _GONE, False),
     )
 )
-#: Hosts that everybody has, and names that look like hosts: they say more than they reveal.
+#: Public hosts, and names that look like hosts; they are kept.
 _PUBLIC: Final = frozenset(
     {
         "docker.io", "registry-1.docker.io", "auth.docker.io", "index.docker.io", "quay.io", "ghcr.io", "gcr.io",
@@ -65,9 +65,9 @@ def without_credentials(text: str) -> str:
 
 
 class Veil:
-    """Gives each private host one name that says nothing, the same wherever it appears.
+    """Replaces each private host by an alias, the same at every occurrence.
 
-    `hosts` are those that are known to be registries, with or without a port.
+    `hosts` are known registries, with or without a port.
     """
 
     def __init__(self, hosts: Iterable[str] = ()) -> None:
@@ -99,5 +99,5 @@ class Veil:
 
 
 def _bare(host: str) -> str:
-    """The host without a port, as labels have it."""
+    """The host without a port."""
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]

@@ -14,15 +14,15 @@ _WIDTH = 100
 
 
 def listed(rules: Sequence[Rule]) -> str:
-    """Render a table of the codes with their meanings."""
+    """A table of codes, worst first, with their meanings."""
     rows = [(rule.severity, rule.code, textwrap.fill(rule.means, 72)) for rule in rules]
-    table = tabulate(rows, headers=("severity", "code", "means"), tablefmt="simple")
+    table = tabulate(rows, headers=("severity", "code", "meaning"), tablefmt="simple")
     return f"{table}\n\nauditor rules CODE explains one.\n"
 
 
 def explained(rule: Rule) -> str:
-    """Render everything that is known of one rule."""
-    parts = [("means", rule.means), ("impact", rule.impact), ("remedy", rule.remedy)]
+    """One rule: meaning, impact, remedy."""
+    parts = [("Meaning", rule.means), ("Impact", rule.impact), ("Remedy", rule.remedy)]
     lines = [f"{rule.code} ({rule.severity})"]
     for label, text in parts:
         lines += ["", f"{label}:", *textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")]

@@ -1,4 +1,4 @@
-"""Making hostile text harmless: names and labels come from strangers, and a terminal obeys control characters."""
+"""Escape control characters in untrusted text (names, labels), which a terminal would execute; format sizes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import unicodedata
 #: Control, format (bidi marks, zero-width), surrogate, private, unassigned; and the line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
-#: What may need an escape in JSON; new lines are its layout.
+#: Characters that may need an escape in JSON; new lines are its layout.
 _NOT_PLAIN = re.compile(r"[^\n -~]+")
 
 
 def plain(text: str, *, width: int | None = None) -> str:
-    r"""Replace what a terminal would obey or hide by its escape (`\x1b`, `\u202e`); cut in the middle at `width`."""
+    r"""Escape control and invisible characters (`\x1b`, `\u202e`); cut in the middle to `width` characters."""
     shown = text if text.isascii() and text.isprintable() else "".join(map(_shown, text))
     return shorten(shown, width) if width is not None else shown
 
@@ -25,7 +25,7 @@ def _shown(char: str) -> str:
 
 
 def json_plain(text: str) -> str:
-    """Write what a terminal would obey or hide by JSON's own escape; the text is JSON and stays the same JSON."""
+    """Escape control and invisible characters of a JSON text by JSON's own escapes; its meaning stays the same."""
     return text if text.isascii() and "\x7f" not in text else _NOT_PLAIN.sub(_escaped, text)
 
 
@@ -40,7 +40,7 @@ def _json_escape(char: str) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Keep both ends of a long text: the host in front and the tag behind are what people look for."""
+    """Cut a long text in the middle; the registry at its start and the tag at its end remain."""
     if len(text) <= width:
         return text
     head = (width - 1) * 2 // 3
@@ -53,7 +53,7 @@ def is_command(hint: str) -> bool:
 
 
 def size(number: int) -> str:
-    """Bytes for people, in binary units: 1536 is 1.5 KiB."""
+    """A number of bytes in binary units: 1536 is `1.5 KiB`."""
     value = float(number)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:  # noqa: PLR2004 - the step between binary units

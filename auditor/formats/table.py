@@ -1,4 +1,4 @@
-"""The report as plain text, for terminals, cron mail and journals: by image, the worst first."""
+"""The report as plain text for terminals, mail and journals: findings by image, the worst first."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import msgspec
 
 from auditor.checks.rule import Rule
 from auditor.formats.sanitize import plain, plural, size
-from auditor.model.findings import BlobCounts, Finding, ImageRef, PlatformState, Report, Severity, Status
+from auditor.model.findings import BlobCounts, Finding, ImageRef, PlatformState, Report, Severity, Status, Verify
 
-#: Findings of one code that are listed for one image before the rest is only counted.
+#: Most findings of one code listed per image; the rest is counted.
 LISTED = 8
 _NAME_WIDTH = 100
+INCOMPLETE = "No problems found, but not everything could be checked."
 _COLOURS = {Severity.CRITICAL: "1;31", Severity.ERROR: "31", Severity.WARNING: "33", Severity.INFO: "2"}
 
 
 class Style(msgspec.Struct, frozen=True):
-    """How to print: with colour, with what is normal too, how wide."""
+    """Layout: colour, whether to list info findings and images, width in columns."""
 
     colour: bool = False
     verbose: bool = False
@@ -26,7 +27,7 @@ class Style(msgspec.Struct, frozen=True):
 
 
 def render(report: Report, *, advice: Mapping[str, Rule], style: Style) -> str:
-    """The whole report as lines of text with a newline at the end."""
+    """The whole report, with a newline at its end."""
     lines = [_head(report)]
     lines += (f"note: {plain(why)}" for why in report.incomplete)
     shown = [f for f in report.findings if style.verbose or f.severity is not Severity.INFO]
@@ -42,32 +43,42 @@ def render(report: Report, *, advice: Mapping[str, Rule], style: Style) -> str:
 def _head(report: Report) -> str:
     source = report.source
     version = f" {source.version}" if source.version else ""
-    return plain(f"{source.kind}{version} at {source.address}, looking at {report.verify}")
+    return plain(f"{source.kind}{version} at {source.address}, verification level {report.verify}")
 
 
 def _verdict(report: Report, style: Style) -> str:
     worst = report.findings[0].severity if report.findings else Severity.INFO
     if worst is Severity.INFO:
-        text, code = ("sound", "32") if report.complete else ("nothing wrong found, but not all was examined", "33")
+        text, code = (_no_problems(report), "32") if report.complete else (INCOMPLETE, "33")
     else:
         damaged = report.summary.images.damaged
-        text = f"{plural(damaged, 'image')} damaged" if damaged else "something needs attention"
+        text = f"{plural(damaged, 'image')} damaged" if damaged else "problems found; no image damaged"
         code = _COLOURS[worst]
     return _paint(style, code, text)
 
 
+def _no_problems(report: Report) -> str:
+    """The verdict on a complete report without findings over info: what was checked, and what was not."""
+    blobs = report.summary.blobs
+    if report.verify is Verify.PRESENCE:
+        return "No problems found in metadata and sizes; contents not read (--verify digests reads them)."
+    if blobs.verified < blobs.present:
+        return f"No problems found; contents of {blobs.verified} of {plural(blobs.present, 'blob')} verified."
+    return f"No problems found; contents of all {plural(blobs.present, 'blob')} verified."
+
+
 def _coverage(report: Report) -> Iterator[str]:
-    """How much is proven, by this scrub and those before it."""
+    """How much of the store is verified, by this scrub and earlier ones."""
     known = report.coverage
     if known is None:
         return
-    oldest = f", the oldest proof of {known.oldest_proof_at:%Y-%m-%d %H:%M} UTC" if known.oldest_proof_at else ""
+    oldest = f", the oldest on {known.oldest_proof_at:%Y-%m-%d %H:%M} UTC" if known.oldest_proof_at else ""
     share = known.proven_bytes / known.bytes if known.bytes else 1.0
-    yield f"proven: {known.proven_blobs} of {plural(known.blobs, 'blob')}, {share:.1%} of {size(known.bytes)}{oldest}"
+    yield f"verified: {known.proven_blobs} of {plural(known.blobs, 'blob')}, {share:.1%} of {size(known.bytes)}{oldest}"
 
 
 def counts(report: Report) -> str:
-    """The last line: all counts, whatever was found."""
+    """The last line: all counts."""
     s = report.summary
     parts = [
         f"{plural(s.images.total, 'image')}: {s.images.sound} sound, {s.images.damaged} damaged",
@@ -83,7 +94,7 @@ def _blobs(blobs: BlobCounts) -> str:
 
 
 def _sections(findings: Sequence[Finding], *, whole: str) -> Iterator[tuple[str, list[Finding]]]:
-    """Findings by the first image that each hurts, images in the order of their worst finding; or of the `whole`."""
+    """Findings by the first image that each affects; those that affect none are titled `whole`."""
     by: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         first = finding.images[0] if finding.images else None
@@ -120,7 +131,7 @@ def _finding(finding: Finding, width: int) -> Iterator[str]:
     yield f"      {plain('  '.join(details), width=400)}"
     others = _others(finding.images)
     if others:
-        yield f"      also hurts: {plain(', '.join(others), width=300)}"
+        yield f"      also affects: {plain(', '.join(others), width=300)}"
 
 
 def _facts(finding: Finding) -> Iterator[str]:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench.bench_check import fastest, run
+from tests.bench.bench_check import run
 from tests.bench.peers import cores
 
 ROUNDS = 11
@@ -22,6 +22,7 @@ COMMANDS = {
     "auditor --help": ["-m", "auditor", "--help"],
     "auditor check --help": ["-m", "auditor", "check", "--help"],
     "auditor rules": ["-m", "auditor", "rules"],
+    "auditor check, no daemon": ["-m", "auditor", "check", "--address", "/nonexistent"],
 }
 
 
@@ -32,7 +33,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name, command in COMMANDS.items():
             runs = [run([sys.executable, *command], bytecode=Path(folder)) for _ in range(ROUNDS)]
-            best = fastest(runs[1:])  # the first one writes the bytecode
+            best = min(runs[1:], key=lambda each: each.wall)  # the first one writes the bytecode
             took[name] = best.wall
             print(f"{name}: {best.wall:.3f} s, {best.cpu:.3f} s cpu")
     return 0 if took["auditor --version"] < GOAL else 1

@@ -23,7 +23,7 @@ def test_cause_sureness_and_next_command_stand_at_the_top(made: dict[str, str]) 
     for name, text in made.items():
         if name.endswith(".txt"):
             top = [line.split(" ")[0] for line in text.partition("\nWhy\n")[0].splitlines() if line[:1].strip()]
-            assert top[:4] == ["asked", "cause", "sure", "next"], name
+            assert top[:4] == ["asked:", "cause:", "confidence:", "next:"], name
 
 
 def test_markdown_names_no_host(made: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""`check --every`: the audit as a standing job of a node, with /metrics and /healthz for whoever watches it."""
+"""`check --every`: repeat the audit, and serve its /metrics and /healthz."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from auditor.formats import prometheus
 from auditor.model.findings import Report
 
 COULD_NOT = 3
-#: Beyond two rounds, how long a round may take before /healthz says that it hangs.
+#: Time beyond two intervals after which /healthz reports that the loop hangs.
 _GRACE = timedelta(minutes=15)
 
 Once = Callable[[], tuple[Report, int]]
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """How far apart the rounds begin, and by how much more at most."""
+    """The interval between the starts of two rounds, and the largest random delay added."""
 
     every: timedelta
     jitter: timedelta
 
     @property
     def patience(self) -> timedelta:
-        """How long nothing may be heard of the loop."""
+        """The time without a sign of life after which the loop counts as hanging."""
         return 2 * (self.every + self.jitter) + _GRACE
 
 
 class _Stop(BaseException):
-    """SIGTERM: the loop is to end, wherever it is; leases and temporary files are cleaned up on the way."""
+    """Raised on SIGTERM to end the loop at any point; leases and temporary files are cleaned up."""
 
 
 def schedule(every: str, jitter: str) -> Schedule:
-    """Read --every and --jitter. Raises UsageError for rounds without a pause."""
+    """Parse --every and --jitter. Raises UsageError, also for an interval below a second."""
     found = Schedule(every=duration(every), jitter=duration(jitter))
     if found.every < timedelta(seconds=1):
-        raise UsageError("--every must be at least a second", hint="--every 6h, for example")
+        raise UsageError("--every must be at least a second", hint="for example --every 6h")
     return found
 
 
@@ -62,10 +62,14 @@ def repeat(
     chance: Callable[[], float] = random.random,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Run `once` until SIGTERM, which is the way to end it and gives 0.
+    """Run `once` again and again until SIGTERM; then return 0.
 
-    The first round waits for the jitter too, so that the nodes of a cluster do not all begin at once. A round that
-    fails is said and told in the metrics; the next one comes all the same. Raises UsageError: that never gets better.
+    The first round is delayed by the jitter too, so that the nodes of a cluster do not all start at once. A failed
+    round is printed and recorded in the metrics, and the next one follows.
+
+    Raises:
+        UsageError: From `once`; it would fail in every round.
+
     """
     board = Board(patience=plan.patience, clock=time.monotonic)
     with _stoppable(), serving(listen, board):
@@ -99,7 +103,7 @@ def _round(once: Once, board: Board, address: str) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Make SIGTERM end the loop; only the first, so that the cleaning up is not interrupted by a second."""
+    """Make the first SIGTERM end the loop; ignore further ones during the clean-up."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

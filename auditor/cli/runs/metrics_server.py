@@ -1,4 +1,4 @@
-"""/metrics and /healthz over HTTP: reads what the loop posted, and can do nothing else."""
+"""/metrics and /healthz over HTTP, read-only: the last results of the loop."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Final
 
 from auditor.errors import UsageError
 
-#: What the Prometheus text format calls itself.
+#: Content type of the Prometheus text format.
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _PLAIN: Final = "text/plain; charset=utf-8"
-#: Seconds that a client may keep a thread waiting.
+#: Seconds after which an idle client is disconnected.
 _PATIENCE: Final = 10
 
 
 class Board:
-    """What the loop last said. Threads may share it; `clock` gives seconds that only grow."""
+    """The last state of the loop; shared by threads. `clock` is monotonic, in seconds."""
 
     def __init__(self, *, patience: timedelta, clock: Callable[[], float]) -> None:
         self._patience = patience.total_seconds()
@@ -31,26 +31,26 @@ class Board:
         self.metrics = ""
 
     def beat(self) -> None:
-        """Say that the loop goes on."""
+        """Record a sign of life of the loop."""
         self._heard = self._clock()
 
     def post(self, metrics: str, *, status: int) -> None:
-        """Say how a round ended."""
+        """Record the metrics and exit status of a round."""
         self.metrics, self._status = metrics, status
         self.beat()
 
     def health(self) -> tuple[bool, str]:
-        """Whether the loop is alive, and in words; a damaged store is no fault of the loop's, that is in /metrics."""
+        """Whether the loop is alive, and a sentence; damage in the store does not matter here, it is in /metrics."""
         silent = self._clock() - self._heard
         last = "no round has ended yet" if self._status is None else f"the last round ended with {self._status}"
         if silent > self._patience:
-            return False, f"nothing was heard of the loop for {silent:.0f} s; {last}\n"
+            return False, f"no sign of life of the loop for {silent:.0f} s; {last}\n"
         return True, f"ok; {last}\n"
 
 
 @contextmanager
 def serving(listen: str | None, board: Board) -> Iterator[str | None]:
-    """Serve while the block runs; gives the address. Raises UsageError for one that cannot be had."""
+    """Serve during the block; gives the address. Raises UsageError if it cannot listen there."""
     if listen is None:
         yield None
         return
@@ -67,10 +67,12 @@ def serving(listen: str | None, board: Board) -> Iterator[str | None]:
 
 
 def address(text: str) -> tuple[str, int]:
-    """Read HOST:PORT, [HOST]:PORT or :PORT, which is every address of the machine. Raises UsageError."""
+    """Parse HOST:PORT, [HOST]:PORT or :PORT (all addresses). Raises UsageError."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
-        raise UsageError(f"{text[:100]!r} is no address to listen on", hint="write 127.0.0.1:9469, or :9469 for all")
+        raise UsageError(
+            f"{text[:100]!r} is not an address to listen on", hint="write 127.0.0.1:9469, or :9469 for all"
+        )
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
@@ -81,7 +83,7 @@ def _server(host: str, port: int, board: Board) -> ThreadingHTTPServer:
         block_on_close = False
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """A client that went away is no news."""
+            """Ignore clients that disconnect."""
 
     class Handler(_Handler):
         shown = board
@@ -107,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
             well, words = self.shown.health()
             self._answer(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, words)
         else:
-            self._answer(HTTPStatus.NOT_FOUND, _PLAIN, "there are /metrics and /healthz\n")
+            self._answer(HTTPStatus.NOT_FOUND, _PLAIN, "paths: /metrics, /healthz\n")
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -123,4 +125,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
-        """A scrape every minute is no news."""
+        """Log nothing: scrapes are frequent."""

@@ -1,4 +1,4 @@
-"""The run of a scrub: open the state, prove what is due, judge it with what is remembered."""
+"""Run a scrub: open the state, verify due blobs, report with recorded results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from auditor.scrub.state import State, identity
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scrub may take, and what it is to look at."""
+    """Limits and scope of a scrub."""
 
     max_age: timedelta
     max_duration: timedelta | None
@@ -36,7 +36,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def scrubbed(store: Store, request: Request, options: Common, budget: Budget, place: Path) -> Report:
-    """Scrub and report. Raises StateError where another scrub holds the state, or it cannot be written."""
+    """Scrub and build the report. Raises StateError if another scrub holds the state, or it cannot be written."""
     with State.open(place, store=identity(store.info())) as state:
         for note in state.notes:
             say(f"note: {plain(note)}")
@@ -46,7 +46,7 @@ def scrubbed(store: Store, request: Request, options: Common, budget: Budget, pl
 
 
 class _Session:
-    """One run: its targets are known once the evidence is collected."""
+    """One run; its targets are known after the evidence is collected."""
 
     def __init__(self, store: Store, state: State, request: Request, budget: Budget) -> None:
         self._store = store
@@ -93,7 +93,7 @@ class _Session:
         return self._end is not None and time.monotonic() >= self._end
 
     def coverage(self) -> Coverage:
-        """How much of the store is proven by now."""
+        """How much of the store is verified."""
         found = scrub.coverage(self._targets, self._state.remembered(), layers=self._layers)
         return Coverage(
             blobs=found.blobs,

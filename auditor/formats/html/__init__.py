@@ -1,4 +1,4 @@
-"""The report as one self-contained page: no script, style, font or picture from elsewhere, readable without scripts."""
+"""The report as one self-contained HTML page: no external script, style, font or image; readable without scripts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from auditor.report.fleet import Fleet
 
 
 def render(report: Report, *, advice: Mapping[str, Rule], comparison: Comparison | None = None) -> str:
-    """The page of one node; with `comparison`, what changed since an older report comes first."""
+    """The page of one node; with `comparison`, the changes since an older report come first."""
     page = node_page.page(report, advice=advice, comparison=comparison)
     return _environment().get_template("node.html.j2").render(page=page, policy=_policy())
 
@@ -32,7 +32,7 @@ def render_fleet(fleet: Fleet, *, advice: Mapping[str, Rule]) -> str:
 
 @cache
 def _environment() -> Environment:
-    """Autoescape, and no name that is not there; every name from a report goes through `plain` besides."""
+    """The template environment: autoescape, undefined names are errors; names from reports also go through `plain`."""
     environment = Environment(
         loader=PackageLoader("auditor.formats.html", "."),
         autoescape=True,
@@ -55,7 +55,7 @@ def _ticks(text: str) -> Markup:
 
 @cache
 def _policy() -> str:
-    """The policy under which a browser takes the style and the script that stand in the page, and nothing else."""
+    """The Content-Security-Policy that allows only the style and script of the page, by their hashes."""
     style, script = (_hash(_environment().get_template(name).render()) for name in ("style.css", "script.js"))
     return (
         f"default-src 'none'; img-src data:; style-src '{style}'; script-src '{script}'; base-uri 'none'; "

@@ -1,4 +1,4 @@
-"""How many bytes of a store are sound, absent by design, absent by fault, corrupt or unproven, by the trees."""
+"""The bytes of a store by state: verified, unverified, absent by design or by fault, corrupt; from the image trees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _DESIGN: Final = frozenset({"discarded", "lazy", "foreign", "not pulled", "pull 
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of the store; `x` and `width` of 1,000 across the picture, `percent` of what there is and should be."""
+    """One part of the store.
+
+    `x` and `width` are in thousandths of the picture; `percent` is of all bytes present or required.
+    """
 
     key: str
     label: str
@@ -28,14 +31,14 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SHARES: Final = (
-    ("sound", "sound", "read to the end, and the digest is right"),
-    ("unproven", "unproven", "there, and not read to the end by this run"),
-    ("loose", "in no image", "there, and no image leads to it"),
+    ("sound", "verified", "read, and the digest matches"),
+    ("unproven", "not verified", "present, contents not read by this run"),
+    ("loose", "in no image", "present, referenced by no image"),
     ("design", "absent by design", "discarded after unpacking, lazy, or of another platform"),
-    ("fault", "absent by fault", "should be here and is not"),
-    ("corrupt", "corrupt", "here, and not what its digest says"),
+    ("fault", "absent by fault", "required and missing"),
+    ("corrupt", "corrupt", "present, and does not match its digest"),
 )
-#: The narrowest part that an eye finds; what is wrong must not vanish beside terabytes that are right.
+#: Smallest width of a part, so that few corrupt bytes stay visible beside terabytes.
 _NARROWEST: Final = 8.0
 _WHOLE: Final = 1000.0
 
@@ -59,7 +62,7 @@ def kind(node: Node) -> str:
 
 
 def take(report: Report, nodes: Nodes) -> tuple[Share, ...]:
-    """Each digest once, by the worst that is known of it; parts without bytes are left out."""
+    """The shares of the store; each digest counts once, by its worst state. Empty shares are left out."""
     found = _by_digest(nodes)
     sums = {key: [0, 0] for key, _, _ in _SHARES}
     for what, size in found.values():
@@ -89,7 +92,7 @@ def _by_digest(nodes: Nodes) -> dict[str, tuple[str, int]]:
 
 
 def _loose(report: Report, size: int, blobs: int) -> list[int]:
-    """What is recorded beyond the trees; a selection of images says nothing about the rest."""
+    """Bytes and blobs that are present and in no tree."""
     s = report.summary
     return [max(0, s.bytes.present - size), max(0, s.blobs.present - blobs)]
 

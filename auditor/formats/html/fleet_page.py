@@ -1,4 +1,4 @@
-"""What the page of several nodes says."""
+"""The texts and numbers of the page of several nodes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FindingRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault, on which nodes, and who has a good copy."""
+    """A finding, the nodes that have it, and the nodes with a good copy."""
 
     severity: str
     rank: int
@@ -48,7 +48,7 @@ class FindingRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageRow(msgspec.Struct, frozen=True):
-    """An image, and in the order of the nodes what it is there; empty where the node has it not."""
+    """An image and its status on each node, in their order; empty on nodes without the image."""
 
     name: str
     states: tuple[str, ...]
@@ -69,7 +69,7 @@ class FleetPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def page(fleet: Fleet, *, advice: Mapping[str, Rule]) -> FleetPage:
-    """Put the page together."""
+    """Build the page."""
     judged = _verdict(fleet)
     return FleetPage(
         title=judged.words,
@@ -89,16 +89,18 @@ def _verdict(fleet: Fleet) -> Verdict:
     number = plural(len(fleet.nodes), "node")
     if damaged:
         words = f"{damaged} of {number} damaged"
-        return Verdict("bad", words, f"{plural(len(fleet.findings), 'fault')} in all" + _and(unknown))
+        return Verdict("bad", words, f"{plural(len(fleet.findings), 'finding')} in total" + _and(unknown))
     if unknown:
-        return Verdict("unknown", "Not all examined", f"on {unknown} of {number}; nothing wrong in what could be")
+        return Verdict(
+            "unknown", "Not fully checked", f"on {unknown} of {number}; no problems in what could be checked"
+        )
     if fleet.findings:
-        return Verdict("warn", "Needs a look", f"{plural(len(fleet.findings), 'warning')} on {number}, no damage")
-    return Verdict("good", "All sound", f"{number}, nothing wrong")
+        return Verdict("warn", "Warnings", f"{plural(len(fleet.findings), 'warning')} on {number}, no damage")
+    return Verdict("good", "No problems found", number)
 
 
 def _and(unknown: int) -> str:
-    return f"; {plural(unknown, 'node')} could not be fully examined" if unknown else ""
+    return f"; {plural(unknown, 'node')} could not be fully checked" if unknown else ""
 
 
 def _nodes(fleet: Fleet) -> tuple[NodeRow, ...]:

@@ -1,4 +1,4 @@
-"""Images as trees that a page can show: flat lines with their depth, folded where nothing is wrong."""
+"""Image trees for a page: flat lines with their depth; intact parts may be folded."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from auditor.formats.html import byte_totals
 from auditor.formats.sanitize import plain, plural, size
 from auditor.model.findings import ImageState, Node, Report, Status
 
-#: Lines of trees on a page before those of sound images are folded, and then before they become one sentence.
+#: Most lines of trees before those of intact images are folded, and before further trees become one sentence.
 UNFOLDED: Final = 4_000
 MOST: Final = 6_000
 _NAME: Final = 140
-#: What is fine and can be folded with its like.
+#: Parts whose layers can be folded into one line.
 _FINE: Final = frozenset({"sound", "unproven", "design"})
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A node: its digest, whole where something is wrong, size, state; `opens` begins a list, `ends` closes so many."""
+    """A node; the digest of a damaged one is complete. `opens` begins a list, `ends` is the number of lists closed."""
 
     opens: bool
     ends: int
@@ -34,7 +34,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """An image as a row that opens; without `lines`, `note` says what they would."""
+    """An image as a row that opens; without `lines`, `note` summarises them."""
 
     name: str
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def images(report: Report, nodes: byte_totals.Nodes) -> list[Image]:
-    """Every image, the damaged first; trees as far as the page can carry them."""
+    """Every image, the damaged first; trees up to MOST lines."""
     ordered = sorted(
         zip(report.images, nodes, strict=True), key=lambda i: (_RANK[i[0].status], i[0].namespace, i[0].names)
     )
@@ -84,16 +84,16 @@ def _image(image: ImageState, nodes: Sequence[Node], lines: tuple[Line, ...]) ->
 
 
 def _note(nodes: Sequence[Node]) -> str:
-    """The tree in a sentence, where the page would be too long with it."""
+    """The tree in one sentence."""
     if not nodes:
-        return "This report was made without trees."
+        return "This report has no image trees."
     states = Counter(node.state for node in nodes)
     counted = ", ".join(f"{number} {plain(state, width=40)}" for state, number in states.most_common())
-    return f"{plural(len(nodes), 'object')}: {counted}. auditor tree draws them."
+    return f"{plural(len(nodes), 'object')}: {counted}. auditor tree prints them."
 
 
 def _lines(image: ImageState, *, fold: bool) -> Iterator[Line]:
-    """The tree in order; how many lists end after a line tells the page when to close them."""
+    """The lines of the tree, in order."""
     if image.tree is None:
         return
     flat = list(_flat(image.tree, 0, fold=fold))
@@ -125,7 +125,7 @@ def _flat(node: Node, depth: int, *, fold: bool) -> Iterator[tuple[int, Node, st
 
 
 def _fold_key(node: Node, *, fold: bool) -> object:
-    """Siblings with the same key are one line: platforms that nobody pulled always, fine layers where asked for."""
+    """Siblings with the same key are one line: platforms that were not pulled always, intact layers if `fold`."""
     if node.state == "not pulled" and not node.children:
         return "not pulled", node.kind.split(" ")[0]
     if fold and node.kind.startswith("layer") and byte_totals.kind(node) in _FINE:

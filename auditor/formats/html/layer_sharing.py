@@ -1,4 +1,4 @@
-"""Which images share which layers, as a grid: an image a row, a shared layer a column."""
+"""A grid of shared layers: one row per image, one column per layer that several images use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auditor.model.findings import ImageState, Node, Report, Status
 
 ROWS: Final = 14
 COLUMNS: Final = 28
-#: Sizes of the drawing, in its own units: the names' column, a cell, a row, the whole; bars take what is left.
+#: Sizes of the drawing in its units: name column, cell, row, total width; bars take the rest.
 _NAMES, _CELL, _ROW = 300.0, 16.0, 24.0
 _WIDTH: Final = 1120.0
 
@@ -26,7 +26,7 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """An image: what it shares and what is its own, in bytes and as widths of the drawing."""
+    """An image: its shared and own bytes, and their widths in the drawing."""
 
     name: str
     y: float
@@ -49,7 +49,7 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sharing(msgspec.Struct, frozen=True, kw_only=True):
-    """The grid; `saved` is what would be stored twice if each image had its own copy."""
+    """The grid; `saved` is the number of bytes that sharing saves."""
 
     rows: tuple[Row, ...]
     layers: tuple[Layer, ...]
@@ -61,7 +61,7 @@ class Sharing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def draw(report: Report, nodes: byte_totals.Nodes) -> Sharing | None:
-    """The images that share most, the damaged ones first; None where no two images share a layer."""
+    """The images that share most layers, damaged ones first; None if no two images share a layer."""
     layers = [(image, _layers(mine)) for image, mine in zip(report.images, nodes, strict=True)]
     shared = _shared(layers)
     if not shared:

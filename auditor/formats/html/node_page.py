@@ -1,4 +1,4 @@
-"""What the page of one node says, put into words and numbers; the template only lays it out."""
+"""The texts and numbers of the page of one node; the template only lays them out."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import msgspec
 from auditor.checks.rule import Rule
 from auditor.formats.html import byte_totals, image_trees, layer_sharing
 from auditor.formats.sanitize import plain, plural, size
-from auditor.model.findings import Finding, Report, Severity, Subject
+from auditor.model.findings import Finding, Report, Severity, Subject, Verify
 from auditor.report.compare import Comparison
 from auditor.report.fleet import walk
 
-#: Findings on a page before the rest is only counted.
+#: Most findings on a page; the rest is counted.
 FINDINGS: Final = 1_500
 STEPS: Final = 5
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What one reads across a room: a tone (bad, warn, good, unknown), two or three words, and a sentence."""
+    """The heading: a tone (bad, warn, good, unknown), two or three words, and a sentence."""
 
     tone: str
     words: str
@@ -29,7 +29,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to do: for which rule, why, the commands, how many findings it is about."""
+    """A remedy: the rule, the reason, commands, and the number of findings that it applies to."""
 
     code: str
     severity: str
@@ -58,7 +58,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Normal(msgspec.Struct, frozen=True):
-    """Findings of one rule that says what is normal."""
+    """Findings of one rule of severity info."""
 
     code: str
     count: int
@@ -96,7 +96,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def page(report: Report, *, advice: Mapping[str, Rule], comparison: Comparison | None) -> Page:
-    """Put the page together."""
+    """Build the page."""
     told = [finding for finding in report.findings if finding.severity is not Severity.INFO]
     new = {finding.key for finding in comparison.new} if comparison is not None else None
     judged = verdict(report)
@@ -121,19 +121,19 @@ def page(report: Report, *, advice: Mapping[str, Rule], comparison: Comparison |
 
 
 def verdict(report: Report) -> Verdict:
-    """The node in two or three words."""
+    """The verdict on the node."""
     images, found = report.summary.images, report.summary.findings
-    looked = f"{plural(images.total, 'image')} looked at"
+    checked = f"{plural(images.total, 'image')} checked"
     if images.damaged:
         words = f"{plural(images.damaged, 'image')} damaged"
         return Verdict("bad", words, f"out of {images.total}, by {_found(report)}")
     if found.critical or found.error:
-        return Verdict("bad", "Damage found", f"{_found(report)}; {looked}")
+        return Verdict("bad", "Damage found", f"{_found(report)}; {checked}")
     if not report.complete:
-        return Verdict("unknown", "Not all examined", f"nothing wrong in what could be; {looked}")
+        return Verdict("unknown", "Not fully checked", f"no problems in what could be checked; {checked}")
     if found.warning:
-        return Verdict("warn", "Needs a look", f"{_found(report)}; {looked}, all sound")
-    return Verdict("good", "Sound", f"{looked}, nothing wrong")
+        return Verdict("warn", "Warnings", f"{_found(report)}; {checked}, none damaged")
+    return Verdict("good", "No problems found", f"{checked}; {_level(report)}")
 
 
 def _found(report: Report) -> str:
@@ -144,14 +144,19 @@ def _found(report: Report) -> str:
     return " and ".join(filter(None, (", ".join(told[:-1]), told[-1]))) + (" finding" if total == 1 else " findings")
 
 
+def _level(report: Report) -> str:
+    return {
+        Verify.PRESENCE: "metadata and sizes; contents not read",
+        Verify.DIGESTS: "metadata, sizes and contents",
+        Verify.LAYERS: "metadata, sizes, contents and decompressed layers",
+    }[report.verify]
+
+
 def _about(report: Report) -> Iterator[tuple[str, str]]:
     source = report.source
     yield "store", plain(f"{source.kind} {source.version}", width=80)
     yield "address", plain(source.address, width=200)
-    yield (
-        "looked at",
-        {"presence": "records and files", "digests": "every byte", "layers": "every byte, decompressed"}[report.verify],
-    )
+    yield "checked", _level(report)
     yield "finished", f"{report.finished_at:%Y-%m-%d %H:%M:%S} UTC"
     yield "took", f"{report.duration_seconds:.1f} s"
 
@@ -162,12 +167,12 @@ def _numbers(report: Report) -> Iterator[tuple[str, str, str]]:
     yield "images", str(s.images.total), f"{s.images.sound} sound" + (f", {unknown} unknown" if unknown else "")
     yield "blobs", str(s.blobs.total), f"{s.blobs.absent} absent, {s.blobs.corrupt} corrupt"
     yield "present", size(s.bytes.present), f"{size(s.bytes.read)} read"
-    yield "proven", str(s.blobs.verified), f"of {s.blobs.present} present blobs"
+    yield "verified", str(s.blobs.verified), f"of {s.blobs.present} present blobs"
     yield "snapshots", str(s.snapshots.total), "in all snapshotters"
 
 
 def _steps(told: Sequence[Finding], advice: Mapping[str, Rule]) -> Iterator[Step]:
-    """The worst first; one step for a rule, however many findings it has."""
+    """The remedies, the worst rule first; one per rule."""
     by: dict[str, list[Finding]] = {}
     for finding in told:
         by.setdefault(finding.code, []).append(finding)

@@ -125,5 +125,10 @@ def test_variables_of_the_environment_are_left_to_typer() -> None:
     assert read(check, [], {"CONTAINERD_NAMESPACE": ""}) == {}
 
 
+def test_a_second_value_of_a_single_argument_is_left_to_typer() -> None:
+    assert read(command("rules"), ["orphan-blob"], {}) == {"code": "orphan-blob"}
+    assert read(command("rules"), ["orphan-blob", "orphan-blob"], {}) is None
+
+
 def test_a_missing_argument_is_left_to_typer() -> None:
     assert read(command("export"), ["--quiet"], {}) is None

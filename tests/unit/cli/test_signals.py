@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from auditor.cli.signals import Terminated, hearing
+from auditor.cli.signals import Terminated, prompt_signals
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def _handlers() -> Iterator[None]:
 
 def wait(begin: Callable[[], object]) -> None:
     """Wait without end; only a signal gets out of here."""
-    with hearing():
+    with prompt_signals():
         begin()
         threading.Event().wait()
 
@@ -50,7 +50,7 @@ def test_everything_is_as_before_afterwards() -> None:
     nudged, threads = signal.getsignal(signal.SIGURG), threading.active_count()
     before = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(before)
-    with hearing():
+    with prompt_signals():
         assert threading.active_count() == threads + 1
     assert signal.getsignal(signal.SIGURG) == nudged
     assert signal.set_wakeup_fd(before) == before

@@ -17,7 +17,7 @@ def page(line: str, **more: object) -> Page:
 
 def test_the_answer_comes_first() -> None:
     lines = text(page("the cause")).splitlines()
-    assert [line.split()[0] for line in lines if line][:4] == ["asked", "cause", "sure", "next"]
+    assert [line.split()[0] for line in lines if line][:4] == ["asked:", "cause:", "confidence:", "next:"]
 
 
 @pytest.mark.parametrize("bad", ["a\x1b[31mred", "a\u202eb", "a\rb", "a\x00b", "a\x9bb"])

@@ -81,10 +81,10 @@ def test_the_verdict_is_the_heading(damaged: Page) -> None:
 @pytest.mark.parametrize(
     ("report", "tone", "words"),
     [
-        (reports.sound(), "good", "Sound"),
-        (replace(reports.sound(), complete=False, incomplete=("why",)), "unknown", "Not all examined"),
-        (reports.report(reports.sound().images, reports.damaged().findings[3:4]), "warn", "Needs a look"),
-        (reports.report(reports.sound().images, reports.damaged().findings[4:]), "good", "Sound"),
+        (reports.sound(), "good", "No problems found"),
+        (replace(reports.sound(), complete=False, incomplete=("why",)), "unknown", "Not fully checked"),
+        (reports.report(reports.sound().images, reports.damaged().findings[3:4]), "warn", "Warnings"),
+        (reports.report(reports.sound().images, reports.damaged().findings[4:]), "good", "No problems found"),
         (reports.report(reports.sound().images, reports.damaged().findings[:1]), "bad", "Damage found"),
     ],
 )
@@ -141,7 +141,7 @@ def test_bytes_that_no_image_leads_to_are_shown_as_such() -> None:
 def test_a_report_made_without_trees_still_has_a_page() -> None:
     report = reports.damaged()
     bare = replace(report, images=tuple(replace(image, tree=None) for image in report.images))
-    assert "This report was made without trees." in page(bare).words
+    assert "This report has no image trees." in page(bare).words
 
 
 def test_hostile_names_are_text_and_no_name_adds_an_element() -> None:

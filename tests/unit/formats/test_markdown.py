@@ -14,14 +14,14 @@ from tests.unit import reports
 
 
 def test_the_heading_has_the_verdict() -> None:
-    assert markdown.render(reports.sound()).splitlines()[0] == "## containerd on `node-a`: sound"
+    assert markdown.render(reports.sound()).splitlines()[0] == "## containerd on `node-a`: no problems found"
     assert markdown.render(reports.damaged()).startswith("## containerd on `worker-07.fra.example`: 3 images damaged")
 
 
 def test_nothing_wrong_where_not_all_was_examined_is_not_sound() -> None:
     report = replace(reports.sound(), complete=False, incomplete=("half of it",))
     written = markdown.render(report)
-    assert "not all could be examined" in written.splitlines()[0]
+    assert "not everything could be checked" in written.splitlines()[0]
     assert "* half of it" in written
 
 
@@ -30,7 +30,7 @@ def test_findings_are_grouped_and_say_what_to_do() -> None:
     assert "error: `snapshot-without-blob` (2)" in written
     assert "Do: `auditor repair -n k8s.io registry.example/shop/checkout:2.0.1`" in written
     assert "blob-discarded" not in written
-    assert "3 findings of normal things left out" in written
+    assert "3 findings of severity info not listed" in written
 
 
 @pytest.mark.parametrize(

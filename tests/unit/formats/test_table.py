@@ -158,7 +158,7 @@ def test_a_table_is_plain_text_with_the_counts_at_its_end(kind: str, style: Styl
 def test_a_sound_store_is_said_in_a_few_lines() -> None:
     lines = table.render(sound(), advice=ADVICE, style=Style()).splitlines()
     assert lines[0].startswith("containerd v2.1.9 at memory")
-    assert lines[-2] == "sound"
+    assert lines[-2] == "No problems found in metadata and sizes; contents not read (--verify digests reads them)."
     assert lines[-1].startswith("1 image: 1 sound, 0 damaged | ")
     assert len(lines) < 6
 
@@ -185,7 +185,7 @@ def test_the_worst_image_comes_first_with_what_it_means_and_what_to_do() -> None
 def test_what_was_not_examined_is_said_first_and_last() -> None:
     lines = table.render(REPORTS["incomplete"](), advice=ADVICE, style=Style()).splitlines()
     assert lines[1] == "note: zfs does not answer"
-    assert lines[-2] == "nothing wrong found, but not all was examined"
+    assert lines[-2] == "No problems found, but not everything could be checked."
 
 
 def test_a_great_many_findings_of_one_image_are_counted_not_listed() -> None:

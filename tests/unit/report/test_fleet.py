@@ -36,7 +36,7 @@ def test_a_bad_digest_is_one_finding_with_its_nodes_and_the_nodes_that_can_help(
     assert finding.nodes == ("bad-1", "bad-2")
     assert finding.proven_on == ("proven",)
     assert finding.held_on == ("unread",)
-    assert text.copies(finding) == "a proven copy on proven"
+    assert text.copies(finding) == "verified copy on proven"
 
 
 def test_a_copy_whose_file_is_damaged_in_any_image_is_no_good_copy() -> None:
@@ -58,7 +58,7 @@ def test_each_node_has_its_verdict_and_the_worst_image_state_rules() -> None:
     assert not fleet.complete
     (image,) = fleet.images
     assert (image.damaged, image.sound) == (("a",), ("b", "c"))
-    assert text.verdict(fleet) == "3 nodes: 1 damaged, 1 not fully examined"
+    assert text.verdict(fleet) == "3 nodes: 1 damaged, 1 not fully checked"
 
 
 def test_the_order_of_the_files_does_not_matter() -> None:
