@@ -160,7 +160,7 @@ def test_a_question_that_cannot_be_answered_is_unknown_by_its_own_number(
 def test_a_pipe_does_not_keep_monitoring_waiting(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert main(["health", "npd", str(tmp_path / "pipe")]) == 2
-    assert "no regular file" in capfd.readouterr().out
+    assert "not a regular file" in capfd.readouterr().out
 
 
 def test_an_answer_loads_nothing_of_the_audit(fresh: Path) -> None:
