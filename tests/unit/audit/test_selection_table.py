@@ -229,7 +229,7 @@ def test_snapshotters_that_are_not_there(
 EMPTY = Inventory("empty")
 BLOBS = Inventory("blobs", blobs={TARGET: Blob("blobs", TARGET, 1)})
 IMAGES = Inventory("images", images=(Image("images", "a", NGINX.target),))
-NOBODY = "is this the address of the daemon you mean?"
+NOBODY = "check --address: is this the right daemon?"
 
 
 @pytest.mark.parametrize(
@@ -259,14 +259,14 @@ def test_something_to_examine(inventories: list[Inventory], groups: list[Group],
             [EMPTY, BLOBS],
             [NGINX],
             ["blobs", "empty"],
-            ("namespace 'empty' is empty: nothing was examined", "name another with -n"),
+            ("namespace 'empty' is empty: nothing was examined", "choose another with -n"),
             id="one of those named is empty",
         ),
         pytest.param(
             [BLOBS],
             [],
             ["elsewhere"],
-            ("namespace 'elsewhere' is empty: nothing was examined", "name another with -n"),
+            ("namespace 'elsewhere' is empty: nothing was examined", "choose another with -n"),
             id="one of those named is not there",
         ),
     ],
