@@ -1,8 +1,8 @@
 """How fast a node is checked: `python -m tests.bench.bench_check [--growth 100 1000 5000] [--rounds N]`, as root.
 
-`auditor check` and `ctr images check` of the same containerd 1.7 run as whole processes in turns, on a node of images of
-eight layers and on one of images of two small layers; then auditor alone on nodes of growing size. Exit status 1 if a
-goal is missed. Run nothing else at the same time.
+`auditor check` and `ctr images check` of the same containerd 1.7 run as whole processes in turns, on a node of images
+of eight layers and on one of images of two small layers; then auditor alone on nodes of growing size. Exit status 1 if
+a goal is missed. Run nothing else at the same time.
 
 What each does: ctr answers from the database alone, for each of the names reads index, manifest and config through the
 daemon, asks for each layer's record, and whether the top snapshot exists. auditor lists the records, reads each
