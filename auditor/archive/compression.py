@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from backports import zstd
-from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor, IsalError
 
 from auditor.archive.problems import ArchiveProblem, StopReading
 from auditor.checks.archive_faults import MALFORMED, TRAILING, TRUNCATED
 from auditor.concurrency import CHUNK
 from auditor.errors import Unsupported
+from auditor.layers import gzip_member
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -67,16 +67,13 @@ def decompress(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
     kind = compression(head)
     match kind:
         case "gzip":
-            return kind, _inflated(chunks, kind, _gunzip, lambda rest: rest.startswith(_GZIP[: len(rest)]))
+            return kind, _inflated(
+                chunks, kind, gzip_member.GzipMember, lambda rest: rest.startswith(_GZIP[: len(rest)])
+            )
         case "zstd":
             return kind, _inflated(chunks, kind, zstd.ZstdDecompressor, _zstd_follows)
         case _:
             return kind, chunks
-
-
-def _gunzip() -> _Inflater:
-    inflater: _Inflater = IgzipDecompressor(flag=DECOMP_GZIP)
-    return inflater
 
 
 def _zstd_follows(rest: bytes) -> bool:
@@ -127,7 +124,7 @@ def _one_frame(inflater: _Inflater, chunks: Iterator[bytes], first: bytes, kind:
                 raise StopReading(ArchiveProblem(TRUNCATED, f"the {kind} stream ends before its end"))
         try:
             out = inflater.decompress(data, max_length=CHUNK)
-        except (IsalError, zstd.ZstdError, EOFError) as error:  # type: ignore[misc] # isal's stub
+        except (*gzip_member.ERRORS, zstd.ZstdError, EOFError) as error:
             raise StopReading(ArchiveProblem(MALFORMED, f"the {kind} stream is damaged: {error}")) from None
         data = b""
         if out:

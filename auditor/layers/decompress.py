@@ -8,10 +8,11 @@ follow. Go's compress/gzip refuses zeros behind the last member too, which gzip(
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 from backports.zstd import ZstdDecompressor, ZstdError
-from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor, IsalError
+
+from auditor.layers import gzip_member
 
 #: Compressed bytes per call, and the largest output of one: a decompression bomb costs time, not memory.
 PIECE = 256 << 10
@@ -21,8 +22,7 @@ SMALL_PIECE = 32 << 10
 #: First bytes that give the compression; a skippable zstd frame needs eight.
 SNIFF = 8
 
-# isal's stubs declare its exception as an instance.
-_ERRORS: tuple[type[Exception], ...] = (cast("type[Exception]", IsalError), ZstdError)
+_ERRORS: tuple[type[Exception], ...] = (*gzip_member.ERRORS, ZstdError)
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -152,9 +152,11 @@ class Framed:
     def _guarded(self, engine: _Engine, data: bytes | memoryview) -> bytes:
         try:
             return engine.decompress(data, OUTPUT)
+        except gzip_member.GzipHeaderError as error:
+            self.fault = str(error)
         except _ERRORS as error:
             self._set_fault(str(error), self._read + len(data))
-            return b""
+        return b""
 
     def _set_fault(self, words: str, by: int) -> None:
         if "too much memory" in words:
@@ -206,11 +208,7 @@ def _opens_frame(head: bytes) -> bool:
     return head.startswith(_ZSTD_MAGIC) or (head[0] & 0xF0 == 0x50 and head[1:4] == b"\x2a\x4d\x18")  # noqa: PLR2004 - RFC 8878, 3.1.2
 
 
-def _igzip() -> _Engine:
-    return IgzipDecompressor(flag=DECOMP_GZIP)
-
-
-_GZIP = _Format(name="gzip", part="member", head=10, opens=_opens_member, engine=_igzip)
+_GZIP = _Format(name="gzip", part="member", head=10, opens=_opens_member, engine=gzip_member.GzipMember)
 _ZSTD = _Format(name="zstd", part="frame", head=4, opens=_opens_frame, engine=ZstdDecompressor)
 
 
