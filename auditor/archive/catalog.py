@@ -1,4 +1,4 @@
-"""What an archive holds, told from its documents: images by name, blobs by digest, and what does not fit together."""
+"""The catalog of an archive: images by name, blobs by digest, and contradictions between its documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from auditor.model.oci import Descriptor, Index, Manifest
 from auditor.model.reference import DEFAULT_HOST
 from auditor.model.store import Image
 
-#: An archive has no namespaces; all that is in it is in this one.
+#: The only namespace of an archive.
 NAMESPACE: Final = ""
 INDEX_JSON: Final = "index.json"
 OCI_LAYOUT: Final = "oci-layout"
@@ -34,9 +34,20 @@ class _LayoutFile(msgspec.Struct):
 
 
 class Catalog:
-    """The meaning of what was collected; `problems` are those of the pass and those found here.
+    """The catalog of an archive.
 
-    `held` has the file of each blob, `made` the bytes of the manifests that stand for a docker archive's images.
+    Args:
+        collected: the members of the archive.
+        complete: the archive was read to its end; otherwise absent members are no problem.
+
+    Attributes:
+        problems: those of the members, and those found here.
+        images: the images.
+        held: by digest, the file of each blob.
+        made: by digest, the manifests made for the images of a docker archive.
+        documents: the documents that were parsed.
+        layout: `oci`, `docker`, or empty.
+
     """
 
     def __init__(self, collected: Collector, *, complete: bool) -> None:
@@ -45,6 +56,7 @@ class Catalog:
         self.images: tuple[Image, ...] = ()
         self.held: dict[Digest, Seen] = {}
         self.made: dict[Digest, bytes] = {}
+        self.documents: dict[image_graph.Key, oci.Document] = {}
         self.layout = ""
         self._complete = complete
         for name, seen in collected.files.items():
@@ -54,14 +66,16 @@ class Catalog:
         self._interpret()
 
     def document(self, descriptor: Descriptor) -> oci.Document | None:
-        """A document that is in the archive and sound; None for any other."""
-        seen = self.held.get(descriptor.digest)
-        if seen is None or seen.kept is None or seen.digest != descriptor.digest:
+        """Return a document, parsed; None where it is absent, does not match its digest, or is malformed."""
+        where, seen = image_graph.key(descriptor), self.held.get(descriptor.digest)
+        if where is None or seen is None or seen.kept is None or seen.digest != descriptor.digest:
             return None
-        try:
-            return oci.parse(seen.kept, descriptor.media_type)
-        except MalformedDocument:
-            return None
+        if where not in self.documents:
+            try:
+                self.documents[where] = oci.parse(seen.kept, descriptor.media_type)
+            except MalformedDocument:
+                return None
+        return self.documents[where]
 
     def _report(self, problem: ArchiveProblem) -> None:
         self.problems.append(problem)
@@ -87,7 +101,7 @@ class Catalog:
                 self._report(ArchiveProblem(UNSAFE, message, member=shown(name)))
 
     def _check_layout(self) -> bool:
-        """Whether there is an oci-layout; one that is absent beside an index.json, or that is wrong, is a problem.
+        """Whether there is an oci-layout; report one that is wrong, or absent beside an index.json.
 
         OCI image-layout.md, "oci-layout file"; containerd's importer refuses other versions.
         """
@@ -150,13 +164,13 @@ class Catalog:
         for entry in entries or ():
             self._present(entry, known.foreign)
             if known.whole:
-                for message in known.quarrels(entry, self.files):
+                for message in known.contradictions(entry, self.files):
                     self._report(ArchiveProblem(DISAGREE, message, member=MANIFEST_JSON))
 
     def _present(self, entry: Entry, foreign: set[Digest]) -> None:
-        """What manifest.json names must be there: index.json may leave platforms out, but docker loads this one.
+        """Report absent files that manifest.json names: index.json may be sparse, manifest.json may not.
 
-        Except for layers that archives need not carry, which `ctr images export --skip-non-distributable` names too.
+        Nondistributable layers may be absent: `ctr images export --skip-non-distributable` names them too.
         """
         absent = [name for name in entry.paths if self.files.find(name) is None]
         absent = [name for name in absent if claimed(cleaned(name) or "") not in foreign]
@@ -171,7 +185,7 @@ class Catalog:
 class _Reached:
     """The image manifests that index.json leads to, as far as they are in the archive.
 
-    `whole` says that none of the documents on the way is absent in part: then what is not found is not there.
+    `whole`: each of the documents was readable, so a manifest that was not found is not in the archive.
     """
 
     def __init__(self, catalog: Catalog, index: Index) -> None:
@@ -185,7 +199,7 @@ class _Reached:
             self.by_name.setdefault(_image(child).name, set()).update(found)
 
     def _walk(self, descriptor: Descriptor, depth: int) -> set[Digest]:
-        """The digests of the configs below a descriptor."""
+        """Return the digests of the configs below a descriptor."""
         document = self.catalog.document(descriptor)
         match document:
             case Index() if depth < oci.MAX_DEPTH:
@@ -199,8 +213,8 @@ class _Reached:
             self.whole = False
         return set()
 
-    def quarrels(self, entry: Entry, files: Files) -> Iterator[str]:
-        """What an entry of manifest.json says otherwise than index.json, as sentences."""
+    def contradictions(self, entry: Entry, files: Files) -> Iterator[str]:
+        """Yield a sentence for each contradiction between an entry of manifest.json and index.json."""
         config, *layers = [_digest(name, files) for name in entry.paths]
         if config is None or None in layers:
             return
@@ -220,7 +234,7 @@ def _digest(name: str, files: Files) -> Digest | None:
 
 
 def _image(descriptor: Descriptor) -> Image:
-    """The image record that an import would make of a descriptor in index.json."""
+    """Return the image record that an import would create for a descriptor in index.json."""
     notes = descriptor.annotations
     name = notes.get(IMAGE_NAME) or notes.get(REF_NAME) or str(descriptor.digest)
     return Image(namespace=NAMESPACE, name=name, target=descriptor)
@@ -230,13 +244,13 @@ _LIBRARY = "library/"
 
 
 def full(name: str) -> str:
-    """The full form of a name that docker wrote: `alpine` is `docker.io/library/alpine:latest`; others stay."""
+    """Return the full form of a name that docker wrote, such as `docker.io/library/alpine:latest` for `alpine`."""
     found = reference.find(name)
     return name if found is None else str(found)
 
 
 def familiar(name: str) -> str | None:
-    """The short form of a tagged name, for RepoTags; None for a name that has no tag, or a digest.
+    """Return the short form of a tagged name, for RepoTags; None for a name without a tag or with a digest.
 
     distribution/reference `FamiliarString`. containerd (core/images/archive/reference.go `familiarizeReference`) also
     writes names by digest, and CRI's `sha256:<id>`, into RepoTags; `docker load` fails on those.
@@ -251,7 +265,7 @@ def familiar(name: str) -> str | None:
 
 
 def ref_name(name: str) -> str:
-    """The value of `org.opencontainers.image.ref.name`: the tag, or the whole name where it has none.
+    """Return the value of `org.opencontainers.image.ref.name`: the tag, or the whole name where it has none.
 
     containerd core/images/archive/reference.go `ociReferenceName`, with pkg/reference `Parse`: the object is what
     follows the first `:` or `@` behind the host.

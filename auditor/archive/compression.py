@@ -1,4 +1,4 @@
-"""The bytes of an archive as chunks: read ahead by a thread, and out of gzip or zstd where they are in it."""
+"""Detect how an archive is compressed, and decompress gzip and zstd in chunks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FOREIGN = {b"\xfd7zX": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4", b"PK\
 
 
 class _Inflater(Protocol):
-    """What the gzip and the zstd decompressor have in common; it is Python's own BZ2Decompressor's."""
+    """The common interface of the gzip and zstd decompressors, that of Python's BZ2Decompressor."""
 
     @property
     def eof(self) -> bool: ...
@@ -33,9 +33,11 @@ class _Inflater(Protocol):
 
 
 def compression(head: bytes) -> str:
-    """What the first bytes say: `gzip`, `zstd`, `none`.
+    """Return the compression by the first bytes: `gzip`, `zstd` or `none`.
 
-    Raises Unsupported for a compression that containerd does not read either.
+    Raises:
+        Unsupported: a compression that containerd does not read either.
+
     """
     if head.startswith(_GZIP):
         return "gzip"
@@ -47,10 +49,19 @@ def compression(head: bytes) -> str:
     return "none"
 
 
-def plain(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
-    """The kind of compression of `chunks`, and the chunks without it.
+def decompress(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
+    """Decompress an archive.
 
-    The iterator raises PassError where the compressed stream is damaged, cut or followed by garbage.
+    Args:
+        chunks: the bytes of the file.
+
+    Returns:
+        The compression, and the decompressed chunks; iterating over them raises StopReading where the compressed stream
+        is damaged, truncated, or followed by other bytes.
+
+    Raises:
+        Unsupported: a compression that containerd does not read either.
+
     """
     head, chunks = _peek(chunks)
     kind = compression(head)
@@ -74,25 +85,25 @@ def _zstd_follows(rest: bytes) -> bool:
 
 
 def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, four or as many as there are, and an iterator that still has them."""
+    """Return the first bytes, at least four where there are so many, and an iterator that includes them."""
     head = b""
     for chunk in chunks:
         head += chunk
         if len(head) >= 4:  # noqa: PLR2004 - the longest magic number
             break
 
-    def again() -> Iterator[bytes]:
+    def all_chunks() -> Iterator[bytes]:
         if head:
             yield head
         yield from chunks
 
-    return head, again()
+    return head, all_chunks()
 
 
 def _inflated(
     chunks: Iterator[bytes], kind: str, fresh: Callable[[], _Inflater], follows: Callable[[bytes], bool]
 ) -> Iterator[bytes]:
-    """All frames of a compressed stream, one behind the other, and zeros as padding behind the last."""
+    """Yield the content of all frames of a stream; zeros may follow the last."""
     rest = b""
     while True:
         inflater = fresh()
@@ -124,7 +135,7 @@ def _one_frame(inflater: _Inflater, chunks: Iterator[bytes], first: bytes, kind:
 
 
 def _only_zeros(rest: bytes, chunks: Iterator[bytes], kind: str) -> None:
-    """Tapes and some tools pad with zeros; gzip itself takes those silently, and nothing else."""
+    """Raise StopReading for bytes other than zeros, with which tapes and some tools pad; gzip(1) ignores zeros too."""
     while rest:
         if rest.count(0) != len(rest):
             raise StopReading(ArchiveProblem(TRAILING, f"bytes that are not {kind} follow the {kind} stream"))

@@ -1,4 +1,4 @@
-"""manifest.json, the table of contents that docker reads: parsed, and turned into the manifests that an audit walks."""
+"""Parse docker's manifest.json, and make the manifests that an audit walks from it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from auditor.model.digest import Digest
 from auditor.model.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, ImageConfig
 
 MANIFEST_JSON: Final = "manifest.json"
-#: Marks a manifest that is in no archive: made here from manifest.json, so that one audit fits all archives.
+#: Label of a manifest that is not in the archive, but was made here from manifest.json.
 VIRTUAL: Final = "containerd-auditor/virtual"
 _MAX_LINKS = 8
-#: What docker, containers/image and go-containerregistry call a config: its digest.
+#: Name of a config as docker, containers/image and go-containerregistry write it: its digest.
 _CONFIG_NAME = re.compile(r"(?:sha256:)?([0-9a-f]{64})(?:\.json)?\Z", re.ASCII)
 
 _Path = Annotated[str, msgspec.Meta(max_length=4096)]
@@ -37,12 +37,17 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All files that the entry names."""
+        """The files that the entry names."""
         return (self.config, *(self.layers or ()))
 
 
 def entries(seen: Seen) -> tuple[Entry, ...]:
-    """Parse manifest.json. Raises MalformedDocument."""
+    """Parse manifest.json.
+
+    Raises:
+        MalformedDocument: it was not kept, has the wrong shape, or is over a limit.
+
+    """
     raw = text(seen)
     try:
         found = msgspec.json.decode(raw, type=tuple[Entry, ...])
@@ -54,20 +59,25 @@ def entries(seen: Seen) -> tuple[Entry, ...]:
 
 
 def text(seen: Seen) -> bytes:
-    """The bytes of one of the archive's own documents. Raises MalformedDocument where they were not kept."""
+    """Return the bytes of one of the archive's own documents.
+
+    Raises:
+        MalformedDocument: they were not kept.
+
+    """
     if seen.kept is None:
-        raise MalformedDocument(f"{shown(seen.name)} is no JSON, or larger than {oci.MAX_DOCUMENT} bytes")
+        raise MalformedDocument(f"{shown(seen.name)} is not JSON, or is larger than {oci.MAX_DOCUMENT} bytes")
     return seen.kept
 
 
 class Files(msgspec.Struct, frozen=True):
-    """The files of an archive by name, with the links between them that docker writes for layers that repeat."""
+    """The files of an archive by name, and the links that docker writes for repeated layers."""
 
     files: Mapping[str, Seen]
     links: Mapping[str, str]
 
     def find(self, name: str) -> Seen | None:
-        """The file of a name, through links inside the archive; None where there is none."""
+        """Return the file of a name, following links inside the archive; None where there is none."""
         where = cleaned(name)
         for _ in range(_MAX_LINKS):
             if where is None or where in self.files or where not in self.links:
@@ -80,7 +90,7 @@ class Files(msgspec.Struct, frozen=True):
 
 
 class Virtual(msgspec.Struct, frozen=True):
-    """A manifest made from an entry: its descriptor, its bytes, and the file that each digest in it stands for."""
+    """A manifest made from an entry: its descriptor, its bytes, the file of each digest in it, the image names."""
 
     target: Descriptor
     raw: bytes
@@ -89,11 +99,20 @@ class Virtual(msgspec.Struct, frozen=True):
 
 
 def virtual(entry: Entry, files: Files, report: Callable[[ArchiveProblem], None]) -> Virtual | None:
-    """The manifest that an entry amounts to; None, and a problem, where not even its digests can be known.
+    """Make the manifest of an entry.
 
-    What the config promises, its name and the diffIDs of uncompressed layers, becomes the digest of the descriptor, so
-    that a file with other bytes is found out as any blob is. A compressed layer goes by the digest it has, and is
-    found out by its diffID.
+    The digests of the descriptors are those that the archive promises: the config's file name, and the diffIDs of
+    uncompressed layers. So a file with other bytes is reported as for any blob. The descriptor of a compressed layer
+    has the digest of its bytes; a wrong layer is found by its diffID.
+
+    Args:
+        entry: the entry of manifest.json.
+        files: the files of the archive.
+        report: called with a problem.
+
+    Returns:
+        The manifest; None and a problem where a digest cannot be known.
+
     """
     config = files.find(entry.config)
     digest = _config_digest(entry.config, config)
@@ -170,5 +189,5 @@ def _manifest(digest: Digest, config: Seen | None, layers: list[dict[str, object
 
 
 def malformed(error: MalformedDocument, name: str) -> ArchiveProblem:
-    """A document of the archive itself that cannot be read."""
+    """Return the problem of a document of the archive that cannot be parsed."""
     return ArchiveProblem(MALFORMED, error.message, member=name)

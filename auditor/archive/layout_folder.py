@@ -1,4 +1,4 @@
-"""Walking an OCI layout that is a folder, as if it were a tar: the same members, no links followed."""
+"""Read an OCI layout folder like a tar: the same members, no links followed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ _DOCUMENTS = ("index.json", "manifest.json", "oci-layout")
 
 
 def is_image(folder: Path) -> bool:
-    """Whether the folder holds any of the documents that make one an image layout."""
+    """Whether the folder has one of the documents of an image layout."""
     return any((folder / name).exists() for name in _DOCUMENTS)
 
 
 def walk(folder: Path) -> Iterator[tuple[Header, Body, Path]]:
-    """Each member below `folder` with its bytes and its path, sorted by name.
+    """Yield each member of a folder with its bytes and its path, sorted by name.
 
-    Of an OCI layout only its own parts, for people keep other things beside them; all of an unpacked docker archive.
-    The bytes raise OSError where one file cannot be read.
+    Of an OCI layout only its own parts, since other files may be kept beside them; of an unpacked docker archive all.
+
+    Raises:
+        OSError: the folder cannot be read, or, while iterating over the bytes, the file.
+
     """
     whole = not (folder / "index.json").exists()
     for path in sorted(_paths(folder) if whole else _layout(folder)):
@@ -48,7 +51,12 @@ def _paths(folder: Path) -> Iterator[Path]:
 
 
 def read(path: Path) -> Body:
-    """The bytes of one file; neither follows a link nor waits for the writer of a pipe. Raises OSError."""
+    """Yield the bytes of one file, without following a link or waiting for the writer of a pipe.
+
+    Raises:
+        OSError: the file cannot be opened or read.
+
+    """
     with io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
         while chunk := file.read(CHUNK):
             yield memoryview(chunk)

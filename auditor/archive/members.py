@@ -1,4 +1,4 @@
-"""What passes by on the way through an archive: each file measured, small documents kept, layers looked into."""
+"""Take in the members of an archive: hash each file, keep small documents, decompress layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from auditor.model import oci
 from auditor.model.digest import Digest, Meter
 from auditor.model.store import LayerProof
 
-#: Bytes of documents kept in memory in all. What is beyond is read again when it is asked for.
+#: Bytes of documents kept in memory in all; further ones are read again when they are needed.
 KEEP_TOTAL: Final = 64 << 20
 #: Members of one archive; an image has some hundreds.
 MAX_MEMBERS: Final = 100_000
@@ -27,11 +27,11 @@ BLOBS: Final = "blobs/"
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A file of an archive as it passed.
+    """A file of an archive as it was read.
 
-    `size` is what its header says, `read` how much came, both in bytes; `digest` is of what came. `offset` is where its
-    data begins in the unpacked tar, `path` where it lies in a folder. `error` has the system's words where reading
-    this one file failed.
+    `size` is that of its header, `read` the number of bytes that were there; `digest` is of those. `offset` is where
+    the data begins in the unpacked tar, `path` the path in a layout folder. `error` is the system's message where
+    reading this one file failed.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Seen(msgspec.Struct, frozen=True):
 
     @property
     def whole(self) -> bool:
-        """Whether all of it came."""
+        """Whether all bytes were there."""
         return self.read == self.size
 
 
 def claimed(name: str) -> Digest | None:
-    """The digest that a member's name promises: `blobs/<algorithm>/<hex>`; OCI image-layout.md, "Blobs"."""
+    """Return the digest in a member's name `blobs/<algorithm>/<hex>`, else None; OCI image-layout.md, "Blobs"."""
     parts = name.split("/")
     if len(parts) != 3 or parts[0] != "blobs":  # noqa: PLR2004 - the three parts of that path
         return None
@@ -63,17 +63,20 @@ def claimed(name: str) -> Digest | None:
 
 
 def cleaned(name: str) -> str | None:
-    """The name below the archive's root, without `./` and doubled slashes; None where it is absolute or has `..`."""
+    """Normalise a member's name: no `./`, no doubled slashes; None where it is absolute or has `..`."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     return None if name.startswith("/") or ".." in parts else "/".join(parts)
 
 
 class Collector:
-    """Takes in one member after the other and remembers what there is to know of it.
+    """Take in members and record the files, links and problems.
 
-    `inspect` makes an inspector for each file that may be a layer; `looks` says whether a blob that is named by its
-    digest is looked into as well. What is no layer comes out undecodable, and nobody asks for it. `on_file` hears of
-    each file when all of it has passed; what it raises ends the pass.
+    Args:
+        inspect: makes an inspector for each file that may be a layer; for other files its result is ignored.
+        looks: whether to inspect a blob that is named by its digest.
+        on_bytes: progress callback: bytes that were read since the last call.
+        on_file: called with each file when all of it has been read.
+
     """
 
     def __init__(
@@ -96,7 +99,17 @@ class Collector:
         self._members = 0
 
     def take(self, header: Header, body: Iterable[memoryview], *, path: Path | None = None) -> None:
-        """Take in one member. Raises PassError where its body ends early, after remembering what came."""
+        """Take in one member.
+
+        Args:
+            header: its header.
+            body: its bytes.
+            path: its path in a layout folder.
+
+        Raises:
+            StopReading: the body ends early (what was there is recorded), or there are too many members.
+
+        """
         self._members += 1
         if self._members > MAX_MEMBERS:
             raise StopReading(ArchiveProblem(MALFORMED, f"the archive has more than {MAX_MEMBERS} members"))
@@ -112,7 +125,7 @@ class Collector:
         self._measure(header, name, body, path)
 
     def _safe(self, header: Header) -> str | None:
-        """The clean name of a member that may be in an image archive; None, and a problem, for any other."""
+        """Return the normalised name of a member; None and a problem for one that must not be in an image archive."""
         try:
             header.name.encode("utf-8")
         except UnicodeEncodeError:
@@ -160,7 +173,7 @@ class Collector:
 
 
 class _Passing:
-    """One file on its way through."""
+    """One file while it is read."""
 
     def __init__(self, *, algorithm: str, keep: bool, inspect: MakeInspector | None, large: bool) -> None:
         self._meter = Meter(algorithm)
@@ -184,9 +197,9 @@ class _Passing:
             self._inspector.update(piece)
 
     def _look(self) -> None:
-        """Begin to look inside, in threads of its own where that is worth it.
+        """Start the inspection, in threads where the file is large.
 
-        A layer that is not compressed decompresses to itself, and is hashed already.
+        A layer that is not compressed decompresses to itself: the blob's hash is its diffID.
         """
         if self._inspect is None:
             return
@@ -219,7 +232,7 @@ def _like_json(head: bytes) -> bool:
 
 
 def _packing(head: bytes) -> str:
-    """How a layer is packed, by its first bytes; containerd pkg/archive/compression `DetectCompression`."""
+    """Return the compression of a layer by its first bytes; containerd pkg/archive/compression `DetectCompression`."""
     if head.startswith(b"\x1f\x8b"):
         return "gzip"
     if head.startswith(b"\x28\xb5\x2f\xfd"):

@@ -95,7 +95,7 @@ def read_archive(chunks: Iterator[bytes], members: Collector, *, address: str, s
     patience = None if seekable else 0
     complete = True
     with read_ahead(chunks, patience=patience) as early:
-        packing, unpacked = compression.plain(early)
+        packing, unpacked = compression.decompress(early)
         try:
             if packing == "none":
                 _walk(members, unpacked)

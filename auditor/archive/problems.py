@@ -1,4 +1,4 @@
-"""What can be wrong with an archive as a container, apart from what is inside it: codes, severities, advice."""
+"""Faults of an archive as a file, apart from the content of its images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from auditor.model.findings import Fact, Finding, Severity, Subject
 
 
 class ArchiveProblem(msgspec.Struct, frozen=True):
-    """One structural fault of an archive; `member` is the name of the member concerned, empty where it is the whole."""
+    """One structural fault of an archive; `member` is the name of the member, empty for the archive as a whole."""
 
     fault: Rule
     message: str
@@ -30,7 +30,7 @@ class ArchiveProblem(msgspec.Struct, frozen=True):
         return self.fault.severity
 
     def finding(self, *, archive: str, namespace: str) -> Finding:
-        """The problem as a finding about `archive`, its path as the user gave it."""
+        """Return the finding about `archive`, its path as the user gave it."""
         facts: dict[str, Fact] = dict(self.facts) | ({"member": self.member} if self.member else {})
         name = f"{archive}:{self.member}" if self.member else archive
         (finding,) = merge([self.fault.hit(namespace, Subject(kind="archive", name=name), self.message, facts=facts)])
@@ -38,7 +38,7 @@ class ArchiveProblem(msgspec.Struct, frozen=True):
 
 
 class StopReading(Exception):
-    """The pass over an archive cannot go on; what was seen before it stands."""
+    """An archive cannot be read any further; what was read before stays valid."""
 
     def __init__(self, problem: ArchiveProblem) -> None:
         super().__init__(problem.message)
@@ -46,7 +46,7 @@ class StopReading(Exception):
 
 
 def shown(name: str) -> str:
-    """A member's name for people: bytes that are not UTF-8 escaped, nothing that could steer a terminal, bounded."""
+    """Return a member's name for a message: control characters and bytes that are not UTF-8 escaped, shortened."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004 - a line or two of a terminal

@@ -1,4 +1,4 @@
-"""Reading one blob of an archive a second time: by seeking where it is plain, by unpacking up to it where not."""
+"""An opened archive or layout folder as a Store; blobs are read again by seeking, or by decompressing up to them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from auditor.archive.tar_reader import Cursor
 from auditor.concurrency import CHUNK, read_ahead
 from auditor.errors import MalformedDocument, NoRecord, ReadFailed
 from auditor.model.digest import Digest
+from auditor.model.image_graph import Documents, group
 from auditor.model.store import (
     Blob,
     FileKind,
@@ -35,7 +36,18 @@ from auditor.model.store import (
 
 
 def read_member(address: str, seen: Seen, *, packing: str, what: str) -> Generator[bytes]:
-    """The bytes of a file of an archive; raises ReadFailed where they cannot be read or end early."""
+    """Read one file of an archive again.
+
+    Args:
+        address: path of the archive.
+        seen: the file.
+        packing: compression of the archive: `none`, `gzip` or `zstd`.
+        what: the file in messages.
+
+    Raises:
+        ReadFailed: the bytes cannot be read, or are more or fewer than before.
+
+    """
     source = _of_file(seen.path) if seen.path is not None else _of_tar(Path(address), seen, packing)
     left = seen.size
     try:
@@ -69,7 +81,7 @@ def _at(path: Path, offset: int, size: int) -> Iterator[bytes]:
 
 def _unpacked(path: Path, offset: int, size: int) -> Iterator[bytes]:
     with path.open("rb", buffering=0) as file, read_ahead(iter(lambda: file.read(CHUNK), b"")) as early:
-        cursor = Cursor(compression.plain(early)[1])
+        cursor = Cursor(compression.decompress(early)[1])
         for _ in cursor.pieces(offset, "the part before the blob"):
             pass
         for piece in cursor.pieces(size, "the blob"):
@@ -77,7 +89,11 @@ def _unpacked(path: Path, offset: int, size: int) -> Iterator[bytes]:
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """How an archive was opened: where it lies, how it is packed, if it can be read again, if it has an end."""
+    """How an archive was opened.
+
+    `address` is its path; `packing` is `gzip`, `zstd`, `none` or `folder`; `seekable`: it can be read again;
+    `complete`: it was read to its end; `read` counts the unpacked bytes of all files.
+    """
 
     address: str
     packing: str
@@ -87,10 +103,10 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 class ArchiveStore:
-    """An archive or an OCI layout as a Store: everything in it is proven by the pass that opened it.
+    """An archive or an OCI layout folder as a Store; opening it has verified every blob.
 
-    `problems` are the faults of the archive itself; `complete` says that it was read to its end; `layout` is `oci`,
-    `docker`, or empty where it is neither; `packing` is `gzip`, `zstd`, `none` or `folder`; `bytes_read` counts the
+    `problems` are the faults of the archive itself; `complete`: it was read to its end; `layout` is `oci`, `docker`, or
+    empty where it is neither; `packing` is `gzip`, `zstd`, `none` or `folder`; `bytes_read` counts the
     unpacked bytes of all files.
     """
 
@@ -105,18 +121,19 @@ class ArchiveStore:
         self._images = catalog.images
         self._held = catalog.held
         self._made = catalog.made
+        self._parsed = catalog.documents
 
     def info(self) -> StoreInfo:
-        """Say what this is; `version` is the kind of archive."""
+        """Describe the archive; `version` is its layout and packing."""
         kind = " ".join(part for part in (self.layout, "" if self.packing == "none" else self.packing) if part)
         return StoreInfo(kind=SourceKind.ARCHIVE, address=self.address, version=kind)
 
     def namespaces(self) -> Sequence[str]:
-        """The one that all is in."""
+        """Return the only namespace, the empty name."""
         return (NAMESPACE,)
 
     def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
-        """Images and blobs; an archive has nothing else."""
+        """Return images and blobs; an archive has no other records."""
         del snapshotters
         return Inventory(namespace=namespace, images=self._images, blobs=dict(self._blobs()))
 
@@ -127,12 +144,19 @@ class ArchiveStore:
             yield digest, Blob(namespace=NAMESPACE, digest=digest, size=len(raw), labels={VIRTUAL: "manifest.json"})
 
     def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
-        """Nothing; an archive has no leases."""
+        """Return nothing: an archive has no leases."""
         del namespace, lease
         return ()
 
     def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
-        """Read a small blob whole; as Store.read."""
+        """Read a small blob; as Store.read.
+
+        Raises:
+            MalformedDocument: the blob is larger than `limit` bytes.
+            NoRecord: the archive has no such blob.
+            ReadFailed: the blob cannot be read again.
+
+        """
         size = len(self._made[digest]) if digest in self._made else self._find(digest).size
         if size > limit:
             raise MalformedDocument(f"{digest.short} has {size} bytes; more than {limit} are not read")
@@ -141,9 +165,12 @@ class ArchiveStore:
 
     @contextmanager
     def stream(self, namespace: str, digest: Digest, *, fresh: bool = False) -> Iterator[Iterator[bytes]]:
-        """Read a blob from its start in pieces: from memory, by seeking, or by unpacking again up to it.
+        """Read a blob in pieces: from memory, by seeking, or by decompressing the archive up to it.
 
-        Raises NoRecord; ReadFailed for what came through a pipe and was not kept, and where reading fails or ends.
+        Raises:
+            NoRecord: the archive has no such blob.
+            ReadFailed: the blob came through a pipe and was not kept, or cannot be read.
+
         """
         del namespace, fresh
         if digest in self._made:
@@ -159,7 +186,15 @@ class ArchiveStore:
             yield pieces
 
     def open_file(self, namespace: str, digest: Digest) -> int | None:
-        """A descriptor of the blob's own file, to be closed by the caller; None where it has none."""
+        """Open the blob's file in a layout folder; the caller must close the descriptor.
+
+        Returns:
+            The descriptor; None where the blob is a member of an archive.
+
+        Raises:
+            ReadFailed: the file cannot be opened.
+
+        """
         del namespace
         seen = self._held.get(digest)
         if seen is None or seen.path is None:
@@ -170,11 +205,11 @@ class ArchiveStore:
             raise ReadFailed(f"{digest.short} cannot be opened: {error.strerror}") from None
 
     def files(self) -> Mapping[Digest, FileState]:
-        """What came of each blob."""
+        """Return the state of each blob's bytes."""
         return {blob: self.probe(NAMESPACE, blob, 0) for blob in (*self._held, *self._made)}
 
     def probe(self, namespace: str, digest: Digest, size: int) -> FileState:
-        """What came of one blob."""
+        """Return the state of one blob's bytes."""
         del namespace, size
         if digest in self._made:
             return FileState(kind=FileKind.REGULAR, size=len(self._made[digest]))
@@ -185,13 +220,23 @@ class ArchiveStore:
             return FileState(kind=FileKind.UNREADABLE, error=seen.error)
         return FileState(kind=FileKind.REGULAR, size=seen.read)
 
+    @cached_property
+    def documents(self) -> Documents:
+        """Every document that the images lead to and the archive holds, parsed once."""
+        inventory = self.inventory(NAMESPACE)
+        return image_layers.documents_of(self, inventory, group(inventory.images), known=self._parsed)
+
     def proofs(self) -> Mapping[Digest, Proof]:
-        """The proof of every blob; of layers, where they were looked into, also what they decompress to."""
+        """Return the proof of every blob; for layers that were decompressed, with the result."""
+        return self._proofs
+
+    @cached_property
+    def _proofs(self) -> Mapping[Digest, Proof]:
         made = {d: Proof(digest=d, kind=ProofKind.SOUND, size=len(raw), actual=d) for d, raw in self._made.items()}
         return {digest: _proof(digest, seen, self._layer(digest, seen)) for digest, seen in self._held.items()} | made
 
     def _layer(self, digest: Digest, seen: Seen) -> LayerProof | None:
-        """What the pass found, where the blob is a layer: the pass itself does not know which are."""
+        """Return what the blob decompressed to where it is a layer; which blobs are is known after reading only."""
         if seen.layer is None or digest not in self._layers:
             return None
         reason = self._layers[digest]
@@ -199,7 +244,7 @@ class ArchiveStore:
 
     @cached_property
     def _layers(self) -> Mapping[Digest, str | None]:
-        return image_layers.layers_of(self, self.inventory(NAMESPACE))
+        return image_layers.layers_of(self.inventory(NAMESPACE), self.documents)
 
     def _find(self, digest: Digest) -> Seen:
         seen = self._held.get(digest)

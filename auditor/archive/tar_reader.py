@@ -1,7 +1,7 @@
-"""Walking a tar stream member by member, strictly: what Python's tarfile passes over in silence is a problem here.
+"""Read a tar stream member by member, strictly.
 
-tarfile parses single headers for us; but its walk takes a truncated archive, a missing end marker, a bad header in the
-middle and trailing garbage for the end of the archive, which is what this program exists to notice.
+Python's tarfile parses single headers. Its own iteration takes a truncated archive, a missing end-of-archive marker, a
+bad header in the middle and trailing bytes for the end of the archive; here each of them is a problem.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ZEROS: Final = bytes(BLOCK)
 
 
 class Kind(enum.StrEnum):
-    """What a member is."""
+    """The type of a member."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -46,13 +46,13 @@ _KINDS = {
     tarfile.FIFOTYPE: Kind.SPECIAL,
     tarfile.GNUTYPE_SPARSE: Kind.SPARSE,
 }
-#: Members of which no data follows whatever their size field says; Go's archive/tar `isHeaderOnly`, by which
-#: containerd, docker, podman and skopeo read.
+#: Members without data, whatever their size field says; Go archive/tar `isHeaderOnlyType`, which containerd, docker,
+#: podman and skopeo use.
 _BODILESS = frozenset({Kind.FOLDER, Kind.SYMLINK, Kind.HARDLINK, Kind.SPECIAL})
 
 
 class Header(msgspec.Struct, frozen=True):
-    """A member: its name as written (bytes that are not UTF-8 as surrogates), its size, where its data begins."""
+    """A member's name as written (bytes that are not UTF-8 as surrogates), type, size, and the offset of its data."""
 
     name: str
     kind: Kind
@@ -73,7 +73,16 @@ class Cursor:
         self.position = 0
 
     def pieces(self, size: int, what: str) -> Body:
-        """The next `size` bytes in pieces; raises PassError where the stream ends within them."""
+        """Yield the next `size` bytes in pieces.
+
+        Args:
+            size: the number of bytes.
+            what: the part of the archive, for messages.
+
+        Raises:
+            StopReading: the stream ends before.
+
+        """
         while size:
             if not self._fill():
                 message = f"the archive ends in {what}, {size} bytes before its end"
@@ -85,7 +94,7 @@ class Cursor:
             yield piece
 
     def take(self, size: int, what: str) -> bytes:
-        """The next `size` bytes at once."""
+        """Return the next `size` bytes; raises as `pieces`."""
         return b"".join(self.pieces(size, what))
 
     def ended(self) -> bool:
@@ -93,7 +102,7 @@ class Cursor:
         return not self._fill()
 
     def remaining(self) -> Body:
-        """Everything that is left."""
+        """Yield the rest of the stream."""
         while self._fill():
             piece, self._rest = self._rest, memoryview(b"")
             self.position += len(piece)
@@ -109,7 +118,7 @@ class Cursor:
 
 
 class _Extension(msgspec.Struct):
-    """What PAX and GNU headers say of the member behind them."""
+    """The values of PAX and GNU headers for the member that follows them."""
 
     name: str | None = None
     link: str | None = None
@@ -118,10 +127,16 @@ class _Extension(msgspec.Struct):
 
 
 def walk(cursor: Cursor, report: Callable[[ArchiveProblem], None]) -> Iterator[tuple[Header, Body]]:
-    """Each member with its bytes; what the caller leaves of them is skipped.
+    """Yield each member with its bytes; bytes that the caller leaves are skipped.
 
-    `report` hears of what does not end the walk. Raises PassError for what does: the end before the marker is whole, a
-    header that is none.
+    Args:
+        cursor: the stream, at its start.
+        report: called with each problem after which reading goes on.
+
+    Raises:
+        StopReading: a problem after which it does not: the stream ends before its end-of-archive marker is complete, or
+            a header is damaged.
+
     """
     extension = _Extension()
     while (block := _next_block(cursor)) != _ZEROS:
@@ -149,7 +164,7 @@ def _parsed(block: bytes, offset: int) -> tarfile.TarInfo:
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError) as error:
-        what = "this is no tar archive" if offset == 0 else "a header is damaged"
+        what = "this is not a tar archive" if offset == 0 else "a header is damaged"
         message = f"{what}: {error} at byte {offset}"
         raise StopReading(ArchiveProblem(MALFORMED, message, facts={"offset": offset})) from None
     if info.size < 0:
@@ -160,14 +175,14 @@ def _parsed(block: bytes, offset: int) -> tarfile.TarInfo:
 def _extended(
     info: tarfile.TarInfo, cursor: Cursor, extension: _Extension, report: Callable[[ArchiveProblem], None]
 ) -> bool:
-    """Take in a header that only describes the next one; False for a member."""
+    """Take in a header that describes the next one; False for a member."""
     match info.type:
         case tarfile.GNUTYPE_LONGNAME:
             extension.name = _text(_extension_data(info, cursor).partition(b"\0")[0])
         case tarfile.GNUTYPE_LONGLINK:
             extension.link = _text(_extension_data(info, cursor).partition(b"\0")[0])
         case tarfile.XHDTYPE | tarfile.SOLARIS_XHDTYPE:
-            _take_in(_records(_extension_data(info, cursor), cursor), extension)
+            _apply(_records(_extension_data(info, cursor), cursor), extension)
         case tarfile.XGLTYPE:
             if _records(_extension_data(info, cursor), cursor).keys() & {"path", "linkpath", "size"}:
                 report(ArchiveProblem(MALFORMED, "a global header renames or resizes members, which readers ignore"))
@@ -189,7 +204,7 @@ def _text(raw: bytes) -> str:
 
 
 def _records(data: bytes, cursor: Cursor) -> dict[str, str]:
-    """The records of a PAX header, each `<length> <key>=<value>` and a newline; POSIX pax, "Extended Header"."""
+    """Parse the records of a PAX header, each `<length> <key>=<value>` and a newline; POSIX pax(1)."""
     found = {}
     while data:
         digits, _, _ = data[:20].partition(b" ")
@@ -204,7 +219,7 @@ def _records(data: bytes, cursor: Cursor) -> dict[str, str]:
     return found
 
 
-def _take_in(records: dict[str, str], extension: _Extension) -> None:
+def _apply(records: dict[str, str], extension: _Extension) -> None:
     extension.name = records.get("path") or extension.name
     extension.link = records.get("linkpath") or extension.link
     extension.sparse = any(key.startswith("GNU.sparse.") for key in records)
@@ -231,14 +246,14 @@ def _header(info: tarfile.TarInfo, block: bytes, cursor: Cursor, extension: _Ext
 
 
 def _skip_sparse_map(block: bytes, cursor: Cursor) -> None:
-    """Old GNU sparse headers go on in further blocks; GNU tar manual, "Old GNU Format"."""
+    """Skip the further blocks of an old GNU sparse header; GNU tar manual, "Old GNU Format"."""
     more = block[482]
     while more:
         more = cursor.take(BLOCK, "a sparse member's map")[504]
 
 
 def _finish(cursor: Cursor, report: Callable[[ArchiveProblem], None]) -> None:
-    """One block of zeros has been read: the second must follow, and only zeros behind it."""
+    """After the first block of zeros: require the second, and report bytes other than zeros after it."""
     if cursor.take(BLOCK, "the end-of-archive marker") != _ZEROS:
         message = "a lone block of zeros is in the middle of the archive; readers stop there or fail"
         raise StopReading(ArchiveProblem(MALFORMED, message, facts={"offset": cursor.position - 2 * BLOCK}))

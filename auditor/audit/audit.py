@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 import msgspec
 
@@ -12,7 +13,7 @@ from auditor.audit.collect import Progress, Request, collect, no_progress
 from auditor.checks.evidence import Evidence
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
-from auditor.model.image_graph import Key, Loaded
+from auditor.model.image_graph import Documents
 from auditor.model.store import Proof, Store
 
 #: How often the store is looked at before a finding is reported; the last two looks must agree.
@@ -46,6 +47,7 @@ def audit(
     *,
     clock: Callable[[], datetime],
     pause: Callable[[float], None],
+    documents: Documents = MappingProxyType({}),
     read: Read | None = None,
     on_progress: Progress = no_progress,
 ) -> AuditResult:
@@ -59,6 +61,7 @@ def audit(
         request: The part of the store to audit, and the verification level.
         clock: Returns the current time, in UTC.
         pause: Sleeps for a number of seconds.
+        documents: Documents of the store that were read and parsed before.
         read: Reads blobs after the first look; None leaves contents unread.
         on_progress: Progress callback.
 
@@ -70,7 +73,7 @@ def audit(
         NothingExamined: The request selects nothing.
 
     """
-    known: dict[Key, Loaded] = {}
+    known = dict(documents)
     evidence = collect(store, request, known=known, now=clock(), on_progress=on_progress)
     reading = read(evidence) if read is not None else Reading()
     proofs = {**store.proofs(), **reading.proofs}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 
 import msgspec
 
@@ -17,6 +18,7 @@ from auditor.checks.evidence import Evidence
 from auditor.cli.options import Common
 from auditor.cli.progress import Meter, progress
 from auditor.model.findings import Finding, Report, order
+from auditor.model.image_graph import Documents
 from auditor.model.store import Store
 from auditor.report import build, image_tree
 
@@ -64,6 +66,7 @@ def audited(
     request: collect.Request,
     options: Common,
     *,
+    documents: Documents = MappingProxyType({}),
     reader: Reader | None = None,
     also: tuple[Finding, ...] = (),
     incomplete: tuple[str, ...] = (),
@@ -75,6 +78,7 @@ def audited(
         store: The store to read.
         request: The part of the store to audit, and the verification level.
         options: The common options of the command line.
+        documents: Documents of the store that were read and parsed before.
         reader: Reads blobs; None leaves contents unread.
         also: Findings to add, such as those about an archive as a file.
         incomplete: Sentences to add to the report's `incomplete`.
@@ -84,7 +88,9 @@ def audited(
     started, clock = now(), time.monotonic()
     with _meter(options) as meter, _without_collection():
         read = partial(reader, meter) if reader is not None else None
-        result = audit.audit(store, request, clock=now, pause=time.sleep, read=read, on_progress=meter)
+        result = audit.audit(
+            store, request, clock=now, pause=time.sleep, documents=documents, read=read, on_progress=meter
+        )
     evidence = msgspec.structs.replace(result.evidence, incomplete=(*result.evidence.incomplete, *incomplete))
     result = audit.AuditResult(evidence, order((*also, *result.findings)), result.unread)
     made = build.report(

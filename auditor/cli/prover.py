@@ -15,7 +15,7 @@ from auditor.model.findings import Verify
 from auditor.model.store import Store
 
 if TYPE_CHECKING:
-    from auditor.scrub.rate_limit import Pace
+    from auditor.scrub.rate_limit import RateLimit
 
 
 def default_jobs() -> int:
@@ -23,17 +23,22 @@ def default_jobs() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def pace(text: str | None) -> Pace | None:
+def pace(text: str | None) -> RateLimit | None:
     """Parse --limit-rate. Raises UsageError."""
     if not text:
         return None
-    from auditor.scrub.rate_limit import Pace
+    from auditor.scrub.rate_limit import RateLimit
 
-    return Pace(rate(text), clock=time.monotonic)
+    return RateLimit(rate(text), clock=time.monotonic)
 
 
 def reader(
-    store: Store, verify: Verify, *, jobs: int | None = None, limit: Pace | None = None, max_layer: int | None = None
+    store: Store,
+    verify: Verify,
+    *,
+    jobs: int | None = None,
+    limit: RateLimit | None = None,
+    max_layer: int | None = None,
 ) -> Reader | None:
     """Return the function that reads the audited blobs; None for `--verify presence`.
 
@@ -51,7 +56,8 @@ def reader(
     from auditor import scrub
 
     def read(meter: Meter, evidence: Evidence) -> Reading:
-        targets = [t for t in scrub.wanted(evidence) if t.digest not in store.proofs()]
+        known = store.proofs()
+        targets = [target for target in scrub.wanted(evidence) if target.digest not in known]
         proofs = scrub.prove(
             store,
             targets,

@@ -1,4 +1,4 @@
-"""Moving blobs out of a store: copied by the kernel where there is a file, hashed on the way where there is none."""
+"""Copy blobs out of a store: by the kernel where the store has files, as a verified stream where it has none."""
 
 from __future__ import annotations
 
@@ -16,23 +16,30 @@ from auditor.model.store import FileBacked, Proof, ProofKind, Store
 
 
 class WrongContent(ExportRefused):
-    """A blob is absent, unreadable or not what its digest says; `proof` tells which and how."""
+    """A blob is missing, unreadable, or does not match its digest or size; `proof` has the outcome."""
 
     def __init__(self, proof: Proof, why: str, *, plan: ExportPlan, blob: PlannedBlob, namespace: str) -> None:
         where = f" -n {namespace}" if namespace else ""
         command = f"auditor repair{where} --verify digests {shlex.quote(plan.user(blob))}".removesuffix(" ''")
         hint = f"`{command}` puts it back where a good copy can be found"
         if proof.kind is ProofKind.UNREADABLE:
-            hint = "look at the disk and the daemon; the blob may be sound"
+            hint = "look at the disk and the daemon; the blob may be intact"
         super().__init__(f"{plan.uses(blob)}{proof.digest} {why}; no archive was written", hint=hint)
         self.proof = proof
 
 
 class BlobCopier:
-    """Moves blobs of one namespace into sinks.
+    """Copy blobs of one namespace into sinks.
 
-    What the kernel copies is hashed once, where it arrived, by the reading back that follows the copying: that proves
-    the bytes that count. Whose fault a difference is, `blame` finds out. What comes as a stream is hashed here.
+    Bytes that the kernel copies are hashed once, when the archive is read back: that verifies the copy that counts.
+    Where it differs, `reread` finds out whether the store's copy is wrong. Bytes that come as a stream are hashed here.
+
+    Args:
+        plan: the export, for messages.
+        store: where the blobs are.
+        namespace: their namespace.
+        on_bytes: progress callback: bytes that were copied since the last call.
+
     """
 
     def __init__(
@@ -44,7 +51,13 @@ class BlobCopier:
         self._on_bytes = on_bytes
 
     def copy(self, blob: PlannedBlob, sink: Sink) -> None:
-        """Write a blob's bytes, exactly as many as planned. Raises WrongContent; OSError of the sink."""
+        """Write a blob's bytes, exactly as many as planned.
+
+        Raises:
+            WrongContent: the blob is missing, unreadable, of another size, or (as a stream) does not match its digest.
+            OSError: the sink cannot be written.
+
+        """
         file = self._open(blob) if isinstance(sink, FileSink) else None
         if isinstance(sink, FileSink) and file is not None:
             try:
@@ -52,13 +65,18 @@ class BlobCopier:
             finally:
                 os.close(file)
         else:
-            for chunk in self._proven(blob):
+            for chunk in self._verified(blob):
                 sink.write(chunk)
-                self._heard(len(chunk))
+                self._count(len(chunk))
 
     def reread(self, blob: PlannedBlob) -> None:
-        """Read a blob that came out wrong once more, from the store. Raises WrongContent where that is to blame."""
-        for _ in self._proven(blob):
+        """Read a blob from the store once more, after its copy turned out wrong.
+
+        Raises:
+            WrongContent: the store's copy is wrong.
+
+        """
+        for _ in self._verified(blob):
             pass
 
     def _open(self, blob: PlannedBlob) -> int | None:
@@ -72,36 +90,36 @@ class BlobCopier:
     def _copy(self, blob: PlannedBlob, file: int, sink: FileSink) -> None:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise self._wrong(blob, ProofKind.CORRUPT, "is no regular file")
+            raise self._wrong(blob, ProofKind.CORRUPT, "is not a regular file")
         if status.st_size != blob.size:
             raise self._size(blob, status.st_size)
-        copied = sink.copy(file, blob.size, on_bytes=self._heard)
+        copied = sink.copy(file, blob.size, on_bytes=self._count)
         if copied != blob.size:
             raise self._size(blob, copied)
 
-    def _proven(self, blob: PlannedBlob) -> Iterator[bytes]:
-        """The bytes as they come; whoever has drawn the last one without an error has the right ones."""
+    def _verified(self, blob: PlannedBlob) -> Iterator[bytes]:
+        """Yield the bytes; raise WrongContent at the end where they do not match the digest."""
         meter = Meter(blob.digest.algorithm)
         for chunk in self._chunks(blob):
             meter.update(chunk)
             if meter.size > blob.size:
                 raise self._size(blob, meter.size)
             yield chunk
-        self._judge(blob, meter.result())
+        self._check(blob, meter.result())
 
     def _chunks(self, blob: PlannedBlob) -> Iterator[bytes]:
-        """The bytes from the store; only its own errors become a verdict on the blob."""
+        """Yield the bytes of the store; map its errors, and no others, to WrongContent."""
         try:
             with self._store.stream(self._namespace, blob.digest) as chunks, read_ahead(chunks) as early:
                 yield from early
         except ObjectError as error:
             raise self._failed(blob, error) from None
 
-    def _heard(self, size: int) -> None:
+    def _count(self, size: int) -> None:
         if self._on_bytes is not None:
             self._on_bytes(size)
 
-    def _judge(self, blob: PlannedBlob, measured: Measured) -> None:
+    def _check(self, blob: PlannedBlob, measured: Measured) -> None:
         if measured.size != blob.size:
             raise self._size(blob, measured.size)
         if measured.digest != blob.digest:

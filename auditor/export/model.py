@@ -1,4 +1,4 @@
-"""The nouns of an export: what an archive is to hold, what it leaves out and why, what it would lack."""
+"""The records of an export plan: blobs and images of the archive, what is left out and why, what is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auditor.model.oci import Descriptor
 
 
 class Role(enum.StrEnum):
-    """As what an image uses a blob; or one of its names."""
+    """The role of a blob in its image; `name` for an image name."""
 
     INDEX = "index"
     MANIFEST = "manifest"
@@ -24,9 +24,10 @@ class Role(enum.StrEnum):
 
 
 class PlannedBlob(msgspec.Struct, frozen=True, order=True):
-    """A blob of the archive; `diff_id` is what a layer that can be checked must decompress to.
+    """A blob of the archive.
 
-    `recorded` says that containerd noted the same when it decompressed these bytes, to unpack them.
+    `diff_id` is set for a layer that can be verified. `recorded`: containerd recorded the same diffID when it unpacked
+    these bytes (label `containerd.io/uncompressed`).
     """
 
     digest: Digest
@@ -37,9 +38,11 @@ class PlannedBlob(msgspec.Struct, frozen=True, order=True):
 
 
 class PlannedPlatform(msgspec.Struct, frozen=True):
-    """One platform of an image: its manifest as it goes into the archive, and `original` where it was rewritten.
+    """One platform of an image.
 
-    `loadable` says that it is a container image with all its layers, which belongs into docker's manifest.json.
+    `manifest` is the manifest in the archive, `original` the one that a salvage rewrote it from, `replaced` the indexes
+    of the layers that it replaced. `loadable`: a container image with all of its layers, listed in docker's
+    manifest.json.
     """
 
     platform: str
@@ -52,7 +55,7 @@ class PlannedPlatform(msgspec.Struct, frozen=True):
 
 
 class PlannedImage(msgspec.Struct, frozen=True):
-    """An image of the archive with its names; the first platform is the one that docker loads."""
+    """An image of the archive with its names; docker loads the first platform."""
 
     names: tuple[str, ...]
     target: Descriptor
@@ -60,7 +63,7 @@ class PlannedImage(msgspec.Struct, frozen=True):
 
 
 class LeftOut(msgspec.Struct, frozen=True, order=True):
-    """Something that an image names and the archive does not hold, and why that is right."""
+    """A part of an image that the archive leaves out on purpose, and why."""
 
     image: str
     role: Role
@@ -70,7 +73,7 @@ class LeftOut(msgspec.Struct, frozen=True, order=True):
 
 
 class Missing(msgspec.Struct, frozen=True, order=True):
-    """Something without which the archive would not be whole; `layer` counts from 0."""
+    """A part of an image without which the archive would be incomplete; `layer` counts from 0."""
 
     image: str
     platform: str
@@ -82,16 +85,16 @@ class Missing(msgspec.Struct, frozen=True, order=True):
 
     @property
     def sentence(self) -> str:
-        """What is missing, for people: image, platform and layer."""
+        """Image, platform, layer and reason as a sentence."""
         what = f"the {self.role}" if self.layer is None else f"layer {self.layer + 1}"
         where = f" for {self.platform}" if self.platform else ""
         return f"{self.image}{where}: {what} {self.digest} {self.why}"
 
 
 class ExportPlan(msgspec.Struct, frozen=True):
-    """An archive before it is written; with anything in `missing` it is not.
+    """The content of an archive before it is written; a plan with anything in `missing` is refused.
 
-    `blobs` are sorted by digest; `documents` has the bytes of those that are in no store, rewritten by a salvage.
+    `blobs` are sorted by digest. `documents` has the bytes of the documents that a salvage rewrote; no store has them.
     """
 
     images: tuple[PlannedImage, ...]
@@ -106,7 +109,7 @@ class ExportPlan(msgspec.Struct, frozen=True):
         return sum(blob.size for blob in self.blobs)
 
     def user(self, blob: PlannedBlob) -> str:
-        """The first image that a blob belongs to; empty where nobody knows."""
+        """Return the name of the first image that a blob belongs to; empty where it has none."""
         for image in self.images:
             held = [d for one in image.platforms for d in (one.manifest, one.config, *one.layers)]
             if blob.digest in (image.target.digest, *held) and image.names:
@@ -114,7 +117,7 @@ class ExportPlan(msgspec.Struct, frozen=True):
         return ""
 
     def uses(self, blob: PlannedBlob) -> str:
-        """Whose blob it is, as the beginning of a sentence: image, platform, layer."""
+        """Return the image, platform and role of a blob as the beginning of a sentence."""
         for image in self.images:
             name = image.names[0] if image.names else image.target.digest.short
             for one in image.platforms:
@@ -129,7 +132,7 @@ class ExportPlan(msgspec.Struct, frozen=True):
 
     @property
     def unproven(self) -> frozenset[Digest]:
-        """The layers of which nobody has recorded what they decompress to."""
+        """The layers whose diffID containerd has not recorded."""
         return frozenset(blob.digest for blob in self.blobs if blob.diff_id is not None and not blob.recorded)
 
     @property

@@ -1,4 +1,4 @@
-"""What an archive is to hold: a pure function from images and what the store has to a plan that can be shown."""
+"""Plan an archive: a pure function from images and the blobs of the store to an export plan."""
 
 from __future__ import annotations
 
@@ -30,14 +30,20 @@ def plan(
 ) -> ExportPlan:
     """Decide what an archive of `images` holds.
 
-    `wanted` are the platforms that go in where the store has them. Of those that match `required` (all wanted ones by
-    default) every part must be there; others that were never pulled, which is to have no layer at all, are left out.
-    An index stays as it is, with children that are absent, as `ctr images export --platform` leaves it: its digest is
-    the image's identity, and importers take what they need (OCI image-layout.md allows such sparse layouts).
-    Attestations go in with all platforms, where they are there.
+    An index is not rewritten where children are absent, as in `ctr images export --platform`: its digest is the image's
+    identity, and importers take what they need (OCI image-layout.md, "Blobs", allows such sparse layouts).
 
-    `twins` is given for a salvage only: by a missing layer's digest a blob with the same diffID; `raw` then has the
-    bytes of the documents to be rewritten. `recorded` gives the diffID that the store has noted for a blob, if any.
+    Args:
+        images: the images.
+        documents: their parsed documents.
+        has: whether the namespace has a blob.
+        wanted: the platforms to include where the store has them. Attestations are included with all platforms.
+        required: the platforms of which every part must be present; all wanted ones by default. Others are left out
+            where they were never pulled, that is where no layer of them is present.
+        raw: for a salvage, the bytes of the documents that it may rewrite.
+        twins: for a salvage, by missing layer a blob with the same diffID.
+        recorded: returns the diffID that the store has recorded for a blob, if any.
+
     """
     planner = _Planner(
         documents=documents,
@@ -63,7 +69,7 @@ def _missing_order(one: Missing) -> tuple[str, str, str, int, str]:
 
 
 class _Planner:
-    """One plan in the making."""
+    """The state of one planning run."""
 
     def __init__(
         self,
@@ -89,7 +95,7 @@ class _Planner:
         self.missing: list[Missing] = []
 
     def image(self, group: Group) -> PlannedImage | None:
-        """Plan one image; None where something of it is missing."""
+        """Plan one image; None where a part of it is missing."""
         before = len(self.missing)
         walked = image_graph.walk(group, self.documents, self.wanted)
         platforms = [(node, found) for node in walked.manifests if (found := self._manifest(group, node)) is not None]
@@ -104,7 +110,7 @@ class _Planner:
         return PlannedImage(names=tuple(sorted(names)), target=target, platforms=tuple(found for _, found in ranked))
 
     def _rank(self, node: ManifestNode) -> int:
-        """Which platform docker's manifest.json shows; containerd core/images/archive/exporter.go sorts by match."""
+        """Return the rank of a platform in manifest.json; containerd core/images/archive/exporter.go sorts by match."""
         rank = self.required.rank(node.platform) if node.platform is not None else None
         return 1_000 if rank is None else rank
 
@@ -154,34 +160,36 @@ class _Planner:
                 yield lacks(Role.LAYER, layer.descriptor.digest, "is not in the store", layer.index)
 
     def _there(self, descriptor: Descriptor) -> bool:
-        """Whether the store has it, or nobody needs it to."""
+        """Whether the store has a blob, or need not have it: embedded data, a nondistributable layer."""
         return self.has(descriptor.digest) or descriptor.embedded or oci.is_foreign(descriptor.media_type)
 
     def _twin(self, layer: Layer) -> Descriptor | None:
-        """The blob that a salvage puts in a layer's place, where this namespace has it."""
+        """Return the blob that replaces a layer in a salvage, where this namespace has it."""
         twin = self.twins.get(layer.descriptor.digest)
         return twin if twin is not None and self.has(twin.digest) else None
 
     def _take(self, group: Group, node: ManifestNode, content: Content) -> PlannedPlatform:
         config = content.manifest.config
         self._blob(group, node, config, Role.CONFIG)
-        swapped = {}
+        replaced = {}
         for layer in content.layers:
             twin = None if self._there(layer.descriptor) else self._twin(layer)
             if twin is not None:
-                swapped[layer.index] = twin
-            self._blob(group, node, swapped.get(layer.index, layer.descriptor), Role.LAYER, _diff_id(layer))
-        new = self._rewritten(node.descriptor, salvage(self.raw[node.digest], swapped)) if swapped else node.descriptor
+                replaced[layer.index] = twin
+            self._blob(group, node, replaced.get(layer.index, layer.descriptor), Role.LAYER, _diff_id(layer))
+        new = (
+            self._rewritten(node.descriptor, salvage(self.raw[node.digest], replaced)) if replaced else node.descriptor
+        )
         self._blob(group, node, new, Role.MANIFEST)
-        layers = tuple(swapped.get(layer.index, layer.descriptor).digest for layer in content.layers)
+        layers = tuple(replaced.get(layer.index, layer.descriptor).digest for layer in content.layers)
         return PlannedPlatform(
             platform=_platform(node),
             manifest=new.digest,
             config=config.digest,
             layers=layers,
             loadable=content.container and not node.attestation and self.blobs.keys() >= {config.digest, *layers},
-            original=node.digest if swapped else None,
-            replaced=tuple(swapped),
+            original=node.digest if replaced else None,
+            replaced=tuple(replaced),
         )
 
     def _rewritten(self, old: Descriptor, raw: bytes) -> Descriptor:
@@ -217,7 +225,7 @@ class _Planner:
             self.missing.append(Missing(group.name, "", Role.INDEX, descriptor.digest, why))
 
     def _unmatched(self, group: Group, walked: ImageGraph, taken: list[ManifestNode]) -> None:
-        """Say which platforms that were asked for the image does not offer; fail where it offers none of them."""
+        """Report the wanted platforms that the image does not offer; the plan fails where it offers none."""
         if not walked.indexes or not walked.manifests:
             return
         images = [node for node in taken if not node.attestation]
@@ -235,7 +243,7 @@ class _Planner:
     def _indexes(
         self, group: Group, walked: ImageGraph, platforms: list[tuple[ManifestNode, PlannedPlatform]]
     ) -> Descriptor:
-        """Take the indexes on the way to what was taken, rewritten from the inside out where a child was."""
+        """Include the indexes above the included manifests; rewrite those above a rewritten one, innermost first."""
         needed = {digest for node, _ in platforms for digest in node.path} | {group.target.digest}
         new = {p.original: p.manifest for _, p in platforms if p.original is not None}
         changed = {old: self._descriptor(digest) for old, digest in new.items()}

@@ -1,4 +1,4 @@
-"""Rewriting documents around layers that are gone for good: a twin in their place, everything else as it was."""
+"""Rewrite documents around lost layers: another blob with the same diffID in their place, all else unchanged."""
 
 from __future__ import annotations
 
@@ -11,33 +11,52 @@ from auditor.model import oci
 from auditor.model.digest import Digest
 from auditor.model.oci import DOCKER_FOREIGN_LAYER, DOCKER_LAYER, OCI_LAYER, Descriptor
 
-#: On a rewritten manifest or index: the digest of the original, as nobody should take one for the other.
+#: Annotation of a rewritten manifest or index: the digest of the original.
 ORIGINAL: Final = "containerd-auditor.salvaged-from"
 _DOCKER_SUFFIX = {"": "", "+gzip": ".gzip", "+zstd": ".zstd"}
 
 
 def salvage(raw: bytes, replacements: Mapping[int, Descriptor]) -> bytes:
-    """A manifest with some layers, by their index from 0, replaced by blobs that decompress to the same bytes.
+    """Replace layers of a manifest by blobs that decompress to the same bytes.
 
-    The config, and with it the image id, stays; unknown fields and the order of fields too. A replaced layer loses its
-    annotations and urls, for they were about the other blob. The result names the original in an annotation.
-    Raises MalformedDocument for what is no manifest with those layers.
+    The config, and with it the image id, stays the same, as do unknown fields and the order of fields. A replaced layer
+    loses its annotations and urls, which described the other blob.
+
+    Args:
+        raw: the manifest.
+        replacements: the new layers by index, from 0.
+
+    Returns:
+        The new manifest; an annotation names the original.
+
+    Raises:
+        MalformedDocument: `raw` is not a manifest with those layers.
+
     """
     document = _object(raw)
     layers = document.get("layers")
     if not isinstance(layers, list) or any(not 0 <= index < len(layers) for index in replacements):
         raise MalformedDocument("the manifest has no such layers")
     docker = document.get("mediaType") == oci.DOCKER_MANIFEST
-    for index, twin in replacements.items():
-        media_type = _docker_type(twin.media_type) if docker else _oci_type(twin.media_type)
-        layers[index] = {"mediaType": media_type, "digest": str(twin.digest), "size": twin.size}
+    for index, new in replacements.items():
+        media_type = _docker_type(new.media_type) if docker else _oci_type(new.media_type)
+        layers[index] = {"mediaType": media_type, "digest": str(new.digest), "size": new.size}
     return _marked(document, raw)
 
 
 def rewrite_index(raw: bytes, replaced: Mapping[Digest, Descriptor]) -> bytes:
-    """An index with some children replaced by their rewritten selves; platform and annotations of each stay.
+    """Replace children of an index; the platform and the annotations of each stay.
 
-    Raises MalformedDocument for what is no index.
+    Args:
+        raw: the index.
+        replaced: the new manifests by the digest of the original.
+
+    Returns:
+        The new index; an annotation names the original.
+
+    Raises:
+        MalformedDocument: `raw` is not an index.
+
     """
     document = _object(raw)
     children = document.get("manifests")
@@ -54,9 +73,9 @@ def _object(raw: bytes) -> dict[str, Any]:
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise MalformedDocument(f"the document is no JSON: {error}") from None
+        raise MalformedDocument(f"the document is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise MalformedDocument("the document is no JSON object")
+        raise MalformedDocument("the document is not a JSON object")
     return document
 
 
@@ -67,7 +86,7 @@ def _marked(document: dict[str, Any], raw: bytes) -> bytes:
 
 
 def _docker_type(media_type: str) -> str:
-    """The type by which a Docker manifest names such a layer; containerd core/images/mediatypes.go."""
+    """Return the type of such a layer in a Docker manifest; containerd core/images/mediatypes.go."""
     base, plus, suffix = media_type.partition("+")
     if base == OCI_LAYER and plus + suffix in _DOCKER_SUFFIX:
         return DOCKER_LAYER + _DOCKER_SUFFIX[plus + suffix]
@@ -76,7 +95,7 @@ def _docker_type(media_type: str) -> str:
 
 def _oci_type(media_type: str) -> str:
     for docker in (DOCKER_LAYER, DOCKER_FOREIGN_LAYER):
-        for ours, theirs in _DOCKER_SUFFIX.items():
-            if media_type == docker + theirs:
-                return OCI_LAYER + ours
+        for oci_suffix, docker_suffix in _DOCKER_SUFFIX.items():
+            if media_type == docker + docker_suffix:
+                return OCI_LAYER + oci_suffix
     return media_type

@@ -1,4 +1,4 @@
-"""Where an archive goes: a file that the kernel may copy into, a pipe, a compressor before either."""
+"""Sinks of an archive: a file that the kernel may copy into, a pipe, a compressor in front of either."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from auditor.model.digest import Measured, Meter
 
 Data = bytes | memoryview
 
-#: Bytes between two rounds of writing back: the disk works while we read on, and the last sync is short.
+#: Bytes between two syncs of a growing file: the disk works meanwhile, and the last sync is short.
 WRITE_BACK: Final = 64 << 20
-#: Bytes that one call lets the kernel copy: small enough for an interrupt to be heard, and for whoever reads back to
-#: find them in the processor's cache.
+#: Bytes that the kernel copies in one call: few enough to be interruptible, and to be in the processor's cache when
+#: they are read back.
 _COPY: Final = 4 << 20
 #: igzip's level 2 of 0 to 3: 4 % larger than gzip -6 at six times its speed.
 _GZIP_LEVEL: Final = 2
@@ -29,20 +29,26 @@ _NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPN
 
 
 class Sink(Protocol):
-    """What an archive is written to."""
+    """The target of an archive's bytes."""
 
     def write(self, data: Data) -> None:
         """Take the next bytes. Raises OSError."""
 
     def finish(self) -> None:
-        """Take the end: everything has been handed over when it returns. Raises OSError."""
+        """Flush; all bytes have been written on return. Raises OSError."""
 
     def abandon(self) -> None:
-        """Stop without an end; whatever was written is of no use."""
+        """Stop; the output is incomplete and of no use."""
 
 
 class FileSink:
-    """A file, written back to the disk as it grows; `on_written` hears how much was added, and may raise."""
+    """A file that is synced now and then as it grows.
+
+    Args:
+        fd: descriptor of the file.
+        on_written: called with the number of bytes of each write; may raise.
+
+    """
 
     def __init__(self, fd: int, *, on_written: Callable[[int], None] | None = None) -> None:
         self.fd = fd
@@ -55,9 +61,19 @@ class FileSink:
         self._grew(len(data))
 
     def copy(self, source: int, size: int, *, on_bytes: Callable[[int], None]) -> int:
-        """Let the kernel copy the first `size` bytes of a file; returns how many it found. Raises OSError.
+        """Copy the first `size` bytes of a file by the kernel.
 
-        `on_bytes` hears of them as they are copied.
+        Args:
+            source: descriptor of the file.
+            size: bytes to copy.
+            on_bytes: progress callback: bytes that were copied since the last call.
+
+        Returns:
+            The bytes copied; fewer than `size` where the file is shorter.
+
+        Raises:
+            OSError: the source cannot be read or the target cannot be written.
+
         """
         offset = 0
         while offset < size:
@@ -75,17 +91,17 @@ class FileSink:
             self._on_written(size)
 
     def finish(self) -> None:
-        """Stop writing back; the caller syncs."""
+        """Stop the syncs; the caller does the last one."""
         self._back.stop()
 
     def abandon(self) -> None:
-        """Stop writing back."""
+        """Stop the syncs."""
         with suppress(OSError):
             self._back.stop()
 
 
 def _kernel_copy(source: int, target: int, size: int, offset: int) -> int:
-    """copy_file_range, or sendfile where the file systems will not; both leave the bytes to the kernel."""
+    """Copy by copy_file_range(2), or by sendfile(2) where the file systems do not support that."""
     try:
         return os.copy_file_range(source, target, size, offset_src=offset)
     except OSError as error:
@@ -135,7 +151,7 @@ class WriteBack:
 
 
 class PipeSink:
-    """A pipe or a terminal-free standard output; `measured` is what went through."""
+    """A pipe; its bytes are hashed."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -152,10 +168,10 @@ class PipeSink:
         self._meter.update(data)
 
     def finish(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no byte is buffered."""
 
     def abandon(self) -> None:
-        """Nothing runs behind it."""
+        """Do nothing: no thread runs."""
 
 
 class _Compressor(Protocol):
@@ -197,7 +213,7 @@ def _gzip() -> _Compressor:
 
 
 def _zstd() -> _Compressor:
-    """With the checksum of the content, so that any reader notices damage."""
+    """With the content checksum, so that any reader detects damage; RFC 8878, section 3.1.1.1.1."""
     parameter = zstd.CompressionParameter
     return zstd.ZstdCompressor(options={parameter.compression_level: _ZSTD_LEVEL, parameter.checksum_flag: 1})
 

@@ -1,4 +1,4 @@
-"""The members of an archive in their order, and the documents that describe it; pure, the same bytes each time."""
+"""The members of an archive in their order, and the documents that describe it; pure and deterministic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from auditor.export.model import ExportPlan, PlannedBlob, PlannedImage
 from auditor.model import oci
 from auditor.model.digest import Digest
 
-#: What ends an archive; POSIX ustar, two blocks of zeros.
+#: The end-of-archive marker: two blocks of zeros; POSIX pax, "ustar Interchange Format".
 END: Final = bytes(2 * BLOCK)
 _FOLDER_MODE: Final = 0o755
 _BLOB_MODE: Final = 0o444
@@ -25,7 +25,7 @@ _DOCUMENT_MODE: Final = 0o644
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A member to be written: a folder, a document that is here, or a blob that is elsewhere."""
+    """A member to write: a folder, a document (`raw`), or a blob of the store."""
 
     name: str
     mode: int
@@ -34,14 +34,14 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes of its data."""
+        """Bytes of data."""
         if self.blob is not None:
             return self.blob.size
         return len(self.raw or b"")
 
     @property
     def header(self) -> bytes:
-        """Its tar header: owner, group and time 0, as ctr writes it; sizes from 8 GiB on need a PAX header."""
+        """The tar header: owner, group and time 0, as ctr writes them; sizes from 8 GiB on need a PAX header."""
         info = tarfile.TarInfo(self.name)
         info.size, info.mode = self.size, self.mode
         info.type = tarfile.DIRTYPE if self.name.endswith("/") else tarfile.REGTYPE
@@ -49,12 +49,12 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def padding(self) -> bytes:
-        """The zeros behind its data."""
+        """The zeros that follow the data."""
         return bytes(-self.size % BLOCK)
 
 
 def parts(plan: ExportPlan) -> Iterator[Part]:
-    """All members, sorted by name as ctr does; core/images/archive/exporter.go `writeTar`."""
+    """Yield all members, sorted by name; containerd core/images/archive/exporter.go `writeTar`."""
     yield Part("blobs/", _FOLDER_MODE)
     last = ""
     for blob in plan.blobs:
@@ -70,15 +70,16 @@ def parts(plan: ExportPlan) -> Iterator[Part]:
 
 
 def size(plan: ExportPlan) -> int:
-    """Bytes of the unpacked archive."""
+    """Return the size of the archive in bytes, before compression."""
     return sum(len(part.header) + part.size + len(part.padding) for part in parts(plan)) + len(END)
 
 
 def index_json(plan: ExportPlan) -> bytes:
-    """The index of the archive: one descriptor a name.
+    """Return the index.json of the archive: one descriptor per name.
 
-    Names are annotated as containerd does. Annotations, platforms and `distribution.source` labels of the store's
-    records are left out: they tell how this node came by the image, and would make two exports of one image differ.
+    Names are annotated as containerd does (core/images/archive/exporter.go). Annotations, platforms and
+    `distribution.source` labels of the store's records are left out: they depend on how the node got the image, and
+    would make two exports of one image differ.
     """
     listed = [child for image in plan.images for child in _descriptors(image)]
     listed.sort(key=lambda child: (child.get("annotations", {}).get(IMAGE_NAME, ""), child["digest"]))
@@ -95,7 +96,7 @@ def _descriptors(image: PlannedImage) -> Iterator[dict[str, Any]]:
 
 
 def manifest_json(plan: ExportPlan) -> bytes | None:
-    """Docker's table of contents, one entry a manifest; None where no image is one that docker could load."""
+    """Return docker's manifest.json, one entry per manifest; None where docker could load none of the images."""
     entries: dict[Digest, dict[str, Any]] = {}
     for image in plan.images:
         first = next((platform for platform in image.platforms if platform.loadable), None)

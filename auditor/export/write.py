@@ -1,4 +1,4 @@
-"""Writing an archive from a Store: whole and proven, or not at all."""
+"""Write an archive or a layout folder from a Store: complete and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ OnBytes = Callable[[int], None]
 
 
 class Written(msgspec.Struct, frozen=True):
-    """An archive that was written: its bytes on the disk, and their digest (none for a folder, or unless asked for).
+    """An archive that was written.
 
-    `read_back`: it could be read again, and was; a pipe cannot.
+    `size` is its size in bytes, for a folder that of all files. `digest` is that of the file; None for a folder, or
+    where it was not wanted. `read_back` is False for a pipe, which cannot be read again.
     """
 
     path: str
@@ -50,7 +51,7 @@ def write_archive(
     digest: bool = True,
     on_bytes: OnBytes | None = None,
 ) -> Written:
-    """Write `plan` to `target`, read it back as `verify` would, and only then put it there.
+    """Write `plan` to a temporary file, read it back as `verify` would, and rename it to `target`.
 
     Args:
         plan: what to write.
@@ -95,9 +96,23 @@ def write_pipe(
     compress: str = NO_COMPRESSION,
     on_bytes: OnBytes | None = None,
 ) -> Written:
-    """Write `plan` to an open pipe. What is wrong ends it before the end-of-archive marker, so that nobody can load it.
+    """Write `plan` to an open pipe.
 
-    Raises ExportRefused, OutputError; as nothing can be taken back, the exit status is all that the reader has.
+    An error ends the stream before its end-of-archive marker, so that importers refuse it. Bytes that were written
+    cannot be taken back: the reader must look at the exit status.
+
+    Args:
+        plan: what to write.
+        store: where the blobs are.
+        fd: descriptor of the pipe.
+        namespace: the namespace of the blobs.
+        compress: `none`, `gzip` or `zstd`.
+        on_bytes: progress callback: bytes since the last call.
+
+    Raises:
+        ExportRefused: something is missing from the store or wrong in it.
+        OutputError: the pipe cannot be written.
+
     """
     _refuse(plan)
     pipe = PipeSink(fd)
@@ -117,7 +132,22 @@ def write_layout(
     layers: bool = True,
     on_bytes: OnBytes | None = None,
 ) -> Written:
-    """Write `plan` as an OCI layout folder; as `write_archive`. The folder must not be there yet, or be empty."""
+    """Write `plan` as an OCI layout folder, read it back, and rename it to `target`.
+
+    Args:
+        plan: what to write.
+        store: where the blobs are.
+        target: the folder; it must be absent or empty.
+        namespace: the namespace of the blobs.
+        tag: part of the temporary folder's name; must be unique to the run.
+        layers: also verify diffIDs, of the layers that containerd has not recorded one for.
+        on_bytes: progress callback: bytes since the last call; each byte counts twice, as written and as read back.
+
+    Raises:
+        ExportRefused: something is missing from the store or wrong in it.
+        OutputError: the folder cannot be written, or is not what was written.
+
+    """
     _refuse(plan)
     copier = BlobCopier(plan, store, namespace=namespace, on_bytes=on_bytes)
     with Temporary(target, tag=tag, folder=True) as temporary:
@@ -167,7 +197,7 @@ def _body(part: Part, sink: Sink, copier: BlobCopier) -> None:
 
 
 def _write_folder(plan: ExportPlan, copier: BlobCopier, root: Path) -> None:
-    """Files and folders with the modes of an archive's members, each synced."""
+    """Write files and folders with the modes of an archive's members, and sync each."""
     with ThreadPoolExecutor(2, thread_name_prefix="archive-sync") as syncing:
         folders = [root]
         synced = []
@@ -184,7 +214,7 @@ def _write_folder(plan: ExportPlan, copier: BlobCopier, root: Path) -> None:
 
 
 def _file(part: Part, path: Path, copier: BlobCopier) -> int:
-    """Write one file; its descriptor is still to be synced and closed."""
+    """Write one file; return its descriptor, which the caller must sync and close."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     sink = FileSink(fd)
     try:

@@ -1,4 +1,4 @@
-"""A layer as a stream: decompressed while it is read, hashed to its diffID, walked as a tar; in constant memory."""
+"""Verify a layer as a stream in constant memory: decompress it, hash it to its diffID, check it as a tar."""
 
 from __future__ import annotations
 

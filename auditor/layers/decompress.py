@@ -1,8 +1,8 @@
-"""Push decoders for what a layer may be compressed with. They never raise: what is wrong stands in `fault`.
+"""Push decoders for gzip and zstd. They never raise: a fault of the stream is in `fault`.
 
-The judge is containerd's own reader (pkg/archive/compression): compression is told by the first bytes, a gzip stream is
-any number of members, a zstd stream any number of frames, skippable ones included, and neither may be followed by
-anything else. Go's gzip refuses zeros behind the last member too, which gzip(1) takes for padding.
+They accept what containerd's reader accepts (pkg/archive/compression): the first bytes give the compression, a gzip
+stream has any number of members, a zstd stream any number of frames, skippable ones included, and no other bytes may
+follow. Go's compress/gzip refuses zeros behind the last member too, which gzip(1) ignores as padding.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import NamedTuple, Protocol, cast
 from backports.zstd import ZstdDecompressor, ZstdError
 from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor, IsalError
 
-#: Compressed bytes that go into one call, and the most that comes out of one: a bomb costs time, not memory.
+#: Compressed bytes per call, and the largest output of one: a decompression bomb costs time, not memory.
 PIECE = 256 << 10
 OUTPUT = 1 << 20
-#: The same where members are small, as in estargz: what lies behind the end of a member is copied, once a member.
+#: The same where members are small, as in estargz: each member copies the rest of the input once.
 SMALL_PIECE = 32 << 10
-#: How many first bytes tell the compression; a skippable zstd frame needs eight.
+#: First bytes that give the compression; a skippable zstd frame needs eight.
 SNIFF = 8
 
 # isal's stubs declare its exception as an instance.
@@ -28,24 +28,24 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 class Decoder(Protocol):
-    """A decompressor that is fed as bytes arrive."""
+    """A decompressor that takes bytes as they arrive."""
 
     #: "gzip", "zstd" or "none".
     name: str
-    #: What is wrong with the compressed bytes, as a sentence without subject; empty while nothing is.
+    #: Fault of the compressed bytes, as a sentence without subject; empty while there is none.
     fault: str
-    #: Why decoding was given up although nothing is wrong.
+    #: Reason why decoding stopped without a fault.
     refusal: str
 
     def feed(self, data: memoryview) -> Iterator[bytes | memoryview]:
-        """Take the next compressed bytes, give what they decompress to in pieces of at most OUTPUT bytes."""
+        """Take the next compressed bytes, yield the decompressed ones in pieces of at most OUTPUT bytes."""
 
     def finish(self) -> None:
-        """There is no more: a stream that should go on is now a fault."""
+        """End the stream: a truncated one is now a fault."""
 
 
 class Plain:
-    """No compression: what comes in goes out."""
+    """No compression: the output is the input."""
 
     name = "none"
 
@@ -53,15 +53,15 @@ class Plain:
         self.fault = self.refusal = ""
 
     def feed(self, data: memoryview) -> Iterator[bytes | memoryview]:
-        """Give `data` itself."""
+        """Yield `data` itself."""
         yield data
 
     def finish(self) -> None:
-        """Nothing can be missing."""
+        """Do nothing: no fault is possible."""
 
 
 class _Engine(Protocol):
-    """What gzip's and zstd's decompressors have in common: one object decodes one member or frame."""
+    """The common interface of gzip's and zstd's decompressors: one object decodes one member or frame."""
 
     @property
     def eof(self) -> bool: ...
@@ -74,9 +74,9 @@ class _Engine(Protocol):
 
 class _Format(NamedTuple):
     name: str
-    #: How one part of the stream is called.
+    #: Name of one part of the stream.
     part: str
-    #: How many bytes of a part's head are looked at, and whether they are one.
+    #: Bytes of a part's header that `opens` needs, and whether they are one.
     head: int
     opens: Callable[[bytes], bool]
     engine: Callable[[], _Engine]
@@ -153,10 +153,10 @@ class Framed:
         try:
             return engine.decompress(data, OUTPUT)
         except _ERRORS as error:
-            self._judge(str(error), self._read + len(data))
+            self._set_fault(str(error), self._read + len(data))
             return b""
 
-    def _judge(self, words: str, by: int) -> None:
+    def _set_fault(self, words: str, by: int) -> None:
         if "too much memory" in words:
             self.refusal = "its zstd window is larger than the 128 MiB that are spent on one layer"
         elif "checksum" in words:
@@ -165,7 +165,7 @@ class Framed:
             self.fault = f"its {self.name} data cannot be decoded beyond byte {by}"
 
     def finish(self) -> None:
-        """Say what is missing or too much."""
+        """End the stream: set `fault` where it is truncated or other bytes follow."""
         if self.fault or self.refusal:
             return
         if self._head and self._parts:
@@ -198,7 +198,7 @@ class _Trailing:
 
 
 def _opens_member(head: bytes) -> bool:
-    # Reserved flags are not looked at: containerd 1.6 to 2.1 unpack such a layer; only newer ones refuse it.
+    # Reserved flags are ignored, as containerd 1.6 to 2.1 do; newer versions refuse such a layer.
     return head.startswith(_GZIP_MAGIC)
 
 
@@ -215,7 +215,13 @@ _ZSTD = _Format(name="zstd", part="frame", head=4, opens=_opens_frame, engine=Zs
 
 
 def decoder(start: bytes, *, piece: int = PIECE) -> Decoder:
-    """Choose by the first SNIFF bytes, or all there are; pkg/archive/compression `DetectCompression`."""
+    """Choose the decoder of a stream; containerd pkg/archive/compression `DetectCompression`.
+
+    Args:
+        start: the first SNIFF bytes, or all where there are fewer.
+        piece: compressed bytes per call.
+
+    """
     if start.startswith(_GZIP_MAGIC):
         return Framed(_GZIP, piece=piece)
     if start.startswith(_ZSTD_MAGIC) or (len(start) >= SNIFF and _opens_frame(start[:4])):

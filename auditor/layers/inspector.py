@@ -1,4 +1,4 @@
-"""The inspector that one read of a blob feeds, beside the hash of the blob itself."""
+"""Verify a layer while its blob is read: compression, tar structure, diffID."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _UNSUPPORTED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x04\x22\x4d\x18": "lz4"
 
 
 def verifiable(media_type: str) -> str | None:
-    """Why a layer of this type cannot be checked against a diffID; None where it can.
+    """Return why a layer of this media type cannot be checked against a diffID; None where it can.
 
-    The types are those that containerd decompresses itself, core/images/mediatypes.go `DiffCompression`. Which of the
-    compressions it really is, is told by content: the type is known to lie.
+    The types are those that containerd decompresses itself: core/images/mediatypes.go `DiffCompression`. The actual
+    compression is detected by content: the type may be wrong.
     """
     if oci.is_encrypted(media_type):
         return "its bytes are encrypted"
     base, _, suffix = media_type.partition("+")
     if (base in _OCI_TARS and suffix in _OCI_SUFFIXES) or media_type in _DOCKER_TARS:
         return None
-    return f"{media_type} is no type of layer that is a tar" if media_type else "its media type is not said"
+    return f"{media_type} is not a type of a tar layer" if media_type else "it has no media type"
 
 
 def declared(media_type: str) -> str:
-    """The compression that a verifiable type promises: gzip, zstd or none; empty where it leaves that open.
+    """Return the compression that a verifiable media type states: gzip, zstd or none; empty where it is open.
 
-    Docker's plain type says nothing: clients have always put gzip under it, and containerd expects it.
+    Docker's type without a suffix is open: clients use it for gzip, and containerd accepts that.
     """
     if media_type in (oci.DOCKER_LAYER, oci.DOCKER_FOREIGN_LAYER):
         return ""
@@ -45,11 +45,11 @@ def declared(media_type: str) -> str:
 
 
 class Metering(Protocol):
-    """What counts and hashes the decompressed bytes; a `Meter`, or one that works elsewhere."""
+    """Counts and hashes the decompressed bytes: a `Meter`, or one that works in another thread."""
 
     @property
     def size(self) -> int:
-        """Bytes taken so far."""
+        """Bytes so far."""
 
     def update(self, chunk: bytes | memoryview) -> None:
         """Take the next bytes."""
@@ -59,11 +59,13 @@ class Metering(Protocol):
 
 
 class LayerInspector:
-    """Takes a layer's bytes as they are read and tells what they decompress to.
+    """Verify a layer from its bytes.
 
-    With `max_size`, decompressing stops once so many bytes have come out, and the outcome is UNVERIFIABLE. `piece` is
-    how many compressed bytes are decoded at a time: a smaller one tells more exactly where decoding breaks. `meter`
-    hashes what comes out, where that is not to happen here.
+    Args:
+        max_size: bytes of output after which decompression stops; the result is then UNVERIFIABLE.
+        piece: compressed bytes that are decoded at a time; fewer bytes locate a fault more exactly.
+        meter: hashes the output; a new `Meter` by default.
+
     """
 
     def __init__(self, *, max_size: int | None = None, piece: int = PIECE, meter: Metering | None = None) -> None:
@@ -85,7 +87,7 @@ class LayerInspector:
             self._begin()
 
     def finish(self) -> LayerProof:
-        """There is no more: the verdict. `diff_id` is set where all that the layer holds was decompressed."""
+        """Return the verdict; its `diff_id` is set where the whole layer was decompressed."""
         source = self._decoder or self._begin()
         source.finish()
         if refusal := self._refusal or source.refusal:

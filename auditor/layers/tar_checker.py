@@ -1,9 +1,9 @@
-"""Walk a tar stream from header to header in constant memory, to tell whether containerd could unpack it.
+"""Check header by header, in constant memory, whether containerd could unpack a tar stream.
 
-The judge is Go's archive/tar, which containerd unpacks with: a stream may end at any entry's end with or without the
-two zero blocks, one zero block is an end too if nothing follows, padding may be cut, and what follows the two zero
-blocks is not looked at (it still counts for the diffID). All this was tried on containerd 1.6.20 and 2.1.9. Left out:
-whether sparse maps, names and link targets make sense.
+It accepts what Go's archive/tar accepts, with which containerd unpacks: a stream may end after any entry with or
+without the two zero blocks, a single zero block ends it too if nothing follows, the last padding may be cut, and bytes
+behind the two zero blocks are ignored (they still count for the diffID). Tried on containerd 1.6.20 and 2.1.9. Not
+checked: sparse maps, names and link targets.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONG_NAMES = frozenset(b"LK")
 #: What containerd unpacks, pkg/archive/tar.go `createTarFile`; old sparse files and contiguous files it refuses.
 _UNPACKED = frozenset(b"\x000123456")
 
-#: mode, uid, gid, size, mtime and checksum as nearly every writer writes them: one match instead of six looks.
+#: mode, uid, gid, size, mtime and checksum as nearly every writer writes them: one match instead of six.
 _USUAL = re.compile(rb"(?:[0-7]{7}[ \0]){3}([0-7]{11})[ \0][0-7]{11}[ \0]([0-7]{6})\0 ")
 _USUAL_DEVICES = re.compile(rb"(?:[0-7]{7}[ \0]|\0{8}){2}")
 _NUMBERS = ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148))
@@ -43,10 +43,10 @@ _PAX_STRINGS = frozenset({b"path", b"linkpath", b"uname", b"gname"})
 
 
 class TarWalk:
-    """Fed with the bytes of a tar in pieces of any size; `finish` says what is wrong with it."""
+    """Takes the bytes of a tar in pieces of any size; `finish` returns the fault."""
 
     def __init__(self) -> None:
-        #: What is wrong so far, as a sentence without subject.
+        #: The fault so far, as a sentence without subject.
         self.fault = ""
         self.entries = 0
         self._ended = False
@@ -76,10 +76,10 @@ class TarWalk:
                 self._fill(data[at : at + step])
             at += step
             self._offset += step
-        # Not counted beyond the end: nothing is said about places there.
+        # The offset is not counted beyond the end: no message has an offset there.
 
     def finish(self) -> str:
-        """There is no more: say what is wrong, or nothing."""
+        """End the stream and return the fault; empty where there is none."""
         if self.fault or self._ended:
             return self.fault
         if self._skip > self._padding:

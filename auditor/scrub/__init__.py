@@ -1,4 +1,4 @@
-"""Prove bytes: read each blob to its end once, hash it, say how it is wrong; within a budget, and remember."""
+"""Verify blobs: read each once, hash it, describe damage; within a budget, with results kept between runs."""
 
 from __future__ import annotations
 

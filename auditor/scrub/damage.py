@@ -1,4 +1,4 @@
-"""How bytes are wrong, as far as it can be told without the right ones."""
+"""Describe how bytes are damaged, without the right bytes at hand."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from auditor.layers import LayerInspector
 from auditor.model.digest import Digest, Hasher, Measured, Meter, hasher
 from auditor.model.store import LayerProof, LayerProofKind
 
-#: A page of zeros inside compressed bytes or a document does not happen by itself.
+#: A run of zeros of this many bytes inside compressed bytes or a document is damage.
 PAGE = 4096
-#: Zeros at the end are worth a word from one sector on; behind a tar from more than a writer pads with.
+#: Zeros at the end are reported from one sector on; behind a tar from more than a writer's padding.
 _SECTOR = 512
 _TAR_PADDING = 20 * 512
-#: Largest blob whose bits are all tried, in bytes: 65,536 hashes, a third of a second.
+#: Largest blob in bytes of which each bit is flipped and hashed: 65,536 hashes, a third of a second.
 TRIED = 8192
 
 
-class Wounds:
-    """Fed with a reading of a blob that hashed wrong before; `words` then says what is to be seen.
+class Damage:
+    """Takes the bytes of a blob that did not match its digest before; `words` describes the damage.
 
-    `size` is how many bytes the blob should have; `known` are the digests of all other blobs, to name a swap.
+    Args:
+        digest: the digest of the blob.
+        size: the bytes that it should have.
+        known: the digests of other blobs, to detect that two were swapped.
+        max_layer: bytes of output after which decompression stops.
+
     """
 
     def __init__(
@@ -32,7 +37,7 @@ class Wounds:
         self._head = Meter(digest.algorithm)
         self._zeros = _Zeros()
         self._kept = bytearray()
-        # Decoded in small steps, to tell the place where decoding breaks.
+        # Decoded in small steps, to locate the fault.
         self._layer = LayerInspector(max_size=max_layer, piece=PAGE)
 
     def update(self, piece: bytes) -> None:
@@ -45,7 +50,12 @@ class Wounds:
         self._layer.update(piece)
 
     def words(self, found: Measured) -> str:
-        """What is wrong with the bytes that measure `found`, as a phrase."""
+        """Describe the damage as a phrase.
+
+        Args:
+            found: digest and size of the bytes that were read.
+
+        """
         if found.size == 0:
             return "empty"
         if found.digest in self._known:
@@ -87,9 +97,11 @@ class Wounds:
 
 
 def flipped_bit(data: bytes, digest: Digest) -> tuple[int, int] | None:
-    """The byte and the bit in it (0 is the lowest) that, put right, make `data` hash to `digest`; None for no such.
+    """Find the one bit whose flip makes `data` match `digest`, by trying each; for small blobs.
 
-    Tries every bit: for small blobs.
+    Returns:
+        The offset of the byte and the number of the bit, 0 being the lowest; None where no single bit does.
+
     """
     before = hasher(digest.algorithm)
     for at in range(len(data)):
@@ -107,7 +119,7 @@ def _ends_as(before: Hasher, rest: bytes, digest: Digest) -> bool:
 
 
 class _Zeros:
-    """Where the first page of zeros is, and from where on there is nothing else."""
+    """The first page of zeros, and the offset from which there is nothing but zeros."""
 
     def __init__(self) -> None:
         self._read = 0
@@ -142,7 +154,7 @@ class _Zeros:
         self._open = zeros == len(piece)
 
     def words(self, size: int, *, belong: bool) -> str:
-        """What zeros there are that cannot be right; `belong` where content of this kind may have some."""
+        """Describe the zeros that are damage; `belong`: intact content of this kind may have zeros."""
         if self._filled_from == 0:
             return "all zeros"
         if self._start == 0:
@@ -154,7 +166,7 @@ class _Zeros:
         return self._run(size) if self._start is not None else ""
 
     def tail(self, size: int) -> str:
-        """Zeros at the end that are more than a tar's padding, said without blame."""
+        """Describe zeros at the end that are more than a tar's padding; they need not be damage."""
         return f"zeros from byte {self._filled_from} on" if size - self._filled_from > _TAR_PADDING else ""
 
     def _run(self, size: int) -> str:

@@ -1,4 +1,4 @@
-"""How fast bytes may be read, over all threads, and at which I/O priority."""
+"""Limit the rate of reads over all threads, and their I/O priority."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import threading
 from collections.abc import Callable
 
-#: Seconds' worth of bytes that may be read at once after a pause: little, so that the rate holds within a few percent.
+#: Largest burst after a pause, in seconds of the rate: small, so that the rate holds within a few percent.
 BURST = 0.1
 
 # linux/ioprio.h and each architecture's syscall table; glibc has no wrapper.
@@ -26,10 +26,13 @@ _CLASS_SHIFT = 13
 _CLASS_IDLE = 3
 
 
-class Pace:
-    """A schedule of bytes: whoever reserves some is told how many seconds to wait before reading them.
+class RateLimit:
+    """Token-bucket rate limiter; `reserve(n)` returns the delay in seconds.
 
-    `rate` is bytes a second over everybody who holds this object, None for no limit; `clock` gives seconds.
+    Args:
+        rate: bytes per second over all threads that share the object; None for no limit.
+        clock: returns seconds.
+
     """
 
     def __init__(self, rate: float | None, *, clock: Callable[[], float]) -> None:
@@ -39,7 +42,10 @@ class Pace:
         self._free_at = clock()
 
     def reserve(self, count: int) -> float:
-        """Plan to read `count` bytes; a negative count gives back what was reserved and not read."""
+        """Reserve `count` bytes; return the seconds to wait before reading them.
+
+        A negative count returns bytes that were reserved and not read.
+        """
         if self._rate is None:
             return 0.0
         with self._lock:
@@ -53,9 +59,9 @@ class Pace:
 
 
 def idle_io() -> bool:
-    """Let the calling thread's reads wait for everybody else's; False where the kernel does not take it.
+    """Set the idle I/O priority of the calling thread (ioprio_set(2)); False where the kernel refuses.
 
-    Only some I/O schedulers look at it (bfq, mq-deadline). Threads that this thread starts inherit it.
+    Only some I/O schedulers honour it (bfq, mq-deadline). Threads that this thread starts inherit it.
     """
     number = _IOPRIO_SET.get(platform.machine())
     if number is None or os.name != "posix":

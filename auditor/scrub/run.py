@@ -1,4 +1,4 @@
-"""Prove many blobs with several threads, in the order given, as slowly as asked for."""
+"""Verify many blobs with several threads, in the given order, within a rate limit."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from datetime import datetime
 from auditor.concurrency import read_ahead
 from auditor.model.digest import Digest
 from auditor.model.store import Proof, Store
-from auditor.scrub.rate_limit import Pace, idle_io
+from auditor.scrub.rate_limit import RateLimit, idle_io
 from auditor.scrub.state import State
 from auditor.scrub.targets import Target
 from auditor.scrub.verify_blob import Prover
 
-#: Seconds between two looks at whether the run is over, while waiting for the rate limit.
+#: Seconds between two checks of `over` while waiting for the rate limit.
 _LOOK = 0.1
-#: Seconds to wait at the end for a thread that hangs in a read; it is a daemon and does not hold up the exit.
+#: Seconds to wait at the end for a thread that hangs in a read; it is a daemon and does not delay the exit.
 _JOIN = 5.0
 #: Outcomes that may wait to be taken before the threads wait.
 _WAITING = 256
 
 
 def never() -> bool:
-    """Run to the end."""
+    """Default for `over`; the run goes to its end."""
     return False
 
 
 def silent(_count: int, /) -> None:
-    """Tell nobody."""
+    """Default progress callback; does nothing."""
 
 
 def unrecorded(_target: Target, /) -> None:
-    """Note nothing."""
+    """Default for `on_start`; does nothing."""
 
 
 def prove(
@@ -44,18 +44,31 @@ def prove(
     layers: bool = False,
     max_layer: int | None = None,
     known: Container[Digest] = (),
-    pace: Pace | None = None,
+    pace: RateLimit | None = None,
     idle: bool = False,
     over: Callable[[], bool] = never,
     on_start: Callable[[Target], None] = unrecorded,
     on_bytes: Callable[[int], None] = silent,
 ) -> Generator[Proof, None, None]:
-    """Read `targets` with `jobs` threads and give the outcomes as they come.
+    """Read `targets` with several threads and yield the proofs as they come; closing the iterator ends the run.
 
-    `over` is asked before each piece of at most a MiB and while waiting: once it is true, what is being read is given
-    up and the run ends. Closing the iterator ends it too. `on_start` and `on_bytes` are called from the threads, one at
-    a time. `known` names the blobs whose bytes may be found under another's name. Raises StoreError where the store
-    fails as a whole, after the outcomes that were reached before.
+    Args:
+        store: where to read them.
+        targets: the blobs, in the order in which to begin them.
+        jobs: the number of threads.
+        layers: also decompress layers.
+        max_layer: bytes of output after which the decompression of a layer stops.
+        known: digests of blobs to compare damaged bytes with, to detect a swap.
+        pace: the rate limit.
+        idle: read at the idle I/O priority.
+        over: asked before each piece of at most 1 MiB, and while waiting; once it is true, the run ends and blobs that
+            are being read have no proof.
+        on_start: called with each target before it is read; from the threads, one at a time.
+        on_bytes: progress callback: bytes that were read since the last call; from the threads, one at a time.
+
+    Raises:
+        StoreError: the store failed as a whole; raised after the proofs that were complete before.
+
     """
     run = _Run(iter(targets), over=over, pace=pace, on_start=on_start, on_bytes=on_bytes)
     prover = Prover(store, layers=layers, max_layer=max_layer, known=known, admit=run.admit, on_bytes=run.count)
@@ -68,14 +81,14 @@ def prove(
 
 
 class _Run:
-    """What the threads of one run share."""
+    """The state that the threads of one run share."""
 
     def __init__(
         self,
         targets: Iterator[Target],
         *,
         over: Callable[[], bool],
-        pace: Pace | None,
+        pace: RateLimit | None,
         on_start: Callable[[Target], None],
         on_bytes: Callable[[int], None],
     ) -> None:
@@ -101,7 +114,7 @@ class _Run:
             raise
 
     def admit(self, count: int) -> bool:
-        """Wait until `count` bytes may be read; False once the run is over."""
+        """Wait until `count` bytes may be read; return False once the run is over."""
         wait = self._pace.reserve(count) if self._pace is not None else 0.0
         while not self._ended():
             if wait <= 0:
@@ -138,15 +151,31 @@ def scrub(
     layers: bool = False,
     max_layer: int | None = None,
     known: Container[Digest] = (),
-    pace: Pace | None = None,
+    pace: RateLimit | None = None,
     idle: bool = True,
     over: Callable[[], bool] = never,
     on_bytes: Callable[[int], None] = silent,
 ) -> Generator[Proof, None, None]:
-    """Prove `targets`, which `plan` ordered, and remember each outcome before it is given.
+    """Verify `targets` and record each proof in `state` before it is yielded.
 
-    The options are those of `prove`; `now` dates the outcomes. Raises StoreError, and StateError where an outcome
-    cannot be written down.
+    Args:
+        store: where to read them.
+        state: the state file.
+        targets: the blobs in the order of `plan`.
+        now: returns the current time, in UTC.
+        jobs: as for `prove`, like all further options.
+        layers: as for `prove`.
+        max_layer: as for `prove`.
+        known: as for `prove`.
+        pace: as for `prove`.
+        idle: as for `prove`.
+        over: as for `prove`.
+        on_bytes: as for `prove`.
+
+    Raises:
+        StoreError: the store failed as a whole.
+        StateError: a proof could not be recorded.
+
     """
     outcomes = prove(
         store,

@@ -1,4 +1,4 @@
-"""Which bytes to prove next, and how much of a store is proven."""
+"""Order the blobs to verify, and count how much of a store is verified."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from auditor.scrub.targets import Target
 
 
 class _Class(enum.IntEnum):
-    """Why a blob is due, the most urgent first."""
+    """The reason why a blob is due, most urgent first."""
 
     KNOWN_BAD = 0
     NEW = 1
@@ -31,11 +31,20 @@ def plan(
     new_only: bool = False,
     layers: bool = False,
 ) -> list[Target]:
-    """What is due, in the order in which to read it: known bad, never proven, longest unproven.
+    """Return the blobs that are due, in reading order: known bad, never verified, verified longest ago.
 
-    Nothing that was proven within `max_age` is due. `known_bad` and `new_only` restrict the run to these kinds, both
-    together to both. With `layers`, a layer that was only hashed counts as never proven. Among equals, what was begun
-    and not finished comes last, so that a blob too large for the time given does not use it up each time.
+    Among equals, a blob that was begun and not finished comes last, so that one that is too large for the time budget
+    does not use it up in each run.
+
+    Args:
+        targets: the blobs of the store.
+        remembered: the results of earlier runs.
+        now: the current time.
+        max_age: a blob that was verified within this time is not due.
+        known_bad: only blobs that are known bad; with `new_only` both kinds.
+        new_only: only blobs that were never verified.
+        layers: a layer that was only hashed counts as never verified.
+
     """
     only = {_Class.KNOWN_BAD} if known_bad else set()
     only |= {_Class.NEW} if new_only else set()
@@ -61,13 +70,13 @@ def _since(kind: _Class, known: Remembered) -> tuple[float, float]:
 
 
 def _young(known: Remembered, now: datetime, max_age: timedelta | None) -> bool:
-    # A time that lies in the future, because the clock was put back, is as far away as one in the past: a proof dated
+    # After the clock was set back, a time may lie in the future; its distance counts as for the past: a proof dated
     # 2099 must not count for decades, and one dated an hour ahead need not be repeated.
     return max_age is not None and known.read_at is not None and abs(now - known.read_at) < max_age
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """How much of a store is proven; `oldest` is when the oldest of these proofs was made, `bad` counts known bad."""
+    """How much of a store is verified; `oldest` is the time of the oldest proof, `bad` counts known bad blobs."""
 
     blobs: int = 0
     bytes: int = 0
@@ -78,7 +87,7 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 def coverage(targets: Iterable[Target], remembered: Mapping[Digest, Remembered], *, layers: bool = False) -> Coverage:
-    """Count what of `targets` was found sound when last read."""
+    """Count the blobs of `targets` that were intact when last read."""
     every = list(targets)
     held = [(target, remembered[target.digest]) for target in every if target.digest in remembered]
     proven = [(target, known) for target, known in held if known.proven(layers=layers and target.layer)]

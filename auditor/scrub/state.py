@@ -1,8 +1,8 @@
-"""What was proven when: a SQLite file that a scrub keeps between runs. Losing it costs work and nothing else.
+"""The results of scrubs, in a SQLite file that is kept between runs. Losing it costs repeated work only.
 
-A file that is no database of ours is moved aside and kept. One that a newer version wrote is left where it is, since
-that version may come back, and this one keeps its own beside it: overwriting would lose what the newer one knows,
-refusing would stop proving after a rollback.
+A file that is not such a database is renamed and kept. One that a newer version wrote is left unchanged, and this
+version keeps its own beside it: overwriting would lose the newer version's results, refusing would stop scrubs after a
+rollback.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ CREATE TABLE proofs (
     PRIMARY KEY (store, digest)
 ) WITHOUT ROWID
 """
-#: Outcomes that put a blob at the head of the next run.
+#: Results that put a blob at the head of the next run.
 BAD = frozenset({ProofKind.CORRUPT, ProofKind.UNSTEADY, ProofKind.UNREADABLE, ProofKind.MISSING})
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
-    """What is known of one digest from earlier runs; times are aware, in UTC.
+    """The results of earlier runs for one digest; times are aware, in UTC.
 
-    `tried_at` is when a reading last began, `read_at` when one last ended, with `proof`; `bad_since` when the outcome
-    was first bad, None while it is not.
+    `tried_at` is when a read last began, `read_at` when one last ended, with `proof`; `bad_since` is when the result
+    turned bad, None while it is not.
     """
 
     digest: Digest
@@ -55,25 +55,25 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def bad(self) -> bool:
-        """Whether the last outcome was bad."""
+        """Whether the last result was bad."""
         return self.proof is not None and self.proof.kind in BAD
 
     def proven(self, *, layers: bool) -> bool:
-        """Whether the last reading found it sound; with `layers`, decompressed too."""
+        """Whether the last read found the blob intact; with `layers`, whether it was decompressed too."""
         if self.proof is None or self.proof.kind is not ProofKind.SOUND:
             return False
         return self.proof.layer is not None or not layers
 
 
 def identity(info: StoreInfo) -> str:
-    """The name under which a store is remembered: its own, else where its content lies, else its address."""
+    """Return the key of a store in the state: its id, else its content root, else its address."""
     return f"{info.kind}:{info.id or info.content_root or info.address}"
 
 
 class State:
     """An open state file, locked against a second run; threads may share it. Use as a context manager.
 
-    `notes` are sentences about what became of the file, for the user.
+    `notes` are sentences for the user about a file that was renamed or left alone.
     """
 
     def __init__(self, connection: sqlite3.Connection, *, path: Path, store: str, lock: int, notes: list[str]) -> None:
@@ -86,9 +86,15 @@ class State:
 
     @classmethod
     def open(cls, path: Path, *, store: str) -> Self:
-        """Lock and open the state at `path`, or begin an empty one; `store` is what `identity` gave.
+        """Lock and open a state file, or create an empty one.
 
-        Raises StateError where another run holds it, or it cannot be written there.
+        Args:
+            path: the file.
+            store: the key of the store; see `identity`.
+
+        Raises:
+            StateError: another run has locked it, or it cannot be written.
+
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,12 +118,12 @@ class State:
         self.close()
 
     def close(self) -> None:
-        """Close the file and let others have it."""
+        """Close and unlock the file."""
         self._connection.close()
         os.close(self._lock)
 
     def begin(self, digest: Digest, *, at: datetime) -> None:
-        """Note that a reading begins, so that one that is never finished does not come first each time."""
+        """Record that a read begins, so that a blob whose read never ends does not come first in each run."""
         self._write(
             "INSERT INTO proofs (store, digest, tried_at) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET tried_at = excluded.tried_at",
@@ -125,7 +131,7 @@ class State:
         )
 
     def record(self, proof: Proof, *, at: datetime) -> None:
-        """Remember an outcome at once; a blob that is gone is forgotten."""
+        """Record a result durably; a blob without a record any more is deleted from the state."""
         if proof.kind is ProofKind.GONE:
             self.forget([proof.digest])
             return
@@ -140,7 +146,7 @@ class State:
         )
 
     def remembered(self) -> dict[Digest, Remembered]:
-        """Everything known of this store."""
+        """Return all results for this store, by digest."""
         with self._guarded():
             rows = self._connection.execute(
                 "SELECT digest, tried_at, read_at, bad_since, proof FROM proofs WHERE store = ?", (self._store,)
@@ -172,7 +178,7 @@ class State:
 
 
 def _lock(path: Path) -> int:
-    """Hold `<path>.lock`; a file of its own, since the database may be moved aside while we hold it."""
+    """Lock `<path>.lock`: a file of its own, since the database may be renamed while it is locked."""
     place = path.with_name(f"{path.name}.lock")
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
@@ -190,13 +196,15 @@ def _lock(path: Path) -> int:
 
 
 def _open(path: Path, notes: list[str]) -> tuple[sqlite3.Connection, Path]:
-    """The database and where it is, after what was wrong with the file has been put aside."""
+    """Open the database; rename a damaged file first. Return the connection and its path."""
     try:
         connection, version = _connect(path)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
-        notes.append(f"{path} could not be read ({error}); it was kept as {_set_aside(path)} and nothing is remembered")
+        notes.append(
+            f"{path} could not be read ({error}); it was kept as {_quarantine(path)} and nothing is remembered"
+        )
         return _open(path, notes)
     if version <= VERSION:
         return connection, path
@@ -207,12 +215,12 @@ def _open(path: Path, notes: list[str]) -> tuple[sqlite3.Connection, Path]:
 
 
 def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
-    """A database that can be used, or one of a newer version. Raises DatabaseError where it is damaged or not ours."""
+    """Connect to a database of this or a newer version. Raises DatabaseError for a damaged or foreign one."""
     connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
     try:
         version = _version(connection)
         if version <= VERSION:
-            # NORMAL: a kill loses nothing, a power cut the last outcomes, which are then proven again.
+            # NORMAL: a kill loses nothing, a power cut the last results, which are then repeated.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             _check(connection, version)
@@ -247,7 +255,7 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _set_aside(path: Path) -> Path:
+def _quarantine(path: Path) -> Path:
     number = 1
     while (place := path.with_name(f"{path.name}.corrupt-{number}")).exists():
         number += 1
@@ -260,7 +268,7 @@ def _set_aside(path: Path) -> Path:
 def _remembered(
     digest: str, tried_at: float | None, read_at: float | None, bad_since: float | None, proof: bytes | None
 ) -> Remembered | None:
-    """A row; None for one that makes no sense, whose blob is then proven again."""
+    """Parse a row; None for a malformed one, whose blob is then verified again."""
     try:
         outcome = msgspec.json.decode(proof, type=Proof, dec_hook=_decode_digest) if proof else None
         when = _time(read_at)

@@ -1,4 +1,4 @@
-"""What there is to prove: each digest once, with all namespaces that have a record of it."""
+"""The blobs to verify: each digest once, with all namespaces that have a record of it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from auditor.model.store import Inventory
 class Target(msgspec.Struct, frozen=True, gc=False):
     """A blob to read.
 
-    `size` is the recorded size in bytes. `layer` says that it is to be decompressed too; `unverifiable` why it cannot
-    be, where its media type tells.
+    `size` is the recorded size in bytes. `layer`: it is a layer; `unverifiable`: why its media type rules decompression
+    out, if it does.
     """
 
     digest: Digest
@@ -27,9 +27,12 @@ class Target(msgspec.Struct, frozen=True, gc=False):
 
 
 def targets_of(inventories: Iterable[Inventory], *, layers: Mapping[Digest, str | None] | None = None) -> list[Target]:
-    """Everything that has a record, orphans included, by digest.
+    """Return all blobs with a record, including orphans, sorted by digest.
 
-    `layers` names the blobs that are layers, each with the reason why it is unverifiable or None, as `layers_of` gives.
+    Args:
+        inventories: the records of the namespaces.
+        layers: the blobs that are layers, each with the reason why it is unverifiable or None; see `layers_of`.
+
     """
     found: dict[Digest, tuple[int, list[str]]] = {}
     for inventory in inventories:
@@ -45,12 +48,12 @@ def targets_of(inventories: Iterable[Inventory], *, layers: Mapping[Digest, str 
 
 
 def largest_first(targets: Iterable[Target]) -> list[Target]:
-    """The order in which several threads end at about the same time."""
+    """Sort by falling size, so that several threads end at about the same time."""
     return sorted(targets, key=lambda target: (-target.size, target.digest))
 
 
 def wanted(evidence: Evidence) -> list[Target]:
-    """What `check --verify` reads: the present blobs of the images audited, all content where none were selected."""
+    """Return what `check --verify` reads: the present blobs of the selected images, else all content."""
     chosen = targets_of((_chosen(view) for view in evidence.views), layers=layers_of(evidence))
     return largest_first(chosen)
 
@@ -63,9 +66,9 @@ def _chosen(view: NamespaceView) -> Inventory:
 
 
 def layers_of(evidence: Evidence) -> dict[Digest, str | None]:
-    """The layers of what is to be unpacked, and why one is unverifiable if all its media types say so.
+    """Return the layers of container images, each with the reason why all its media types are unverifiable, or None.
 
-    Artifacts have none, whatever their media types are: some tools push any file as a layer.
+    Artifacts have no layers, whatever their media types: some tools push any file as a layer.
     """
     found: dict[Digest, str | None] = {}
     for view in evidence.views:

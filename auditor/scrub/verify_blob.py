@@ -1,4 +1,4 @@
-"""Prove one blob: read it, hash it, and read it again before anything is believed to be wrong."""
+"""Verify one blob: read and hash it; confirm a fault by a second read."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from auditor.errors import NoFile, NoRecord, ObjectError
 from auditor.layers import LayerInspector
 from auditor.model.digest import Digest, Measured, Meter
 from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind, Store
-from auditor.scrub.damage import Wounds
+from auditor.scrub.damage import Damage
 from auditor.scrub.targets import Target
 
-#: Bytes that are reserved before they are read; stores give pieces of at most a MiB.
+#: Bytes that are reserved before they are read; stores yield pieces of at most 1 MiB.
 PIECE = 1 << 20
 
-#: Waits until so many bytes may be read; False ends the run. A negative number gives bytes back.
+#: Waits until so many bytes may be read; False ends the run. A negative number returns bytes.
 Admit = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One reading to the end: what it measured, or why it failed."""
+    """One read: digest and size of all bytes, or why it failed."""
 
     found: Measured | None = None
     words: str = ""
@@ -29,10 +29,16 @@ class _Reading:
 
 
 class Prover:
-    """Proves blobs of one store; threads may share it.
+    """Verifies blobs of one store; threads may share it.
 
-    `known` are the digests that wrong bytes are compared with; `max_layer` bounds what a layer may decompress to, in
-    bytes; `admit` is asked before each piece; `on_bytes` hears how many were read.
+    Args:
+        store: where to read them.
+        layers: also decompress layers.
+        max_layer: bytes of output after which the decompression of a layer stops.
+        known: digests to compare damaged bytes with, to detect a swap.
+        admit: asked before each piece.
+        on_bytes: progress callback: bytes that were read since the last call.
+
     """
 
     def __init__(
@@ -53,9 +59,16 @@ class Prover:
         self._on_bytes = on_bytes
 
     def prove(self, target: Target) -> Proof | None:
-        """The outcome of reading a blob; None where the run ended meanwhile. Raises StoreError.
+        """Read a blob.
 
-        A wrong hash and a failed reading count only when they happen twice, the second time past the page cache.
+        A wrong hash or a failed read counts only when it happens twice, the second time past the page cache.
+
+        Returns:
+            The proof; None where the run ended meanwhile.
+
+        Raises:
+            StoreError: the store failed as a whole.
+
         """
         failed: list[_Reading] = []
         while True:
@@ -71,7 +84,7 @@ class Prover:
                 return verdict
 
     def _attempt(self, target: Target, *, again: bool) -> _Reading | ProofKind | None:
-        """Read through the first namespace that still has the record: collecting one does not take it from others."""
+        """Read through the first namespace that still has the record: a collected one may remain in others."""
         for namespace in target.namespaces:
             try:
                 return self._read(namespace, target, again=again)
@@ -86,7 +99,7 @@ class Prover:
     def _read(self, namespace: str, target: Target, *, again: bool) -> _Reading | None:
         meter = Meter(target.digest.algorithm)
         inspector = LayerInspector(max_size=self._max_layer) if self._decodes(target) else None
-        wounds = Wounds(target.digest, target.size, known=self._known, max_layer=self._max_layer) if again else None
+        damage = Damage(target.digest, target.size, known=self._known, max_layer=self._max_layer) if again else None
         with self._store.stream(namespace, target.digest, fresh=again) as pieces:
             for piece in self._admitted(pieces, target.size):
                 if piece is None:
@@ -94,19 +107,19 @@ class Prover:
                 meter.update(piece)
                 if inspector is not None:
                     inspector.update(piece)
-                if wounds is not None:
-                    wounds.update(piece)
+                if damage is not None:
+                    damage.update(piece)
                 self._on_bytes(len(piece))
         found = meter.result()
-        wrong = wounds is not None and found.digest != target.digest
+        wrong = damage is not None and found.digest != target.digest
         return _Reading(
             found=found,
-            words=wounds.words(found) if wounds is not None and wrong else "",
-            layer=inspector.finish() if inspector is not None else self._excuse(target),
+            words=damage.words(found) if damage is not None and wrong else "",
+            layer=inspector.finish() if inspector is not None else self._unverified_layer(target),
         )
 
     def _admitted(self, pieces: Iterator[bytes], size: int) -> Iterator[bytes | None]:
-        """The pieces, each at its time; None for the end of the run."""
+        """Yield the pieces within the rate limit; None at the end of the run."""
         left = size
         while True:
             guess = min(max(left, 1), PIECE)
@@ -123,7 +136,7 @@ class Prover:
     def _decodes(self, target: Target) -> bool:
         return self._layers and target.layer and not target.unverifiable
 
-    def _excuse(self, target: Target) -> LayerProof | None:
+    def _unverified_layer(self, target: Target) -> LayerProof | None:
         if not (self._layers and target.layer):
             return None
         return LayerProof(LayerProofKind.UNVERIFIABLE, detail=target.unverifiable)
@@ -137,7 +150,7 @@ def _right(target: Target, found: Measured, reading: _Reading, failed: list[_Rea
 
 
 def _twice(target: Target, failed: list[_Reading]) -> Proof | None:
-    """The verdict, once two readings failed in the same manner."""
+    """Return the proof once two reads failed in the same manner."""
     wrong = [reading for reading in failed if reading.found is not None]
     if len(wrong) > 1:
         return _corrupt(target, wrong)
@@ -157,7 +170,7 @@ def _corrupt(target: Target, wrong: list[_Reading]) -> Proof:
 
 
 def _earlier(failed: list[_Reading]) -> str:
-    """What the first reading gave, where the last one says otherwise."""
+    """Describe the first read where the last one had another result."""
     if not failed:
         return ""
     first = failed[0]

@@ -143,7 +143,7 @@ def wrong(store: ArchiveStore) -> list[Finding]:
     found = [problem.finding(archive=store.address, namespace="") for problem in store.problems]
     inventory = store.inventory("")
     if inventory.images:
-        request = collect.Request(verify=Verify.LAYERS, of_image=platforms_held(store, inventory))
+        request = collect.Request(verify=Verify.LAYERS, of_image=platforms_held(inventory, store.documents))
         found += audit.audit(store, request, clock=lambda: datetime.now(UTC), pause=lambda _: None).findings
     return [finding for finding in found if finding.severity is not Severity.INFO and finding.code not in NO_ARCHIVES]
 

@@ -11,6 +11,7 @@ from auditor import checks
 from auditor.audit.collect import Request, collect
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.checks.layer_state import LayerState, State, states
+from auditor.checks.rule import Hit, merge
 from auditor.model import image_graph, oci
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, ImageRef, Severity, Subject
@@ -177,7 +178,7 @@ SEVERITY = {
         Severity.INFO,
     ),
 }
-_ADVICE = {rule.code: rule.do for rule in checks.RULES}
+_ADVICE = {rule.code: rule.remedy for rule in checks.RULES}
 
 
 def finding(code: str, kind: str, of: str, *images: ImageRef, **fields: Any) -> Finding:
@@ -193,6 +194,11 @@ def finding(code: str, kind: str, of: str, *images: ImageRef, **fields: Any) -> 
         hint=_ADVICE[code],
     )
     return msgspec.structs.replace(made, **fields)
+
+
+def worded(hits: Iterable[Hit]) -> list[Finding]:
+    """Each hit as a finding of its own."""
+    return [found for hit in hits for found in merge([hit])]
 
 
 def unworded(findings: Iterable[Finding]) -> list[Finding]:

@@ -165,7 +165,7 @@ def _archive_findings(
         return (), {}
     (namespace,) = store.namespaces()
     problems = tuple(p.finding(archive=str(question.archive), namespace=namespace) for p in store.problems)
-    return problems, platforms_held(store, store.inventory(namespace))
+    return problems, platforms_held(store.inventory(namespace), store.documents)
 
 
 def _with_resources(store: Store, leases: tuple[Lease, ...]) -> Iterator[Lease]:

@@ -1,4 +1,4 @@
-"""The run of an export: repair where asked, look, plan, hold, write, say what was written."""
+"""The run of `auditor export`: repair if asked, audit, plan, take a lease, write, report."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from auditor.model.platforms import Matcher, Platform
 from auditor.model.store import Resource
 from auditor.repair.session import RepairOptions
 
-#: Seconds after which our lease expires by itself, should we be killed: longer than a slow disk takes.
+#: Seconds after which the lease expires if the process is killed: longer than an export to a slow disk.
 _LEASE = 6 * 3600
-#: Where containerd notes what a layer decompressed to when it unpacked it; pkg/unpack, diff/apply.
+#: Label of the diffID that containerd records when it unpacks a layer; core/diff/apply/apply.go.
 _UNCOMPRESSED = "containerd.io/uncompressed"
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What to export, where to, and how far to go for it."""
+    """The options of an export."""
 
     images: tuple[str, ...]
     output: Path | None
@@ -63,9 +63,14 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(wish: Wish) -> None:
-    """Refuse what cannot be meant, before anything is asked of the daemon. Raises UsageError."""
+    """Check the options before any call to the daemon.
+
+    Raises:
+        UsageError: they contradict each other, or the target cannot be written.
+
+    """
     if (wish.output is None) == (wish.layout is None):
-        raise UsageError("say where to write", hint="--output FILE, --output - or --layout DIR, one of them")
+        raise UsageError("no target given", hint="--output FILE, --output - or --layout DIR, one of them")
     if wish.layout is not None and wish.compress is not Compress.NONE:
         raise UsageError("a layout folder is not compressed", hint="--compress goes with --output")
     target = wish.layout or wish.output
@@ -80,7 +85,15 @@ def check(wish: Wish) -> None:
 
 
 def export(wish: Wish, options: Common) -> Exported:
-    """Do it. Raises ExportRefused where something is missing or damaged, OutputError, StoreError, NothingExamined."""
+    """Run the export.
+
+    Raises:
+        ExportRefused: something is missing or damaged.
+        OutputError: the target cannot be written.
+        StoreError: the daemon failed.
+        NothingExamined: no image matches.
+
+    """
     begun = time.monotonic()
     if wish.refetch:
         _refetch(wish, options)
@@ -96,9 +109,9 @@ def export(wish: Wish, options: Common) -> Exported:
 
 
 def _refetch(wish: Wish, options: Common) -> None:
-    """Repair the images first, also layers that the node discards; what could not be repaired is told by the plan.
+    """Repair the images first, including discarded layers; the plan then reports what could not be repaired.
 
-    One platform after the other: one that an image does not offer is no reason not to repair the others.
+    Platforms are repaired one by one: one that an image does not offer must not stop the others.
     """
     quiet = msgspec.structs.replace(options, quiet=True)
     for platform in wish.platforms or (None,):
@@ -124,7 +137,7 @@ def _request(wish: Wish, options: Common, *, platforms: tuple[Platform, ...]) ->
 
 
 def _look(store: containerd.ContainerdStore, wish: Wish, options: Common) -> tuple[Evidence, tuple[Finding, ...]]:
-    """Audit the images as a check would, for all platforms: of what is found, only what would go in counts."""
+    """Audit the images for all platforms; later only findings about blobs of the plan count."""
     request = collect.Request(namespaces=options.namespaces, images=wish.images, all_platforms=True)
     outcome, _ = audit.audited(store, request, options)
     return outcome.evidence, outcome.findings
@@ -133,13 +146,13 @@ def _look(store: containerd.ContainerdStore, wish: Wish, options: Common) -> tup
 def _chosen(
     store: containerd.ContainerdStore, evidence: Evidence, wish: Wish, options: Common
 ) -> tuple[NamespaceView, ExportPlan]:
-    """The namespace to export from, and the plan: of several that have all the images, one that has them whole."""
+    """Return the namespace to export from and the plan; prefer a namespace in which nothing is missing."""
     plans = [(view, _plan(store, view, evidence, wish, options)) for view in _namespaces(evidence, wish)]
     return next(((view, made) for view, made in plans if not made.missing), plans[0])
 
 
 def _namespaces(evidence: Evidence, wish: Wish) -> list[NamespaceView]:
-    """The namespaces that have all the images. Raises UsageError where none has, or the names mean different ones."""
+    """Return the namespaces that have all the images. Raises UsageError where none has."""
     having = [view for view in evidence.views if view.graphs]
     targets = {view.name: {graph.group.target.digest for graph in view.graphs} for view in having}
     everything = set().union(*targets.values())
@@ -154,7 +167,7 @@ def _namespaces(evidence: Evidence, wish: Wish) -> list[NamespaceView]:
 
 
 def _matchers(wish: Wish, evidence: Evidence) -> tuple[Matcher, Matcher]:
-    """The platforms that go in where they are here, and those that must be."""
+    """Return the platforms to include where they are present, and those that must be present."""
     node = platforms.only([evidence.info.platform or platforms.host()])
     if wish.all_platforms:
         return platforms.EVERYTHING, node
@@ -182,13 +195,13 @@ def _plan(
 
 
 def _raw(store: containerd.ContainerdStore, view: NamespaceView) -> Mapping[Digest, bytes]:
-    """The bytes of the documents that a salvage may rewrite; they were hashed when the evidence was collected."""
+    """Read the documents that a salvage may rewrite; the audit has verified them."""
     wanted = {digest for digest, family in view.documents if family is not Family.CONFIG and view.has(digest)}
     return {digest: store.read(view.name, digest, limit=MAX_DOCUMENT) for digest in wanted & view.named}
 
 
 def _twins(store: containerd.ContainerdStore, view: NamespaceView, options: Common) -> Mapping[Digest, Descriptor]:
-    """By missing layer, a blob of this namespace with the same diffID, wherever in the namespace it is used."""
+    """Return, by missing layer, a blob of this namespace with the same diffID, of any image."""
     request = collect.Request(namespaces=(view.name,), all_platforms=True)
     whole, _ = audit.audited(store, request, options)
     found = {}
@@ -207,7 +220,7 @@ def _missing_layers(view: NamespaceView) -> Iterator[Layer]:
 
 
 def _layer_type(store: containerd.ContainerdStore, namespace: str, digest: Digest) -> str:
-    """The media type that fits a layer's bytes; a salvage turns it into docker's where the manifest is docker's."""
+    """Return the OCI media type of a layer by its first bytes; a salvage maps it to docker's where needed."""
     with store.stream(namespace, digest) as pieces:
         start = bytes(next(pieces, b"")[:4])
     if start.startswith(b"\x1f\x8b"):
@@ -217,7 +230,7 @@ def _layer_type(store: containerd.ContainerdStore, namespace: str, digest: Diges
 
 @contextmanager
 def _held(store: WritableContainerdStore, view: NamespaceView, planned: ExportPlan) -> Iterator[None]:
-    """Keep garbage collection from what is being read: a lease of ours, which expires should we be killed."""
+    """Protect the blobs from garbage collection by a lease, which expires by itself if the process is killed."""
     with store.lease(view.name, seconds=_LEASE) as lease:
         for blob in planned.blobs:
             if view.has(blob.digest):
@@ -229,11 +242,11 @@ def _write(
     planned: ExportPlan, store: containerd.ContainerdStore, wish: Wish, namespace: str, on_bytes: object
 ) -> Written:
     tag = f"{os.getpid()}-{secrets.token_hex(4)}"
-    hear = on_bytes if callable(on_bytes) else None
+    callback = on_bytes if callable(on_bytes) else None
     if wish.layout is not None:
-        return write_layout(planned, store, wish.layout, namespace=namespace, tag=tag, on_bytes=hear)
+        return write_layout(planned, store, wish.layout, namespace=namespace, tag=tag, on_bytes=callback)
     if wish.output is None or str(wish.output) == "-":
-        return write_pipe(planned, store, 1, namespace=namespace, compress=wish.compress, on_bytes=hear)
+        return write_pipe(planned, store, 1, namespace=namespace, compress=wish.compress, on_bytes=callback)
     return write_archive(
         planned,
         store,
@@ -242,7 +255,7 @@ def _write(
         tag=tag,
         compress=wish.compress,
         digest=wish.digest or wish.compress is not Compress.NONE,
-        on_bytes=hear,
+        on_bytes=callback,
     )
 
 

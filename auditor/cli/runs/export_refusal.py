@@ -1,4 +1,4 @@
-"""Why there is no archive: what is missing or damaged, of which image, platform and layer, and what brings it back."""
+"""Refuse an export: what is missing or damaged, of which image, platform and layer, and the remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from auditor.errors import ExportRefused
 from auditor.export.model import ExportPlan
 from auditor.model.findings import Finding, Severity
 
-#: Why a layer is missing, by what the audit found.
+#: Why a layer is missing, by finding code.
 _CAUSES = {
     "snapshot-without-blob": "its snapshot is there: the missing-blobs bug",
     "blob-discarded": "this node discards layers once they are unpacked",
@@ -16,14 +16,20 @@ _CAUSES = {
     "pull-in-progress": "it is being pulled right now",
     "platform-not-pulled": "that platform was never pulled",
 }
-#: What an export plans to hold has a record: what lacks one is another namespace's, or a layer that a twin replaces.
+#: Findings about absent records do not concern a planned blob, which has one: they are about another namespace, or
+#: about a layer that a salvage replaces.
 _ABSENCE = frozenset(
     {"snapshot-without-blob", "incomplete-image", "shared-config-layers", "missing-manifest", "missing-config"}
 )
 
 
 def refuse(findings: tuple[Finding, ...], planned: ExportPlan, namespace: str, *, salvage: bool, refetch: bool) -> None:
-    """Refuse what is missing, or known to be damaged, before a byte is written. Raises ExportRefused."""
+    """Refuse missing or damaged blobs before a byte is written.
+
+    Raises:
+        ExportRefused: a blob of the plan is missing or damaged.
+
+    """
     if planned.missing:
         raise _lacking(findings, planned, namespace, salvage=salvage, refetch=refetch)
     inside = {str(blob.digest) for blob in planned.blobs}
@@ -38,7 +44,7 @@ def refuse(findings: tuple[Finding, ...], planned: ExportPlan, namespace: str, *
 def _lacking(
     findings: tuple[Finding, ...], planned: ExportPlan, namespace: str, *, salvage: bool, refetch: bool
 ) -> ExportRefused:
-    """What is missing first, why as far as the audit knows, and what would bring it back."""
+    """Return the refusal: the first missing part, the cause if known, and the remedy."""
     first, more = planned.missing[0], len(planned.missing) - 1
     found = next((f for f in findings if f.subject.digest == first.digest and f.namespace == namespace), None)
     why = f" ({_CAUSES[found.code]})" if found is not None and found.code in _CAUSES else ""

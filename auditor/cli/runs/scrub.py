@@ -19,7 +19,7 @@ from auditor.cli.progress import Meter
 from auditor.formats.sanitize import plain
 from auditor.model.findings import Coverage, Report, Verify
 from auditor.model.store import Store
-from auditor.scrub.rate_limit import Pace
+from auditor.scrub.rate_limit import RateLimit
 from auditor.scrub.state import State, identity
 
 
@@ -28,7 +28,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
     max_age: timedelta
     max_duration: timedelta | None
-    pace: Pace | None
+    pace: RateLimit | None
     jobs: int
     max_layer: int | None
     known_bad: bool

@@ -1,4 +1,4 @@
-"""The run of `auditor verify`: audit each archive like any store, and add what is wrong with the archive itself."""
+"""The run of `auditor verify`: audit each archive like a store, and add the faults of the archive itself."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from auditor.model.platforms import Platform
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """How hard to look, and for which platforms."""
+    """Verification level and platforms."""
 
     depth: Verify
     platforms: tuple[Platform, ...]
@@ -37,7 +37,12 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def distinct(paths: list[str]) -> list[str]:
-    """The paths, each once. Raises UsageError for a terminal as standard input, and for what is not there."""
+    """Return the paths, each once.
+
+    Raises:
+        UsageError: a path does not exist, or standard input is a terminal.
+
+    """
     wanted = list(dict.fromkeys(paths))
     for path in wanted:
         if path != PIPE and not Path(path).exists():
@@ -48,19 +53,25 @@ def distinct(paths: list[str]) -> list[str]:
 
 
 def verified(path: str, wish: Wish, options: Common) -> Report:
-    """Audit one archive. Raises StoreError for what cannot be read at all."""
+    """Audit one archive.
+
+    Raises:
+        StoreError: it cannot be read at all.
+        NothingExamined: it holds no image.
+
+    """
     store = _opened(path, wish, options)
     asked = wish.platforms or wish.all_platforms
     wanted = collect.Request(
         verify=wish.depth,
         platforms=wish.platforms,
         all_platforms=wish.all_platforms,
-        of_image={} if asked else platforms_held(store, store.inventory(NAMESPACE)),
+        of_image={} if asked else platforms_held(store.inventory(NAMESPACE), store.documents),
     )
     also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in store.problems)
     cut = () if store.complete else (f"{path} could not be read to its end",)
     try:
-        _, report = audit.audited(store, wanted, options, also=also, incomplete=cut)
+        _, report = audit.audited(store, wanted, options, documents=store.documents, also=also, incomplete=cut)
     except NothingExamined:
         if not also:
             raise NothingExamined(f"{path} holds no image", hint="is it an image archive?") from None
@@ -80,7 +91,7 @@ def _opened(path: str, wish: Wish, options: Common) -> ArchiveStore:
 
 
 def _size(path: str) -> int:
-    """Bytes of a file, for a bar with an end; 0 where that is not known."""
+    """Return the size of a file in bytes for the progress bar; 0 where it is unknown."""
     try:
         known = Path(path).stat()
     except OSError:
@@ -89,7 +100,7 @@ def _size(path: str) -> int:
 
 
 def publish_all(reports: list[Report], options: Common, output_format: ReportFormat, *, fail_on: FailOn) -> int:
-    """Print the reports; the exit status is 1 if one of them has it, else 3 if one has it."""
+    """Print the reports; return 1 if one of them has exit status 1, else the highest."""
     statuses = [exit_status(report, fail_on) for report in reports]
     status = 1 if 1 in statuses else max(statuses)
     if len(reports) == 1:

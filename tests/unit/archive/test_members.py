@@ -11,7 +11,8 @@ from auditor.archive import members
 from auditor.archive.members import Collector, Seen, claimed, cleaned
 from auditor.archive.problems import ArchiveProblem, StopReading
 from auditor.archive.tar_reader import Header, Kind
-from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE, Fault
+from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE
+from auditor.checks.rule import Rule
 from auditor.model.digest import Digest
 
 HEX = "a" * 64
@@ -69,7 +70,7 @@ def seen(name: str) -> Seen:
     return Seen(name=name, size=len(DATA), read=len(DATA), digest=Digest.of(DATA), offset=512)
 
 
-def problem(fault: Fault, message: str, member: str) -> ArchiveProblem:
+def problem(fault: Rule, message: str, member: str) -> ArchiveProblem:
     return ArchiveProblem(fault, message, member=member)
 
 

@@ -6,6 +6,7 @@ import os
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -14,10 +15,14 @@ import pytest
 from auditor import concurrency
 from auditor.archive import catalog, layout_folder
 from auditor.archive import members as members_module
+from auditor.archive.image_layers import platforms_held
 from auditor.archive.open import open_archive
+from auditor.audit import audit, document_loader
+from auditor.audit.collect import Request
 from auditor.errors import MalformedDocument, NoRecord, ReadFailed, StoreUnreachable, Unsupported
 from auditor.model import oci
 from auditor.model.digest import Digest
+from auditor.model.findings import Verify
 from auditor.model.oci import DOCKER_MANIFEST, ImageConfig, Manifest
 from auditor.model.store import FileKind, LayerProofKind, ProofKind, Store
 from tests.unit import archives
@@ -262,3 +267,25 @@ def test_names_are_spelled_as_ctr_spells_them(name: str, short: str | None, tag:
 
 def test_nothing_is_left_open_by_a_problem() -> None:
     assert codes(opened(b"")) == {"archive-truncated"}
+
+
+def test_each_document_is_parsed_once_and_the_proofs_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    real = oci.parse
+
+    def counted(raw: bytes, media_type: str) -> oci.Document:
+        parsed.append(raw)
+        return real(raw, media_type)
+
+    for module in (oci, document_loader):
+        monkeypatch.setattr(module, "parse", counted)
+    store = opened(tar(archives.oci(archives.image())))
+    inventory = store.inventory("")
+    request = Request(verify=Verify.LAYERS, of_image=platforms_held(inventory, store.documents))
+    result = audit.audit(
+        store, request, clock=lambda: datetime.now(UTC), pause=lambda _: None, documents=store.documents
+    )
+    assert result.findings == ()
+    assert len(result.evidence.documents) == 2
+    assert len(parsed) == len(set(parsed)) == 3
+    assert store.proofs() is store.proofs()

@@ -298,7 +298,7 @@ ENDED: dict[str, tuple[bytes, list[Member], ArchiveProblem]] = {
     "no header at the beginning": (
         BAD_SUM + END,
         [],
-        malformed("this is no tar archive: bad checksum at byte 0", offset=0),
+        malformed("this is not a tar archive: bad checksum at byte 0", offset=0),
     ),
     "no header in the middle": (
         file() + BAD_SUM + END,
@@ -308,7 +308,7 @@ ENDED: dict[str, tuple[bytes, list[Member], ArchiveProblem]] = {
     "a size that is no number": (
         header(size=b"0000000zz00\0") + END,
         [],
-        malformed("this is no tar archive: invalid header at byte 0", offset=0),
+        malformed("this is not a tar archive: invalid header at byte 0", offset=0),
     ),
     "a size below zero": (
         file() + header(size=b"\xff" * 12) + END,

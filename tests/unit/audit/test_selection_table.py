@@ -12,8 +12,8 @@ from auditor.audit.selection import (
     choose_namespaces,
     choose_snapshotters,
     matches,
-    refuse_nothing,
-    refuse_platforms,
+    require_content,
+    require_platforms,
 )
 from auditor.errors import NothingExamined
 from auditor.model.digest import Digest
@@ -229,7 +229,7 @@ def test_snapshotters_that_are_not_there(
 EMPTY = Inventory("empty")
 BLOBS = Inventory("blobs", blobs={TARGET: Blob("blobs", TARGET, 1)})
 IMAGES = Inventory("images", images=(Image("images", "a", NGINX.target),))
-NOBODY = "is this the address of the daemon you mean?"
+NOBODY = "check --address: is this the right daemon?"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ NOBODY = "is this the address of the daemon you mean?"
     ],
 )
 def test_something_to_examine(inventories: list[Inventory], groups: list[Group], wanted: list[str]) -> None:
-    refuse_nothing(inventories, groups, wanted)
+    require_content(inventories, groups, wanted)
 
 
 @pytest.mark.parametrize(
@@ -259,14 +259,14 @@ def test_something_to_examine(inventories: list[Inventory], groups: list[Group],
             [EMPTY, BLOBS],
             [NGINX],
             ["blobs", "empty"],
-            ("namespace 'empty' is empty: nothing was examined", "name another with -n"),
+            ("namespace 'empty' is empty: nothing was examined", "choose another with -n"),
             id="one of those named is empty",
         ),
         pytest.param(
             [BLOBS],
             [],
             ["elsewhere"],
-            ("namespace 'elsewhere' is empty: nothing was examined", "name another with -n"),
+            ("namespace 'elsewhere' is empty: nothing was examined", "choose another with -n"),
             id="one of those named is not there",
         ),
     ],
@@ -274,7 +274,7 @@ def test_something_to_examine(inventories: list[Inventory], groups: list[Group],
 def test_nothing_to_examine(
     inventories: list[Inventory], groups: list[Group], wanted: list[str], answer: tuple[str, str]
 ) -> None:
-    assert refusal(refuse_nothing, inventories, groups, wanted) == answer
+    assert refusal(require_content, inventories, groups, wanted) == answer
 
 
 def graph(*nodes: ManifestNode) -> ImageGraph:
@@ -311,7 +311,7 @@ AMD64, ARM64 = parse("linux/amd64"), parse("linux/arm64")
     ],
 )
 def test_platforms_that_some_image_has(graphs: Sequence[ImageGraph], wanted: list[Platform]) -> None:
-    refuse_platforms(graphs, wanted)
+    require_platforms(graphs, wanted)
 
 
 @pytest.mark.parametrize(
@@ -346,4 +346,4 @@ def test_platforms_that_some_image_has(graphs: Sequence[ImageGraph], wanted: lis
 def test_platforms_that_no_image_has(
     graphs: Sequence[ImageGraph], wanted: list[Platform], answer: tuple[str, str]
 ) -> None:
-    assert refusal(refuse_platforms, graphs, wanted) == answer
+    assert refusal(require_platforms, graphs, wanted) == answer

@@ -13,7 +13,6 @@ import pytest
 from auditor.checks import blobs
 from auditor.checks.blob_case import described
 from auditor.checks.evidence import Evidence
-from auditor.checks.rule import IMAGES
 from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding, ImageRef, Verify
@@ -21,7 +20,7 @@ from auditor.model.image_graph import Broken, Family, Flaw
 from auditor.model.store import FileKind, FileState, LayerProof, LayerProofKind, Proof, ProofKind
 from tests.unit.build import APP, BASE, GZIP, MIDDLE, TOP, Document, Layer, World, image, index
 from tests.unit.build import describe as wire
-from tests.unit.cases import NAME, Step, build, collected, do, finding, ref, unworded
+from tests.unit.cases import NAME, Step, build, collected, do, finding, ref, unworded, worded
 
 SIZE = len(BASE.data)
 OTHER = Digest.of(b"other")
@@ -49,10 +48,12 @@ class Row(NamedTuple):
 def look(row: Row) -> Evidence:
     evidence = collected(build(row.steps), verify=row.verify, **row.request)
     files = {**evidence.files, **row.files}
-    evidence.files = {digest: state for digest, state in files.items() if state is not None}
-    evidence.proofs = {proof.digest: proof for proof in row.proofs}
-    evidence.documents = {**evidence.documents, **row.flaws}
-    return evidence
+    return msgspec.structs.replace(
+        evidence,
+        files={digest: state for digest, state in files.items() if state is not None},
+        proofs={proof.digest: proof for proof in row.proofs},
+        documents={**evidence.documents, **row.flaws},
+    )
 
 
 def file(
@@ -526,7 +527,7 @@ TABLES = {"file": FILES, "size": SIZES, "bytes": BYTES, "document": FLAWS, "laye
     "row", [pytest.param(row, id=f"{table}: {name}") for table, rows in TABLES.items() for name, row in rows.items()]
 )
 def test_exactly_this_is_found(row: Row) -> None:
-    assert unworded(blobs.check(look(row))) == list(row.found)
+    assert unworded(worded(blobs.check(look(row)))) == list(row.found)
 
 
 @pytest.mark.parametrize(
@@ -538,91 +539,94 @@ def test_exactly_this_is_found(row: Row) -> None:
     ],
 )
 def test_the_same_is_found_where_layers_are_looked_at_too(row: Row) -> None:
-    assert unworded(blobs.check(look(row._replace(verify=Verify.LAYERS)))) == list(row.found)
+    assert unworded(worded(blobs.check(look(row._replace(verify=Verify.LAYERS))))) == list(row.found)
 
 
-LAYER = f"layer 1 of {IMAGES}"
+LAYER = f"layer 1 of {NAME} (linux/amd64):"
 SAID = {
-    "unreadable": (FILES["unreadable"], f"{LAYER} could not be read: no right"),
-    "missing": (FILES["missing"], f"{LAYER} has a record and no file on the disk"),
-    "directory": (FILES["directory"], f"{LAYER} has a record, and where its file should be lies a directory"),
+    "unreadable": (FILES["unreadable"], f"{LAYER} read failed: no right"),
+    "missing": (FILES["missing"], f"{LAYER} record exists, no file on disk"),
+    "directory": (FILES["directory"], f"{LAYER} record exists, and its file is a directory"),
     "missing, layer and config": (
         FILES["missing, a layer of one image and the config of another"],
-        f"{LAYER} has a record and no file on the disk",
+        f"layer 1 of {NAME} (linux/amd64) and 1 more image: record exists, no file on disk",
     ),
-    "missing, config": (FILES["missing, of a config"], f"the config of {IMAGES} has a record and no file on the disk"),
+    "missing, config": (
+        FILES["missing, of a config"],
+        f"config of {NAME} (linux/amd64): record exists, no file on disk",
+    ),
     "missing, loose": (
         FILES["missing, referenced by nothing"],
-        f"the unreferenced blob {LOOSE.short} has a record and no file on the disk",
+        f"unreferenced blob {LOOSE.short}: record exists, no file on disk",
     ),
-    "empty": (SIZES["empty"], f"{LAYER} is zero-length on the disk; its record says {SIZE} bytes"),
-    "longer": (SIZES["longer"], f"{LAYER} has {SIZE + 1} bytes on the disk; its record says {SIZE}"),
+    "empty": (SIZES["empty"], f"{LAYER} zero-length on disk, {SIZE} bytes in its record"),
+    "longer": (SIZES["longer"], f"{LAYER} {SIZE + 1} bytes on disk, {SIZE} in its record"),
     "descriptor": (
         SIZES["the record says more, as the file"],
-        f"{LAYER} is recorded with {SIZE + 1} bytes; its descriptor says {SIZE}",
+        f"{LAYER} {SIZE + 1} bytes in its record, {SIZE} in its descriptor",
     ),
     "descriptor, empty": (
         SIZES["the record says nothing, as the file"],
-        f"{LAYER} is recorded with 0 bytes; its descriptor says {SIZE}",
+        f"{LAYER} 0 bytes in its record, {SIZE} in its descriptor",
     ),
     "descriptor, no file looked at": (
         SIZES["the record says another, no file was looked at"],
-        f"{LAYER} is recorded with {SIZE - 1} bytes; its descriptor says {SIZE}",
+        f"{LAYER} {SIZE - 1} bytes in its record, {SIZE} in its descriptor",
     ),
     "records": (
         SIZES["two records disagree"],
-        f"{LAYER} is recorded with different sizes: {SIZE - 1}, {SIZE} bytes",
+        f"{LAYER} records disagree on its size: {SIZE - 1}, {SIZE} bytes",
     ),
     "records, the file is between": (
         SIZES["two records disagree, the file has at least more than one and less than the other"],
-        f"{LAYER} has {SIZE - 1} bytes on the disk; its record says {SIZE - 2}",
+        f"{LAYER} {SIZE - 1} bytes on disk, {SIZE - 2} in its record",
     ),
     "records, the file is empty": (
         SIZES["two records disagree, the file is empty"],
-        f"{LAYER} is zero-length on the disk; its record says {SIZE - 1} bytes",
+        f"{LAYER} zero-length on disk, {SIZE - 1} bytes in its record",
     ),
     "records, the later is the larger": (
         SIZES["two records disagree, the later is the larger"],
-        f"{LAYER} is recorded with different sizes: {SIZE}, {SIZE - SIZE % 8 + 8} bytes",
+        f"{LAYER} records disagree on its size: {SIZE}, {SIZE - SIZE % 8 + 8} bytes",
     ),
     "descriptors": (
         SIZES["three descriptors disagree"],
-        f"{LAYER} is recorded with {SIZE} bytes; its descriptor says {SIZE + 3}",
+        f"layer 1 of b:1 (linux/amd64) and 2 more images: {SIZE} bytes in its record, {SIZE + 3} in its descriptor",
     ),
     "records and a descriptor": (
         SIZES["two records and a descriptor disagree"],
-        f"{LAYER} is recorded with {SIZE - 1} bytes; its descriptor says {SIZE + 3}",
+        f"{LAYER} {SIZE - 1} bytes in its record, {SIZE + 3} in its descriptor",
     ),
-    "corrupt": (BYTES["corrupt"], f"the bytes of {LAYER} do not hash to {BASE.digest.short}"),
+    "corrupt": (BYTES["corrupt"], f"{LAYER} content does not match its digest {BASE.digest.short}"),
     "corrupt, how": (
         BYTES["corrupt, how"],
-        f"the bytes of {LAYER} do not hash to {BASE.digest.short}: one bit differs",
+        f"{LAYER} content does not match its digest {BASE.digest.short}: one bit differs",
     ),
-    "unsteady": (BYTES["unsteady"], f"{LAYER} came out right at the second reading only: one bit"),
-    "earlier": (BYTES["read earlier"], f"{LAYER} could not be read: EIO (read at {READ}, not in this run)"),
-    "in this run": (BYTES["read in this run"], f"{LAYER} could not be read: EIO"),
-    "unverifiable": (LAYERS["unverifiable"], f"what {LAYER} decompresses to cannot be checked: encrypted"),
+    "unsteady": (BYTES["unsteady"], f"{LAYER} only the second read matched its digest: one bit"),
+    "earlier": (BYTES["read earlier"], f"{LAYER} read failed: EIO (read at {READ}, not in this run)"),
+    "in this run": (BYTES["read in this run"], f"{LAYER} read failed: EIO"),
+    "unverifiable": (LAYERS["unverifiable"], f"{LAYER} decompressed content cannot be checked: encrypted"),
     "undecodable": (LAYERS["undecodable"], f"{LAYER} cannot be decompressed to a tar: no tar"),
     "another diffID": (
         LAYERS["another diffID"],
-        f"{LAYER} decompresses to something else than the config's diffID {BASE.diff_id.short}",
+        f"{LAYER} decompressed content does not match the config's diffID {BASE.diff_id.short}",
     ),
     "refused": (
         LAYERS["compressed under a plain type"],
-        f"{LAYER} is gzip under a media type of no compression: containerd cannot unpack it",
+        "layer 1 of b:1 (linux/amd64): gzip content, but its media type says uncompressed: containerd cannot unpack it",
     ),
-    "lying": (LAYERS["compressed otherwise"], f"{LAYER} is zstd, and its media type says gzip"),
+    "lying": (LAYERS["compressed otherwise"], f"{LAYER} zstd content, but its media type says gzip"),
     "lying, two types": (
         LAYERS["not compressed under two types"],
-        f"{LAYER} is not compressed, and its media type says gzip",
+        "layer 1 of b:1 (linux/amd64) and 1 more image: uncompressed content, but its media type says gzip",
     ),
-    "lying, plain": (LAYERS["not compressed"], f"{LAYER} is not compressed, and its media type says gzip"),
+    "lying, plain": (LAYERS["not compressed"], f"{LAYER} uncompressed content, but its media type says gzip"),
 }
 
 
 @pytest.mark.parametrize(("row", "message"), SAID.values(), ids=SAID)
 def test_the_message_says_this(row: Row, message: str) -> None:
-    (found,) = blobs.check(look(row))
+    (found,) = worded(blobs.check(look(row)))
     assert found.message == message
 
 

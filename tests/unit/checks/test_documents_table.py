@@ -10,12 +10,11 @@ import msgspec
 import pytest
 
 from auditor.checks import documents
-from auditor.checks.rule import IMAGES
 from auditor.model import oci
 from auditor.model.findings import Finding, ImageRef
 from auditor.model.store import Resource
 from tests.unit.build import APP, BASE, MIDDLE, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, Step, build, collected, do, finding, lose, ref, unworded
+from tests.unit.cases import NAME, Step, build, collected, do, finding, lose, ref, unworded, worded
 
 AMD, ARM, UNKNOWN = "linux/amd64", "linux/arm64", "unknown/unknown"
 ARM_IMAGE = image(Layer("arm low"), Layer("arm high"), platform=ARM)
@@ -295,43 +294,50 @@ TABLES = {
     "row", [pytest.param(row, id=f"{table}: {name}") for table, rows in TABLES.items() for name, row in rows.items()]
 )
 def test_exactly_this_is_found(row: Row) -> None:
-    assert unworded(documents.check(collected(build(row.steps), **row.request))) == list(row.found)
+    assert unworded(worded(documents.check(collected(build(row.steps), **row.request)))) == list(row.found)
 
 
+MANIFEST = f"manifest of {NAME} (linux/amd64)"
 SAID = {
-    "too deep": (LIMIT["too deep"], [f"an index of {IMAGES} lies more than 8 indexes deep; nobody walks that far"]),
+    "too deep": (LIMIT["too deep"], [f"index of {NAME}: nested more than 8 indexes deep"]),
     "unknown type, absent": (
         OTHERS["the target is of an unknown type and absent"],
         [
-            f"{IMAGES} leads to content of type application/x-chart, which is not walked",
-            f"the content of {IMAGES} is absent: namespace k8s.io has no record of {CHART.digest.short}",
+            f"{NAME}: references content of type application/x-chart, which is not followed",
+            f"content of {NAME}: blob missing: namespace k8s.io has no record of {CHART.digest.short}",
         ],
     ),
-    "no type": (OTHERS["the target is of no type"], [f"{IMAGES} leads to content of type none, which is not walked"]),
+    "no type": (
+        OTHERS["the target is of no type"],
+        [f"{NAME}: references content of type none, which is not followed"],
+    ),
     "index absent": (
         INDEXES["the index is absent"],
-        [f"the index of {IMAGES} is absent: namespace k8s.io has no record of {BOTH.digest.short}"],
+        [f"index of {NAME}: blob missing: namespace k8s.io has no record of {BOTH.digest.short}"],
     ),
     "index arrives": (
         INDEXES["the index is absent and arrives"],
-        [f"the index of {IMAGES} has no blob: a pull is working on it"],
+        [f"index of {NAME}: blob missing: a pull is in progress"],
     ),
-    "counts": (COUNTS["the node's"], [f"the manifest of {IMAGES} has 2 layers and its config 1 diff_ids"]),
+    "counts": (
+        COUNTS["the node's"],
+        [f"{MANIFEST}: the number of layers (2) differs from the number of diff_ids in the config (1)"],
+    ),
     "not pulled": (MANIFESTS["another platform's is absent"], [f"linux/arm64 of {NAME} was not pulled"]),
     "not pulled, no platform": (
         MANIFESTS["one without a platform is absent"],
         [f"a manifest without a platform of {NAME} was not pulled"],
     ),
     "attestation": (ATTESTATIONS["an attestation is absent"], [f"an attestation of {NAME} was not pulled"]),
-    "malformed": (FLAWS["a manifest"], [f"the manifest of {IMAGES} cannot be used: the manifest names no config"]),
+    "malformed": (FLAWS["a manifest"], [f"manifest of {NAME}: malformed: the manifest names no config"]),
     "type": (
         FLAWS["a manifest says another type"],
-        [f"the manifest of {IMAGES} says {oci.DOCKER_MANIFEST}, its descriptor {oci.OCI_MANIFEST}"],
+        [f"{MANIFEST}: its media type is {oci.DOCKER_MANIFEST}, in its descriptor {oci.OCI_MANIFEST}"],
     ),
 }
 
 
 @pytest.mark.parametrize(("row", "messages"), SAID.values(), ids=SAID)
 def test_the_message_says_this(row: Row, messages: list[str]) -> None:
-    found = documents.check(collected(build(row.steps), **row.request))
+    found = worded(documents.check(collected(build(row.steps), **row.request)))
     assert [told.message for told in found] == messages

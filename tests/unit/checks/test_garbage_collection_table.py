@@ -10,12 +10,11 @@ import msgspec
 import pytest
 
 from auditor.checks import garbage_collection
-from auditor.checks.rule import IMAGES
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, ImageRef
 from auditor.model.store import Ingest, Lease, Resource
 from tests.unit.build import APP, BASE, MIDDLE, NOW, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, Step, add_labels, build, collected, do, finding, ref, unworded
+from tests.unit.cases import NAME, Step, add_labels, build, collected, do, finding, ref, unworded, worded
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
@@ -250,7 +249,7 @@ ROWS = {**PROTECTION, **WHOLE, **SCOPE}
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_exactly_this_is_found(row: Row) -> None:
     evidence = collected(build(row.steps), **row.request)
-    assert unworded(garbage_collection.check(evidence)) == list(row.found)
+    assert unworded(worded(garbage_collection.check(evidence))) == list(row.found)
 
 
 @pytest.mark.parametrize(
@@ -268,29 +267,30 @@ def test_exactly_this_is_found(row: Row) -> None:
 def test_a_lease_keeps_the_ingest_that_it_is_known_to_hold(held: Lease, found: list[str]) -> None:
     evidence = collected(build((PULL, STALE)))
     (view,) = evidence.views
-    view.inventory = msgspec.structs.replace(view.inventory, leases=(held,))
-    assert [told.code for told in garbage_collection.check(evidence)] == found
+    view = msgspec.structs.replace(view, inventory=msgspec.structs.replace(view.inventory, leases=(held,)))
+    evidence = msgspec.structs.replace(evidence, views=(view,))
+    assert [told.code for told in worded(garbage_collection.check(evidence))] == found
 
 
 SAID = {
     "gc-unprotected: one": (
         (PULL, UNLABEL_TOP),
-        f"the manifest of {IMAGES} has lost gc labels: the next garbage collection takes 1 blob of it",
+        f"manifest of {NAME} (linux/amd64): gc labels missing: the next garbage collection deletes 1 blob",
     ),
     "gc-unprotected: several": (
         (PULL, unlabel(BASE, TOP)),
-        f"the manifest of {IMAGES} has lost gc labels: the next garbage collection takes 2 blobs of it",
+        f"manifest of {NAME} (linux/amd64): gc labels missing: the next garbage collection deletes 2 blobs",
     ),
     "orphan-blob": (
         (PULL, do(World.put, b"orphan")),
-        f"{Digest.of(b'orphan').short} (6 bytes) is referenced by nothing in namespace k8s.io",
+        f"blob {Digest.of(b'orphan').short} (6 bytes): no reference in namespace k8s.io",
     ),
-    "expired-lease": ((PULL, held("l", **{EXPIRE: AT[-1]})), f"lease l expired at {AT[-1]}"),
-    "stale-ingest": ((PULL, STALE), "the ingest up load has 5 bytes and has not moved since 2026-04-30"),
+    "expired-lease": ((PULL, held("l", **{EXPIRE: AT[-1]})), f"lease l: expired at {AT[-1]}"),
+    "stale-ingest": ((PULL, STALE), "ingest up load: 5 bytes, no progress since 2026-04-30"),
 }
 
 
 @pytest.mark.parametrize(("steps", "message"), SAID.values(), ids=SAID)
 def test_the_message_says_this(steps: tuple[Step, ...], message: str) -> None:
-    (told,) = garbage_collection.check(collected(build(steps)))
+    (told,) = worded(garbage_collection.check(collected(build(steps))))
     assert told.message == message

@@ -338,7 +338,7 @@ def test_a_blob_that_is_no_layer_is_in_progress_by_its_ingest_only(steps: tuple[
 )
 def test_a_lease_is_a_pull_by_what_it_holds(lease: Lease, working: bool) -> None:
     view, _, node = find(collected(build((FETCH,))), APP)
-    view.inventory = msgspec.structs.replace(view.inventory, leases=(lease,))
+    view = msgspec.structs.replace(view, inventory=msgspec.structs.replace(view.inventory, leases=(lease,)))
     assert in_progress(view, BASE.digest, node) is working
 
 

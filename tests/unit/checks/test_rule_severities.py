@@ -13,7 +13,7 @@ def test_the_rules_are_these_the_worst_first() -> None:
 
 
 def test_each_rule_says_what_it_means_and_what_to_do() -> None:
-    assert all(rule.means and rule.matters and rule.do for rule in checks.RULES)
+    assert all(rule.means and rule.impact and rule.remedy for rule in checks.RULES)
 
 
 def test_an_archive_is_not_asked_about_snapshots_and_garbage() -> None:

@@ -8,11 +8,23 @@ from typing import Any, NamedTuple
 import pytest
 
 from auditor.checks import snapshots, suspect_storage
-from auditor.checks.rule import IMAGES
 from auditor.model.findings import Finding, ImageRef
 from auditor.model.store import Snapshotter
 from tests.unit.build import APP, BASE, OVERLAY, TOP, Document, Layer, World, image, index
-from tests.unit.cases import NAME, Step, add_labels, build, change_info, collected, do, finding, lose, ref, unworded
+from tests.unit.cases import (
+    NAME,
+    Step,
+    add_labels,
+    build,
+    change_info,
+    collected,
+    do,
+    finding,
+    lose,
+    ref,
+    unworded,
+    worded,
+)
 
 ONE, TWO, THREE = APP.chain
 CLAIM = "containerd.io/gc.ref.snapshot."
@@ -197,12 +209,12 @@ TABLES = {"broken": BROKEN, "missing": MISSING, "unpacked": UNPACKED}
     "row", [pytest.param(row, id=f"{table}: {name}") for table, rows in TABLES.items() for name, row in rows.items()]
 )
 def test_exactly_this_is_found(row: Row) -> None:
-    assert unworded(snapshots.check(collected(build(row.steps), **row.request))) == list(row.found)
+    assert unworded(worded(snapshots.check(collected(build(row.steps), **row.request)))) == list(row.found)
 
 
-CHAIN = f"the snapshot chain of {IMAGES} on {OVERLAY} is broken at layer"
+CHAIN = f"{NAME} (linux/amd64): snapshot chain on {OVERLAY} is broken at layer"
 SAID = {
-    "gone": (BROKEN["the middle is gone"], f"{CHAIN} 2: the snapshot is absent"),
+    "gone": (BROKEN["the middle is gone"], f"{CHAIN} 2: the snapshot does not exist"),
     "another parent": (
         BROKEN["the top has another parent"],
         f"{CHAIN} 3: its parent is {ONE[:19]} instead of {TWO[:19]}",
@@ -211,18 +223,18 @@ SAID = {
     "a parent": (BROKEN["the lowest has a parent"], f"{CHAIN} 1: its parent is {TWO[:19]} instead of none"),
     "missing": (
         MISSING["claimed and gone"],
-        f"{IMAGES} is marked as unpacked on {OVERLAY}, and the snapshot {THREE[:19]} is gone",
+        f"{NAME} (linux/amd64): marked as unpacked on {OVERLAY}, but snapshot {THREE[:19]} does not exist",
     ),
     "not unpacked": (
         UNPACKED["complete and not unpacked"],
-        f"{IMAGES} is complete and not unpacked on any snapshotter",
+        f"{NAME} (linux/amd64): complete, and not unpacked on any snapshotter",
     ),
 }
 
 
 @pytest.mark.parametrize(("row", "message"), SAID.values(), ids=SAID)
 def test_the_message_says_this(row: Row, message: str) -> None:
-    (found,) = snapshots.check(collected(build(row.steps), **row.request))
+    (found,) = worded(snapshots.check(collected(build(row.steps), **row.request)))
     assert found.message == message
 
 
@@ -279,5 +291,5 @@ def test_storage_is_suspect_where_unrelated_blobs_are_damaged(found: list[Findin
     for each in told:
         blobs, unrelated = each.facts["blobs"], each.facts["unrelated"]
         assert each.message == (
-            f"{blobs} blobs are damaged, {unrelated} of which share no image: suspect the disk or the memory"
+            f"{blobs} blobs are damaged, {unrelated} of them share no image: suspect the disk or the memory"
         )

@@ -253,7 +253,7 @@ def test_what_cannot_be_read_is_not_called_corrupt(tmp_path: Path) -> None:
 
     with pytest.raises(ExportRefused, match="cannot be read") as caught:
         exported(wrapped(store, fail), tmp_path / "a", planned(store))
-    assert "may be sound" in caught.value.hint
+    assert "may be intact" in caught.value.hint
 
 
 def test_a_layer_that_is_not_what_its_config_says_is_refused_at_the_end(tmp_path: Path) -> None:

@@ -172,9 +172,9 @@ def test_a_window_too_large_for_our_memory_is_unverifiable_not_corrupt() -> None
         ("application/vnd.docker.image.rootfs.diff.tar.zstd", None),
         ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", None),
         ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "its bytes are encrypted"),
-        ("application/vnd.oci.image.layer.nydus.blob.v1", "is no type of layer that is a tar"),
-        ("application/wasm", "is no type of layer that is a tar"),
-        ("", "its media type is not said"),
+        ("application/vnd.oci.image.layer.nydus.blob.v1", "is not a type of a tar layer"),
+        ("application/wasm", "is not a type of a tar layer"),
+        ("", "it has no media type"),
     ],
 )
 def test_only_layers_that_are_tars_are_measured_against_a_diff_id(media_type: str, reason: str | None) -> None:

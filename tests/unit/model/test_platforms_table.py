@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform as python_platform
+import os
 
 import msgspec
 import pytest
@@ -99,8 +99,7 @@ def test_version_is_kept_and_features_are_sorted_once_each() -> None:
     ],
 )
 def test_host(system: str, machine: str, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(python_platform, "system", lambda: system)
-    monkeypatch.setattr(python_platform, "machine", lambda: machine)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((system, "node", "6", "1", machine)))
     assert host() == of(wanted)
     assert parse("linux") == normalise(Platform("linux", of(wanted).architecture, of(wanted).variant))
 

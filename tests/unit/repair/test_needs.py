@@ -21,9 +21,9 @@ NAME = "docker.io/library/app:1"
 DIFF_ID = "containerd.io/uncompressed"
 SOURCE = "containerd.io/distribution.source.docker.io"
 ORPHAN = Digest.of(b"an orphan")
-PUBLISHED = "it was published like this: fetching it again brings the same bytes"
-NOT_BYTES = "it is not a blob that is damaged"
-DISAGREE = "record and descriptor disagree on the size, and no bytes could suit both"
+PUBLISHED = "published with this fault: fetching it again brings the same bytes"
+NOT_BYTES = "no blob is damaged"
+DISAGREE = "record and descriptor name different sizes, so no content can match both"
 POLICY = "the node discards layers by policy; --include-discarded fetches them against it"
 
 
@@ -97,9 +97,9 @@ def need(**fields: Any) -> Need:
         ("platform-not-pulled", "its platform is not wanted; --platform or --all-platforms wants it"),
         ("attestation-not-pulled", "pulls leave attestations behind"),
         ("foreign-layer", "registries do not carry layers of this type"),
-        ("pull-in-progress", "a pull is working on it; check again when it has ended"),
-        ("blob-unreadable", "it could not be read, so nothing is known of its bytes: look at the disk first"),
-        ("read-unsteady", "its bytes on the disk are right: look at the memory"),
+        ("pull-in-progress", "a pull is in progress; check again when it has ended"),
+        ("blob-unreadable", "it could not be read, so its content is unknown: check the disk first"),
+        ("read-unsteady", "its content on the disk is right: check the memory"),
         ("malformed-manifest", PUBLISHED),
         ("diffid-mismatch", PUBLISHED),
         ("layer-undecodable", PUBLISHED),
@@ -109,7 +109,7 @@ def need(**fields: Any) -> Need:
         ("snapshot-missing", "snapshots are not blobs: unpack the image again"),
         ("gc-unprotected", NOT_BYTES),
         ("stale-ingest", NOT_BYTES),
-        ("suspect-storage", "look at the disk and the memory before anything is written to them"),
+        ("suspect-storage", "check the disk and the memory before writing to them"),
     ],
 )
 def test_what_is_left_alone(code: str, reason: str) -> None:

@@ -14,16 +14,16 @@ from auditor.model.findings import Severity
 from auditor.model.store import Resource
 from auditor.repair.gc_labels import Parent
 from auditor.repair.needs import Held, Need, Place, Skip
-from auditor.repair.plan import Action, Kind, Means, Plan, Way, plan
+from auditor.repair.plan import Action, Capabilities, Kind, Plan, Way, plan
 
 A, B, C, D = (Digest.of(name) for name in (b"a", b"b", b"c", b"d"))
 LAYER = f"{oci.OCI_LAYER}+gzip"
-FILES, API = Means(files=True), Means(files=False)
+FILES, API = Capabilities(files=True), Capabilities(files=False)
 NEW = "a new record in k8s.io"
-ONE_STEP = "the file, in one step; no record, label or lease"
-REMADE = "the record in k8s.io: deleted, collected, and made again with its labels"
-BELOW = "what lies below a document that is fetched is looked at then, and fetched as far as it is wanted"
-DISK = "several blobs that share no image are damaged: look at the disk first, for this writes to it"
+ONE_STEP = "the file, by an atomic rename; no record, label or lease"
+REMADE = "the record in k8s.io: deleted, collected, and created again with its labels"
+BELOW = "after a document is fetched, its children are checked and fetched as needed"
+DISK = "several blobs that share no image are damaged: check the disk first, because a repair writes to it"
 
 
 def absent(**fields: Any) -> Need:
@@ -59,9 +59,9 @@ def action(
 
 KEEPING = Held("k8s.io", 10, keeps=(Resource("content", "x"), Resource("snapshots/overlayfs", "y")))
 TIE = Place("k8s.io", {}, Parent("k8s.io", B, "containerd.io/gc.ref.content.l.0"))
-LABEL = f"a label on {B.short} in k8s.io, to keep it: containerd.io/gc.ref.content.l.0"
-POLICY = "the label that keeps it undoes the node's policy of discarding layers, for this layer"
-WRONG_SIZE = "its record has a wrong size too, so it is made again"
+LABEL = f"a label on {B.short} in k8s.io that protects it: containerd.io/gc.ref.content.l.0"
+POLICY = "its label exempts this layer from the node's policy of discarding layers"
+WRONG_SIZE = "its record has a wrong size too, so it is created again"
 MISRECORDED = damaged(holders=(Held("k8s.io", 11),))
 HALF = damaged(holders=(Held("a", 10), Held("b", 9)))
 SHARED = damaged(holders=(Held("a", 10, keeps=KEEPING.keeps), Held("b", 10, keeps=KEEPING.keeps[:1])))
@@ -136,7 +136,7 @@ BOTH = damaged(places=(Place("moby"),))
             (
                 Kind.REPLACE,
                 Way.API,
-                "the record in a, b: deleted, collected, and made again with its labels",
+                "the record in a, b: deleted, collected, and created again with its labels",
                 WRONG_SIZE,
             ),
             id="misrecorded in one of two namespaces",
@@ -145,7 +145,7 @@ BOTH = damaged(places=(Place("moby"),))
             damaged(holders=(KEEPING,)),
             ["registry"],
             API,
-            (Kind.REPLACE, Way.API, REMADE, "a lease holds 2 of its children and snapshots meanwhile"),
+            (Kind.REPLACE, Way.API, REMADE, "a lease protects 2 of its children and snapshots meanwhile"),
             id="damaged, and protects others",
         ),
         pytest.param(
@@ -155,8 +155,8 @@ BOTH = damaged(places=(Place("moby"),))
             (
                 Kind.REPLACE,
                 Way.API,
-                "the record in a, b: deleted, collected, and made again with its labels",
-                "a lease holds 3 of its children and snapshots meanwhile",
+                "the record in a, b: deleted, collected, and created again with its labels",
+                "a lease protects 3 of its children and snapshots meanwhile",
             ),
             id="damaged in two namespaces, and protects others",
         ),
@@ -183,7 +183,7 @@ BOTH = damaged(places=(Place("moby"),))
         ),
     ],
 )
-def test_actions(need: Need, sources: list[str], means: Means, wanted: tuple[Any, ...]) -> None:
+def test_actions(need: Need, sources: list[str], means: Capabilities, wanted: tuple[Any, ...]) -> None:
     kind, way, *words = wanted
     offers = tuple(offer(source) for source in sources)
     warnings = tuple(word for word in words if word in (POLICY, WRONG_SIZE))

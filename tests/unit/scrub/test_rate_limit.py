@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from auditor.scrub import prove, targets_of
-from auditor.scrub.rate_limit import BURST, Pace, idle_io
+from auditor.scrub.rate_limit import BURST, RateLimit, idle_io
 from tests.unit.fakes import MemoryStore
 
 
@@ -24,7 +24,7 @@ class Clock:
 @pytest.mark.parametrize("rate", [1 << 20, 50 << 20, 1 << 30])
 def test_the_rate_holds_within_five_percent_over_ten_seconds_whatever_the_threads(threads: int, rate: int) -> None:
     clock = Clock()
-    pace = Pace(rate, clock=clock)
+    pace = RateLimit(rate, clock=clock)
     piece = min(1 << 20, rate // 40)
     read = 0
     waiting = [(0.0, number) for number in range(threads)]
@@ -41,7 +41,7 @@ def test_the_rate_holds_within_five_percent_over_ten_seconds_whatever_the_thread
 
 def test_a_pause_is_not_made_up_for() -> None:
     clock = Clock()
-    pace = Pace(1000, clock=clock)
+    pace = RateLimit(1000, clock=clock)
     clock.now = 100.0
     allowed = 0
     while pace.reserve(10) == 0:
@@ -51,14 +51,14 @@ def test_a_pause_is_not_made_up_for() -> None:
 
 def test_what_was_reserved_and_not_read_is_given_back() -> None:
     clock = Clock()
-    pace = Pace(1000, clock=clock)
+    pace = RateLimit(1000, clock=clock)
     pace.reserve(1000)
     assert pace.reserve(-1000) == 0
     assert pace.reserve(1) == 0
 
 
 def test_no_rate_is_no_wait() -> None:
-    assert Pace(None, clock=Clock()).reserve(1 << 40) == 0
+    assert RateLimit(None, clock=Clock()).reserve(1 << 40) == 0
 
 
 def test_prove_reads_at_the_pace_and_pieces_that_end_early_cost_their_length() -> None:
@@ -68,7 +68,7 @@ def test_prove_reads_at_the_pace_and_pieces_that_end_early_cost_their_length() -
     reserved: list[int] = []
     lock = threading.Lock()
 
-    class Noting(Pace):
+    class Noting(RateLimit):
         def reserve(self, count: int) -> float:
             with lock:
                 reserved.append(count)

@@ -323,7 +323,7 @@ def world(*images: Document) -> World:
         pytest.param([image(ENCRYPTED), image(PLAIN)], {PLAIN.digest: None}, id="the second type of two is verifiable"),
         pytest.param(
             [image(ODD)],
-            {ODD.digest: f"{ODD.media_type} is no type of layer that is a tar"},
+            {ODD.digest: f"{ODD.media_type} is not a type of a tar layer"},
             id="an unknown compression",
         ),
         pytest.param([ARTIFACT], {}, id="an artifact"),
@@ -344,7 +344,7 @@ def test_of_two_reasons_the_first_is_given() -> None:
     }
     assert first == {
         "encrypted": {ENCRYPTED.digest: WHY},
-        "zip": {ENCRYPTED.digest: f"{other.media_type} is no type of layer that is a tar"},
+        "zip": {ENCRYPTED.digest: f"{other.media_type} is not a type of a tar layer"},
     }
 
 
