@@ -13,6 +13,7 @@ from auditor.concurrency import CHUNK
 from auditor.errors import Unsupported
 from auditor.layers import gzip_member
 
+_ERRORS: tuple[type[Exception], ...] = (*gzip_member.ERRORS, zstd.ZstdError, EOFError)
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 #: zstd's skippable frames, of which pzstd and others put one first; RFC 8878, section 3.1.2.
@@ -124,7 +125,7 @@ def _one_frame(inflater: _Inflater, chunks: Iterator[bytes], first: bytes, kind:
                 raise StopReading(ArchiveProblem(TRUNCATED, f"the {kind} stream ends before its end"))
         try:
             out = inflater.decompress(data, max_length=CHUNK)
-        except (*gzip_member.ERRORS, zstd.ZstdError, EOFError) as error:
+        except _ERRORS as error:
             raise StopReading(ArchiveProblem(MALFORMED, f"the {kind} stream is damaged: {error}")) from None
         data = b""
         if out:

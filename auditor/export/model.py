@@ -42,7 +42,7 @@ class PlannedPlatform(msgspec.Struct, frozen=True):
 
     `manifest` is the manifest in the archive, `original` the one that a salvage rewrote it from, `replaced` the indexes
     of the layers that it replaced. `loadable`: a container image with all of its layers, listed in docker's
-    manifest.json.
+    manifest.json. `attestation`: SBOM or provenance of another manifest.
     """
 
     platform: str
@@ -52,14 +52,26 @@ class PlannedPlatform(msgspec.Struct, frozen=True):
     loadable: bool
     original: Digest | None = None
     replaced: tuple[int, ...] = ()
+    attestation: bool = False
 
 
 class PlannedImage(msgspec.Struct, frozen=True):
-    """An image of the archive with its names; docker loads the first platform."""
+    """An image of the archive; docker loads the first platform.
+
+    `names` are those in the archive, `name` is the best one in the store. `absent` are the manifests and other content
+    that its indexes list and the archive does not hold.
+    """
 
     names: tuple[str, ...]
     target: Descriptor
     platforms: tuple[PlannedPlatform, ...]
+    name: str
+    absent: tuple[Digest, ...] = ()
+
+    @property
+    def indexed(self) -> bool:
+        """Whether its root is an index."""
+        return self.target.digest not in {one.manifest for one in self.platforms}
 
 
 class LeftOut(msgspec.Struct, frozen=True, order=True):
@@ -109,17 +121,17 @@ class ExportPlan(msgspec.Struct, frozen=True):
         return sum(blob.size for blob in self.blobs)
 
     def user(self, blob: PlannedBlob) -> str:
-        """Return the name of the first image that a blob belongs to; empty where it has none."""
+        """Return the name in the store of the first image that a blob belongs to; empty where there is none."""
         for image in self.images:
             held = [d for one in image.platforms for d in (one.manifest, one.config, *one.layers)]
-            if blob.digest in (image.target.digest, *held) and image.names:
-                return image.names[0]
+            if blob.digest in (image.target.digest, *held):
+                return image.name
         return ""
 
     def uses(self, blob: PlannedBlob) -> str:
         """Return the image, platform and role of a blob as the beginning of a sentence."""
         for image in self.images:
-            name = image.names[0] if image.names else image.target.digest.short
+            name = image.name
             for one in image.platforms:
                 where = f"{name} for {one.platform}: " if one.platform else f"{name}: "
                 if blob.digest in one.layers:

@@ -27,6 +27,9 @@ def plan(
     raw: Mapping[Digest, bytes] = MappingProxyType({}),
     twins: Mapping[Digest, Descriptor] = MappingProxyType({}),
     recorded: Callable[[Digest], str | None] = lambda _: None,
+    names: Callable[[Group], Sequence[str]] = lambda group: group.names,
+    attestations: bool = True,
+    flat: bool = False,
 ) -> ExportPlan:
     """Decide what an archive of `images` holds.
 
@@ -43,6 +46,9 @@ def plan(
         raw: for a salvage, the bytes of the documents that it may rewrite.
         twins: for a salvage, by missing layer a blob with the same diffID.
         recorded: returns the diffID that the store has recorded for a blob, if any.
+        names: returns the names that an image gets in the archive; all of the store's by default.
+        attestations: include attestations, of indexes that are included with all platforms.
+        flat: make the manifest of the one wanted platform the root, without the index above it.
 
     """
     planner = _Planner(
@@ -53,6 +59,9 @@ def plan(
         raw=raw,
         twins=twins,
         recorded=recorded,
+        names=names,
+        attestations=attestations and wanted.everything,
+        flat=flat,
     )
     done = [planner.image(group) for group in images]
     return ExportPlan(
@@ -81,6 +90,9 @@ class _Planner:
         raw: Mapping[Digest, bytes],
         twins: Mapping[Digest, Descriptor],
         recorded: Callable[[Digest], str | None],
+        names: Callable[[Group], Sequence[str]],
+        attestations: bool,
+        flat: bool,
     ) -> None:
         self.documents = documents
         self.has = has
@@ -89,14 +101,18 @@ class _Planner:
         self.raw = raw
         self.twins = twins
         self.recorded = recorded
+        self.names = names
+        self.attestations = attestations
+        self.flat = flat
         self.blobs: dict[Digest, PlannedBlob] = {}
         self.rewritten: dict[Digest, bytes] = {}
         self.left_out: list[LeftOut] = []
         self.missing: list[Missing] = []
 
-    def image(self, group: Group) -> PlannedImage | None:
+    def image(self, original: Group) -> PlannedImage | None:
         """Plan one image; None where a part of it is missing."""
         before = len(self.missing)
+        group = self._flattened(original) if self.flat else original
         walked = image_graph.walk(group, self.documents, self.wanted)
         platforms = [(node, found) for node in walked.manifests if (found := self._manifest(group, node)) is not None]
         self._others(group, walked)
@@ -104,35 +120,52 @@ class _Planner:
         target = self._indexes(group, walked, platforms)
         if len(self.missing) > before:
             return None
-        changed = target.digest != group.target.digest
-        names = [name for name in group.names if not (changed and self._by_digest(group, name))]
         ranked = sorted(platforms, key=lambda pair: self._rank(pair[0]))
-        return PlannedImage(names=tuple(sorted(names)), target=target, platforms=tuple(found for _, found in ranked))
+        return PlannedImage(
+            names=tuple(sorted(set(self._named(original, target)))),
+            target=target,
+            platforms=tuple(found for _, found in ranked),
+            name=group.name,
+            absent=tuple(sorted(self._absent(walked, {node.digest for node, _ in platforms}))),
+        )
+
+    def _flattened(self, group: Group) -> Group:
+        """Return the image with the manifest of its one wanted platform as target; as it is where there is none."""
+        walked = image_graph.walk(group, self.documents, self.wanted)
+        found = [node for node in walked.manifests if node.wanted and not node.attestation]
+        return msgspec.structs.replace(group, target=found[0].descriptor) if len(found) == 1 else group
+
+    def _absent(self, walked: ImageGraph, taken: set[Digest]) -> Iterator[Digest]:
+        yield from (node.digest for node in walked.manifests if node.digest not in taken)
+        yield from (other.digest for other in walked.others if other.digest not in self.blobs)
+
+    def _named(self, group: Group, target: Descriptor) -> Iterator[str]:
+        """Yield the names for the archive; leave out those that give another digest than the target has."""
+        for name in self.names(group):
+            if target.digest == group.target.digest or f"@{group.target.digest}" not in name:
+                yield name
+                continue
+            made = "the root is the manifest of one platform" if self.flat else "the manifest was rewritten"
+            why = f"the name gives the digest of the original, and {made}"
+            self.left_out.append(LeftOut(group.name, Role.NAME, why, digest=name))
 
     def _rank(self, node: ManifestNode) -> int:
         """Return the rank of a platform in manifest.json; containerd core/images/archive/exporter.go sorts by match."""
         rank = self.required.rank(node.platform) if node.platform is not None else None
         return 1_000 if rank is None else rank
 
-    def _by_digest(self, group: Group, name: str) -> bool:
-        if f"@{group.target.digest}" not in name:
-            return False
-        why = "the name gives the digest of the original, and the manifest was rewritten"
-        self.left_out.append(LeftOut(group.name, Role.NAME, why, digest=name))
-        return True
-
     def _skip(self, group: Group, node: ManifestNode, why: str) -> None:
         role = Role.CONTENT if node.attestation else Role.MANIFEST
         self.left_out.append(LeftOut(group.name, role, why, digest=node.digest, platform=_platform(node)))
 
     def _manifest(self, group: Group, node: ManifestNode) -> PlannedPlatform | None:
-        if not node.wanted:
+        if not (self.attestations if node.attestation else node.wanted):
             self._skip(group, node, "an attestation" if node.attestation else "the platform was not asked for")
             return None
         content = image_graph.content(node.digest, self.documents) if self.has(node.digest) else None
         lacking = list(self._lacking(group, node, content))
         if lacking and self._optional(node, content):
-            self._skip(group, node, "not in the store, as every pull for another platform leaves it")
+            self._skip(group, node, _why_absent(node, content))
             return None
         self.missing += lacking
         return None if lacking or content is None else self._take(group, node, content)
@@ -190,6 +223,7 @@ class _Planner:
             loadable=content.container and not node.attestation and self.blobs.keys() >= {config.digest, *layers},
             original=node.digest if replaced else None,
             replaced=tuple(replaced),
+            attestation=node.attestation,
         )
 
     def _rewritten(self, old: Descriptor, raw: bytes) -> Descriptor:
@@ -277,6 +311,12 @@ def _retargeted(old: Descriptor, new: Descriptor) -> Descriptor:
 
 def _platform(node: ManifestNode) -> str:
     return "" if node.platform is None else str(node.platform)
+
+
+def _why_absent(node: ManifestNode, content: Content | None) -> str:
+    if node.attestation:
+        return "an attestation that the store has in part only" if content else "an attestation that the store lacks"
+    return "not in the store, as every pull for another platform leaves it"
 
 
 def _diff_id(layer: Layer) -> Digest | None:

@@ -11,7 +11,10 @@ from auditor.formats.sanitize import plain, plural, size
 
 
 class PlatformRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One platform of an image in the archive; `original` is the manifest's digest before a salvage rewrote it."""
+    """One platform of an image in the archive; `original` is the manifest's digest before a salvage rewrote it.
+
+    `attestation`: it is SBOM or provenance of another manifest.
+    """
 
     platform: str
     manifest: str
@@ -19,14 +22,16 @@ class PlatformRow(msgspec.Struct, frozen=True, kw_only=True):
     layers: int
     original: str | None = None
     replaced_layers: tuple[int, ...] = ()
+    attestation: bool = False
 
 
 class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An image in the archive, with its names."""
+    """An image in the archive, with its names; `absent` are manifests of its index that the archive does not hold."""
 
     names: tuple[str, ...]
     target: str
     platforms: tuple[PlatformRow, ...]
+    absent: tuple[str, ...] = ()
 
 
 class LeftOutRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,9 +85,12 @@ def _lines(exported: Exported) -> Iterator[str]:
         if image.target not in {row.manifest for row in image.platforms}:
             yield f"  {'index':<13} {image.target}"
         for row in image.platforms:
-            yield f"  {plain(row.platform) or 'image':<13} {row.manifest}  {plural(row.layers, 'layer')}"
+            label = "attestation" if row.attestation else plain(row.platform) or "image"
+            yield f"  {label:<13} {row.manifest}  {plural(row.layers, 'layer')}"
             if row.original is not None:
                 yield from _salvaged(row)
+        if image.absent:
+            yield from _partial(image)
     shown = [row for row in exported.left_out if row.role != "content"]
     yield from (f"left out: {plain(_left_out(row), width=300)}" for row in shown)
     others = len(exported.left_out) - len(shown)
@@ -102,6 +110,14 @@ def _diff_ids(exported: Exported) -> Iterator[str]:
         yield f"{plural(exported.layers_decompressed, 'layer')} decompressed here"
     if exported.layers_recorded:
         yield f"{plural(exported.layers_recorded, 'layer')} as containerd recorded when it unpacked the same bytes"
+
+
+def _partial(image: ImageRow) -> Iterator[str]:
+    count = len(image.absent)
+    held = len(image.platforms)
+    yield f"  partial: {held} of the {held + count} entries of the index are in the archive; importers that want all of"
+    yield "  them refuse it (`ctr images import --all-platforms`, `kind load`, `skopeo copy --all`, k3s and rke2 that"
+    yield "  import all platforms); export one platform with --flat for these"
 
 
 def _salvaged(row: PlatformRow) -> Iterator[str]:

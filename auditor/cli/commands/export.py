@@ -28,6 +28,19 @@ def export(
     layout: Layout = None,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
+    name: Annotated[
+        list[str] | None,
+        Option("--name", metavar="NAME", help="Name of the image in the archive, in place of IMAGE; repeatable."),
+    ] = None,
+    all_names: Annotated[
+        bool, Option("--all-names", help="Include all names that the store has for the images, not only IMAGE.")
+    ] = False,
+    flat: Annotated[
+        bool, Option("--flat", help="Write the manifest of one platform without the index above it.")
+    ] = False,
+    no_attestations: Annotated[
+        bool, Option("--no-attestations", help="Leave out SBOM and provenance with --all-platforms.")
+    ] = False,
     compress: Annotated[Compress, Option("--compress", help="Compression of the archive.")] = Compress.NONE,
     digest: Annotated[
         bool,
@@ -84,6 +97,10 @@ def export(
         layout=layout,
         platforms=connect.wanted_platforms(platform),
         all_platforms=all_platforms,
+        all_names=all_names,
+        names=tuple(name or ()),
+        flat=flat,
+        attestations=not no_attestations,
         compress=compress,
         digest=digest,
         refetch=refetch,

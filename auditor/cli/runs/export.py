@@ -28,11 +28,12 @@ from auditor.cli.sources import Choice
 from auditor.containerd.writable_store import WritableContainerdStore
 from auditor.errors import NothingExamined, UsageError
 from auditor.export.model import ExportPlan, PlannedImage
+from auditor.export.names import names_for
 from auditor.export.plan import plan
 from auditor.export.write import Written, write_archive, write_layout, write_pipe
 from auditor.formats.export import Exported, ImageRow, LeftOutRow, PlatformRow
 from auditor.formats.sanitize import plain
-from auditor.model import platforms
+from auditor.model import platforms, reference
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Verify
 from auditor.model.image_graph import Family, Layer
@@ -55,6 +56,10 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     layout: Path | None
     platforms: tuple[Platform, ...]
     all_platforms: bool
+    all_names: bool
+    names: tuple[str, ...]
+    flat: bool
+    attestations: bool
     compress: Compress
     digest: bool
     refetch: bool
@@ -73,6 +78,9 @@ def check(wish: Wish) -> None:
         raise UsageError("no target given", hint="--output FILE, --output - or --layout DIR, one of them")
     if wish.layout is not None and wish.compress is not Compress.NONE:
         raise UsageError("a layout folder is not compressed", hint="--compress goes with --output")
+    _check_names(wish)
+    if wish.flat and (wish.all_platforms or len(wish.platforms) > 1):
+        raise UsageError("--flat writes one platform of each image", hint="name it with --platform, once")
     target = wish.layout or wish.output
     if target is None or str(target) == "-":
         if sys.stdout.isatty():
@@ -82,6 +90,16 @@ def check(wish: Wish) -> None:
         raise UsageError(f"there is no folder {target.absolute().parent}", hint="make it first, or write elsewhere")
     if wish.output is not None and target.is_dir():
         raise UsageError(f"{target} is a folder", hint="name a file in it, or use --layout")
+
+
+def _check_names(wish: Wish) -> None:
+    if not wish.names:
+        return
+    if wish.all_names or len(wish.images) > 1:
+        raise UsageError("--name names one image", hint="export one image, without --all-names")
+    for name in wish.names:
+        if reference.parse(name).digest is not None:
+            raise UsageError(f"{name[:200]} has a digest", hint="--name takes host/repository:tag")
 
 
 def export(wish: Wish, options: Common) -> Exported:
@@ -100,7 +118,8 @@ def export(wish: Wish, options: Common) -> Exported:
     with connected_writable(options) as store:
         evidence, findings = _look(store, wish, options)
         view, planned = _chosen(store, evidence, wish, options)
-        refuse(findings, planned, view.name, salvage=wish.salvage, refetch=wish.refetch)
+        here = _present(view) if planned.missing else {}
+        refuse(findings, planned, view.name, salvage=wish.salvage, refetch=wish.refetch, present=here)
         with _held(store, view, planned), progress(wanted=options.progress) as meter:
             steps = 1 if str(wish.output) == "-" else 2
             on_bytes = meter.reading(planned.size * steps, "exporting")
@@ -187,11 +206,26 @@ def _plan(
         wanted=wanted,
         required=required,
         recorded=lambda digest: view.labels(digest).get(_UNCOMPRESSED),
+        names=partial(names_for, asked=wish.images, names=wish.names, all_names=wish.all_names),
+        attestations=wish.attestations,
+        flat=wish.flat,
     )
     made = make()
     if not (wish.salvage and made.missing):
         return made
     return make(raw=_raw(store, view), twins=_twins(store, view, options))
+
+
+def _present(view: NamespaceView) -> Mapping[str, tuple[str, ...]]:
+    """Return, by name of an image, the platforms of which the namespace has every part."""
+    groups = [graph.group for graph in view.graphs]
+    nothing = platforms.only([Platform(os="none", architecture="none")])
+    made = [plan([group], documents=view.documents, has=view.has, required=nothing) for group in groups]
+    return {
+        image.name: tuple(sorted(one.platform for one in image.platforms if one.loadable and one.platform))
+        for each in made
+        for image in each.images
+    }
 
 
 def _raw(store: containerd.ContainerdStore, view: NamespaceView) -> Mapping[Digest, bytes]:
@@ -284,6 +318,7 @@ def _image(image: PlannedImage) -> ImageRow:
     return ImageRow(
         names=image.names,
         target=str(image.target.digest),
+        absent=tuple(map(str, image.absent)) if image.indexed else (),
         platforms=tuple(
             PlatformRow(
                 platform=p.platform,
@@ -292,6 +327,7 @@ def _image(image: PlannedImage) -> ImageRow:
                 layers=len(p.layers),
                 original=str(p.original) if p.original is not None else None,
                 replaced_layers=p.replaced,
+                attestation=p.attestation,
             )
             for p in image.platforms
         ),

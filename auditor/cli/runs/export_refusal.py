@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 
 from auditor.errors import ExportRefused
 from auditor.export.model import ExportPlan
@@ -23,15 +24,31 @@ _ABSENCE = frozenset(
 )
 
 
-def refuse(findings: tuple[Finding, ...], planned: ExportPlan, namespace: str, *, salvage: bool, refetch: bool) -> None:
+def refuse(
+    findings: tuple[Finding, ...],
+    planned: ExportPlan,
+    namespace: str,
+    *,
+    salvage: bool,
+    refetch: bool,
+    present: Mapping[str, tuple[str, ...]],
+) -> None:
     """Refuse missing or damaged blobs before a byte is written.
+
+    Args:
+        findings: those of the audit.
+        planned: the plan.
+        namespace: the namespace of the images.
+        salvage: layers were to be salvaged.
+        refetch: missing content was to be repaired first.
+        present: by name of an image, the platforms that the namespace has complete.
 
     Raises:
         ExportRefused: a blob of the plan is missing or damaged.
 
     """
     if planned.missing:
-        raise _lacking(findings, planned, namespace, salvage=salvage, refetch=refetch)
+        raise _lacking(findings, planned, namespace, salvage=salvage, refetch=refetch, present=present)
     inside = {str(blob.digest) for blob in planned.blobs}
     for finding in findings:
         if finding.severity.rank > Severity.ERROR.rank or finding.subject.digest not in inside:
@@ -42,7 +59,13 @@ def refuse(findings: tuple[Finding, ...], planned: ExportPlan, namespace: str, *
 
 
 def _lacking(
-    findings: tuple[Finding, ...], planned: ExportPlan, namespace: str, *, salvage: bool, refetch: bool
+    findings: tuple[Finding, ...],
+    planned: ExportPlan,
+    namespace: str,
+    *,
+    salvage: bool,
+    refetch: bool,
+    present: Mapping[str, tuple[str, ...]],
 ) -> ExportRefused:
     """Return the refusal: the first missing part, the cause if known, and the remedy."""
     first, more = planned.missing[0], len(planned.missing) - 1
@@ -50,7 +73,10 @@ def _lacking(
     why = f" ({_CAUSES[found.code]})" if found is not None and found.code in _CAUSES else ""
     others = f", and {more} more" if more else ""
     option = "--include-discarded " if found is not None and found.code == "blob-discarded" else ""
-    if not first.digest or (first.role == "index" and "platforms asked for" in first.why):
+    here = present.get(first.image, ())
+    if here:
+        hint = f"{', '.join(here)} is complete here: `{_export(first.image, here[0], namespace)}`"
+    elif not first.digest or (first.role == "index" and "platforms asked for" in first.why):
         hint = "`auditor tree` shows which platforms it has"
     elif salvage:
         hint = "salvaging takes another blob with the same diffID, and this namespace has none"
@@ -61,7 +87,11 @@ def _lacking(
     return ExportRefused(f"{first.sentence}{why}{others}; no archive was written", hint=hint)
 
 
+def _export(image: str, platform: str, namespace: str) -> str:
+    return f"auditor export -n {namespace} --platform {shlex.quote(platform)} -o image.tar {shlex.quote(image)}"
+
+
 def _repair(planned: ExportPlan, namespace: str, options: str) -> str:
-    names = {image.names[0] for image in planned.images if image.names} | {one.image for one in planned.missing}
+    names = {image.name for image in planned.images} | {one.image for one in planned.missing}
     command = f"auditor repair -n {namespace} {options}{' '.join(shlex.quote(name) for name in sorted(names))}"
     return f"`{command}` brings it back; or export with --refetch"
