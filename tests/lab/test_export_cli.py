@@ -97,13 +97,27 @@ def test_the_summary_says_what_is_inside_and_what_was_left_out(
     assert verify(target).status == 0
 
 
-def test_several_images_with_all_their_names(pulled: Containerd, named: Callable[[str], str], base: Path) -> None:
+def test_several_images_with_the_names_that_were_asked_for(
+    pulled: Containerd, named: Callable[[str], str], base: Path
+) -> None:
     pulled.ctr("images", "tag", "--force", named("plain"), "docker.io/library/alias:2")
     target = base / "a.tar"
     said = summary(export(pulled, "alias:2", named("other"), "-o", target, "-f", "json"))
     listed = {child["annotations"][OCI_NAME]: child["digest"] for child in index_of(target)}
-    assert listed["docker.io/library/alias:2"] == listed[named("plain")] == PLAIN.digest
-    assert listed[named("other")] == OTHER.digest
+    assert listed == {"docker.io/library/alias:2": PLAIN.digest, named("other"): OTHER.digest}
+    export(pulled, "alias:2", "--all-names", "-o", base / "all.tar")
+    assert {child["annotations"][OCI_NAME] for child in index_of(base / "all.tar")} >= {
+        named("plain"),
+        "docker.io/library/alias:2",
+    }
+    export(pulled, "alias:2", "--name", "moved:3", "--name", named("plain"), "-o", base / "new.tar")
+    assert {child["annotations"][OCI_NAME] for child in index_of(base / "new.tar")} == {
+        named("plain"),
+        "docker.io/library/moved:3",
+    }
+    copy = ["skopeo", "--insecure-policy", "copy", f"oci-archive:{base / 'one.tar'}", f"dir:{base / 'copied'}"]
+    export(pulled, "alias:2", "-o", base / "one.tar")
+    subprocess.run(copy, check=True, capture_output=True)
     assert said["blobs"] == len({*PLAIN.blobs, *OTHER.blobs})
     pulled.ctr("images", "rm", "docker.io/library/alias:2")
 
@@ -133,6 +147,29 @@ def test_platforms(pulled: Containerd, named: Callable[[str], str], base: Path) 
     pulled.force_gc()
     pulled.cri_pull(name)
     assert one["blobs"] == 5
+
+
+def test_attestations_and_one_platform_as_root(
+    pulled: Containerd, named: Callable[[str], str], registry: Registry, base: Path
+) -> None:
+    name = registry.push(BOTH, "lab/export-attested:1")
+    pulled.ctr("images", "pull", "--all-platforms", "--plain-http", name, namespace="attested")
+    whole = export(pulled, name, "-n", "attested", "--all-platforms", "-o", base / "all", "-f", "json")
+    [image] = summary(whole)["images"]
+    assert [row["attestation"] for row in image["platforms"]].count(True) == 2
+    assert image["absent"] == []
+    pulled.ctr("images", "import", "--all-platforms", base / "all", namespace="attested-again")
+    assert set(BOTH.blobs) <= pulled.blobs(namespace="attested-again")
+    bare = export(pulled, name, "-n", "attested", "--all-platforms", "--no-attestations", "-o", base / "bare")
+    assert "partial: 2 of the 4 entries of the index" in bare.out
+    flat = export(pulled, name, "-n", "attested", "--flat", "--platform", "linux/amd64", "-o", base / "flat")
+    assert "partial" not in flat.out
+    assert [child["digest"] for child in index_of(base / "flat")] == [BOTH.children[0].digest]
+    pulled.ctr("images", "import", "--all-platforms", base / "flat", namespace="flat")
+    assert pulled.images(namespace="flat") == (name,)
+    assert {verify(base / path).status for path in ("all", "bare", "flat")} == {0}
+    only = export(pulled, named("both"), "--platform", "linux/arm64", "-o", base / "none")
+    assert "linux/amd64 is complete here" in only.err
 
 
 @pytest.mark.parametrize("packing", ["gzip", "zstd"])
@@ -275,6 +312,8 @@ def test_wrong_usage(pulled: Containerd, named: Callable[[str], str], base: Path
     assert export(pulled, name, "-o", base).status == 2
     assert export(pulled, name, "-o", base / "absent" / "a").status == 2
     assert export(pulled, name, "--layout", base / "a", "--compress", "gzip").status == 2
+    for wrong in (("--name", "a@b"), ("--name", "a:1", "--all-names"), ("--flat", "--all-platforms")):
+        assert export(pulled, name, *wrong, "-o", base / "a").status == 2
     assert export(pulled, "no/such:image", "-o", base / "a").status == 3
     assert [path.name for path in base.iterdir()] == []
 

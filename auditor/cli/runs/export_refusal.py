@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 
 from auditor.errors import ExportRefused
-from auditor.export.model import ExportPlan
+from auditor.export.model import ExportPlan, Role
 from auditor.model.findings import Finding, Severity
 
 #: Why a layer is missing, by finding code.
@@ -73,7 +73,8 @@ def _lacking(
     why = f" ({_CAUSES[found.code]})" if found is not None and found.code in _CAUSES else ""
     others = f", and {more} more" if more else ""
     option = "--include-discarded " if found is not None and found.code == "blob-discarded" else ""
-    here = present.get(first.image, ())
+    unpulled = first.role in (Role.MANIFEST, Role.INDEX) or (found is not None and found.code == "platform-not-pulled")
+    here = present.get(first.image, ()) if unpulled else ()
     if here:
         hint = f"{', '.join(here)} is complete here: `{_export(first.image, here[0], namespace)}`"
     elif not first.digest or (first.role == "index" and "platforms asked for" in first.why):

@@ -81,6 +81,8 @@ def planned(
     wanted: Matcher = EVERYTHING,
     required: Matcher | None = None,
     twins: Mapping[Digest, Descriptor] | None = None,
+    attestations: bool = True,
+    flat: bool = False,
 ) -> ExportPlan:
     documents, raw = loaded(store)
     return plan(
@@ -91,6 +93,8 @@ def planned(
         wanted=wanted,
         required=required,
         twins=twins or {},
+        attestations=attestations,
+        flat=flat,
     )
 
 
@@ -288,6 +292,47 @@ def test_one_platform_keeps_the_index_and_leaves_the_others_out(tmp_path: Path) 
     first = built.children[0]
     assert held == {built.digest, *first.blobs}
     assert {one.platform for one in made.left_out} == {"linux/arm64", ""}
+
+
+def test_attestations_that_the_store_has_are_part_of_all_platforms(tmp_path: Path) -> None:
+    built = many(attested=True)
+    made = exported(store_of(built, tmp_path=tmp_path), tmp_path / "a")
+    assert {str(blob.digest) for blob in made.blobs} == set(built.blobs)
+    assert (made.images[0].absent, made.left_out) == ((), ())
+    assert [one.attestation for one in made.images[0].platforms].count(True) == 2
+    bare = planned(store_of(built, tmp_path=tmp_path), attestations=False)
+    assert {str(blob.digest) for blob in bare.blobs} == {
+        built.digest,
+        *built.children[0].blobs,
+        *built.children[1].blobs,
+    }
+    assert len(bare.images[0].absent) == len(bare.left_out) == 2
+
+
+def test_an_attestation_that_the_store_has_in_part_is_left_out_and_listed(tmp_path: Path) -> None:
+    built = many(attested=True)
+    proof = built.children[2]
+    assert isinstance(proof, BuiltImage)
+    for gone, why in ((list(proof.blobs), "that the store lacks"), ([proof.layers[0].digest], "in part only")):
+        made = planned(store_of(built, tmp_path=tmp_path, without=gone))
+        assert made.missing == ()
+        assert made.images[0].absent == (proof.digest,)
+        assert [(one.digest, one.role, why in one.why) for one in made.left_out] == [(proof.digest, Role.CONTENT, True)]
+
+
+def test_one_platform_as_root_writes_no_index(tmp_path: Path) -> None:
+    built = many(attested=True)
+    store = store_of(built, built, tmp_path=tmp_path, names=(NAME, f"docker.io/library/thing@{built.digest}"))
+    made = exported(store, tmp_path / "a", planned(store, wanted=AMD64, flat=True))
+    [image] = made.images
+    first = built.children[0]
+    assert {str(blob.digest) for blob in made.blobs} == set(first.blobs)
+    assert (image.target.digest, image.names, image.absent, image.indexed) == (first.digest, (NAME,), (), False)
+    assert [one.role for one in made.left_out] == [Role.NAME]
+    single = store_of(first, tmp_path=tmp_path)
+    exported(single, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert planned(store, wanted=only([parse("linux/s390x")]), flat=True).missing
 
 
 def test_the_archive_of_one_platform_is_the_same_from_a_store_that_has_only_that(tmp_path: Path) -> None:
