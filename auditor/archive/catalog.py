@@ -12,7 +12,7 @@ from auditor.archive import docker_manifest
 from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files
 from auditor.archive.members import Collector, Seen, claimed, cleaned
 from auditor.archive.problems import ArchiveProblem, shown
-from auditor.checks.archive_faults import DISAGREE, INCOMPLETE, MALFORMED, UNSAFE
+from auditor.checks.archive_faults import DISAGREE, DUPLICATE, INCOMPLETE, MALFORMED, UNSAFE
 from auditor.errors import MalformedDocument
 from auditor.model import image_graph, oci, reference
 from auditor.model.digest import Digest
@@ -26,6 +26,7 @@ INDEX_JSON: Final = "index.json"
 OCI_LAYOUT: Final = "oci-layout"
 IMAGE_NAME: Final = "io.containerd.image.name"
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+_RESULT: Final = "importers refuse it, or load one of them"
 _LAYOUT_VERSION: Final = "1.0.0"
 
 
@@ -59,9 +60,9 @@ class Catalog:
         self.documents: dict[image_graph.Key, oci.Document] = {}
         self.layout = ""
         self._complete = complete
-        for name, seen in collected.files.items():
-            promise = claimed(name)
-            if promise is not None:
+        for name in (*collected.files, *collected.links):
+            promise, seen = claimed(name), self.files.find(name)
+            if promise is not None and seen is not None:
                 self.held[promise] = seen
         self._interpret()
 
@@ -87,6 +88,7 @@ class Catalog:
         if index is not None:
             self.layout = "oci"
             self.images = tuple(_image(child) for child in index.manifests)
+            self._check_index(index)
             self._agree(index, entries)
         elif entries is not None:
             self.layout = "docker"
@@ -138,6 +140,14 @@ class Catalog:
             self._report(docker_manifest.malformed(error, INDEX_JSON))
             return None
         return parsed if isinstance(parsed, Index) else None
+
+    def _check_index(self, index: Index) -> None:
+        if not index.manifests and MANIFEST_JSON not in self.files.files and self._complete:
+            message = "index.json lists no manifest, and there is no manifest.json: importers find no image in it"
+            self._report(ArchiveProblem(INCOMPLETE, message, member=INDEX_JSON))
+        for name in _ambiguous(index):
+            message = f"index.json gives the name {shown(name)} to several images: {_RESULT}"
+            self._report(ArchiveProblem(DUPLICATE, message, member=INDEX_JSON))
 
     def _entries(self) -> tuple[Entry, ...] | None:
         seen = self.files.files.get(MANIFEST_JSON)
@@ -238,6 +248,17 @@ def _image(descriptor: Descriptor) -> Image:
     notes = descriptor.annotations
     name = notes.get(IMAGE_NAME) or notes.get(REF_NAME) or str(descriptor.digest)
     return Image(namespace=NAMESPACE, name=name, target=descriptor)
+
+
+def _ambiguous(index: Index) -> Iterator[str]:
+    """Yield the names that several images have; manifests of different platforms may share one."""
+    by_name: dict[str, dict[Digest, Descriptor]] = {}
+    for child in index.manifests:
+        by_name.setdefault(_image(child).name, {})[child.digest] = child
+    for name, found in by_name.items():
+        platforms = {child.platform for child in found.values()}
+        if len(found) > 1 and (None in platforms or len(platforms) < len(found)):
+            yield name
 
 
 _LIBRARY = "library/"

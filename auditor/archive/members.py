@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -17,13 +18,14 @@ from auditor.concurrency import CHUNK
 from auditor.errors import InvalidDigest
 from auditor.model import oci
 from auditor.model.digest import Digest, Meter
+from auditor.model.findings import Severity
 from auditor.model.store import LayerProof
 
 #: Bytes of documents kept in memory in all; further ones are read again when they are needed.
 KEEP_TOTAL: Final = 64 << 20
 #: Members of one archive; an image has some hundreds.
 MAX_MEMBERS: Final = 100_000
-BLOBS: Final = "blobs/"
+_LINKS: Final = (Kind.SYMLINK, Kind.HARDLINK)
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -66,6 +68,11 @@ def cleaned(name: str) -> str | None:
     """Normalise a member's name: no `./`, no doubled slashes; None where it is absolute or has `..`."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     return None if name.startswith("/") or ".." in parts else "/".join(parts)
+
+
+def _relative(name: str, link: str) -> str:
+    """Return the target of a hard link, which counts from the root of the archive, as that of a symbolic link."""
+    return posixpath.relpath(f"/{cleaned(link)}", f"/{posixpath.dirname(name)}")
 
 
 class Collector:
@@ -116,13 +123,23 @@ class Collector:
         name = self._safe(header)
         if name is None or header.kind is Kind.FOLDER:
             return
-        if name in self.files or name in self.links:
-            self._problem(DUPLICATE, f"two members have the name {shown(name)}", name)
-        self.files.pop(name, None)
-        if header.kind is Kind.SYMLINK:
-            self.links[name] = header.link
-            return
-        self._measure(header, name, body, path)
+        twice = name in self.files or name in self.links
+        earlier = self.files.pop(name, None)
+        if header.kind in _LINKS:
+            self.links[name] = header.link if header.kind is Kind.SYMLINK else _relative(name, header.link)
+        else:
+            self._measure(header, name, body, path)
+        if twice:
+            self._duplicate(name, earlier, self.files.get(name))
+
+    def _duplicate(self, name: str, earlier: Seen | None, later: Seen | None) -> None:
+        message = f"two members have the name {shown(name)}"
+        equal = earlier and later and (earlier.size, earlier.digest, later.whole) == (later.size, later.digest, True)
+        if equal:
+            problem = ArchiveProblem(DUPLICATE, f"{message} and equal bytes", shown(name), level=Severity.WARNING)
+            self.problems.append(problem)
+        else:
+            self._problem(DUPLICATE, message, name)
 
     def _safe(self, header: Header) -> str | None:
         """Return the normalised name of a member; None and a problem for one that must not be in an image archive."""
@@ -136,7 +153,10 @@ class Collector:
             what = "is absolute" if header.name.startswith("/") else "leads out of the archive"
             self._problem(UNSAFE, f"the name {shown(header.name)} {what}", header.name)
             return None
-        if header.kind in (Kind.FILE, Kind.FOLDER) or (header.kind is Kind.SYMLINK and not name.startswith(BLOBS)):
+        if header.kind is Kind.HARDLINK and cleaned(header.link) is None:
+            self._problem(UNSAFE, f"the hard link {shown(name)} leads out of the archive: {shown(header.link)}", name)
+            return None
+        if header.kind in (Kind.FILE, Kind.FOLDER, *_LINKS):
             return name
         self._problem(UNSAFE, f"{shown(header.name)} is a {header.kind}", header.name)
         return None

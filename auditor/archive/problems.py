@@ -12,12 +12,16 @@ from auditor.model.findings import Fact, Finding, Severity, Subject
 
 
 class ArchiveProblem(msgspec.Struct, frozen=True):
-    """One structural fault of an archive; `member` is the name of the member, empty for the archive as a whole."""
+    """One structural fault of an archive.
+
+    `member` is the name of the member, empty for the archive as a whole. `level` replaces the severity of the rule.
+    """
 
     fault: Rule
     message: str
     member: str = ""
     facts: Mapping[str, Fact] = MappingProxyType({})
+    level: Severity | None = None
 
     @property
     def code(self) -> str:
@@ -27,14 +31,14 @@ class ArchiveProblem(msgspec.Struct, frozen=True):
     @property
     def severity(self) -> Severity:
         """The finding's severity."""
-        return self.fault.severity
+        return self.level or self.fault.severity
 
     def finding(self, *, archive: str, namespace: str) -> Finding:
         """Return the finding about `archive`, its path as the user gave it."""
         facts: dict[str, Fact] = dict(self.facts) | ({"member": self.member} if self.member else {})
         name = f"{archive}:{self.member}" if self.member else archive
         (finding,) = merge([self.fault.hit(namespace, Subject(kind="archive", name=name), self.message, facts=facts)])
-        return finding
+        return msgspec.structs.replace(finding, severity=self.severity)
 
 
 class StopReading(Exception):

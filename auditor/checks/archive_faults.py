@@ -37,14 +37,16 @@ UNSAFE = Rule(
 DUPLICATE = Rule(
     code="archive-duplicate-member",
     severity=Severity.ERROR,
-    means="Two members have the same name.",
+    means="Two members have the same name, or index.json gives one name to several images. Members with equal bytes "
+    "are a warning.",
     impact="Some readers take the first and some the last, so the verified bytes may not be the loaded ones.",
     remedy="Write the archive again.",
 )
 INCOMPLETE = Rule(
     code="archive-incomplete",
     severity=Severity.CRITICAL,
-    means="A part that makes it an image archive is missing: oci-layout, index.json, or what manifest.json names.",
+    means="A part that makes it an image archive is missing: oci-layout, index.json, an image in it, what "
+    "manifest.json names, a blob whose descriptor has inline data, or a part of an attestation.",
     impact="Importers refuse the archive, or load an image without its layers.",
     remedy="Write the archive again from a store that has the complete image.",
 )

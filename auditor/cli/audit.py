@@ -19,7 +19,7 @@ from auditor.cli.options import Common
 from auditor.cli.progress import Meter, progress
 from auditor.model.findings import Finding, Report, order
 from auditor.model.image_graph import Documents
-from auditor.model.store import Store
+from auditor.model.store import Store, StoreInfo
 from auditor.report import build, image_tree
 
 
@@ -105,10 +105,9 @@ def audited(
 
 
 def empty(
-    store: Store, request: collect.Request, *, findings: tuple[Finding, ...], incomplete: tuple[str, ...]
+    info: StoreInfo, request: collect.Request, *, findings: tuple[Finding, ...], incomplete: tuple[str, ...]
 ) -> Report:
     """The report of a store without images: findings about the store itself."""
-    info = store.info()
     evidence = Evidence(
         info=info,
         verify=request.verify,

@@ -19,7 +19,7 @@ _NODES = ("node", "verdict", "images", "damaged", "critical", "error", "warning"
 def render(fleet: Fleet) -> str:
     """Plain text: the nodes, the findings with their nodes, the images that are damaged or unknown anywhere."""
     rows = [[plain(str(cell), width=40) for cell in _cells(node)] for node in fleet.nodes]
-    lines = [tabulate(rows, headers=_NODES, tablefmt="simple", disable_numparse=True)]
+    lines = [tabulate(rows, headers=_headers(fleet), tablefmt="simple", disable_numparse=True)]
     for finding in fleet.findings[:LISTED]:
         lines += ["", *_finding(finding)]
     lines += _more(len(fleet.findings), "finding")
@@ -35,7 +35,16 @@ def verdict(fleet: Fleet) -> str:
     unknown = [node for node in fleet.nodes if node.status is Status.UNKNOWN]
     parts = [f"{len(damaged)} damaged"] if damaged else []
     parts += [f"{len(unknown)} not fully checked"] if unknown else []
-    return f"{plural(len(fleet.nodes), 'node')}: {', '.join(parts) or 'no problems found'}"
+    return f"{plural(len(fleet.nodes), _noun(fleet))}: {', '.join(parts) or 'no problems found'}"
+
+
+def _noun(fleet: Fleet) -> str:
+    archives = all(node.source.kind == "archive" for node in fleet.nodes)
+    return "archive" if archives and fleet.nodes else "node"
+
+
+def _headers(fleet: Fleet) -> tuple[str, ...]:
+    return (_noun(fleet), *_NODES[1:])
 
 
 def copies(finding: FleetFinding) -> str:
@@ -50,7 +59,7 @@ def copies(finding: FleetFinding) -> str:
 
 def markdown(fleet: Fleet) -> str:
     """The same as GitHub's Markdown."""
-    lines = [f"## {verdict(fleet)}", "", f"| {' | '.join(_NODES)} |", "| --- " * len(_NODES) + "|"]
+    lines = [f"## {verdict(fleet)}", "", f"| {' | '.join(_headers(fleet))} |", "| --- " * len(_NODES) + "|"]
     for node in fleet.nodes:
         first, *others = _cells(node)
         lines.append(f"| {code(str(first), width=60)} | {' | '.join(str(cell) for cell in others)} |")

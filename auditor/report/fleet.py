@@ -95,11 +95,12 @@ _Named = Sequence[tuple[str, Report]]
 
 
 def _names(reports: Sequence[Report]) -> Iterator[str]:
-    """Yield the host; with the address where two reports share it, and a number where both are equal."""
+    """Yield the host, with the address where reports share it; of an archive its path; equal ones get a number."""
     hosts = Counter(report.host for report in reports)
     seen: Counter[str] = Counter()
     for report in reports:
         name = report.host if hosts[report.host] == 1 else f"{report.host} {report.source.address}"
+        name = report.source.address if report.source.kind == "archive" else name
         seen[name] += 1
         yield name if seen[name] == 1 else f"{name} #{seen[name]}"
 

@@ -153,12 +153,12 @@ def test_attestations_and_one_platform_as_root(
     pulled: Containerd, named: Callable[[str], str], registry: Registry, base: Path
 ) -> None:
     name = registry.push(BOTH, "lab/export-attested:1")
-    pulled.ctr("images", "pull", "--all-platforms", "--plain-http", name, namespace="attested")
+    pulled.ctr("content", "fetch", "--all-platforms", "--plain-http", name, namespace="attested")
     whole = export(pulled, name, "-n", "attested", "--all-platforms", "-o", base / "all", "-f", "json")
     [image] = summary(whole)["images"]
     assert [row["attestation"] for row in image["platforms"]].count(True) == 2
     assert image["absent"] == []
-    pulled.ctr("images", "import", "--all-platforms", base / "all", namespace="attested-again")
+    pulled.ctr("images", "import", "--all-platforms", "--no-unpack", base / "all", namespace="attested-again")
     assert set(BOTH.blobs) <= pulled.blobs(namespace="attested-again")
     bare = export(pulled, name, "-n", "attested", "--all-platforms", "--no-attestations", "-o", base / "bare")
     assert "partial: 2 of the 4 entries of the index" in bare.out

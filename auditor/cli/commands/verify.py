@@ -54,5 +54,5 @@ def verify(
         all_platforms=all_platforms,
         max_layer=size(max_layer_size) if max_layer_size else None,
     )
-    reports = [run.verified(path, wish, common) for path in run.distinct(paths)]
+    reports = run.verified_all(run.distinct(paths), wish, common)
     return run.publish_all(reports, common, output_format, fail_on=findings.FailOn(fail_on))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import stat
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from auditor.archive.catalog import NAMESPACE
 from auditor.archive.image_layers import platforms_held
 from auditor.archive.open import PIPE, open_archive
+from auditor.archive.parts_missing import parts_missing
 from auditor.archive.store import ArchiveStore
 from auditor.audit import collect
 from auditor.cli import audit
@@ -21,10 +24,12 @@ from auditor.cli.output import complain, deliver
 from auditor.cli.progress import progress
 from auditor.cli.publish import COULD_NOT, publish, style
 from auditor.cli.render import Look, many
-from auditor.errors import NothingExamined, OutputError, UsageError
+from auditor.errors import AuditorError, NothingExamined, OutputError, UsageError
 from auditor.layers import LayerInspector
+from auditor.model.digest import Digest
 from auditor.model.findings import FailOn, Report, Verify, exit_status, order
 from auditor.model.platforms import Platform
+from auditor.model.store import SourceKind, StoreInfo
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +57,34 @@ def distinct(paths: list[str]) -> list[str]:
     return wanted
 
 
+def verified_all(paths: list[str], wish: Wish, options: Common) -> list[Report]:
+    """Audit each archive; of several, one that cannot be read is an incomplete report, and the others go on.
+
+    Raises:
+        AuditorError: the only archive cannot be read at all, or holds no image.
+
+    """
+    if len(paths) == 1:
+        return [verified(paths[0], wish, options)]
+    return [_outcome(path, wish, options) for path in paths]
+
+
+def _outcome(path: str, wish: Wish, options: Common) -> Report:
+    try:
+        return verified(path, wish, options)
+    except AuditorError as error:
+        why = error.message if path in error.message else f"{path}: {error.message}"
+        complain(AuditorError(why, hint=error.hint))
+        info = StoreInfo(kind=SourceKind.ARCHIVE, address=path)
+        return audit.empty(info, _request(wish), findings=(), incomplete=(why,))
+
+
+def _request(wish: Wish, of_image: Mapping[Digest, tuple[Platform, ...]] = MappingProxyType({})) -> collect.Request:
+    return collect.Request(
+        verify=wish.depth, platforms=wish.platforms, all_platforms=wish.all_platforms, of_image=of_image
+    )
+
+
 def verified(path: str, wish: Wish, options: Common) -> Report:
     """Audit one archive.
 
@@ -61,22 +94,17 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
 
     """
     store = _opened(path, wish, options)
+    inventory = store.inventory(NAMESPACE)
     asked = wish.platforms or wish.all_platforms
-    wanted = collect.Request(
-        verify=wish.depth,
-        platforms=wish.platforms,
-        all_platforms=wish.all_platforms,
-        of_image={} if asked else platforms_held(store.inventory(NAMESPACE), store.documents),
-    )
-    also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in store.problems)
+    wanted = _request(wish) if asked else _request(wish, platforms_held(inventory, store.documents))
+    problems = (*store.problems, *parts_missing(inventory, store.documents, everything=wish.all_platforms))
+    also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in problems)
     cut = () if store.complete else (f"{path} could not be read to its end",)
-    try:
-        _, report = audit.audited(store, wanted, options, documents=store.documents, also=also, incomplete=cut)
-    except NothingExamined:
-        if not also:
-            raise NothingExamined(f"{path} holds no image", hint="is it an image archive?") from None
-        return audit.empty(store, wanted, findings=order(also), incomplete=cut)
-    return report
+    if inventory.images:
+        return audit.audited(store, wanted, options, documents=store.documents, also=also, incomplete=cut)[1]
+    if not also:
+        raise NothingExamined(f"{path} holds no image: nothing was examined", hint="is it an image archive?")
+    return audit.empty(store.info(), wanted, findings=order(also), incomplete=cut)
 
 
 def _opened(path: str, wish: Wish, options: Common) -> ArchiveStore:

@@ -14,6 +14,7 @@ from auditor.archive.tar_reader import Header, Kind
 from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE
 from auditor.checks.rule import Rule
 from auditor.model.digest import Digest
+from auditor.model.findings import Severity
 
 HEX = "a" * 64
 DATA = b"some bytes"
@@ -75,7 +76,9 @@ def problem(fault: Rule, message: str, member: str) -> ArchiveProblem:
 
 
 BLOB = f"blobs/sha256/{HEX}"
-TWICE = problem(DUPLICATE, f"two members have the name {BLOB}", BLOB)
+TWICE = ArchiveProblem(
+    DUPLICATE, f"two members have the name {BLOB} and equal bytes", member=BLOB, level=Severity.WARNING
+)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +91,20 @@ TWICE = problem(DUPLICATE, f"two members have the name {BLOB}", BLOB)
         pytest.param(
             [file(BLOB, Kind.SYMLINK, link="b")],
             [],
-            {},
-            [problem(UNSAFE, f"{BLOB} is a symbolic link", BLOB)],
+            {BLOB: "b"},
+            [],
             id="a link among the blobs",
         ),
         pytest.param(
             [file("blobs.txt", Kind.SYMLINK, link="b")], [], {"blobs.txt": "b"}, [], id="a link beside the blobs"
         ),
+        pytest.param([file("a/c", Kind.HARDLINK, link="./b/d")], [], {"a/c": "../b/d"}, [], id="a hard link"),
         pytest.param(
-            [file("a", Kind.HARDLINK, link="b")], [], {}, [problem(UNSAFE, "a is a hard link", "a")], id="a hard link"
+            [file("a", Kind.HARDLINK, link="../b")],
+            [],
+            {},
+            [problem(UNSAFE, "the hard link a leads out of the archive: ../b", "a")],
+            id="a hard link that leads out",
         ),
         pytest.param(
             [file("a", Kind.SPARSE)], [], {}, [problem(UNSAFE, "a is a sparse file", "a")], id="a sparse file"

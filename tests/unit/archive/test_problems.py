@@ -9,6 +9,7 @@ import random
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Severity
 from auditor.model.store import ProofKind
 from tests.unit import archives
-from tests.unit.archives import Member, codes, opened, tar
+from tests.unit.archives import NAME, Member, codes, opened, tar
 
 BUILT = archives.image()
 OCI = archives.oci(BUILT)
@@ -108,9 +109,20 @@ STRUCTURE: dict[str, tuple[Callable[[], bytes], str]] = {
         "archive-unsafe-member",
     ),
     "a hard link": (
-        lambda: tar([*OCI, Member("blobs/sha256/h", type=tarfile.LNKTYPE, link="index.json")]),
+        lambda: tar([*OCI, Member("blobs/sha256/h", type=tarfile.LNKTYPE, link="absent")]),
         "archive-unsafe-member",
     ),
+    "an absolute hard link": (
+        lambda: tar([*OCI, Member("h", type=tarfile.LNKTYPE, link="/etc/passwd")]),
+        "archive-unsafe-member",
+    ),
+    **{
+        f"an index.json that lists nothing: {body!r}": (
+            partial(lambda raw: tar(archives.drop(archives.swap(OCI, "index.json", raw), "manifest.json")), body),
+            "archive-incomplete",
+        )
+        for body in (b'{"manifests":null}', b'{"manifests":[]}', b"{}")
+    },
     "a device": (lambda: tar([*OCI, Member("null", type=tarfile.CHRTYPE)]), "archive-unsafe-member"),
     "a pipe": (lambda: tar([*OCI, Member("pipe", type=tarfile.FIFOTYPE)]), "archive-unsafe-member"),
     "an old sparse file": (
@@ -155,6 +167,56 @@ def test_the_same_tag_for_two_images_is_said() -> None:
     crossed = archives.swap(both, "manifest.json", json.dumps(entries).encode())
     assert opened(tar(both)).problems == ()
     assert codes(opened(tar(crossed))) == {"archive-manifests-disagree"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_to_a_member_of_the_archive_is_read(kind: bytes) -> None:
+    link = "../../data/layer" if kind == tarfile.SYMTYPE else "data/layer"
+    [data] = [member.data for member in OCI if member.name == LAYER]
+    linked = [Member("data/layer", data), *(Member(LAYER, type=kind, link=link) if m.name == LAYER else m for m in OCI)]
+    store = opened(tar(linked))
+    assert store.problems == ()
+    assert {proof.kind for proof in store.proofs().values()} == {ProofKind.SOUND}
+    assert Digest(BUILT.layers[0].digest) in store.proofs()
+    damaged = [replace(m, data=flipped(m.data, -1)) if m.name == "data/layer" else m for m in linked]
+    assert [p.kind for p in opened(tar(damaged)).proofs().values()].count(ProofKind.CORRUPT) == 1
+
+
+def test_a_linked_blob_of_a_layout_folder_is_read_inside_it_only(tmp_path: Path) -> None:
+    root = archives.unpack(OCI, tmp_path / "layout")
+    (root / LAYER).rename(root / "blobs/sha256/kept")
+    (root / LAYER).symlink_to("kept")
+    store = open_archive(root)
+    assert store.problems == ()
+    assert store.proofs()[Digest(BUILT.layers[0].digest)].kind is ProofKind.SOUND
+    (root / "blobs/sha256/kept").rename(tmp_path / "kept")
+    (root / LAYER).unlink()
+    (root / LAYER).symlink_to("../../../kept")
+    assert "archive-unsafe-member" in codes(open_archive(root))
+
+
+def test_equal_members_of_one_name_are_a_warning_and_different_ones_an_error() -> None:
+    for data, level in ((OCI[3].data, Severity.WARNING), (b"x", Severity.ERROR)):
+        [found] = opened(tar([replace(OCI[3], data=data), *OCI])).problems
+        assert (found.code, found.severity) == ("archive-duplicate-member", level)
+        assert ("equal bytes" in found.message) == (level is Severity.WARNING)
+        assert found.finding(archive="a", namespace="").severity is level
+
+
+@pytest.mark.parametrize(
+    ("platforms", "wrong"),
+    [((None, None), True), (("linux/amd64", "linux/arm64"), False), (("linux/amd64", "linux/amd64"), True)],
+)
+def test_one_name_for_two_images_is_said(platforms: tuple[str | None, str | None], wrong: bool) -> None:
+    other = archives.image(seed="two")
+    parts = archives.drop(archives.oci(BUILT, other, names=(NAME, NAME)), "manifest.json")
+    index = json.loads(next(member.data for member in parts if member.name == "index.json"))
+    for child, platform in zip(index["manifests"], platforms, strict=True):
+        if platform:
+            os_name, _, architecture = platform.partition("/")
+            child["platform"] = {"os": os_name, "architecture": architecture}
+    store = opened(tar(archives.swap(parts, "index.json", json.dumps(index).encode())))
+    assert codes(store) == ({"archive-duplicate-member"} if wrong else set())
 
 
 @pytest.mark.parametrize("name", [LAYER, archives.blob_name(BUILT.config_digest), archives.blob_name(BUILT.digest)])
