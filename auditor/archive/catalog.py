@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from auditor.archive import docker_manifest
+from auditor.archive import docker_manifest, recognise
 from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files
 from auditor.archive.members import Collector, Seen, claimed, cleaned
 from auditor.archive.problems import ArchiveProblem, shown
@@ -128,7 +128,8 @@ class Catalog:
         what = (
             "there is an oci-layout, but no index.json" if layout else "there is neither index.json nor manifest.json"
         )
-        self._report(ArchiveProblem(INCOMPLETE, f"{what}: importers find no image in it", member=INDEX_JSON))
+        why = recognise.by_members(self.files.files) or "importers find no image in it"
+        self._report(ArchiveProblem(INCOMPLETE, f"{what}: {why}", member=INDEX_JSON))
 
     def _index(self) -> Index | None:
         seen = self.files.files.get(INDEX_JSON)

@@ -15,6 +15,7 @@ from auditor.archive.catalog import Catalog
 from auditor.archive.layer_pipeline import MakeInspector
 from auditor.archive.members import Collector, Seen
 from auditor.archive.problems import StopReading
+from auditor.archive.recognise import check_start
 from auditor.archive.store import ArchiveStore, Opened
 from auditor.archive.tar_reader import Cursor
 from auditor.checks.archive_faults import TRAILING
@@ -98,10 +99,10 @@ def read_archive(chunks: Iterator[bytes], members: Collector, *, address: str, s
         packing, unpacked = compression.decompress(early)
         try:
             if packing == "none":
-                _walk(members, unpacked)
+                _walk(members, check_start(unpacked, packing))
             else:
                 with read_ahead(unpacked, patience=patience) as inflated:
-                    _walk(members, inflated)
+                    _walk(members, check_start(inflated, packing))
         except StopReading as stop:
             members.problems.append(stop.problem)
             complete = stop.problem.fault is TRAILING

@@ -159,7 +159,7 @@ def linked(found: list[Member]) -> list[Member]:
 
 
 def hard_linked(found: list[Member]) -> list[Member]:
-    return [*found, Member("hard", type=tarfile.LNKTYPE, link=layer_of(found).name)]
+    return [*found, Member("hard", type=tarfile.LNKTYPE, link="../outside")]
 
 
 def device(found: list[Member]) -> list[Member]:

@@ -1,0 +1,47 @@
+"""What was handed over in place of an image archive is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit import archives
+from tests.unit.archives import Member, opened, tar
+
+OCI = archives.oci(archives.image())
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "an empty file"),
+        (archives.packed(b"", "gzip"), "an empty file"),
+        (b"<!DOCTYPE html><html>404</html>", "an HTML page"),
+        (b"\n <HTML><head>" + b" " * 600, "an HTML page"),
+        (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "an XML document"),
+        (b'{"errors":[{"code":"UNAUTHORIZED"}]}', "a JSON document"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a git-lfs pointer"),
+        (archives.packed(archives.packed(tar(OCI), "gzip"), "gzip"), "compressed twice"),
+    ],
+)
+def test_a_file_that_is_no_archive_is_named(data: bytes, words: str) -> None:
+    problem = opened(data).problems[0]
+    assert problem.code == ("archive-truncated" if words == "an empty file" else "archive-malformed")
+    assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ([Member(f"layout/{m.name}", m.data, m.type) for m in OCI], "in the folder layout/"),
+        ([Member("a.tar", tar(OCI)), Member("b.tar.gz", b"x")], "an archive of archives, such as a.tar"),
+        ([Member("repositories", b"{}"), Member("0/layer.tar", b"x")], "before Docker 1.10"),
+        ([Member("readme", b"x")], "importers find no image in it"),
+    ],
+)
+def test_an_archive_of_something_else_is_named(members: list[Member], words: str) -> None:
+    [problem] = opened(tar(members)).problems
+    assert (problem.code, words in problem.message) == ("archive-incomplete", True)
+
+
+def test_a_member_whose_name_begins_like_json_is_no_json() -> None:
+    assert opened(tar([Member("{odd}" + "d" * 94, b"x"), *OCI])).problems == ()
