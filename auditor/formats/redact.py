@@ -26,7 +26,8 @@ _CREDENTIALS: Final = tuple(
         (rf"(authorization[\"'\\]*\s*[:=]\s*[\"'\\]*)(?:basic|bearer|token|digest)\s+{_VALUE}", rf"\1{_GONE}", True),
         (r"\b(bearer|basic)\s+(?=[\w.~+/=-]*[0-9A-Z=])[\w.~+/=-]{6,}", rf"\1 {_GONE}", True),
         (r"(?<!\S)(--?(?:creds?|user|password|auth|u|p)[= ]+)[^\s\"']+", rf"\1{_GONE}", True),
-        # "key":"value", key=value; patterns begin with the word that names the secret: a prefix such as `[\w-]*` is quadratic
+        # "key":"value", key=value; a pattern begins with the word that names the secret, as a prefix `[\w-]*` is
+        # quadratic in a long word
         (
             rf"((?:{_SURELY}|{_MAYBE})(?:[\"'\\]+\s*:\s*|\s*=\s*)[\"'\\]*)(?!sha\d|\[removed){_VALUE}",
             rf"\1{_GONE}",
