@@ -5,7 +5,7 @@ Names of images are untrusted input: each is quoted for the shell. Explanations 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -19,6 +19,8 @@ _KERNEL = "dmesg -T | grep -iE 'i/o error|nvme|ata|ext4|xfs|btrfs'  # kernel err
 _FETCH = frozenset({"snapshot-without-blob", "shared-config-layers"})
 _ABSENT = frozenset({"incomplete-image", "missing-manifest", "missing-config"})
 _DAMAGED = frozenset({"blob-file-missing", "size-mismatch", "digest-mismatch"})
+#: Maximum of platforms that are named in commands.
+_PLATFORMS = 2
 _PUBLISHED = frozenset({"malformed-manifest", "layer-count-mismatch", "layer-undecodable", "diffid-mismatch"})
 
 
@@ -112,8 +114,19 @@ def for_archive(target: CommandTarget, name: str) -> Iterator[str]:
     yield f"auditor export {wanted} -o FILE  # exports again, atomically, where the image is complete"
 
 
-def for_design(target: CommandTarget, namespace: str, name: str, by_design: str) -> Iterator[str]:
-    """Yield the commands that fetch or export around a blob that is absent by design."""
+def for_design(
+    target: CommandTarget, namespace: str, name: str, by_design: str, *, platforms: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the commands that fetch or export around a blob that is absent by design.
+
+    Args:
+        target: The store.
+        namespace: Namespace of the image.
+        name: Name of the image.
+        by_design: Why the blob is absent.
+        platforms: Platforms of the image that are complete.
+
+    """
     if target.kind is SourceKind.ARCHIVE:
         yield from for_archive(target, name)
         return
@@ -123,9 +136,22 @@ def for_design(target: CommandTarget, namespace: str, name: str, by_design: str)
         yield target.auditor("export", "-n", namespace, name, "-o", "FILE", "--refetch")
         yield (target.ctr(namespace, "content", "fetch", name) + "  # kept until the next garbage collection")
     elif "platform" in by_design:
-        yield target.auditor("export", "-n", namespace, name, "-o", "FILE") + "  # only the pulled platform"
-        yield target.ctr(namespace, "images", "export", "--platform", "OS/ARCH", "FILE", name) + "  # the same with ctr"
+        yield from for_platforms(target, namespace, name, platforms)
         yield (target.ctr(namespace, "content", "fetch", "--all-platforms", name) + "  # fetches all platforms")
+
+
+def for_platforms(target: CommandTarget, namespace: str, name: str, platforms: Sequence[str]) -> Iterator[str]:
+    """Yield the commands that export the platforms of an image that are complete."""
+    for platform in platforms[:_PLATFORMS]:
+        yield target.auditor("export", "-n", namespace, name, "--platform", platform, "-o", "FILE")
+        shown = target.ctr(namespace, "images", "export", "--platform", platform, "FILE", name)
+        yield f"{shown}  # the same with ctr"
+
+
+def for_folder(folder: str) -> Iterator[str]:
+    """Yield the commands that compare what this shell and containerd see of a snapshot's folder."""
+    yield command("ls", "-ld", folder)
+    yield f'nsenter -t "$(pidof containerd)" -m {command("ls", "-ld", folder)}  # what containerd sees'
 
 
 def filled(step: str, *, name: str, digest: str, namespace: str, target: CommandTarget) -> str:

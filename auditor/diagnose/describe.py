@@ -187,6 +187,14 @@ def images(index: EvidenceIndex, name: str) -> Iterator[ObjectFacts]:
         )
 
 
+def complete_platforms(index: EvidenceIndex, namespace: str, name: str) -> tuple[str, ...]:
+    """Return the platforms of an image whose manifest and layers all have records."""
+    found = (entry for entry in images(index, name) if entry.id == f"{namespace}/{name}")
+    return tuple(
+        p.platform for e in found for p in e.platforms if p.platform and p.layers and p.layers == p.layers_present
+    )
+
+
 def blobs_of(view: NamespaceView, walked: ImageGraph) -> list[Digest]:
     """Return the digests of an image: its documents, then the children of its wanted manifests."""
     found = [walked.group.target.digest, *(index.digest for index in walked.indexes)]

@@ -110,6 +110,16 @@ class EvidenceIndex:
         """Return the findings that affect an image, the most severe first."""
         return tuple(f for f in self.findings if any(i.namespace == namespace and i.target == target for i in f.images))
 
+    def config_type(self, finding: Finding) -> str:
+        """Return the media type of the config of the first image that a finding affects; empty where it is unknown."""
+        manifests = {(image.namespace, image.manifest) for image in finding.images}
+        for view in self.evidence.views:
+            for _, node in view.manifests():
+                inside = view.content(node.digest)
+                if inside is not None and (view.name, str(node.digest)) in manifests:
+                    return inside.manifest.config.media_type
+        return ""
+
     @cached_property
     def faults(self) -> tuple[Finding, ...]:
         """The findings above severity info, the most severe first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from auditor.diagnose import verdicts
 from auditor.diagnose.commands import CommandTarget
@@ -19,7 +19,14 @@ from auditor.model.store import SourceKind
 _SHOWN = 4_000
 
 
-def explain(mentions: Mentions, index: EvidenceIndex | None, *, target: CommandTarget, looked_at: str) -> Diagnosis:
+def explain(
+    mentions: Mentions,
+    index: EvidenceIndex | None,
+    *,
+    target: CommandTarget,
+    looked_at: str,
+    folders: Mapping[str, bool] | None = None,
+) -> Diagnosis:
     """Explain a text.
 
     Args:
@@ -27,10 +34,11 @@ def explain(mentions: Mentions, index: EvidenceIndex | None, *, target: CommandT
         index: The evidence; None explains the text alone.
         target: The store that commands act on.
         looked_at: Address of the store, or path of the archive.
+        folders: Whether each snapshot folder in the text exists on this machine; without those that cannot be known.
 
     """
     named = find(mentions, index) if index is not None else Named()
-    verdict = verdicts.judge(mentions, named, index, target)
+    verdict = verdicts.judge(mentions, named, index, target, folders=folders or {})
     return Diagnosis(
         line=mentions.line[:_SHOWN],
         lines=mentions.lines,

@@ -45,6 +45,8 @@ _INTRODUCED = re.compile(
 _ADDRESS = re.compile(r"https?://([^/\s\"'@]+)/v2/([a-z0-9][a-z0-9._/-]*?)/manifests/(?!sha\d)([\w][\w.-]*)")
 #: Hosts in labels, media types and import paths; not registries.
 _NO_REGISTRY = frozenset({"containerd.io", "github.com", "golang.org", "go.etcd.io", "k8s.io", "google.golang.org"})
+#: The folder of a snapshot.
+_FOLDER = re.compile(r"(?<![\w/])(/[^\s\"':,]{1,400}/snapshots/\d{1,20}(?:/fs)?)(?![\w])")
 _TRAILING = ".,;:…)"
 
 
@@ -59,6 +61,7 @@ class Mentions(msgspec.Struct, frozen=True, kw_only=True):
         prefixes: Digest prefixes that the user asks about.
         guesses: Hex words in a message that may be digest prefixes.
         names: Image names.
+        folders: Folders of snapshots.
         known: Known messages.
         seen: Number of lines of each known message, by id.
         asked: The text is one digest, prefix or name, not a message.
@@ -72,6 +75,7 @@ class Mentions(msgspec.Struct, frozen=True, kw_only=True):
     prefixes: tuple[str, ...] = ()
     guesses: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
     known: tuple[KnownMessage, ...] = ()
     seen: dict[str, int] = {}
     asked: bool = False
@@ -91,6 +95,7 @@ def mentions(text: str) -> Mentions:
         computed=tuple(computed)[:KEPT],
         guesses=tuple(guesses)[:KEPT],
         names=tuple(dict.fromkeys(_names(text)))[:KEPT],
+        folders=tuple(dict.fromkeys(_FOLDER.findall(text)))[:KEPT],
         known=known,
         seen={entry.id: 1 for entry in known},
     )

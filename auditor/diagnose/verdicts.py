@@ -8,40 +8,38 @@ registry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-import msgspec
+from collections.abc import Iterator, Mapping, Sequence
 
 from auditor import checks
 from auditor.diagnose import commands
+from auditor.diagnose.case import Case
 from auditor.diagnose.certainty import doubt, evidence, headline, proven, unaffected
 from auditor.diagnose.commands import CommandTarget
-from auditor.diagnose.describe import known
+from auditor.diagnose.describe import complete_platforms, known
 from auditor.diagnose.evidence_index import EvidenceIndex
 from auditor.diagnose.extract import Mentions
+from auditor.diagnose.message_verdicts import from_message
 from auditor.diagnose.messages import Confidence, KnownMessage
 from auditor.diagnose.model import ObjectFacts, Outcome, Verdict
 from auditor.diagnose.resolve import Named
 from auditor.model.digest import EMPTY, Digest
-from auditor.model.findings import Finding
+from auditor.model.findings import Finding, ImageRef
 from auditor.model.store import SourceKind
 
-
-class _Case(msgspec.Struct, frozen=True, kw_only=True):
-    """Input of a verdict; `message` is the most specific known message."""
-
-    mentions: Mentions
-    named: Named
-    index: EvidenceIndex | None
-    target: CommandTarget
-    message: KnownMessage | None
-
-
+#: Media type of configs of very old images; core/unpack/unpacker.go Unpack waits for a known config type.
+_UNTYPED = "application/octet-stream"
 #: Evidence for an unknown object.
 _OTHER_DAEMONS = ("another daemon may have it: k3s, rke2, microk8s and docker run a containerd each (--address)",)
 
 
-def judge(mentions: Mentions, named: Named, index: EvidenceIndex | None, target: CommandTarget) -> Verdict:
+def judge(
+    mentions: Mentions,
+    named: Named,
+    index: EvidenceIndex | None,
+    target: CommandTarget,
+    *,
+    folders: Mapping[str, bool],
+) -> Verdict:
     """Return the verdict on a text.
 
     Args:
@@ -49,20 +47,24 @@ def judge(mentions: Mentions, named: Named, index: EvidenceIndex | None, target:
         named: What of it was found in the store.
         index: The evidence; None where no store was examined.
         target: The store that commands act on.
+        folders: Whether each snapshot folder in the text exists.
 
     """
     message = mentions.known[0] if mentions.known else None
-    case = _Case(mentions=mentions, named=named, index=index, target=target, message=message)
+    case = Case(mentions=mentions, named=named, index=index, target=target, message=message, folders=folders)
     found = _from_store(case, index) if index is not None else None
     if found is not None:
         return found
     if message is not None:
-        return _from_message(case, message)
+        return from_message(case, message)
     return _intact(named.objects, target) if named.objects else _nothing(case)
 
 
-def _from_store(case: _Case, index: EvidenceIndex) -> Verdict | None:
+def _from_store(case: Case, index: EvidenceIndex) -> Verdict | None:
     """Return the verdict that the evidence supports, if any."""
+    archive = next(_archive_faults(case, index), None)
+    if archive is not None:
+        return _from_fault(case, archive, direct=False)
     fault = _fault(case, index)
     if fault is not None:
         return _from_fault(case, *fault)
@@ -73,6 +75,12 @@ def _from_store(case: _Case, index: EvidenceIndex) -> Verdict | None:
     return _from_hidden(case, hidden) if hidden else None
 
 
+def _archive_faults(case: Case, index: EvidenceIndex) -> Iterator[Finding]:
+    """Yield the faults of the archive as a file that lead to the message; they lead, as they make blobs absent."""
+    if case.message is not None and case.target.kind is SourceKind.ARCHIVE:
+        yield from (f for f in index.faults if f.code.startswith("archive-") and _fits(f, case.message))
+
+
 def _allows_design(message: KnownMessage | None) -> bool:
     return message is None or message.by_design
 
@@ -81,7 +89,7 @@ def _fits(finding: Finding, message: KnownMessage | None) -> bool:
     return message is None or finding.code in message.findings
 
 
-def _fault(case: _Case, index: EvidenceIndex) -> tuple[Finding, bool] | None:
+def _fault(case: Case, index: EvidenceIndex) -> tuple[Finding, bool] | None:
     """Return the finding about what the text names, and whether the text names its subject itself."""
     message = case.message
     blobs = [entry for entry in case.named.objects if entry.kind != "image"]
@@ -114,7 +122,7 @@ def _affects(finding: Finding, entry: ObjectFacts) -> bool:
     return any(f"{image.namespace}/{image.name}" == entry.id for image in finding.images)
 
 
-def _hidden(case: _Case, index: EvidenceIndex) -> tuple[Finding, ...]:
+def _hidden(case: Case, index: EvidenceIndex) -> tuple[Finding, ...]:
     """Return faults that lead to the message, where the message does not name their subject."""
     if case.message is None or not case.message.findings:
         return ()
@@ -133,9 +141,19 @@ def _hash(finding: Finding, index: EvidenceIndex) -> str:
     return str(actual or finding.facts.get("actual") or (EMPTY if finding.cause == "emptied" else ""))
 
 
-def _from_fault(case: _Case, finding: Finding, direct: bool) -> Verdict:
+def _from_fault(case: Case, finding: Finding, direct: bool) -> Verdict:
     sure = Confidence.CERTAIN if direct and proven(finding) else Confidence.LIKELY
-    return _verdict(case, finding, sure=sure, because=_why(sure, finding, direct=direct))
+    return _verdict(case, finding, sure=sure, because=_why(sure, finding, direct=direct), more=_untyped(case, finding))
+
+
+def _untyped(case: Case, finding: Finding) -> tuple[str, ...]:
+    """Return why containerd never fetched the layers of an image whose config has no image config's type."""
+    if case.index is None or finding.code not in {"incomplete-image", "snapshot-without-blob"}:
+        return ()
+    if case.index.config_type(finding) != _UNTYPED:
+        return ()
+    why = f"the manifest gives its config the type {_UNTYPED}, which containerd does not take for an image config"
+    return (f"{why}, so it never fetched the layers; a pull does not help, auditor repair fetches them",)
 
 
 def _why(sure: Confidence, finding: Finding, *, direct: bool) -> str:
@@ -146,7 +164,7 @@ def _why(sure: Confidence, finding: Finding, *, direct: bool) -> str:
     return doubt(finding)
 
 
-def _from_hidden(case: _Case, found: Sequence[Finding]) -> Verdict:
+def _from_hidden(case: Case, found: Sequence[Finding]) -> Verdict:
     first = found[0]
     actual = _hash(first, case.index) if case.index is not None else ""
     if actual in case.mentions.computed and len(found) == 1:
@@ -160,7 +178,7 @@ def _from_hidden(case: _Case, found: Sequence[Finding]) -> Verdict:
     return _verdict(case, first, sure=Confidence.POSSIBLE, because=because, more=others)
 
 
-def _verdict(case: _Case, finding: Finding, *, sure: Confidence, because: str, more: Sequence[str] = ()) -> Verdict:
+def _verdict(case: Case, finding: Finding, *, sure: Confidence, because: str, more: Sequence[str] = ()) -> Verdict:
     message, about = case.message, finding.subject.digest
     entry = known(case.index, Digest(about)) if case.index is not None and about else None
     return Verdict(
@@ -179,10 +197,10 @@ def _verdict(case: _Case, finding: Finding, *, sure: Confidence, because: str, m
     )
 
 
-def _from_design(case: _Case, entry: ObjectFacts) -> Verdict:
-    message, target = case.message, case.target
+def _from_design(case: Case, entry: ObjectFacts) -> Verdict:
+    message = case.message
     image = entry.uses[0].image if entry.uses else None
-    helps = commands.for_design(target, image.namespace, image.name, entry.by_design) if image is not None else ()
+    helps = _for_design(case, entry, image) if image is not None else ()
     discarded = "discards" in entry.by_design
     whose = f" of {image.name}" if image is not None else ""
     return Verdict(
@@ -203,52 +221,9 @@ def _from_design(case: _Case, entry: ObjectFacts) -> Verdict:
     )
 
 
-def _from_message(case: _Case, message: KnownMessage) -> Verdict:
-    """Return the verdict from the message alone: the evidence does not explain it, or no store was examined."""
-    mentions, named, target = case.mentions, case.named, case.target
-    sure, because = _sure_alone(message, named, looked=case.index is not None)
-    image = next((entry for entry in named.objects if entry.kind == "image"), None)
-    name = mentions.names[0] if mentions.names else ""
-    namespace = image.id.partition("/")[0] if image is not None else "k8s.io"
-    digest = mentions.digests[0] if mentions.digests else ""
-    return Verdict(
-        outcome=Outcome.MESSAGE,
-        cause=message.cause,
-        sure=sure,
-        because=because,
-        message=message.id,
-        evidence=(message.meaning, *_ingests(named)),
-        breaks=message.impact,
-        fine=message.unaffected,
-        commands=tuple(
-            commands.filled(step, name=name, digest=digest, namespace=namespace, target=target)
-            for step in message.steps
-        ),
-        source=message.source,
-    )
-
-
-def _ingests(named: Named) -> Iterator[str]:
-    """Yield the ingests of what the message names: the next pull resumes them, damaged content included."""
-    for entry in named.objects:
-        for where in entry.where:
-            yield from (f"an ingest of it is in {where.namespace}: {ingest}" for ingest in where.ingests)
-
-
-def _sure_alone(message: KnownMessage, named: Named, *, looked: bool) -> tuple[Confidence, str]:
-    if message.confidence is Confidence.CERTAIN:
-        return Confidence.CERTAIN, "the message proves itself: it contains the error of the system or the registry"
-    if looked and message.findings and named.objects:
-        return (
-            Confidence.POSSIBLE,
-            "what the message names has no such fault now",
-        )
-    if looked and message.findings:
-        return (
-            Confidence.POSSIBLE,
-            "no fault in the store explains the message now: repaired since, or elsewhere",
-        )
-    return message.confidence, "the usual cause of the message; not proven here"
+def _for_design(case: Case, entry: ObjectFacts, image: ImageRef) -> Iterator[str]:
+    here = complete_platforms(case.index, image.namespace, image.name) if case.index is not None else ()
+    return commands.for_design(case.target, image.namespace, image.name, entry.by_design, platforms=here)
 
 
 def _intact(objects: Sequence[ObjectFacts], target: CommandTarget) -> Verdict:
@@ -268,7 +243,7 @@ def _intact(objects: Sequence[ObjectFacts], target: CommandTarget) -> Verdict:
     )
 
 
-def _nothing(case: _Case) -> Verdict:
+def _nothing(case: Case) -> Verdict:
     mentions, looked = case.mentions, case.index is not None
     if case.named.candidates:
         cause = "the prefix matches several digests; they are listed below"

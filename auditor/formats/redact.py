@@ -26,15 +26,16 @@ _CREDENTIALS: Final = tuple(
         (rf"(authorization[\"'\\]*\s*[:=]\s*[\"'\\]*)(?:basic|bearer|token|digest)\s+{_VALUE}", rf"\1{_GONE}", True),
         (r"\b(bearer|basic)\s+(?=[\w.~+/=-]*[0-9A-Z=])[\w.~+/=-]{6,}", rf"\1 {_GONE}", True),
         (r"(?<!\S)(--?(?:creds?|user|password|auth|u|p)[= ]+)[^\s\"']+", rf"\1{_GONE}", True),
-        # "key":"value", key=value
+        # "key":"value", key=value; a pattern begins with the word that names the secret, as a prefix `[\w-]*` is
+        # quadratic in a long word
         (
-            rf"([\"'\\]*[\w-]*(?:{_SURELY}|{_MAYBE})(?:[\"'\\]+\s*:\s*|\s*=\s*)[\"'\\]*)(?!sha\d|\[removed){_VALUE}",
+            rf"((?:{_SURELY}|{_MAYBE})(?:[\"'\\]+\s*:\s*|\s*=\s*)[\"'\\]*)(?!sha\d|\[removed){_VALUE}",
             rf"\1{_GONE}",
             True,
         ),
         # key: value
-        (rf"([\w-]*(?:{_SURELY}):\s*)(?!\[removed){_VALUE}", rf"\1{_GONE}", True),
-        (rf"((?i:[\w-]*(?:{_MAYBE})):\s*){_ODD}{_VALUE}", rf"\1{_GONE}", False),
+        (rf"((?:{_SURELY}):\s*)(?!\[removed){_VALUE}", rf"\1{_GONE}", True),
+        (rf"((?i:{_MAYBE}):\s*){_ODD}{_VALUE}", rf"\1{_GONE}", False),
         # tokens with a known form: JWT, GitHub, GitLab, AWS
         (r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?", _GONE, False),
         (r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|A(?:KI|SI)A[0-9A-Z]{12,})", _GONE, False),

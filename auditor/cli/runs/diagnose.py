@@ -94,13 +94,13 @@ def _chunks(begun: bytes) -> Iterator[bytes]:
 
 
 def answer(question: Question, options: Common) -> tuple[Diagnosis, int]:
-    """Explain a question with a store's evidence; with the message alone where no daemon was named and none is found.
+    """Explain a question with a store's evidence; with the message alone where no daemon is found.
 
     Returns:
         The diagnosis and the exit status.
 
     Raises:
-        StoreUnreachable: The named daemon or archive cannot be opened.
+        StoreUnreachable: The archive cannot be opened; or the named daemon, and the text has no known message.
 
     """
     mentions, target = question.mentions, _target(question, options)
@@ -114,14 +114,22 @@ def answer(question: Question, options: Common) -> tuple[Diagnosis, int]:
     except NothingExamined as error:
         say(f"note: {plain(error.message)}; the text alone is explained")
     except StoreUnreachable as error:
-        if options.address is not None or question.archive is not None:
+        if question.archive is not None or (options.address is not None and not mentions.known):
             raise
         say(f"note: {plain(error.message)}; the text alone is explained")
     else:
-        diagnosis = explain(mentions, index, target=target, looked_at=address)
+        folders = {} if question.archive is not None else _folders(mentions)
+        diagnosis = explain(mentions, index, target=target, looked_at=address, folders=folders)
         return diagnosis, exit_status(diagnosis, index, alone=False)
-    diagnosis = explain(mentions, None, target=target, looked_at="")
+    diagnosis = explain(mentions, None, target=target, looked_at="", folders=_folders(mentions))
     return diagnosis, exit_status(diagnosis, None, alone=False)
+
+
+def _folders(mentions: Mentions) -> Mapping[str, bool]:
+    """Return whether each snapshot folder in the text exists; without those of a snapshotter that is not here."""
+    paths = [Path(folder) for folder in mentions.folders]
+    roots = {path: path.parent if path.name.isdigit() else path.parent.parent for path in paths}
+    return {str(path): path.is_dir() for path, root in roots.items() if root.is_dir()}
 
 
 def _target(question: Question, options: Common) -> CommandTarget:
