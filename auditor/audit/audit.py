@@ -14,12 +14,14 @@ from auditor.checks.evidence import Evidence
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
 from auditor.model.image_graph import Documents
-from auditor.model.store import Proof, Store
+from auditor.model.store import Inventory, Proof, Store
 
 #: How often the store is looked at before a finding is reported; the last two looks must agree.
-LOOKS = 3
+LOOKS = 4
 #: Seconds between two looks: longer than a commit takes.
 PAUSE = 0.1
+#: Seconds between two looks at what may be a pull: long enough for a slow one to move.
+PULL_PAUSE = 1.5
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -79,12 +81,14 @@ def audit(
     proofs = {**store.proofs(), **reading.proofs}
     evidence = msgspec.structs.replace(evidence, proofs=proofs)
     found = checks.judge(evidence)
+    earlier: dict[str, Inventory] = {}
     for _ in range(LOOKS - 1):
         if not any(_needs_second_look(finding, evidence) for finding in found):
             break
-        pause(PAUSE)
+        pause(PULL_PAUSE if any(finding.code == "pull-in-progress" for finding in found) else PAUSE)
         before = {finding.key for finding in found}
-        again = collect(store, request, known=known, now=clock(), leases=True, on_progress=on_progress)
+        again = collect(store, request, known=known, now=clock(), leases=True, before=earlier, on_progress=on_progress)
+        earlier = earlier or {view.name: view.inventory for view in again.views}
         bytes_read = evidence.bytes_read + again.bytes_read
         evidence = msgspec.structs.replace(again, proofs=proofs, bytes_read=bytes_read)
         found = checks.judge(evidence)

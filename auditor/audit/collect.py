@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import datetime
+from types import MappingProxyType
 
 import msgspec
 
@@ -63,6 +64,7 @@ def collect(
     known: dict[Key, Loaded],
     now: datetime,
     leases: bool = False,
+    before: Mapping[str, Inventory] = MappingProxyType({}),
     on_progress: Progress = no_progress,
 ) -> Evidence:
     """Read the records, documents and file sizes that a request selects.
@@ -73,6 +75,7 @@ def collect(
         known: Documents that were read before; new ones are added. Content does not change under its digest.
         now: The current time, in UTC.
         leases: Whether to list the resources of each lease, which takes one call per lease.
+        before: The records at an earlier look, by namespace.
         on_progress: Progress callback.
 
     Raises:
@@ -85,12 +88,14 @@ def collect(
     inventories = list(_inventories(store, request, info, on_progress))
     if leases:
         inventories = [_with_resources(store, inventory, now) for inventory in inventories]
-    groups = choose_images([g for i in inventories for g in group(i.images)], request.images)
+    every = [g for i in inventories for g in group(i.images)]
+    groups = choose_images(every, request.images)
     require_content(inventories, groups, request.namespaces)
     with workers(request.jobs, name="look") as pool:
-        read = load_documents(store, inventories, groups, known=known, pool=pool, on_progress=on_progress)
+        read = load_documents(store, inventories, every, known=known, pool=pool, on_progress=on_progress)
         apart = {target: platforms.only(wanted) for target, wanted in request.of_image.items()}
         views = _views(inventories, groups, known, matcher, apart=apart, selected=bool(request.images), now=now)
+        views = tuple(_in_context(view, every, before) for view in views)
         require_platforms([graph for view in views for graph in view.graphs], request.platforms)
         files = _files(store, views, pool, on_progress)
     return Evidence(
@@ -160,6 +165,14 @@ def _views(
         )
         for inventory in inventories
     )
+
+
+def _in_context(view: NamespaceView, every: Sequence[Group], before: Mapping[str, Inventory]) -> NamespaceView:
+    """Add the images that are not audited, as evidence of causes, and the records of the earlier look."""
+    audited = {graph.group.target.digest for graph in view.graphs}
+    others = [g for g in every if g.namespace == view.name and g.target.digest not in audited]
+    graphs = tuple(walk(each, view.documents, platforms.EVERYTHING) for each in others)
+    return msgspec.structs.replace(view, others=graphs, before=before.get(view.name))
 
 
 def _files(

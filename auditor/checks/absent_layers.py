@@ -45,14 +45,15 @@ BLOB_DISCARDED = Rule(
 BLOB_LAZY = Rule(
     code="blob-lazy",
     severity=Severity.INFO,
-    means="A layer's blob is absent because its snapshotter reads it from the registry on demand.",
-    impact="No fault. The image runs as long as the registry is reachable.",
+    means="A layer's blob is absent because its snapshotter reads it from the registry on demand, or fetched it by "
+    "itself.",
+    impact="No fault. The image runs; layers that are read on demand need the registry.",
     remedy="Nothing.",
 )
 PULL_IN_PROGRESS = Rule(
     code="pull-in-progress",
     severity=Severity.INFO,
-    means="A blob is absent, and an ingest or a recent lease shows that a pull is fetching it.",
+    means="A blob is absent, and an ingest or lease that changed between two looks shows that a pull is fetching it.",
     impact="No fault yet.",
     remedy="Check again after the pull.",
 )
@@ -79,6 +80,7 @@ _BY_STATE = {
     State.SHARED_CONFIG: SHARED_CONFIG_LAYERS,
     State.DISCARDED: BLOB_DISCARDED,
     State.LAZY: BLOB_LAZY,
+    State.UNTOLD: BLOB_LAZY,
     State.IN_PROGRESS: PULL_IN_PROGRESS,
     State.FOREIGN: FOREIGN_LAYER,
 }
@@ -123,13 +125,14 @@ _CAUSES = {
     State.SHARED_CONFIG: "shared-config-bug",
     State.DISCARDED: "discarded-or-pruned",
     State.LAZY: "remote-snapshotter",
+    State.UNTOLD: "unknown",
 }
 
 
 _SKIPPED = "containerd skipped its download because an identical layer (other compression, {}) was already unpacked"
 _LIKELY_SKIPPED = (
-    "containerd probably skipped its download because the layer was already unpacked (the blob that its snapshot was "
-    "built from is gone)"
+    "either containerd skipped its download because the layer was already unpacked, or its record was deleted later; "
+    "nothing in the store tells which"
 )
 
 
@@ -157,6 +160,7 @@ _REASONS = {
     State.SHARED_CONFIG: "another manifest of the index has the same config, and only its layers were fetched",
     State.DISCARDED: "its snapshot exists, and the manifest no longer references it",
     State.LAZY: "its snapshotter reads it from the registry on demand",
+    State.UNTOLD: "its proxy snapshotter may have fetched it by itself; nothing records whether containerd ever had it",
     State.IN_PROGRESS: "a pull is in progress",
     State.FOREIGN: "registries do not carry layers of this type",
 }

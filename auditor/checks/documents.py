@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from auditor.checks.absent_layers import PULL_IN_PROGRESS
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
-from auditor.checks.layer_state import in_progress
+from auditor.checks.pull_activity import in_progress
 from auditor.checks.pulled_platforms import pulled_instead, whole
 from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model import oci

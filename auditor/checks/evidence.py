@@ -25,7 +25,8 @@ UNPACKED_LABEL = "containerd.io/gc.ref.snapshot."
 class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
     """One namespace: its records, the graphs of the audited images, and what follows from both.
 
-    `selected`: only some images are audited, so rules about the whole namespace do not run. `layer_states` has the
+    `selected`: only some images are audited, so rules about the whole namespace do not run. `others` are the images
+    that are not audited; they are evidence of causes. `before`: the records at an earlier look. `layer_states` has the
     layers' states by target and manifest, kept by `layer_state.states`.
     """
 
@@ -34,6 +35,8 @@ class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
     documents: Documents
     selected: bool
     now: datetime
+    others: tuple[ImageGraph, ...] = ()
+    before: Inventory | None = None
     layer_states: dict[tuple[Digest, Digest], tuple[LayerState, ...]] = {}
     _contents: dict[Digest, Content | None] = {}
 
@@ -64,6 +67,12 @@ class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
     def manifests(self) -> Iterator[tuple[ImageGraph, ManifestNode]]:
         """Yield each manifest of each audited image."""
         for graph in self.graphs:
+            for node in graph.manifests:
+                yield graph, node
+
+    def all_manifests(self) -> Iterator[tuple[ImageGraph, ManifestNode]]:
+        """Yield each manifest of each image, audited or not."""
+        for graph in (*self.graphs, *self.others):
             for node in graph.manifests:
                 yield graph, node
 
@@ -148,6 +157,17 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
         return {digest: tuple(sorted(set(uses), key=ref_order)) for digest, uses in found.items()}
 
     @cached_property
+    def holders(self) -> Mapping[Digest, frozenset[tuple[str, Digest]]]:
+        """By layer, the images (namespace and target) that have it, audited or not."""
+        found: dict[Digest, set[tuple[str, Digest]]] = {}
+        for view in self.views:
+            for graph, node in view.all_manifests():
+                inside = view.content(node.digest)
+                for layer in inside.layers if inside is not None else ():
+                    found.setdefault(layer.descriptor.digest, set()).add((view.name, graph.group.target.digest))
+        return {digest: frozenset(images) for digest, images in found.items()}
+
+    @cached_property
     def layers_by_diff_id(self) -> Mapping[Digest, tuple[Digest, ...]]:
         """By diffID, the present blobs that decompress to it according to configs and labels."""
         found: dict[Digest, set[Digest]] = {}
@@ -157,7 +177,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
                 if label:
                     found.setdefault(Digest(label), set()).add(blob.digest)
         for view in self.views:
-            for _, node in view.manifests():
+            for _, node in view.all_manifests():
                 inside = view.content(node.digest)
                 for layer in inside.layers if inside is not None else ():
                     if layer.diff_id is not None and view.has(layer.descriptor.digest):

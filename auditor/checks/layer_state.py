@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 
 import msgspec
 
 from auditor.checks.evidence import Evidence, NamespaceView
+from auditor.checks.pull_activity import in_progress
 from auditor.checks.pulled_platforms import only_choice, pulled_instead, unpacked
 from auditor.model import oci
 from auditor.model.digest import Digest
-from auditor.model.gc_reachability import expired
 from auditor.model.image_graph import Content, ImageGraph, Layer, ManifestNode
-from auditor.model.store import Ingest, Resource, Snapshot
+from auditor.model.store import Snapshot
 
-#: A lease younger than this may belong to a running pull; an ingest that received data within it does.
-YOUNG = timedelta(hours=1)
-#: Prefix of the leases that `auditor export` and `auditor repair` create; they are no sign of a pull.
-_OWN_LEASES = "auditor-"
 _CONFIG_LABEL = "containerd.io/gc.ref.content.config"
 _CONTENT_LABEL = "containerd.io/gc.ref.content"
 _REMOTE_LABEL = "containerd.io/snapshot/remote"
+#: Names the blob that a snapshot was built from; internal/cri/server/images/image_pull.go.
+_BUILT_FROM_LABEL = "containerd.io/snapshot/cri.layer-digest"
 _LAZY_LABELS = ("containerd.io/snapshot/nydus", "containerd.io/snapshot/overlaybd")
 
 
@@ -36,6 +34,8 @@ class State(enum.StrEnum):
     NOT_PULLED = "not pulled"
     DISCARDED = "discarded"
     LAZY = "lazy"
+    #: A proxy snapshotter has it; whether containerd or that process fetched it is not recorded.
+    UNTOLD = "absent on a proxy snapshotter"
     IN_PROGRESS = "pull in progress"
     SHARED_CONFIG = "lost to a shared config"
     SKIPPED = "skipped by the unpacker"
@@ -142,8 +142,8 @@ class _Classifier:
         return meant or unpacked(self.view, self.inside)
 
     def _shared(self, digest: Digest) -> bool:
-        image = (self.view.name, str(self.graph.group.target.digest))
-        return any((use.namespace, use.target) != image for use in self.evidence.users.get(digest, ()))
+        image = (self.view.name, self.graph.group.target.digest)
+        return bool(self.evidence.holders.get(digest, frozenset()) - {image})
 
     def _absent(self, base: LayerState) -> LayerState:
         if base.layer.descriptor.embedded:
@@ -161,8 +161,9 @@ class _Classifier:
             return State.NOT_PULLED
         if base.snapshotters and not base.labelled and _CONFIG_LABEL in self.labels:
             return State.DISCARDED
-        if self._lazy(base):
-            return State.LAZY
+        lazy = self._lazy(base)
+        if lazy is not None:
+            return lazy
         return State.IN_PROGRESS if in_progress(self.view, base.layer.descriptor.digest, self.node) else None
 
     def _fault(self, base: LayerState) -> LayerState:
@@ -191,13 +192,37 @@ class _Classifier:
         held = self.view.inventory
         return bool(held.gaps) and any(s.name not in held.snapshots for s in self.evidence.info.snapshotters)
 
-    def _lazy(self, base: LayerState) -> bool:
-        """Whether a remote or lazy snapshotter serves the layer without its blob."""
-        names = {chain_id for chain_id in (base.layer.chain_id, *self.inside.chain[-1:]) if chain_id is not None}
-        for snapshotter, held in self.view.inventory.snapshots.items():
-            found = [held[name] for name in names if name in held]
-            known = self.evidence.snapshotter(snapshotter)
-            if found and ((known is not None and known.lazy) or any(_remote(snapshot) for snapshot in found)):
+    @cached_property
+    def used(self) -> tuple[str, ...]:
+        """The snapshotters of this image: those that the config's labels name, else those that have its top."""
+        listed = self.view.inventory.snapshots
+        claimed = sorted(set(self.view.claims(self.inside.manifest.config.digest)) & listed.keys())
+        return tuple(claimed) or self.view.unpacked_on(self.inside.chain[-1] if self.inside.chain else None)
+
+    def _lazy(self, base: LayerState) -> State | None:
+        """Whether a remote snapshotter serves the layer without its blob, judged by the layer's own snapshot."""
+        name = base.layer.chain_id or ""
+        held = {s: found for s in self.used if (found := self.view.snapshot(s, name)) is not None}
+        if any(_remote(snapshot) for snapshot in held.values()):
+            return State.LAZY
+        known = (self.evidence.snapshotter(s) for s in held)
+        proxies = {s.name for s in known if s is not None and s.proxy}
+        if not proxies or proxies != held.keys():
+            return None
+        sources = {held[s].labels.get(_BUILT_FROM_LABEL, "") for s in proxies} - {""}
+        if base.layer.descriptor.digest in sources:
+            return State.LAZY
+        skipped = sources or (base.prefix and self._fetched_twin(base, proxies))
+        return None if skipped else State.UNTOLD
+
+    def _fetched_twin(self, base: LayerState, snapshotters: AbstractSet[str]) -> bool:
+        """Whether a present twin belongs to an image of the same snapshotter, which containerd thus fetched for it."""
+        twins = set(self.evidence.twins(base.layer))
+        for _, node in self.view.all_manifests() if twins else ():
+            inside = self.view.content(node.digest)
+            if inside is None or snapshotters.isdisjoint(self.view.claims(inside.manifest.config.digest)):
+                continue
+            if any(layer.descriptor.digest in twins for layer in inside.layers):
                 return True
         return False
 
@@ -219,34 +244,11 @@ def _remote(snapshot: Snapshot) -> bool:
     )
 
 
-def in_progress(view: NamespaceView, digest: Digest, node: ManifestNode | None = None) -> bool:
-    """Whether a pull is fetching this blob: an active ingest names it, or a recent lease holds its manifest."""
-    for ingest in view.inventory.ingests:
-        if (digest in ingest.ref or digest == ingest.expected) and young_ingest(view, ingest):
-            return True
-    if node is None:
-        return False
-    held = Resource(type="content", id=str(node.digest))
-    return any(
-        lease.created_at is not None
-        and not lease.id.startswith(_OWN_LEASES)
-        and view.now - lease.created_at < YOUNG
-        and not expired(lease, view.now)
-        and held in (lease.resources or ())
-        for lease in view.inventory.leases
-    )
-
-
-def young_ingest(view: NamespaceView, ingest: Ingest) -> bool:
-    """Whether an ingest received data within YOUNG, or has no time of its last update."""
-    return ingest.updated_at is None or view.now - ingest.updated_at < YOUNG
-
-
 def _built_from(view: NamespaceView, base: LayerState) -> str:
     for snapshotter in base.snapshotters:
         snapshot = view.snapshot(snapshotter, base.layer.chain_id or "")
         if snapshot is not None:
-            return snapshot.labels.get("containerd.io/snapshot/cri.layer-digest", "")
+            return snapshot.labels.get(_BUILT_FROM_LABEL, "")
     return ""
 
 

@@ -145,7 +145,7 @@ def _names(images: tuple[ImageRef, ...]) -> str:
 #: By the finding's cause.
 _BY_CAUSE: Final[Mapping[str, str]] = {
     "missing-blobs-bug": "containerd skipped the download of a layer (missing-blobs bug)",
-    "missing-blobs-bug-likely": "containerd skipped the download of a layer (probably the missing-blobs bug)",
+    "missing-blobs-bug-likely": "the download of a layer was skipped (missing-blobs bug), or its record was deleted",
     "shared-config-bug": "containerd skipped the download of a layer, because two manifests share a config",
     "record-deleted": "the record of a blob was deleted",
     "record-absent": "a document of the image is missing",

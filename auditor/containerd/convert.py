@@ -126,9 +126,9 @@ def container(namespace: str, record: containers_pb2.Container) -> Container:
 
 
 def snapshotter(plugin: introspection_pb2.Plugin) -> Snapshotter:
-    """Convert a snapshotter plugin; lazy if its exports request remote annotations, and always for erofs."""
-    lazy = plugin.id == "erofs" or plugin.exports.get(_REMOTE, "") == "true"
-    return Snapshotter(plugin.id, plugin.exports.get("root", ""), lazy)
+    """Convert a snapshotter plugin: lazy if its exports request remote annotations, proxy if they have an address."""
+    lazy = plugin.exports.get(_REMOTE, "") == "true"
+    return Snapshotter(plugin.id, plugin.exports.get("root", ""), lazy, proxy=bool(plugin.exports.get("address")))
 
 
 def platform(message: types_pb2.Platform) -> Platform:

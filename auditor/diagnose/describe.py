@@ -19,6 +19,7 @@ _BY_DESIGN = {
     State.NOT_PULLED: "it belongs to a platform that was not pulled",
     State.DISCARDED: "the node discards layers after unpacking them, or they were pruned",
     State.LAZY: "its snapshotter reads it from the registry when needed",
+    State.UNTOLD: "its proxy snapshotter may have fetched it by itself",
     State.IN_PROGRESS: "a pull is in progress",
     State.FOREIGN: "registries do not carry layers of its type",
     State.EMBEDDED: "its descriptor carries the data itself",

@@ -94,13 +94,14 @@ class Container(msgspec.Struct, frozen=True):
 class Snapshotter(msgspec.Struct, frozen=True):
     """A snapshotter of the daemon.
 
-    `lazy`: it may serve layers whose blobs are absent by design: its exports enable remote snapshot annotations, or it
-    is erofs.
+    `lazy`: its exports enable remote snapshot annotations. `proxy`: it is a process of its own (its exports have an
+    address), which may fetch layers by itself and leave no trace of them in containerd.
     """
 
     name: str
     root: str = ""
     lazy: bool = False
+    proxy: bool = False
 
 
 class Inventory(msgspec.Struct, frozen=True):

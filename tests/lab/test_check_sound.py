@@ -264,13 +264,21 @@ def test_a_download_that_moves(daemon: Containerd, registry: Registry) -> None:
     assert quiet(assert_sound(daemon)) == {("not-unpacked", one.digest)}
 
 
-def test_a_young_lease_holds_the_manifest(daemon: Containerd, registry: Registry) -> None:
+def test_a_young_lease_under_which_nothing_moves_excuses_nothing(daemon: Containerd, registry: Registry) -> None:
     one = built("leased")
     daemon.ctr(*FETCH, registry.push(one, "lab/leased:1"))
     faults.remove_record(daemon, one.layers[0].digest)
     faults.add_lease(daemon, "pull", expires_in=timedelta(hours=24))
     hold(daemon, "pull", Resource("content", one.digest))
-    assert ("pull-in-progress", one.layers[0].digest) in quiet(assert_sound(daemon))
+    assert_faults(daemon, ("incomplete-image", one.layers[0].digest))
+
+
+def test_the_top_marked_remote_excuses_no_local_layer(daemon: Containerd, registry: Registry) -> None:
+    one = built("top-remote", count=3)
+    daemon.cri_pull(registry.push(one, "lab/top-remote:1"))
+    faults.mark_remote(daemon, one.chain_ids[-1])
+    faults.remove_record(daemon, one.layers[0].digest)
+    assert_faults(daemon, ("snapshot-without-blob", one.layers[0].digest))
 
 
 @pytest.mark.parametrize("name", ["another", "auditor-0123456789abcdef"])

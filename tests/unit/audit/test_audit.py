@@ -30,7 +30,7 @@ def looked(world: World, *between: Step, **request: Any) -> tuple[Finding, ...]:
     steps = list(between)
 
     def pause(seconds: float) -> None:
-        assert 0 < seconds < 1
+        assert 0 < seconds < 2
         if steps:
             steps.pop(0)()
 
@@ -102,11 +102,19 @@ def test_what_only_the_second_look_finds_must_stay_for_the_third() -> None:
     assert sorted(f.subject.digest for f in found) == sorted([BASE.digest, MIDDLE.digest])
 
 
-def test_what_only_the_last_look_finds_is_not_said() -> None:
+def test_what_two_looks_agree_on_is_said() -> None:
     world = pulled()
     world.drop(BASE.digest)
-    found = looked(world, lambda: world.drop(MIDDLE.digest), lambda: world.drop(TOP.digest))
+    found = looked(world, lambda: world.drop(MIDDLE.digest), lambda: None)
     assert sorted(f.subject.digest for f in found) == sorted([BASE.digest, MIDDLE.digest])
+
+
+def test_what_only_the_very_last_look_finds_is_not_said() -> None:
+    world = pulled()
+    world.drop(BASE.digest)
+    steps = (lambda: world.drop(MIDDLE.digest), lambda: world.drop(TOP.digest), lambda: world.drop(APP.config.digest))
+    found = looked(world, *steps)
+    assert "missing-config" not in codes(found)
 
 
 def test_a_pull_that_begins_between_the_looks_excuses_what_it_works_on() -> None:
@@ -114,8 +122,24 @@ def test_a_pull_that_begins_between_the_looks_excuses_what_it_works_on() -> None
     world.drop_snapshots(*APP.chain)
     world.unlabel(APP.config.digest)
     world.drop(BASE.digest)
-    found = looked(world, lambda: world.ingest(f"layer-{BASE.digest}"))
+    found = looked(world, lambda: world.ingest(f"layer-{BASE.digest}"), lambda: None)
     assert codes(found) == ["pull-in-progress"]
+
+
+def test_a_young_lease_under_which_nothing_changes_is_no_pull() -> None:
+    world = pulled()
+    world.drop(BASE.digest)
+    world.lease("buildkit", Resource("content", APP.digest), labels={"buildkit/lease.temporary": ""})
+    found = looked(world, *[lambda: None] * 3)
+    assert codes(found) == ["snapshot-without-blob"]
+
+
+def test_a_lease_that_gains_content_between_the_looks_is_a_pull() -> None:
+    world = pulled()
+    world.drop(BASE.digest)
+    world.lease("pull", Resource("content", APP.digest))
+    held = [Resource("content", APP.digest), Resource("content", TOP.digest)]
+    assert codes(looked(world, lambda: None, lambda: world.store.hold("k8s.io", "pull", *held))) == ["pull-in-progress"]
 
 
 def test_a_sound_store_is_looked_at_once() -> None:
@@ -354,3 +378,13 @@ def test_times_are_those_of_the_clock() -> None:
     world.drop(BASE.digest)
     audit.audit(world.store, collect.Request(), clock=clock, pause=lambda _: None)
     assert len(seen) == 3
+
+
+def test_the_cause_does_not_depend_on_how_many_images_are_asked_about() -> None:
+    world = pulled()
+    world.pull(image(Layer(BASE.content, "zstd")), "twin:1")
+    world.drop(BASE.digest)
+    (all_of_it,) = [f for f in looked(world) if f.code == "snapshot-without-blob"]
+    (asked,) = [f for f in looked(world, images=("app:1",)) if f.code == "snapshot-without-blob"]
+    assert asked == all_of_it
+    assert asked.cause == "missing-blobs-bug"

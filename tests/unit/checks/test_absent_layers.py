@@ -224,11 +224,11 @@ def test_layers_of_remote_snapshots_are_no_fault(label: str) -> None:
     quiet(world, "blob-lazy")
 
 
-def test_layers_of_a_lazy_snapshotter_are_no_fault() -> None:
+def test_a_snapshotter_that_can_be_lazy_excuses_no_local_snapshot() -> None:
     world = World(lazy=True)
     world.pull(APP)
     world.drop(BASE.digest)
-    quiet(world, "blob-lazy")
+    assert world.faults() == [("snapshot-without-blob", BASE.digest)]
 
 
 def test_a_local_snapshot_of_an_image_that_is_otherwise_remote_may_be_the_bug() -> None:
@@ -289,24 +289,25 @@ def test_foreign_layers_are_no_fault() -> None:
     quiet(world, "foreign-layer", "not-unpacked")
 
 
-@pytest.mark.parametrize("lease", [False, True])
-def test_a_pull_under_way_is_no_fault(lease: bool) -> None:
+@pytest.mark.parametrize("leased", [False, True])
+def test_a_pull_under_way_is_no_fault(leased: bool) -> None:
     world = World()
     world.pull(APP, unpack=False)
     world.drop(BASE.digest)
-    if lease:
-        world.lease("pull", Resource("content", APP.digest), age=timedelta(minutes=5))
-    else:
-        world.ingest(f"layer-{BASE.digest}", age=timedelta(minutes=5))
+    ref = f"layer-{TOP.digest if leased else BASE.digest}"
+    world.ingest(ref, age=timedelta(seconds=5))
+    if leased:
+        world.lease("pull", Resource("content", APP.digest), Resource("ingests", ref), age=timedelta(hours=5))
     quiet(world, "pull-in-progress")
 
 
-def test_an_old_lease_or_an_ingest_that_stands_still_excuses_nothing() -> None:
+@pytest.mark.parametrize("age", [timedelta(minutes=5), timedelta(hours=2)])
+def test_a_lease_without_work_or_an_ingest_that_stands_still_excuses_nothing(age: timedelta) -> None:
     world = World()
     world.pull(APP, unpack=False)
     world.drop(BASE.digest)
-    world.lease("pull", Resource("content", APP.digest), age=timedelta(hours=2))
-    world.ingest(f"layer-{BASE.digest}", age=timedelta(hours=2))
+    world.lease("pull", Resource("content", APP.digest), age=age)
+    world.ingest(f"layer-{BASE.digest}", age=age)
     assert world.faults() == [("incomplete-image", BASE.digest)]
 
 

@@ -138,8 +138,8 @@ SAID = {
     "lazy": "layer 1 of {}: blob missing: its snapshotter reads it from the registry on demand",
     "in progress": "layer 1 of {}: blob missing: a pull is in progress",
     "foreign": "layer 1 of {}: blob missing: registries do not carry layers of this type",
-    "skipped": "layer 1 of {}: blob missing: containerd probably skipped its download because the layer was already "
-    "unpacked (the blob that its snapshot was built from is gone)",
+    "skipped": "layer 1 of {}: blob missing: either containerd skipped its download because the layer was already "
+    "unpacked, or its record was deleted later; nothing in the store tells which",
 }
 
 
@@ -171,10 +171,11 @@ CAUSES: dict[str, tuple[LayerState, str | None]] = {
     "shared config": (state(state=State.SHARED_CONFIG), "shared-config-bug"),
     "discarded": (state(state=State.DISCARDED), "discarded-or-pruned"),
     "lazy": (state(state=State.LAZY), "remote-snapshotter"),
+    "on a proxy": (state(state=State.UNTOLD), "unknown"),
     **{
         str(each): (state(state=each), None)
         for each in State
-        if each not in {State.SKIPPED, State.SHARED_CONFIG, State.DISCARDED, State.LAZY}
+        if each not in {State.SKIPPED, State.SHARED_CONFIG, State.DISCARDED, State.LAZY, State.UNTOLD}
     },
 }
 
@@ -268,7 +269,10 @@ def test_the_facts_are_what_is_known(judged: LayerState, expected: Mapping[str, 
 BUG = "containerd skipped the download of a layer (missing-blobs bug)"
 WORDS = {
     ("any", "missing-blobs-bug"): BUG,
-    ("any", "missing-blobs-bug-likely"): "containerd skipped the download of a layer (probably the missing-blobs bug)",
+    (
+        "any",
+        "missing-blobs-bug-likely",
+    ): "the download of a layer was skipped (missing-blobs bug), or its record was deleted",
     ("any", "shared-config-bug"): "containerd skipped the download of a layer, because two manifests share a config",
     ("any", "record-deleted"): "the record of a blob was deleted",
     ("any", "record-absent"): "a document of the image is missing",

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from auditor.checks.layer_state import State, in_progress, young_ingest
+from auditor.checks.layer_state import State
+from auditor.checks.pull_activity import MOVING, in_progress, moves
 from auditor.model import image_graph, oci
 from auditor.model.store import Ingest, Lease, Resource, Snapshotter
 from tests.unit.build import APP, BASE, CONTENT, GZIP, MIDDLE, NOW, OVERLAY, TOP, Document, Layer, World, image, index
@@ -185,6 +186,10 @@ def serve(*snapshotters: Snapshotter) -> Step:
     return change_info(snapshotters=snapshotters)
 
 
+PROXY = serve(Snapshotter(OVERLAY, proxy=True))
+BUILT = "containerd.io/snapshot/cri.layer-digest"
+
+
 LAZY = {
     "remote label": LayerRow(remote(REMOTE), all_three(State.LAZY)),
     "remote label with more behind it": LayerRow(remote(f"{REMOTE}-not"), all_three(State.SKIPPED)),
@@ -192,7 +197,21 @@ LAZY = {
     "overlaybd label": LayerRow(remote("containerd.io/snapshot/overlaybd.version"), all_three(State.LAZY)),
     "label that only holds such a name": LayerRow(remote("x/containerd.io/snapshot/nydus"), all_three(State.SKIPPED)),
     "one of two labels": LayerRow(remote("a", REMOTE), all_three(State.LAZY)),
-    "lazy snapshotter": LayerRow((*remote(), serve(Snapshotter(OVERLAY, lazy=True))), all_three(State.LAZY)),
+    "lazy by its exports only": LayerRow((*remote(), serve(Snapshotter(OVERLAY, lazy=True))), all_three(State.SKIPPED)),
+    "proxy, nothing else is known": LayerRow((*remote(), PROXY), all_three(State.UNTOLD)),
+    "proxy, built from this blob": LayerRow(
+        (FETCH, do(World.unpack, APP, **{BUILT: str(BASE.digest)}), LOSE_BASE, PROXY), first(State.LAZY)
+    ),
+    "proxy, built from a twin": LayerRow(
+        (FETCH, do(World.unpack, APP, **{BUILT: str(TWIN.digest)}), LOSE_BASE, PROXY),
+        first(State.SKIPPED, built_from=str(TWIN.digest)),
+    ),
+    "proxy, a twin that was fetched for it": LayerRow(
+        (PULL, do(World.pull, image(TWIN), "twin:1"), LOSE_BASE, PROXY), first(State.SKIPPED, twins=(TWIN.digest,))
+    ),
+    "proxy, a twin of another snapshotter": LayerRow(
+        (PULL, do(World.pull, image(TWIN), "twin:1", unpack=False), LOSE_BASE, PROXY), first(State.UNTOLD)
+    ),
     "another snapshotter is lazy": LayerRow(
         (*remote(), serve(Snapshotter(OVERLAY), Snapshotter("stargz", lazy=True))), all_three(State.SKIPPED)
     ),
@@ -207,7 +226,12 @@ LAZY = {
         (PULL, do(World.snapshot, APP.chain[0], **{REMOTE: ""}), LOSE_BASE), first(State.LAZY)
     ),
     "the top's snapshot is remote, its own is not": LayerRow(
-        (PULL, do(World.snapshot, APP.chain[2], APP.chain[1], **{REMOTE: ""}), LOSE_BASE), first(State.LAZY)
+        (PULL, do(World.snapshot, APP.chain[2], APP.chain[1], **{REMOTE: ""}), LOSE_BASE), first(State.SKIPPED)
+    ),
+    "remote on another snapshotter than the image's own": LayerRow(
+        (PULL, do(World.unpack, APP, snapshotter="stargz", **{REMOTE: ""}), LOSE_BASE),
+        first(State.SKIPPED),
+        every={"snapshotters": (OVERLAY, "stargz")},
     ),
     "second snapshotter": LayerRow(
         (*remote(), do(World.unpack, APP, snapshotter="stargz", **{REMOTE: ""})),
@@ -216,7 +240,7 @@ LAZY = {
     ),
     "only the top's snapshot": LayerRow(
         (FETCH, do(World.snapshot, APP.chain[2], APP.chain[1], **{REMOTE: ""}), LOSE_BASE),
-        {0: {"state": State.LAZY, "prefix": True}, 2: {"snapshotters": (OVERLAY,)}},
+        {0: {"state": State.INCOMPLETE, "prefix": True}, 2: {"snapshotters": (OVERLAY,)}},
         every=NOWHERE,
     ),
     "only the middle's snapshot": LayerRow(
@@ -226,7 +250,7 @@ LAZY = {
     ),
     "only its own snapshot": LayerRow(
         (FETCH, do(World.snapshot, APP.chain[0], **{REMOTE: ""}), LOSE_BASE),
-        {0: {"state": State.LAZY, "prefix": True, "snapshotters": (OVERLAY,)}},
+        {0: {"state": State.SKIPPED, "prefix": True, "snapshotters": (OVERLAY,)}},
         every=NOWHERE,
     ),
     "before pull in progress": LayerRow(
@@ -274,15 +298,14 @@ PROGRESS = {
     "ingest that names the blob": arriving(ingest()),
     "ingest that expects the blob": arriving(ingest("upload-7", BASE.digest)),
     "ingest of another blob": idle(ingest(f"layer-{TOP.digest}", TOP.digest)),
-    "ingest that moved a second short of an hour ago": arriving(ingest(age=HOUR - SECOND)),
-    "ingest that moved an hour ago": idle(ingest(age=HOUR)),
+    "ingest that moved just now": arriving(ingest(age=MOVING - SECOND)),
+    "ingest that stands still": idle(ingest(age=MOVING)),
     "ingest without a time": arriving(ingest(age=None)),
     "ingest that expects the blob, of an hour ago": idle(ingest("upload-7", BASE.digest, age=HOUR)),
     "lease on the manifest": arriving(lease()),
-    "lease a second short of an hour": arriving(lease(age=HOUR - SECOND)),
-    "lease of an hour": idle(lease(age=HOUR)),
+    "lease of an hour": arriving(lease(age=HOUR)),
     "lease from the future": arriving(lease(age=-HOUR)),
-    "lease without a time": idle(without_time("pull")),
+    "lease without a time": arriving(without_time("pull")),
     "lease of our own": idle(lease("auditor-7f")),
     "lease of a name that begins like ours": arriving(lease("auditors")),
     "lease of a name that ends like ours": arriving(lease("x-auditor-")),
@@ -343,8 +366,16 @@ def test_a_lease_is_a_pull_by_what_it_holds(lease: Lease, working: bool) -> None
 
 
 @pytest.mark.parametrize(
-    ("age", "young"), [(None, True), (HOUR - SECOND, True), (HOUR, False), (HOUR + SECOND, False), (-HOUR, True)]
+    ("age", "moving"), [(None, True), (MOVING - SECOND, True), (MOVING, False), (MOVING + SECOND, False), (-HOUR, True)]
 )
-def test_an_ingest_is_young_within_the_hour(age: timedelta | None, young: bool) -> None:
+def test_an_ingest_moves_while_it_gets_data(age: timedelta | None, moving: bool) -> None:
     (view,) = collected(build((FETCH,))).views
-    assert young_ingest(view, Ingest("k8s.io", "x", updated_at=None if age is None else NOW - age)) is young
+    assert moves(view, Ingest("k8s.io", "x", updated_at=None if age is None else NOW - age)) is moving
+
+
+def test_an_ingest_that_grew_since_the_earlier_look_moves() -> None:
+    (view,) = collected(build((FETCH,))).views
+    held = Ingest("k8s.io", "x", 7, updated_at=NOW - HOUR)
+    earlier = msgspec.structs.replace(view.inventory, ingests=(msgspec.structs.replace(held, offset=5),))
+    assert moves(msgspec.structs.replace(view, before=earlier), held)
+    assert not moves(msgspec.structs.replace(view, before=view.inventory), held)

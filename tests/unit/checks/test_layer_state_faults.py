@@ -270,6 +270,7 @@ WORDS = {
     State.SKIPPED: "skipped by the unpacker",
     State.INCOMPLETE: "missing",
     State.UNKNOWN: "absent",
+    State.UNTOLD: "absent on a proxy snapshotter",
 }
 
 

@@ -210,7 +210,7 @@ def _(world: World) -> str:
 def _(world: World) -> str:
     world.pull(APP, unpack=False)
     world.drop(TOP.digest)
-    world.ingest(f"layer-{TOP.digest}", age=timedelta(minutes=1))
+    world.ingest(f"layer-{TOP.digest}", age=timedelta(seconds=5))
     return TOP.digest
 
 

@@ -88,7 +88,7 @@ def test_the_others() -> None:
         ("overlayfs", {"root": "/r"}, False),
         ("stargz", {"root": "/r", "enable_remote_snapshot_annotations": "true"}, True),
         ("stargz", {"root": "/r", "enable_remote_snapshot_annotations": "false"}, False),
-        ("erofs", {"root": "/r"}, True),
+        ("erofs", {"root": "/r"}, False),
     ],
 )
 def test_lazy_snapshotters_are_known(name: str, exports: dict[str, str], *, lazy: bool) -> None:
@@ -118,3 +118,8 @@ def test_older_daemons_say_less_and_we_say_so() -> None:
     assert (said.content_root, said.snapshotters, said.discards_layers) == (None, (), None)
     assert said.notes == (NO_DISCARD,)
     assert said.platform == host()
+
+
+def test_a_proxy_snapshotter_has_an_address() -> None:
+    exports = {"root": "/r", "address": "/run/soci.sock"}
+    assert convert.snapshotter(Plugin(id="soci", exports=exports)) == Snapshotter("soci", "/r", proxy=True)
