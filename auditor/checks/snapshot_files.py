@@ -185,12 +185,9 @@ class _Judge:
             )
         elif lost:
             yield self._listed(SNAPSHOT_WHITEOUTS_LOST, "lost marks of deleted files", lost, cause="parallel-unpack")
-        damaged = {item.path for item in damage}
-        attributes = [
-            item for item in found.of(_ATTRIBUTES) if item.path not in damaged and not _moved(item, found.items)
-        ]
+        attributes = tuple(_attributes(found.items, damage))
         if attributes:
-            yield self._listed(SNAPSHOT_ATTRIBUTES, "has other attributes than its layer", tuple(attributes))
+            yield self._listed(SNAPSHOT_ATTRIBUTES, "has other attributes than its layer", attributes)
         if extra := found.of((Kind.EXTRA,)):
             yield self._listed(SNAPSHOT_EXTRA_FILES, "has files that its layer does not have", extra)
 
@@ -223,6 +220,15 @@ def _cause(items: tuple[Difference, ...], missing: int, expected: int) -> str:
     if kinds == {Kind.MISSING}:
         return "missing"
     return Counter(item.kind for item in items).most_common(1)[0][0].value.replace(" ", "-")
+
+
+def _attributes(items: tuple[Difference, ...], damage: tuple[Difference, ...]) -> Iterator[Difference]:
+    """Yield the differences in attributes that do not follow from damage: a replaced file breaks its hard links."""
+    damaged = {item.path for item in damage}
+    for item in items:
+        follows = item.path in damaged or (bool(damage) and item.kind is Kind.HARD_LINK)
+        if item.kind in _ATTRIBUTES and not follows and not _moved(item, items):
+            yield item
 
 
 def _moved(item: Difference, items: tuple[Difference, ...]) -> bool:
