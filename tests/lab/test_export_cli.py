@@ -162,6 +162,8 @@ def test_attestations_and_one_platform_as_root(
     assert set(BOTH.blobs) <= pulled.blobs(namespace="attested-again")
     bare = export(pulled, name, "-n", "attested", "--all-platforms", "--no-attestations", "-o", base / "bare")
     assert "partial: 2 of the 4 entries of the index" in bare.out
+    sparse = pulled.ctr("images", "import", "--all-platforms", base / "bare", namespace="sparse", check=False)
+    assert sparse.returncode != 0
     flat = export(pulled, name, "-n", "attested", "--flat", "--platform", "linux/amd64", "-o", base / "flat")
     assert "partial" not in flat.out
     assert [child["digest"] for child in index_of(base / "flat")] == [BOTH.children[0].digest]

@@ -166,8 +166,14 @@ def _chosen(
     store: containerd.ContainerdStore, evidence: Evidence, wish: Wish, options: Common
 ) -> tuple[NamespaceView, ExportPlan]:
     """Return the namespace to export from and the plan; prefer a namespace in which nothing is missing."""
+    _check_single(evidence, wish)
     plans = [(view, _plan(store, view, evidence, wish, options)) for view in _namespaces(evidence, wish)]
     return next(((view, made) for view, made in plans if not made.missing), plans[0])
+
+
+def _check_single(evidence: Evidence, wish: Wish) -> None:
+    if wish.names and any(len(view.graphs) > 1 for view in evidence.views):
+        raise UsageError("IMAGE selects several images, and --name names one", hint="give its full name or digest")
 
 
 def _namespaces(evidence: Evidence, wish: Wish) -> list[NamespaceView]:
