@@ -19,6 +19,8 @@ _KERNEL = "dmesg -T | grep -iE 'i/o error|nvme|ata|ext4|xfs|btrfs'  # kernel err
 _FETCH = frozenset({"snapshot-without-blob", "shared-config-layers"})
 _ABSENT = frozenset({"incomplete-image", "missing-manifest", "missing-config"})
 _DAMAGED = frozenset({"blob-file-missing", "size-mismatch", "digest-mismatch"})
+#: Commands of auditor with an option `--platform`.
+_BY_PLATFORM = frozenset({"check", "export", "repair", "tree"})
 #: Maximum of platforms that are named in commands.
 _PLATFORMS = 2
 _PUBLISHED = frozenset({"malformed-manifest", "layer-count-mismatch", "layer-undecodable", "diffid-mismatch"})
@@ -31,16 +33,19 @@ class CommandTarget(msgspec.Struct, frozen=True, kw_only=True):
         kind: Kind of the store.
         address: Path of the socket, if the user named one.
         archive: Path of the archive, if the store is one.
+        platforms: Platforms that the user asked about, for commands that take `--platform`.
 
     """
 
     kind: SourceKind = SourceKind.CONTAINERD
     address: str = ""
     archive: str = ""
+    platforms: tuple[str, ...] = ()
 
     def auditor(self, verb: str, *words: str) -> str:
         """Return an auditor command."""
-        return command("auditor", verb, *(("--address", self.address) if self.address else ()), *words)
+        address = ("--address", self.address) if self.address else ()
+        return command("auditor", verb, *address, *(self._for_platforms() if verb in _BY_PLATFORM else ()), *words)
 
     def ctr(self, namespace: str, *words: str) -> str:
         """Return a ctr command."""
@@ -55,8 +60,15 @@ class CommandTarget(msgspec.Struct, frozen=True, kw_only=True):
         if namespace == _CRI:
             return self.crictl("pull", name)
         if namespace == _DOCKER:
-            return command("docker", "pull", name)
-        return self.ctr(namespace, "images", "pull", name)
+            return command("docker", "pull", *self._for_platforms(), name)
+        return self.ctr(namespace, "images", "pull", *self._for_platforms(), name)
+
+    def fetch(self, namespace: str, name: str) -> str:
+        """Return the fetch of an image's absent blobs by ctr."""
+        return self.ctr(namespace, "content", "fetch", *self._for_platforms(), name)
+
+    def _for_platforms(self) -> tuple[str, ...]:
+        return tuple(word for platform in self.platforms for word in ("--platform", platform))
 
 
 def for_finding(finding: Finding, target: CommandTarget) -> Iterator[str]:
@@ -76,7 +88,7 @@ def for_finding(finding: Finding, target: CommandTarget) -> Iterator[str]:
 def _commands_by_code(finding: Finding, target: CommandTarget, namespace: str, name: str) -> Iterator[str]:
     if finding.code in _FETCH:
         yield from _repair(target, namespace, name)
-        yield target.ctr(namespace, "content", "fetch", name) + "  # fetches absent blobs from the registry"
+        yield target.fetch(namespace, name) + "  # fetches absent blobs from the registry"
     elif finding.code in _ABSENT:
         yield from _repair(target, namespace, name)
         yield target.pull(namespace, name) + "  # does the same, if the registry still has it"
@@ -134,7 +146,7 @@ def for_design(
     if "discards" in by_design:
         yield target.auditor("repair", "-n", namespace, name, "--include-discarded", "--dry-run")
         yield target.auditor("export", "-n", namespace, name, "-o", "FILE", "--refetch")
-        yield (target.ctr(namespace, "content", "fetch", name) + "  # kept until the next garbage collection")
+        yield (target.fetch(namespace, name) + "  # kept until the next garbage collection")
     elif "platform" in by_design:
         yield from for_platforms(target, namespace, name, platforms)
         yield (target.ctr(namespace, "content", "fetch", "--all-platforms", name) + "  # fetches all platforms")
@@ -142,6 +154,7 @@ def for_design(
 
 def for_platforms(target: CommandTarget, namespace: str, name: str, platforms: Sequence[str]) -> Iterator[str]:
     """Yield the commands that export the platforms of an image that are complete."""
+    target = msgspec.structs.replace(target, platforms=())
     for platform in platforms[:_PLATFORMS]:
         yield target.auditor("export", "-n", namespace, name, "--platform", platform, "-o", "FILE")
         shown = target.ctr(namespace, "images", "export", "--platform", platform, "FILE", name)
@@ -168,7 +181,11 @@ def filled(step: str, *, name: str, digest: str, namespace: str, target: Command
     shown = command(name) if name else ""
     if not shown and step.startswith(("auditor check", "auditor repair")):
         step = step.replace(" {image}", "")
-    if step.startswith("auditor ") and target.address and not step.startswith(("auditor verify", "auditor diagnose")):
+    if (
+        step.startswith("auditor ")
+        and (target.address or target.platforms)
+        and not step.startswith(("auditor verify", "auditor diagnose"))
+    ):
         verb, _, rest = step.removeprefix("auditor ").partition(" ")
         step = f"{target.auditor(verb)} {rest}".rstrip()
     step = step.replace("{image}", shown or "IMAGE").replace("{digest}", digest or "DIGEST")

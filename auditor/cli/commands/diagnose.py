@@ -36,6 +36,7 @@ def diagnose(
     ] = "20s",
     address: o.Address = None,
     namespace: o.Namespaces = None,
+    platform: o.Platforms = None,
     output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TEXT,
     output: o.Output = None,
     quiet: o.Quiet = False,
@@ -49,6 +50,7 @@ def diagnose(
     Exit status: 0 no fault, or absent by design; 1 a fault was found; 2 invalid usage; 3 the store could not be read,
     or does not know anything that the text names.
     """
+    from auditor.cli import connect
     from auditor.cli.output import check_target, deliver
     from auditor.cli.runs import diagnose as run
     from auditor.cli.runs.diagnosis_page import page
@@ -70,7 +72,13 @@ def diagnose(
     if archive is not None and (message_only or not archive.exists()):
         raise _unusable(archive, message_only=message_only)
     budget = duration(max_duration)
-    question = run.Question(mentions=run.read(text or []), archive=archive, message_only=message_only, budget=budget)
+    question = run.Question(
+        mentions=run.read(text or []),
+        archive=archive,
+        message_only=message_only,
+        budget=budget,
+        platforms=connect.wanted_platforms(platform),
+    )
     answer, status = run.answer(question, common)
     if output_format is Format.JSON:
         deliver(to_json(run.without_credentials(answer)), output)

@@ -49,6 +49,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         archive: Archive to examine instead of a daemon.
         message_only: Explain the message without a store.
         budget: Time limit for reading blobs.
+        platforms: Platforms that images must have; empty means the node's.
 
     """
 
@@ -56,6 +57,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     archive: Path | None = None
     message_only: bool = False
     budget: timedelta = timedelta(seconds=20)
+    platforms: tuple[Platform, ...] = ()
 
 
 def read(words: list[str]) -> Mentions:
@@ -134,12 +136,16 @@ def _folders(mentions: Mentions) -> Mapping[str, bool]:
 
 def _target(question: Question, options: Common) -> CommandTarget:
     archive = str(question.archive) if question.archive is not None else ""
-    return CommandTarget(address=(options.address or "").removeprefix("unix://"), archive=archive)
+    return CommandTarget(
+        address=(options.address or "").removeprefix("unix://"),
+        archive=archive,
+        platforms=tuple(map(str, question.platforms)),
+    )
 
 
 def _index(store: Store, question: Question, options: Common) -> EvidenceIndex:
     also, held = _archive_findings(store, question)
-    request = Request(namespaces=options.namespaces, verify=Verify.LAYERS, of_image=held)
+    request = Request(namespaces=options.namespaces, verify=Verify.LAYERS, platforms=question.platforms, of_image=held)
     try:
         outcome, _ = audit.audited(
             store,

@@ -89,6 +89,21 @@ def test_only_another_platform_is_here() -> None:
     assert any("linux/amd64" in line for line in (*named.evidence, *named.commands))
 
 
+def test_commands_carry_the_platform_that_was_asked_about() -> None:
+    made = World()
+    made.pull(APP, NAME)
+    made.drop(BASE.digest)
+    outcome = made.audit()
+    evidence = EvidenceIndex(outcome.evidence, outcome.findings)
+    target = CommandTarget(platforms=("linux/amd64",))
+    words = f"ctr: content digest {BASE.digest}: not found"
+    commands = explain(asked(words), evidence, target=target, looked_at="memory").verdict.commands
+    assert commands
+    assert all("--platform linux/amd64" in command for command in commands), commands
+    alone = explain(asked("ctr: unexpected EOF"), None, target=target, looked_at="").verdict.commands
+    assert alone[0] == "auditor check --platform linux/amd64"
+
+
 def test_a_config_without_an_image_type_explains_layers_that_were_never_fetched() -> None:
     for kind, explained in (("application/octet-stream", True), ("application/vnd.oci.image.config.v1+json", False)):
         made = World()
