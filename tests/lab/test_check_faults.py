@@ -263,9 +263,9 @@ def test_the_only_snapshot_of_the_node_is_gone(daemon: Containerd, registry: Reg
     daemon.cri_pull(registry.push(OTHER, "lab/fault-other:1"))
     faults.remove_snapshots_from(daemon, OTHER.chain_ids, 0)
     report = assert_faults(daemon, ("snapshot-missing", f"overlayfs/{OTHER.chain_ids[-1]}"))
-    program, *words = shlex.split(the(report, "snapshot-missing").hint)
+    program, _, namespace, *words = shlex.split(the(report, "snapshot-missing").hint)
     assert program == "ctr"
-    daemon.ctr(*words)
+    daemon.ctr(*words, namespace=namespace)
     assert_faults(daemon)
 
 
