@@ -13,7 +13,7 @@ from auditor.checks.rule import Rule
 from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding, Severity, Verify
-from auditor.model.store import Image, LayerProof, LayerProofKind, Proof, ProofKind
+from auditor.model.store import Container, Image, LayerProof, LayerProofKind, Proof, ProofKind
 from tests.unit.build import APP, BASE, CONTENT, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
 
 ARM = image(Layer("arm base"), platform="linux/arm64")
@@ -73,6 +73,17 @@ def _(world: World) -> str:
     name = f"registry/app@{Digest.of(b'another')}"
     world.pull(APP, name)
     return name
+
+
+@fault("container-orphaned")
+def _(world: World) -> str:
+    world.pull(APP)
+    here = Container(world.namespace, "here", "app:1", OVERLAY, APP.chain[-1])
+    unlisted = Container(world.namespace, "unlisted", "app:1", "native", "gone")
+    bare = Container(world.namespace, "bare")
+    lost = Container(world.namespace, "lost", "app:1", OVERLAY, "gone")
+    world.change(containers=(here, unlisted, bare, lost))
+    return "lost"
 
 
 @fault("missing-config")
@@ -361,7 +372,7 @@ CONTRACT = {
     "not-an-image digest-mismatch diffid-mismatch layer-undecodable malformed-manifest broken-snapshot-chain "
     "suspect-storage",
     Severity.ERROR: "snapshot-without-blob shared-config-layers blob-unreadable layer-count-mismatch name-mismatch",
-    Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest",
+    Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest container-orphaned",
     Severity.INFO: "blob-discarded blob-lazy platform-not-pulled attestation-not-pulled foreign-layer not-unpacked "
     "orphan-blob expired-lease pull-in-progress",
 }
