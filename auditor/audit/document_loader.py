@@ -12,8 +12,8 @@ import msgspec
 
 from auditor.errors import MalformedDocument, NoFile, NoRecord, ReadFailed
 from auditor.model.digest import Digest
-from auditor.model.image_graph import Broken, Flaw, Group, Key, Loaded, children, key
-from auditor.model.oci import MAX_DOCUMENT, Descriptor, parse
+from auditor.model.image_graph import Broken, Family, Flaw, Group, Key, Loaded, children, key, key_of_root
+from auditor.model.oci import MAX_DOCUMENT, Descriptor, parse, parse_untyped
 from auditor.model.store import Inventory, Store
 
 #: Documents per task: a file of a few hundred bytes is read faster than a thread is woken.
@@ -65,7 +65,8 @@ def load_documents(
         del known[stale]
     seen: set[Key] = set()
     read = 0
-    level = list(_jobs((g.target for g in groups), holders, seen))
+    roots = [g.target for g in groups]
+    level = [*_jobs(roots, holders, seen), *_untyped_jobs(roots, holders, seen)]
     while level:
         fresh = [job for job in level if job.key not in known]
         for batch in _spread(pool, lambda jobs: _load_batch(store, jobs), _batches(fresh), near=near):
@@ -73,6 +74,7 @@ def load_documents(
                 read += size
                 if loaded is not None:
                     known[where] = loaded
+                    known[where[0], _family_of(where, loaded)] = loaded
             on_progress("reading manifests", len(known), len(known))
         below = (child for job in level if job.key in known for child in children(known[job.key]))
         level = list(_jobs(below, holders, seen))
@@ -99,6 +101,20 @@ def _jobs(descriptors: Iterable[Descriptor], holders: _Holders, seen: set[Key]) 
             continue
         seen.add(where)
         yield _Job(holders[descriptor.digest], descriptor, where)
+
+
+def _untyped_jobs(roots: Iterable[Descriptor], holders: _Holders, seen: set[Key]) -> Iterator[_Job]:
+    """Yield the targets of images whose type is unknown and that may be documents by their size."""
+    for descriptor in roots:
+        where = (descriptor.digest, Family.UNTYPED)
+        if key(descriptor) is None and where not in seen and descriptor.digest in holders:
+            seen.add(where)
+            yield _Job(holders[descriptor.digest], descriptor, where)
+
+
+def _family_of(where: Key, loaded: Loaded) -> Family:
+    """Return the family that a document is also known by: what an untyped one was parsed as."""
+    return key_of_root(Descriptor("", where[0], 0), {where: loaded})[1] if where[1] is Family.UNTYPED else where[1]
 
 
 def _spread(
@@ -143,6 +159,9 @@ def _load(store: Store, job: _Job) -> tuple[Loaded | None, int]:
         return Broken(Flaw.MALFORMED, error.message), 0
     if actual != job.descriptor.digest:
         return Broken(Flaw.CORRUPT, size=len(raw), actual=actual), len(raw)
+    if job.key[1] is Family.UNTYPED:
+        untyped = parse_untyped(raw)
+        return untyped if untyped is not None else Broken(Flaw.UNTYPED, size=len(raw)), len(raw)
     try:
         return parse(raw, job.descriptor.media_type), len(raw)
     except MalformedDocument as error:

@@ -72,16 +72,16 @@ def matches(group: Group, wanted: str) -> bool:
 
 
 def require_content(inventories: Sequence[Inventory], groups: Sequence[Group], wanted: Sequence[str]) -> None:
-    """Check that there is an image or a blob in the audited namespaces.
+    """Check that there is an image, a blob or a container in the audited namespaces.
 
     Raises:
         NothingExamined: A named namespace, or every audited one, is empty.
 
     """
     for name in wanted:
-        if not any(i.images or i.blobs for i in inventories if i.namespace == name):
+        if not any(i.images or i.blobs or i.containers for i in inventories if i.namespace == name):
             raise NothingExamined(f"namespace {name!r} is empty: nothing was examined", hint="choose another with -n")
-    if not groups and not any(i.blobs for i in inventories):
+    if not groups and not any(i.blobs or i.containers for i in inventories):
         where = f"{len(inventories)} namespaces" if inventories else "no namespace"
         raise NothingExamined(
             f"there is no image and no blob to examine ({where})", hint="check --address: is this the right daemon?"

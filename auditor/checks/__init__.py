@@ -6,6 +6,7 @@ from auditor.checks import (
     absent_layers,
     archive_faults,
     blobs,
+    containers,
     documents,
     garbage_collection,
     snapshot_files,
@@ -22,6 +23,7 @@ CHECKS = (
     blobs.check,
     snapshots.check,
     snapshot_files.check,
+    containers.check,
     garbage_collection.check,
 )
 #: The checks of an archive, which has no snapshots and no garbage collection.
@@ -39,6 +41,7 @@ RULES = _sorted(
     *blobs.RULES,
     *snapshots.RULES,
     *snapshot_files.RULES,
+    *containers.RULES,
     *garbage_collection.RULES,
     *storage.RULES,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from auditor.checks.absent_layers import PULL_IN_PROGRESS
@@ -10,8 +11,9 @@ from auditor.checks.pull_activity import in_progress
 from auditor.checks.pulled_platforms import pulled_instead, whole
 from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model import oci
-from auditor.model.findings import Fact, ImageRef, Severity
-from auditor.model.image_graph import Broken, Content, Flaw, ImageGraph, ManifestNode, key
+from auditor.model.digest import Digest
+from auditor.model.findings import Fact, ImageRef, Severity, Subject
+from auditor.model.image_graph import Broken, Content, Family, Flaw, ImageGraph, ManifestNode, key, key_of_root
 from auditor.model.oci import Descriptor, Index, Manifest
 
 MISSING_MANIFEST = Rule(
@@ -72,7 +74,24 @@ UNKNOWN_MEDIA_TYPE = Rule(
     impact="Content below it is not checked. Runtimes do not use such content.",
     remedy="Nothing, unless the program that created it reports missing content.",
 )
+NOT_AN_IMAGE = Rule(
+    code="not-an-image",
+    severity=Severity.CRITICAL,
+    means="An image's name leads to content that is neither an index nor a manifest, and its type is that of a web "
+    "page or a plain file: a mirror or a proxy answered the pull with a page of its own.",
+    impact="The image cannot be run, exported or pushed: there is no image.",
+    remedy="Check the registry mirror or proxy in hosts.toml, then pull the image again.",
+)
+NAME_MISMATCH = Rule(
+    code="name-mismatch",
+    severity=Severity.ERROR,
+    means="An image is named by a digest or an image id, and leads to other content.",
+    impact="Clients that ask for that digest or id run something else.",
+    remedy="Pull the image again by the digest in the name; find out which client wrote the record.",
+)
 RULES = (
+    NOT_AN_IMAGE,
+    NAME_MISMATCH,
     UNKNOWN_MEDIA_TYPE,
     MISSING_MANIFEST,
     MISSING_CONFIG,
@@ -84,12 +103,16 @@ RULES = (
 )
 
 
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+
+
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Check the documents of each audited image."""
     for view in evidence.views:
         for graph in view.graphs:
             yield from _indexes(view, graph)
             yield from _others(view, graph)
+            yield from _names(view, graph)
             for node in graph.manifests:
                 yield from _manifest(evidence, view, graph, node)
 
@@ -110,12 +133,56 @@ def _others(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
     """Content that is neither index nor manifest: only a root must be present, since pulls skip unknown types."""
     for descriptor in graph.others:
         ref = image_ref(graph.group, "content")
+        if _not_an_image(view, graph, descriptor):
+            yield _no_image(view, descriptor, ref)
+            continue
         text = f"references content of type {descriptor.media_type or 'none'}, which is not followed"
         facts: dict[str, Fact] = {"media_type": descriptor.media_type, "present": view.has(descriptor.digest)}
         subject = blob_subject("content", descriptor.digest)
         yield UNKNOWN_MEDIA_TYPE.hit(view.name, subject, text, part="", images=(ref,), facts=facts)
         if descriptor.digest == graph.group.target.digest and not view.has(descriptor.digest):
             yield from _missing(view, descriptor, "content", ref)
+
+
+def _not_an_image(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor) -> bool:
+    loaded = view.documents.get((descriptor.digest, Family.UNTYPED))
+    return (
+        descriptor.digest == graph.group.target.digest
+        and view.has(descriptor.digest)
+        and oci.is_plain_type(descriptor.media_type)
+        and isinstance(loaded, Broken)
+        and loaded.flaw in (Flaw.UNTYPED, Flaw.MALFORMED)
+    )
+
+
+def _no_image(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Hit:
+    text = f"its content is not an image (type {descriptor.media_type or 'none'}, {descriptor.size} bytes)"
+    facts: dict[str, Fact] = {"media_type": descriptor.media_type, "size": descriptor.size}
+    subject = blob_subject("content", descriptor.digest)
+    return NOT_AN_IMAGE.hit(view.name, subject, text, part="", images=(ref,), facts=facts)
+
+
+def _names(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+    """Yield the names that state a digest or an image id other than the image's."""
+    target = graph.group.target.digest
+    for name in graph.group.names:
+        stated = name if name.startswith("sha256:") else name.rpartition("@")[2] if "@" in name else ""
+        if not _SHA256.fullmatch(stated) or stated == target or target.algorithm != "sha256":
+            continue
+        if name == stated and _may_be_id(view, graph, stated):
+            continue
+        text = f"its name states {stated[:19]}, and leads to {target.short}"
+        facts: dict[str, Fact] = {"stated": stated, "target": str(target)}
+        ref = image_ref(graph.group, "image")
+        yield NAME_MISMATCH.hit(view.name, Subject(kind="image", name=name), text, part="", images=(ref,), facts=facts)
+
+
+def _may_be_id(view: NamespaceView, graph: ImageGraph, stated: str) -> bool:
+    """Whether an id may be the digest of a config of the image; manifests that cannot be read may name it."""
+    nodes = [node for node in graph.manifests if not node.attestation]
+    inside = [view.content(node.digest) for node in nodes]
+    configs = {each.manifest.config.digest for each in inside if each is not None}
+    return not configs or stated in configs or (None in inside and view.has(Digest(stated)))
 
 
 def _missing(view: NamespaceView, descriptor: Descriptor, role: str, ref: ImageRef) -> Iterator[Hit]:
@@ -208,15 +275,19 @@ def _flaws(
     view: NamespaceView, graph: ImageGraph, descriptor: Descriptor, role: str, node: ManifestNode | None = None
 ) -> Iterator[Hit]:
     """Yield the faults of a present document; `blobs` checks its file and its content."""
-    where = key(descriptor)
+    root = descriptor.digest == graph.group.target.digest
+    where = key_of_root(descriptor, view.documents) if root else key(descriptor)
     loaded = view.documents.get(where) if where is not None and view.has(descriptor.digest) else None
     if isinstance(loaded, Broken) and loaded.flaw is Flaw.MALFORMED:
         rule, cause, facts = MALFORMED_MANIFEST, "published-so", dict[str, Fact]()
         text = f"malformed: {loaded.detail}"
-    elif isinstance(loaded, Index | Manifest) and loaded.media_type not in ("", descriptor.media_type):
+    elif isinstance(loaded, Index | Manifest) and (
+        loaded.media_type not in ("", descriptor.media_type) or key(descriptor) is None
+    ):
         rule, cause = MEDIA_TYPE_MISMATCH, None
         facts = {"document": loaded.media_type, "descriptor": descriptor.media_type}
-        text = f"its media type is {loaded.media_type}, in its descriptor {descriptor.media_type}"
+        kind = loaded.media_type or ("an index" if isinstance(loaded, Index) else "a manifest")
+        text = f"its media type is {kind}, in its descriptor {descriptor.media_type}"
     else:
         return
     ref = image_ref(graph.group, role, node=node)

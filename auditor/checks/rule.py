@@ -15,6 +15,9 @@ from auditor.model.findings import Fact, Finding, ImageRef, Severity, Subject, o
 #: The remedy for every repairable finding about an archive; `auditor repair` writes to stores only.
 _ARCHIVE_REMEDY: Final = "Write the archive again from a store in which `auditor check` finds no problems."
 
+#: The codes that only an audit of contents finds.
+_FOUND_BY_READING: Final = frozenset({"digest-mismatch"})
+
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, rename={"impact": "matters", "remedy": "do"}):
     """What a finding code means, as `auditor rules` prints it. A code is stable and never reused.
@@ -30,6 +33,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, rename={"impact": "matters
     impact: str
     #: What to do, with commands where there are any.
     remedy: str
+
+    @property
+    def level(self) -> tuple[str, ...]:
+        """The options of `auditor repair` that let it find this fault."""
+        return ("--verify", "digests") if self.code in _FOUND_BY_READING else ()
 
     def hit(
         self,
@@ -131,7 +139,10 @@ def _hint(hit: Hit, *, archive: bool) -> str:
     if hit.repairable and archive:
         return _ARCHIVE_REMEDY
     if hit.repairable and hit.images:
-        return command("auditor", "repair", "-n", hit.namespace, hit.images[0].name)
+        image = hit.images[0]
+        # A name that begins with a dash would be taken for an option.
+        name = image.target if image.name.startswith("-") else image.name
+        return command("auditor", "repair", "-n", hit.namespace, *hit.rule.level, name)
     return hit.hint or hit.rule.remedy
 
 

@@ -24,7 +24,7 @@ SNAPSHOT_MISSING = Rule(
     means="The config's label marks the image as unpacked; the snapshot does not exist.",
     impact="All blobs exist, so the image is unpacked again on demand; until then a start takes longer, or fails in "
     "clients that rely on the label.",
-    remedy="Unpack the image again: `ctr images unpack`, or start a container of it.",
+    remedy="Unpack the image again: `ctr snapshots unpack DIGEST`, or start a container of it.",
 )
 NOT_UNPACKED = Rule(
     code="not-unpacked",
@@ -71,7 +71,7 @@ def _missing(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside:
         held = view.inventory.snapshots.get(snapshotter)
         if held is None or name in held:
             continue
-        unpack = ("images", "unpack", "--snapshotter", snapshotter)
+        unpack = ("snapshots", "--snapshotter", snapshotter, "unpack")
         yield SNAPSHOT_MISSING.hit(
             view.name,
             Subject(kind="snapshot", name=f"{snapshotter}/{name}"),
@@ -80,7 +80,7 @@ def _missing(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside:
             cause="removed",
             images=(image_ref(graph.group, "snapshot", node=node),),
             facts={"snapshotter": snapshotter, "chain_id": name, "config": str(config)},
-            hint=command("ctr", "-n", view.name, *unpack, graph.group.name),
+            hint=command("ctr", "-n", view.name, *unpack, graph.group.target.digest),
         )
 
 

@@ -25,6 +25,8 @@ class Family(enum.StrEnum):
     INDEX = "index"
     MANIFEST = "manifest"
     CONFIG = "config"
+    #: The target of an image whose type is unknown.
+    UNTYPED = "untyped"
 
 
 def family(media_type: str) -> Family | None:
@@ -44,6 +46,7 @@ class Flaw(enum.StrEnum):
     CORRUPT = "wrong digest"
     MALFORMED = "malformed"
     UNREADABLE = "unreadable"
+    UNTYPED = "neither an index nor a manifest"
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -64,6 +67,25 @@ def key(descriptor: Descriptor) -> Key | None:
     """Return the key of a descriptor's document; None for types that are not documents."""
     kind = family(descriptor.media_type)
     return None if kind is None else (descriptor.digest, kind)
+
+
+def key_of_root(target: Descriptor, documents: Documents) -> Key:
+    """Return the key of an image's target; one of unknown type is what its content parses as."""
+    typed = key(target)
+    if typed is not None:
+        return typed
+    loaded = documents.get((target.digest, Family.UNTYPED))
+    return target.digest, Family.UNTYPED if loaded is None else _parsed_as(loaded)
+
+
+def _parsed_as(loaded: Loaded) -> Family:
+    match loaded:
+        case Index():
+            return Family.INDEX
+        case Manifest():
+            return Family.MANIFEST
+        case _:
+            return Family.UNTYPED
 
 
 def children(document: Loaded) -> Iterator[Descriptor]:
@@ -153,7 +175,7 @@ class _Walk(msgspec.Struct):
     seen: set[tuple[Digest, Platform | None]] = set()
 
     def visit(self, descriptor: Descriptor, path: tuple[Digest, ...], documents: Documents) -> None:
-        kind = family(descriptor.media_type)
+        kind = family(descriptor.media_type) if path else key_of_root(descriptor, documents)[1]
         # Data-only images list one manifest for several platforms, each of which may be the wanted one.
         once = (descriptor.digest, descriptor.platform if kind is Family.MANIFEST else None)
         if once in self.seen:

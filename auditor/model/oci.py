@@ -60,6 +60,32 @@ ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
 ROOTFS_LAYERS = "layers"
 
 
+#: Types of web pages and of plain files: no registry gives an image or an artifact one of them.
+_PLAIN_TYPES = frozenset({"application/json", "application/xml", "application/octet-stream", "application/xhtml+xml"})
+
+
+def is_plain_type(media_type: str) -> bool:
+    """Whether a media type belongs to a web page or a plain file, such as a mirror's login page."""
+    kind = media_type.partition(";")[0].strip().lower()
+    return kind.startswith("text/") or kind in _PLAIN_TYPES
+
+
+def parse_untyped(raw: bytes) -> Index | Manifest | None:
+    """Parse an index or a manifest whose descriptor has another type; None where the content is neither.
+
+    Args:
+        raw: The content.
+
+    """
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        if "manifests" in fields:
+            return _index(raw)
+        return _manifest(raw) if {"config", "layers"} <= fields.keys() else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedDocument):
+        return None
+
+
 def is_layer(media_type: str) -> bool:
     """Whether containerd unpacks this type; core/images/mediatypes.go `IsLayerType`."""
     return media_type.startswith("application/vnd.oci.image.layer.") or media_type.partition("+")[0] in _DOCKER_LAYERS

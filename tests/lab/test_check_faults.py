@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -261,7 +262,11 @@ def test_all_snapshots_are_gone(pulled: Containerd) -> None:
 def test_the_only_snapshot_of_the_node_is_gone(daemon: Containerd, registry: Registry) -> None:
     daemon.cri_pull(registry.push(OTHER, "lab/fault-other:1"))
     faults.remove_snapshots_from(daemon, OTHER.chain_ids, 0)
-    assert_faults(daemon, ("snapshot-missing", f"overlayfs/{OTHER.chain_ids[-1]}"))
+    report = assert_faults(daemon, ("snapshot-missing", f"overlayfs/{OTHER.chain_ids[-1]}"))
+    program, _, namespace, *words = shlex.split(the(report, "snapshot-missing").hint)
+    assert program == "ctr"
+    daemon.ctr(*words, namespace=namespace)
+    assert_faults(daemon)
 
 
 @pytest.mark.parametrize("number", [0, 1])

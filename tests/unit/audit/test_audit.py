@@ -17,7 +17,7 @@ from auditor.errors import NothingExamined, StoreError
 from auditor.model import platforms
 from auditor.model.digest import Digest
 from auditor.model.findings import FailOn, Finding, Report, Severity, Status, Verify, exit_status
-from auditor.model.store import FileState, Inventory, Proof, ProofKind, Resource, StoreInfo
+from auditor.model.store import Container, FileState, Inventory, Proof, ProofKind, Resource, StoreInfo
 from auditor.report.build import report
 from tests.unit.build import APP, BASE, MIDDLE, NODE, NOW, TOP, Layer, World, image, index
 from tests.unit.fakes import MemoryStore
@@ -388,3 +388,9 @@ def test_the_cause_does_not_depend_on_how_many_images_are_asked_about() -> None:
     (asked,) = [f for f in looked(world, images=("app:1",)) if f.code == "snapshot-without-blob"]
     assert asked == all_of_it
     assert asked.cause == "missing-blobs-bug"
+
+
+def test_a_namespace_that_holds_only_containers_is_examined() -> None:
+    world = World()
+    world.change(containers=(Container(world.namespace, "c"),))
+    assert looked(world, namespaces=(world.namespace,)) == ()

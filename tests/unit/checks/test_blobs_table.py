@@ -26,6 +26,7 @@ SIZE = len(BASE.data)
 OTHER = Digest.of(b"other")
 LOOSE = Digest.of(b"loose")
 REPAIR = f"auditor repair -n k8s.io {NAME}"
+REPAIR_READING = f"auditor repair -n k8s.io --verify digests {NAME}"
 THEN = datetime(2026, 4, 1, 9, 30, 5, tzinfo=UTC)
 READ = "2026-04-01T09:30:05Z"
 PULL = do(World.pull, APP)
@@ -90,7 +91,7 @@ def sizes(
 
 
 def corrupt(cause: str = "bytes-changed", **facts: Any) -> tuple[Finding, ...]:
-    return told("digest-mismatch", cause=cause, facts=facts, hint=REPAIR)
+    return told("digest-mismatch", cause=cause, facts=facts, hint=REPAIR_READING)
 
 
 def used(manifest: Document, name: str) -> ImageRef:
@@ -372,7 +373,9 @@ def of_manifest(code: str, **fields: Any) -> Finding:
 FLAWS = {
     "corrupt": flawed(
         Flaw.CORRUPT,
-        of_manifest("digest-mismatch", cause="bytes-changed", facts={"actual": OTHER, "detail": "x"}, hint=REPAIR),
+        of_manifest(
+            "digest-mismatch", cause="bytes-changed", facts={"actual": OTHER, "detail": "x"}, hint=REPAIR_READING
+        ),
         actual=OTHER,
         detail="x",
     ),

@@ -13,8 +13,8 @@ from auditor.checks.rule import Rule
 from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding, Severity, Verify
-from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind
-from tests.unit.build import APP, BASE, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
+from auditor.model.store import Container, Image, LayerProof, LayerProofKind, Proof, ProofKind
+from tests.unit.build import APP, BASE, CONTENT, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
 
 ARM = image(Layer("arm base"), platform="linux/arm64")
 
@@ -50,6 +50,40 @@ def _(world: World) -> str:
     world.pull(APP)
     world.drop(APP.digest, APP.config.digest, *(layer.digest for layer in APP.layers))
     return APP.digest
+
+
+def named(world: World, data: bytes, media_type: str, name: str = "mirror/app:1") -> str:
+    """Write a blob, and an image record that leads to it."""
+    digest = world.put(data)
+    target = oci.Descriptor(media_type, digest, len(data))
+    world.change(images=(*world.inventory.images, Image(world.namespace, name, target)))
+    return digest
+
+
+LOGIN = b"<html><body>Sign in to continue</body></html>"
+
+
+@fault("not-an-image")
+def _(world: World) -> str:
+    return named(world, LOGIN, "text/html; charset=utf-8")
+
+
+@fault("name-mismatch")
+def _(world: World) -> str:
+    name = f"registry/app@{Digest.of(b'another')}"
+    world.pull(APP, name)
+    return name
+
+
+@fault("container-orphaned")
+def _(world: World) -> str:
+    world.pull(APP)
+    here = Container(world.namespace, "here", "app:1", OVERLAY, APP.chain[-1])
+    unlisted = Container(world.namespace, "unlisted", "app:1", "native", "gone")
+    bare = Container(world.namespace, "bare")
+    lost = Container(world.namespace, "lost", "app:1", OVERLAY, "gone")
+    world.change(containers=(here, unlisted, bare, lost))
+    return "lost"
 
 
 @fault("missing-config")
@@ -335,9 +369,10 @@ def test_codes_are_listed_once_and_the_worst_first() -> None:
 #: DESIGN.md, "Findings"; each severity is part of the contract.
 CONTRACT = {
     Severity.CRITICAL: "incomplete-image missing-manifest missing-config blob-file-missing size-mismatch "
-    "digest-mismatch diffid-mismatch layer-undecodable malformed-manifest broken-snapshot-chain suspect-storage",
-    Severity.ERROR: "snapshot-without-blob shared-config-layers blob-unreadable layer-count-mismatch",
-    Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest",
+    "not-an-image digest-mismatch diffid-mismatch layer-undecodable malformed-manifest broken-snapshot-chain "
+    "suspect-storage",
+    Severity.ERROR: "snapshot-without-blob shared-config-layers blob-unreadable layer-count-mismatch name-mismatch",
+    Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest container-orphaned",
     Severity.INFO: "blob-discarded blob-lazy platform-not-pulled attestation-not-pulled foreign-layer not-unpacked "
     "orphan-blob expired-lease pull-in-progress",
 }
@@ -364,3 +399,59 @@ def test_a_name_in_a_command_is_only_a_name() -> None:
     world.drop(BASE.digest)
     (finding,) = world.findings()
     assert finding.hint == "auditor repair -n k8s.io 'app:1; reboot $(id)'"
+
+
+def test_a_name_that_looks_like_an_option_is_replaced_by_the_digest() -> None:
+    world = World()
+    world.pull(APP, "--yes")
+    world.drop(BASE.digest)
+    (finding,) = world.findings()
+    assert finding.hint == f"auditor repair -n k8s.io {APP.digest}"
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json", f"{oci.OCI_MANIFEST}; charset=utf-8", "application/octet-stream"]
+)
+def test_a_manifest_under_another_type_is_walked_and_its_type_is_reported(media_type: str) -> None:
+    world = World()
+    world.pull(APP)
+    world.change(images=())
+    named(world, APP.data, media_type)
+    named_by = [APP.config.digest, *(layer.digest for layer in APP.layers)]
+    labels = {f"{CONTENT}.{i}": str(digest) for i, digest in enumerate(named_by)}
+    world.relabel(APP.digest, lambda _: labels)
+    world.drop(BASE.digest)
+    codes = {code for code, _ in world.faults()}
+    assert codes == {"media-type-mismatch", "snapshot-without-blob"}
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/vnd.wasm.content.layer.v1+wasm", "application/vnd.cncf.helm.chart"]
+)
+def test_content_of_an_artifact_is_no_fault(media_type: str) -> None:
+    world = World()
+    named(world, b"\0asm", media_type)
+    assert world.faults() == []
+
+
+@pytest.mark.parametrize(
+    "media_type", ["text/plain", "application/json", "application/xml", "application/octet-stream"]
+)
+def test_a_plain_file_is_no_image(media_type: str) -> None:
+    world = World()
+    digest = named(world, b'{"error": "denied"}', media_type)
+    assert world.faults() == [("not-an-image", digest)]
+
+
+def test_an_id_that_no_config_of_the_image_has_is_reported() -> None:
+    world = World()
+    other = str(Digest.of(b"another"))
+    world.pull(APP, "app:1", str(APP.config.digest), other)
+    assert world.faults() == [("name-mismatch", other)]
+
+
+def test_an_id_is_not_judged_where_no_manifest_can_be_read() -> None:
+    world = World()
+    world.pull(APP, str(Digest.of(b"another")))
+    world.drop(APP.digest)
+    assert "name-mismatch" not in {code for code, _ in world.faults()}

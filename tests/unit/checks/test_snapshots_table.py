@@ -50,7 +50,7 @@ def broken(number: int, *, of: str = OVERLAY, manifest: Document = APP, whole: D
 
 def missing(*, of: str = OVERLAY, name: str = THREE) -> Finding:
     facts = {"snapshotter": of, "chain_id": name, "config": APP.config.digest}
-    hint = f"ctr -n k8s.io images unpack --snapshotter {of} {NAME}"
+    hint = f"ctr -n k8s.io snapshots --snapshotter {of} unpack {APP.digest}"
     where = ref("snapshot", APP)
     return finding("snapshot-missing", "snapshot", f"{of}/{name}", where, cause="removed", facts=facts, hint=hint)
 
@@ -158,7 +158,7 @@ MISSING = {
                 ref("snapshot", ARM, target=BOTH),
                 cause="removed",
                 facts={"snapshotter": OVERLAY, "chain_id": ARM.chain[1], "config": ARM.config.digest},
-                hint=f"ctr -n k8s.io images unpack --snapshotter {OVERLAY} {NAME}",
+                hint=f"ctr -n k8s.io snapshots --snapshotter {OVERLAY} unpack {BOTH.digest}",
             ),
         ),
     ),

@@ -83,8 +83,9 @@ def test_a_media_type_has_a_family(media_type: str, expected: Family | None) -> 
 
 
 def test_families_and_flaws_have_their_words() -> None:
-    assert [str(each) for each in Family] == ["index", "manifest", "config"]
-    assert [str(each) for each in Flaw] == ["no file", "wrong size", "wrong digest", "malformed", "unreadable"]
+    assert [str(each) for each in Family] == ["index", "manifest", "config", "untyped"]
+    flaws = ["no file", "wrong size", "wrong digest", "malformed", "unreadable", "neither an index nor a manifest"]
+    assert [str(each) for each in Flaw] == flaws
 
 
 CHILDREN: dict[str, tuple[Any, list[Descriptor]]] = {
