@@ -69,8 +69,8 @@ SNAPSHOT_USAGE_DIFFERS = Rule(
 SNAPSHOT_UNVERIFIABLE = Rule(
     code="snapshot-unverifiable",
     severity=Severity.INFO,
-    means="The snapshot's files cannot be compared with their layer: its blob is absent or damaged, or the snapshotter "
-    "is not supported.",
+    means="The snapshot's files cannot be compared with their layer, or not in all respects: its blob is absent or "
+    "damaged, the snapshotter is not supported, or the process lacks a capability.",
     impact="No fault is known.",
     remedy="Where the blob is absent or damaged: `auditor repair`, then check again.",
 )
@@ -151,6 +151,9 @@ class _Judge:
             yield self._hit(SNAPSHOT_UNVERIFIABLE, f"unpacked files not compared: {files.reason}")
         elif files.differences is not None:
             yield from self._differences()
+            if files.differences.skipped:
+                skipped = "; ".join(files.differences.skipped)
+                yield self._hit(SNAPSHOT_UNVERIFIABLE, f"not all was compared: {skipped}")
         elif files.recorded is not None and files.counted is not None:
             yield from self._usage(files.recorded, files.counted)
 

@@ -34,8 +34,8 @@ class Bolt:
         self._data = data
         self._size, self._root, _ = _meta(data)
 
-    def items(self, *path: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-        """Yield keys and values of a bucket; the value of a nested bucket is None. Empty where there is no bucket.
+    def buckets(self, *path: bytes) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+        """Yield name and values of each bucket within a bucket. Empty where there is no such bucket.
 
         Raises:
             BoltDamaged: The pages of the bucket cannot be read.
@@ -44,7 +44,9 @@ class Bolt:
         try:
             page = self._find(path)
             for flags, key, value in self._walk(page, 0) if page is not None else ():
-                yield key, None if flags & _IS_BUCKET else value
+                if flags & _IS_BUCKET:
+                    held = self._walk(self._bucket(value), 0)
+                    yield key, {name: field for of, name, field in held if not of & _IS_BUCKET}
         except (struct.error, IndexError) as error:
             raise BoltDamaged(f"a page lies outside the file: {error}") from None
 

@@ -31,6 +31,7 @@ _METADATA: Final = Path("io.containerd.metadata.v1.bolt", "meta.db")
 _OF_COMMITS: Final = frozenset(
     {Kind.MISSING, Kind.TYPE, Kind.EMPTY, Kind.TRUNCATED, Kind.LONGER, Kind.ZEROED, Kind.CONTENT, Kind.TARGET}
 )
+_COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
 _UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
 
 
@@ -193,19 +194,23 @@ def _compared(store: Store, evidence: Evidence, needed: Needed, files: SnapshotF
     if isinstance(found, str):
         return msgspec.structs.replace(files, reason=found)
     if not unpacked:
-        found = msgspec.structs.replace(found, items=found.of(_OF_COMMITS))
+        found = Differences(found.of(_OF_COMMITS), found.expected, (*found.skipped, _COMMITTED))
     return msgspec.structs.replace(files, differences=found, unpacked=unpacked)
 
 
 def _differences(store: Store, namespace: str, needed: Needed, files: SnapshotFiles) -> Differences | str:
-    """Return the differences, or why the files cannot be judged."""
+    """Return the differences that two looks at the files agree on, or why the files cannot be judged."""
     with store.stream(namespace, needed.layer.descriptor.digest) as chunks:
         played = play(chunks, lowest=needed.index == 0)
     if played.proof.kind is not LayerProofKind.SOUND or played.proof.diff_id != needed.layer.diff_id:
         return "its layer's blob is damaged or does not match the diffID"
     if played.refusal:
         return f"its layer is not covered: {played.refusal}"
-    return compare(played.tree, Path(files.path), privileged=administrator())
+    found = compare(played.tree, Path(files.path), privileged=administrator())
+    if found.items:
+        again = set(compare(played.tree, Path(files.path), privileged=administrator()).items)
+        found = msgspec.structs.replace(found, items=tuple(item for item in found.items if item in again))
+    return found
 
 
 def _holder(evidence: Evidence, needed: Needed) -> str | None:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from auditor.model.snapshot_files import SnapshotKey, Usage
-from auditor.snapshots.bolt import Bolt, open_database
+from auditor.snapshots.bolt import open_database
 
 _COMMITTED: Final = 3
 
@@ -37,22 +37,18 @@ def read_rows(metadata: Path, snapshotter: str, root: Path) -> Mapping[SnapshotK
         OSError: A database cannot be read.
 
     """
-    own = open_database(root / "metadata.db")
+    own = dict(open_database(root / "metadata.db").buckets(b"v1", b"snapshots"))
     store = open_database(metadata)
     found = {}
-    for namespace, value in store.items(b"v1"):
-        if value is not None:
-            continue
-        for name, _ in store.items(b"v1", namespace, b"snapshots", snapshotter.encode()):
-            fields = dict(store.items(b"v1", namespace, b"snapshots", snapshotter.encode(), name))
-            row = _row(own, fields.get(b"name") or b"")
+    for namespace, _ in store.buckets(b"v1"):
+        for name, fields in store.buckets(b"v1", namespace, b"snapshots", snapshotter.encode()):
+            row = _row(own.get(fields.get(b"name", b""), {}))
             if row is not None:
                 found[namespace.decode(), snapshotter, name.decode(errors="replace")] = row
     return found
 
 
-def _row(own: Bolt, key: bytes) -> Row | None:
-    fields = dict(own.items(b"v1", b"snapshots", key))
+def _row(fields: Mapping[bytes, bytes]) -> Row | None:
     kind, number = fields.get(b"kind"), fields.get(b"id")
     if not kind or kind[0] != _COMMITTED or not number:
         return None
