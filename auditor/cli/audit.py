@@ -39,7 +39,7 @@ def _meter(options: Common) -> AbstractContextManager[Meter]:
         return progress(wanted=options.progress)
     from auditor.cli.progress import streaming
 
-    return streaming()
+    return streaming(host=host(os.environ))
 
 
 #: Reads the blobs that an audit wants verified, and reports progress to the meter.

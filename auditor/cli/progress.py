@@ -96,8 +96,9 @@ INTERVAL = 1.0
 class LineMeter(Meter):
     """Prints progress as lines of JSON: a new activity at once, its progress every INTERVAL seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, host: str) -> None:
         super().__init__(shown=False)
+        self._host = host
         self._last = -INTERVAL
 
     def _draw(self, what: str, done: int, total: int, *, in_bytes: bool) -> None:
@@ -106,11 +107,12 @@ class LineMeter(Meter):
             if what == self._what and clock - self._last < INTERVAL:
                 return
             self._what, self._last = what, clock
-            deliver(ndjson.progress(f"{what} bytes" if in_bytes else what, done, total, time=datetime.now(UTC)), None)
+            what = f"{what} bytes" if in_bytes else what
+            deliver(ndjson.progress(what, done, total, time=datetime.now(UTC), host=self._host), None)
 
 
 @contextmanager
-def streaming() -> Iterator[Meter]:
+def streaming(*, host: str) -> Iterator[Meter]:
     """Print the start line, and give a meter that prints lines."""
-    deliver(ndjson.begun(time=datetime.now(UTC)), None)
-    yield LineMeter()
+    deliver(ndjson.begun(time=datetime.now(UTC), host=host), None)
+    yield LineMeter(host=host)

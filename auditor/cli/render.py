@@ -20,16 +20,21 @@ from auditor.model.findings import FailOn, Report, Severity, exit_status
 if TYPE_CHECKING:
     from auditor.formats import prometheus
     from auditor.report.compare import Comparison
+    from auditor.report.fleet import UnreadFile
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What formats need besides the report; `earlier` is the text of the metrics file to replace."""
+    """What formats need besides the report.
+
+    `earlier` is the text of the metrics file to replace; `unread` are the files without a report.
+    """
 
     style: table.Style = table.Style()
     fail_on: FailOn = FailOn.ERROR
     command: str = "check"
     status: int | None = None
     earlier: str = ""
+    unread: tuple[UnreadFile, ...] = ()
 
 
 def tells_trees(output_format: ReportFormat) -> bool:
@@ -95,11 +100,11 @@ def _html(report: Report, _look: Look) -> str:
     return html.render(report, advice=advice())
 
 
-def _html_fleet(reports: Sequence[Report], _look: Look) -> str:
+def _html_fleet(reports: Sequence[Report], look: Look) -> str:
     from auditor.formats import html
     from auditor.report import fleet
 
-    return html.render_fleet(fleet.join(reports), advice=advice())
+    return html.render_fleet(fleet.join(reports, look.unread), advice=advice())
 
 
 def _html_changes(reports: Sequence[Report], compared: Sequence[Comparison]) -> str:
@@ -138,24 +143,24 @@ def _markdown(report: Report, _look: Look) -> str:
     return markdown.render(report)
 
 
-def _table_fleet(reports: Sequence[Report], _look: Look) -> str:
+def _table_fleet(reports: Sequence[Report], look: Look) -> str:
     from auditor.formats import fleet as fleet_text
     from auditor.report import fleet
 
-    return fleet_text.render(fleet.join(reports))
+    return fleet_text.render(fleet.join(reports, look.unread))
 
 
-def _json_fleet(reports: Sequence[Report], _look: Look) -> str:
+def _json_fleet(reports: Sequence[Report], look: Look) -> str:
     from auditor.report import fleet
 
-    return json_report.to_json(fleet.join(reports))
+    return json_report.to_json(fleet.join(reports, look.unread))
 
 
-def _markdown_fleet(reports: Sequence[Report], _look: Look) -> str:
+def _markdown_fleet(reports: Sequence[Report], look: Look) -> str:
     from auditor.formats import fleet as fleet_text
     from auditor.report import fleet
 
-    return fleet_text.markdown(fleet.join(reports))
+    return fleet_text.markdown(fleet.join(reports, look.unread))
 
 
 _ONE: Mapping[ReportFormat, Callable[[Report, Look], str]] = {

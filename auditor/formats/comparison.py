@@ -71,7 +71,7 @@ def _markdown(comparison: Comparison) -> Iterator[str]:
 
 def _json_lines(comparison: Comparison) -> Iterator[str]:
     for change, found in (("new", comparison.new), ("gone", comparison.gone), ("unchanged", comparison.unchanged)):
-        yield from (ndjson.finding(finding, change=change) for finding in found)
+        yield from (ndjson.finding(finding, host=comparison.host, change=change) for finding in found)
     yield ndjson.line(
         "comparison",
         host=comparison.host,

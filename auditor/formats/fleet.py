@@ -26,6 +26,8 @@ def render(fleet: Fleet) -> str:
     bad = [image for image in fleet.images if image.damaged or image.unknown]
     if bad:
         lines += ["", "images:", *(f"  {_image(image)}" for image in bad[:LISTED]), *_more(len(bad), "image")]
+    if fleet.unread:
+        lines += ["", "files that could not be read:", *(f"  {reason}" for reason in _unread(fleet))]
     return "\n".join([*lines, "", verdict(fleet)]) + "\n"
 
 
@@ -35,6 +37,7 @@ def verdict(fleet: Fleet) -> str:
     unknown = [node for node in fleet.nodes if node.status is Status.UNKNOWN]
     parts = [f"{len(damaged)} damaged"] if damaged else []
     parts += [f"{len(unknown)} not fully checked"] if unknown else []
+    parts += [f"{plural(len(fleet.unread), 'file')} could not be read"] if fleet.unread else []
     return f"{plural(len(fleet.nodes), _noun(fleet))}: {', '.join(parts) or 'no problems found'}"
 
 
@@ -66,7 +69,16 @@ def markdown(fleet: Fleet) -> str:
     if fleet.findings:
         lines += ["", "| severity | code | what | bad on | good copy |", "| --- | --- | --- | --- | --- |"]
         lines += (_markdown_row(finding) for finding in fleet.findings[:LISTED])
-    return "\n".join([*lines, *_more(len(fleet.findings), "finding")]) + "\n"
+    lines += _more(len(fleet.findings), "finding")
+    if fleet.unread:
+        lines += ["", "Files that could not be read:", "", *(f"* {escape(reason)}" for reason in _unread(fleet))]
+    return "\n".join(lines) + "\n"
+
+
+def _unread(fleet: Fleet) -> Iterator[str]:
+    yield from (plain(file.reason, width=300) for file in fleet.unread[:LISTED])
+    if len(fleet.unread) > LISTED:
+        yield f"and {plural(len(fleet.unread) - LISTED, 'more file')}; --format json lists all"
 
 
 def _cells(node: FleetNode) -> Sequence[object]:

@@ -64,24 +64,33 @@ class FleetFinding(msgspec.Struct, frozen=True, kw_only=True):
     held_on: tuple[str, ...] = ()
 
 
+class UnreadFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that should hold a report and could not be read."""
+
+    file: str
+    reason: str
+
+
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
-    """All nodes; findings of severity info are left out."""
+    """All nodes; findings of severity info are left out. With an unread file, it is not complete."""
 
     schema: Literal["containerd-auditor/fleet/v1"] = SCHEMA
     complete: bool
     nodes: tuple[FleetNode, ...]
     findings: tuple[FleetFinding, ...]
     images: tuple[FleetImage, ...]
+    unread: tuple[UnreadFile, ...] = ()
 
 
-def join(reports: Sequence[Report]) -> Fleet:
+def join(reports: Sequence[Report], unread: Sequence[UnreadFile] = ()) -> Fleet:
     """Join reports; their order does not matter."""
     distinct = named(reports)
     return Fleet(
-        complete=all(report.complete for report in reports),
+        complete=not unread and all(report.complete for report in reports),
         nodes=tuple(_node(name, report) for name, report in distinct),
         findings=_findings(distinct),
         images=_images(distinct),
+        unread=tuple(unread),
     )
 
 

@@ -10,16 +10,15 @@ from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, ReportFormat
 
 if TYPE_CHECKING:
+    from auditor.cli.saved_reports import Loaded
     from auditor.model.findings import FailOn as Failing
-    from auditor.model.findings import Finding, Report
-
-#: Largest report read, in bytes; a store of 20,000 images makes a tenth of it.
-_MOST = 1 << 30
+    from auditor.model.findings import Finding
 
 
 def report(
     files: Annotated[
-        list[Path], Argument(metavar="FILE", help="Reports written by --format json; - reads standard input.")
+        list[Path],
+        Argument(metavar="FILE", help="Reports of --format json, plain, gzip or zstd; folders of them; - is stdin."),
     ],
     against: Annotated[
         list[Path] | None,
@@ -40,6 +39,7 @@ def report(
 ) -> int:
     """Convert saved reports to another format; merge the reports of several nodes into one view.
 
+    A file that cannot be read is named, and the others are shown; the exit status is then 3, or 1 with damage.
     The merged view lists the damaged nodes, each bad digest with its nodes, and the nodes that have a good copy.
     Exit status: as of check, for all reports together; with --against, only new findings count.
     """
@@ -47,49 +47,43 @@ def report(
     from auditor.cli.options import Common
     from auditor.cli.output import check_target, deliver
     from auditor.cli.publish import style
+    from auditor.cli.saved_reports import load_all, load_one
     from auditor.model.findings import FailOn as Failing
     from auditor.report import compare
 
     check_target(output)
     failing = Failing(fail_on)
-    reports = [_load(path) for path in files]
-    look = render.Look(style=style(Common(output=output, verbose=verbose)), fail_on=failing)
+    loaded = load_all(files)
+    reports = loaded.reports
+    _name(loaded)
+    look = render.Look(style=style(Common(output=output, verbose=verbose)), fail_on=failing, unread=loaded.unread)
     if against:
-        compared = compare.pair(reports, [_load(path) for path in against])
+        compared = compare.pair(reports, [load_one(path) for path in against])
         text = render.changes(reports, compared, output_format)
         found = [finding for change in compared for finding in change.new]
     else:
-        single = len(reports) == 1
+        single = len(reports) == 1 and not loaded.unread
         text = render.one(reports[0], output_format, look) if single else render.many(reports, output_format, look)
-        found = [finding for loaded in reports for finding in loaded.findings]
-    status = _status(reports, found, failing)
+        found = [finding for one in reports for finding in one.findings]
+    status = _status(loaded, found, failing)
     if not (quiet and status == 0 and output is None):
         deliver(text, output)
     return status
 
 
-def _load(path: Path) -> Report:
-    """Read a saved report. Raises UsageError if the file cannot be read or is not a report."""
-    import sys
+def _name(loaded: Loaded) -> None:
+    """Name each file that could not be read on stderr."""
+    from auditor.cli.output import say
+    from auditor.formats.sanitize import plain
 
-    from auditor.errors import UsageError
-    from auditor.formats.json_report import load
-
-    try:
-        if str(path) == "-":
-            return load(sys.stdin.buffer.read(_MOST), name="standard input")
-        with path.open("rb") as file:
-            return load(file.read(_MOST), name=str(path))
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}", hint="auditor check --format json --output FILE writes a report"
-        ) from None
+    for file in loaded.unread:
+        say(f"auditor: {plain(file.reason)}")
 
 
-def _status(reports: list[Report], found: list[Finding], failing: Failing) -> int:
+def _status(loaded: Loaded, found: list[Finding], failing: Failing) -> int:
     from msgspec.structs import replace
 
     from auditor.model.findings import exit_status
 
-    together = replace(reports[0], findings=tuple(found), complete=all(loaded.complete for loaded in reports))
-    return exit_status(together, failing)
+    complete = not loaded.unread and all(report.complete for report in loaded.reports)
+    return exit_status(replace(loaded.reports[0], findings=tuple(found), complete=complete), failing)

@@ -89,11 +89,12 @@ def _verdict(fleet: Fleet) -> Verdict:
     number = plural(len(fleet.nodes), "node")
     if damaged:
         words = f"{damaged} of {number} damaged"
-        return Verdict("bad", words, f"{plural(len(fleet.findings), 'finding')} in total" + _and(unknown))
-    if unknown:
         return Verdict(
-            "unknown", "Not fully checked", f"on {unknown} of {number}; no problems in what could be checked"
+            "bad", words, f"{plural(len(fleet.findings), 'finding')} in total" + _and(unknown) + _unread(fleet)
         )
+    if unknown or fleet.unread:
+        what = f"on {unknown} of {number}; no problems in what could be checked{_unread(fleet)}"
+        return Verdict("unknown", "Not fully checked", what)
     if fleet.findings:
         return Verdict("warn", "Warnings", f"{plural(len(fleet.findings), 'warning')} on {number}, no damage")
     return Verdict("good", "No problems found", number)
@@ -101,6 +102,13 @@ def _verdict(fleet: Fleet) -> Verdict:
 
 def _and(unknown: int) -> str:
     return f"; {plural(unknown, 'node')} could not be fully checked" if unknown else ""
+
+
+def _unread(fleet: Fleet) -> str:
+    if not fleet.unread:
+        return ""
+    first = plain(fleet.unread[0].reason, width=200)
+    return f"; {plural(len(fleet.unread), 'file')} could not be read, the first: {first}"
 
 
 def _nodes(fleet: Fleet) -> tuple[NodeRow, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
+from backports import zstd
 from msgspec.structs import replace
 
 from auditor.cli.app import main
@@ -143,3 +146,80 @@ def test_hostile_names_cannot_move_a_terminal_in_any_format(
     assert written.replace("\n", "").isprintable()
     assert main(["report", str(path), str(path), "-f", name]) == 1
     assert capfd.readouterr().out.replace("\n", "").isprintable()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a sound report packed with gzip, a damaged one packed with zstd, and a hidden file."""
+    made = tmp_path / "day"
+    (made / "rack").mkdir(parents=True)
+    (made / "a.json.gz").write_bytes(gzip.compress(json_report.render(reports.sound()).encode()))
+    (made / "rack" / "b.json.zst").write_bytes(zstd.compress(json_report.render(reports.damaged()).encode()))
+    (made / ".partial").write_bytes(b"{")
+    return made
+
+
+def test_a_folder_of_packed_reports(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(folder), "-f", "json"]) == 1
+    said = capfd.readouterr()
+    assert sorted(node["status"] for node in json.loads(said.out)["nodes"]) == ["damaged", "sound"]
+    assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "is not a report of this version"),
+        (b"", "is not a report of this version"),
+        (gzip.compress(b"{}" * 99)[:-9], "the gzip stream ends before its end"),
+        (gzip.compress(json_report.render(reports.sound()).encode()) + b"more", "bytes that are not gzip follow"),
+        (b"BZh9", "packed with bzip2"),
+    ],
+    ids=["cut", "empty", "gzip cut", "gzip and more", "bzip2"],
+)
+def test_a_bad_file_is_named_and_the_rest_is_shown(
+    content: bytes, reason: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "rack" / "b.json.zst").write_bytes(content)
+    for name, words in (
+        ("table", "1 node: 1 file could not be read"),
+        ("markdown", "Files that could not be read"),
+        ("html", "Not fully checked"),
+        ("json", '"complete": false'),
+    ):
+        assert main(["report", str(folder), "-f", name]) == 3
+        said = capfd.readouterr()
+        assert words in said.out
+        assert reason in said.err
+        assert "b.json.zst" in said.err
+        assert "Traceback" not in said.err
+
+
+def test_a_bad_file_does_not_hide_damage(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "c.json").write_bytes(b"{")
+    assert main(["report", str(folder), "--quiet"]) == 1
+    assert "1 damaged, 1 file could not be read" in capfd.readouterr().out
+
+
+def test_what_is_no_file_in_a_folder_is_named(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to(folder / "rack")
+    (folder / "dangling").symlink_to(folder / "absent")
+    assert main(["report", str(folder), "-f", "json"]) == 1
+    fleet = json.loads(capfd.readouterr().out)
+    assert [Path(file["file"]).name for file in fleet["unread"]] == ["dangling", "link", "pipe"]
+    assert not fleet["complete"]
+
+
+def test_a_packed_bomb_ends_at_the_limit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("auditor.cli.saved_reports._MOST", 4 << 20)
+    (folder / "bomb.gz").write_bytes(gzip.compress(b" " * (8 << 20)))
+    assert main(["report", str(folder)]) == 1
+    assert "bomb.gz cannot be read: it is larger than 4 MiB" in capfd.readouterr().err
+
+
+def test_an_empty_folder_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "has no files" in capfd.readouterr().err

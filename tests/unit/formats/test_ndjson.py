@@ -14,14 +14,16 @@ def test_a_stream_starts_tells_everything_and_ends_with_the_summary() -> None:
     kinds = [line["type"] for line in lines]
     assert kinds == ["start", *["finding"] * len(report.findings), *["image"] * len(report.images), "summary"]
     assert lines[0]["schema"] == "containerd-auditor/report/v1"
+    assert {line["host"] for line in lines} == {report.host}
     assert lines[1]["code"] == "digest-mismatch"
     assert lines[-1]["complete"] is True
     assert lines[-1]["summary"]["images"]["damaged"] == 3
 
 
 def test_progress_is_a_line() -> None:
-    line = json.loads(ndjson.progress("reading", 3, 10, time=reports.AT))
-    assert line == {"type": "progress", "time": "2026-03-04T05:06:07Z", "what": "reading", "done": 3, "total": 10}
+    line = json.loads(ndjson.progress("reading", 3, 10, time=reports.AT, host="n"))
+    at = "2026-03-04T05:06:07Z"
+    assert line == {"type": "progress", "host": "n", "time": at, "what": "reading", "done": 3, "total": 10}
 
 
 def test_hostile_names_are_kept_exactly_and_cannot_move_a_terminal() -> None:
