@@ -48,6 +48,21 @@ def _import_msgspec() -> None:
             del sys.modules[optional]
 
 
+def _open_closed_streams() -> None:
+    """Open /dev/null where the caller closed a standard stream, as in `>&-`.
+
+    Otherwise the next file that is opened gets the descriptor, and what is printed goes into it.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            stream = os.fdopen(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False)
+            setattr(sys, name, stream)
+
+
 def run() -> NoReturn:
     """Run and end the process at once.
 
@@ -55,6 +70,7 @@ def run() -> NoReturn:
     take a tenth of the time of a check, and so would frequent cycle collection; the collector stays on for long runs.
     """
     gc.set_threshold(_OBJECTS)
+    _open_closed_streams()
     status = main()
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from typing import Self
 
 from auditor.errors import OutputError
 
+#: Links followed in one path, as in Linux (MAXSYMLINKS).
+_LINKS = 40
+_DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -37,6 +41,63 @@ def output_errors(what: Path | str) -> Iterator[None]:
         ) from None
 
 
+def resolve(path: Path) -> Path:
+    """Return the path without links.
+
+    A link is followed unless another user could have planted it: its folder is writable by others, and the link belongs
+    neither to this user nor to the owner of the folder (the rule of Linux's fs.protected_symlinks).
+
+    Raises:
+        OutputError: such a link, or a link to a descriptor of a process, as /dev/stdout.
+        OSError: a link cannot be read, or there are too many.
+
+    """
+    place = Path("/")
+    parts = _parts(Path.cwd() / path)
+    links = 0
+    while parts:
+        name = parts.pop()
+        if name == ".." or not (place / name).is_symlink():
+            place = place.parent if name == ".." else place / name
+            continue
+        links += 1
+        if links > _LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        _check_link(place / name, path)
+        link = (place / name).readlink()
+        place = Path("/") if link.is_absolute() else place
+        parts += _parts(link)
+    return place
+
+
+def _parts(path: Path) -> list[str]:
+    return [part for part in reversed(path.parts) if part != "/"]
+
+
+def _check_link(link: Path, path: Path) -> None:
+    if _DESCRIPTORS.fullmatch(str(link.parent)):
+        raise OutputError(
+            f"{path} is a descriptor of a process, not a file", hint="write to standard output with `-o -`"
+        )
+    folder, owner = link.parent.stat(), link.lstat().st_uid
+    if folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and owner not in (os.geteuid(), folder.st_uid):
+        raise OutputError(
+            f"{path} was not written: {link} is a link of another user in a folder that others can write to",
+            hint="write into a folder of your own",
+        )
+
+
+def _keep_access(target: Path, fd: int) -> None:
+    """Give a file the owner and mode of the file that it is to replace; the owner where the system allows it."""
+    try:
+        old = target.lstat()
+    except FileNotFoundError:
+        return
+    with suppress(PermissionError):
+        os.fchown(fd, old.st_uid, old.st_gid)
+    os.fchmod(fd, old.st_mode & 0o777)
+
+
 class Temporary:
     """A hidden file or folder `.<name>.auditor-<tag>.tmp` beside `target`, locked by this process; a context manager.
 
@@ -44,7 +105,7 @@ class Temporary:
     lock ends with its process.
 
     Args:
-        target: the file or folder to replace; a link is followed.
+        target: the file or folder to replace; see `resolve` for links. Mode and owner of a replaced file are kept.
         tag: part of the temporary name; must be unique to the run.
         folder: make a folder; `target` must then be absent or an empty folder.
 
@@ -56,7 +117,8 @@ class Temporary:
     """
 
     def __init__(self, target: Path, *, tag: str, folder: bool = False) -> None:
-        self.target = target.resolve()
+        with output_errors(target):
+            self.target = resolve(target)
         self.path = self.target.with_name(f"{_prefix(self.target)}{tag}.tmp")
         self.fd = -1
         self._folder = folder
@@ -68,6 +130,8 @@ class Temporary:
             sweep(self.target)
             while not self._locked():
                 os.close(self.fd)
+            if not self._folder:
+                _keep_access(self.target, self.fd)
         return self
 
     def __exit__(
@@ -152,26 +216,29 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a file atomically and durably.
+def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
+    """Write a file atomically and durably; mode and owner of a replaced file are kept.
 
-    A link is followed to the file that it names; what is no regular file (a pipe, /dev/null) is written as it is.
+    What is no regular file (a pipe, /dev/null) is written as it is.
 
     Args:
-        path: the file.
+        path: the file; see `resolve` for links.
         data: its new content.
-        mode: its permissions.
+        mode: permissions of a new file; None for those of the umask.
 
     Raises:
         OutputError: the file cannot be written; a regular file is then as it was.
 
     """
     with output_errors(path):
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
+        target = resolve(path)
+        new = not target.exists()
+        if not new and not target.is_file():
+            target.write_bytes(data)
             return
-        with Temporary(path, tag=f"{os.getpid()}-{os.urandom(4).hex()}") as temporary:
-            os.fchmod(temporary.fd, mode)
+        with Temporary(target, tag=f"{os.getpid()}-{os.urandom(4).hex()}") as temporary:
+            if new and mode is not None:
+                os.fchmod(temporary.fd, mode)
             with os.fdopen(os.dup(temporary.fd), "wb") as file:
                 file.write(data)
             os.fsync(temporary.fd)

@@ -11,9 +11,19 @@ from auditor.formats.sanitize import plain
 
 
 def check_target(path: Path | None) -> None:
-    """Check an output path before the work. Raises UsageError if it is a folder, or its folder does not exist."""
+    """Check an output path before the work.
+
+    Raises:
+        UsageError: It is a folder, or its folder does not exist.
+        OutputError: It leads over a link that is not followed.
+
+    """
     if path is None or str(path) == "-":
         return
+    from auditor.atomic_write import output_errors, resolve
+
+    with output_errors(path):
+        resolve(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder", hint="give a file in it")
     if not path.parent.is_dir():

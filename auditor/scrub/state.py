@@ -1,8 +1,8 @@
 """The results of scrubs, in a SQLite file that is kept between runs. Losing it costs repeated work only.
 
-A file that is not such a database is renamed and kept. One that a newer version wrote is left unchanged, and this
-version keeps its own beside it: overwriting would lose the newer version's results, refusing would stop scrubs after a
-rollback.
+A file that this program did not make is refused and left unchanged. A damaged state is renamed with its companions
+and kept. One that a newer version wrote is left unchanged, and this version keeps its own beside it: overwriting would
+lose the newer version's results, refusing would stop scrubs after a rollback.
 """
 
 from __future__ import annotations
@@ -23,19 +23,8 @@ import msgspec
 from auditor.errors import StateError
 from auditor.model.digest import Digest
 from auditor.model.store import Proof, ProofKind, StoreInfo
+from auditor.scrub.state_file import COLUMNS, VERSION, create, quarantine, require_own
 
-VERSION = 1
-_SCHEMA = """
-CREATE TABLE proofs (
-    store TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    tried_at REAL,
-    read_at REAL,
-    bad_since REAL,
-    proof BLOB,
-    PRIMARY KEY (store, digest)
-) WITHOUT ROWID
-"""
 #: Results that put a blob at the head of the next run.
 BAD = frozenset({ProofKind.CORRUPT, ProofKind.UNSTEADY, ProofKind.UNREADABLE, ProofKind.MISSING})
 
@@ -93,20 +82,23 @@ class State:
             store: the key of the store; see `identity`.
 
         Raises:
-            StateError: another run has locked it, or it cannot be written.
+            StateError: another run has locked it, it is the file of another program, or it cannot be written.
 
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            require_own(path)
             lock = _lock(path)
         except OSError as error:
             raise _unusable(path, error) from None
         notes: list[str] = []
         try:
             connection, path = _open(path, notes)
-        except (sqlite3.Error, OSError) as error:
+        except BaseException as error:
             os.close(lock)
-            raise _unusable(path, error) from None
+            if isinstance(error, sqlite3.Error | OSError):
+                raise _unusable(path, error) from None
+            raise
         return cls(connection, path=path, store=store, lock=lock, notes=notes)
 
     def __enter__(self) -> Self:
@@ -180,31 +172,42 @@ class State:
 def _lock(path: Path) -> int:
     """Lock `<path>.lock`: a file of its own, since the database may be renamed while it is locked."""
     place = path.with_name(f"{path.name}.lock")
-    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _sign(descriptor, place)
     except BlockingIOError:
         holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
-        who = f"process {holder}" if holder else "another process"
+        who = f"process {holder}" if holder.isdecimal() else "another process"
         raise StateError(
             f"{path} is in use by {who}", hint="wait for that scrub to end, or use another --state"
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
+def _sign(descriptor: int, place: Path) -> None:
+    """Write the id of this process into the lock file. Raises StateError for a file with other content."""
+    held = os.pread(descriptor, 32, 0).strip()
+    if held and not held.isdigit():
+        raise StateError(f"{place} is not a lock file of auditor", hint="--state FILE names another place")
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
 def _open(path: Path, notes: list[str]) -> tuple[sqlite3.Connection, Path]:
-    """Open the database; rename a damaged file first. Return the connection and its path."""
+    """Open the database; rename a damaged one first. Return the connection and its path."""
+    if require_own(path):
+        create(path)
     try:
         connection, version = _connect(path)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
-        notes.append(
-            f"{path} could not be read ({error}); it was kept as {_quarantine(path)} and nothing is remembered"
-        )
+        notes.append(f"{path} could not be read ({error}); it was kept as {quarantine(path)} and nothing is remembered")
         return _open(path, notes)
     if version <= VERSION:
         return connection, path
@@ -215,54 +218,28 @@ def _open(path: Path, notes: list[str]) -> tuple[sqlite3.Connection, Path]:
 
 
 def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
-    """Connect to a database of this or a newer version. Raises DatabaseError for a damaged or foreign one."""
+    """Connect to a state of this or a newer version. Raises DatabaseError for a damaged one."""
     connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
     try:
-        version = _version(connection)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version <= VERSION:
             # NORMAL: a kill loses nothing, a power cut the last results, which are then repeated.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            _check(connection, version)
+            _check(connection)
     except sqlite3.Error:
         connection.close()
         raise
-    return connection, version
+    return connection, int(version)
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _check(connection: sqlite3.Connection, version: int) -> None:
+def _check(connection: sqlite3.Connection) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
-    if version <= 0:
-        _create(connection)
     names = [row[1] for row in connection.execute("PRAGMA table_info(proofs)")]
-    if names != ["store", "digest", "tried_at", "read_at", "bad_since", "proof"]:
-        raise sqlite3.DatabaseError("its table is not ours")
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        raise sqlite3.DatabaseError("it is the database of another program")
-    with connection:
-        connection.execute("BEGIN")
-        connection.execute(_SCHEMA)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _quarantine(path: Path) -> Path:
-    number = 1
-    while (place := path.with_name(f"{path.name}.corrupt-{number}")).exists():
-        number += 1
-    path.rename(place)
-    for ending in ("-wal", "-shm"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
-    return place
+    if names != COLUMNS:
+        raise sqlite3.DatabaseError("its table has other columns")
 
 
 def _remembered(

@@ -122,7 +122,7 @@ class Session:
             if self._stopped:
                 repair.interrupt()
             try:
-                return self._plan_only(repair) if self._dry_run else self._exclusively(repair)
+                return self._plan_only(repair) if self._dry_run else self._exclusively(repair, watchdog)
             finally:
                 watchdog.stop()
 
@@ -153,23 +153,25 @@ class Session:
         rows = plan_rows(repair.plan(repair.audit()))
         return RepairDocument(dry_run=True, plan=rows, skips=rows.skips, notes=notes, after=self._reports[-1])
 
-    def _exclusively(self, repair: Repair) -> RepairDocument:
+    def _exclusively(self, repair: Repair, watchdog: Watchdog) -> RepairDocument:
         try:
             with repair.exclusive():
-                return self._apply(repair)
+                return self._apply(repair, watchdog)
         except Busy:
             raise Busy(
                 "another repair of this daemon is running",
                 hint="wait for its end; a killed repair does not block this one",
             ) from None
 
-    def _apply(self, repair: Repair) -> RepairDocument:
+    def _apply(self, repair: Repair, watchdog: Watchdog) -> RepairDocument:
         notes = repair.recover()
         seen = repair.audit()
         plan = repair.plan(seen)
         rows = plan_rows(plan)
         if plan.actions and not self._confirmed(rows):
             return self._document(rows, RepairResult(skips=plan.skips), notes)
+        if plan.actions:
+            watchdog.start()  # before the first write: a repair without it stops here
         return self._document(rows, repair.apply(seen, plan), notes)
 
     def _document(self, rows: PlanRows, result: RepairResult, notes: tuple[str, ...]) -> RepairDocument:

@@ -17,7 +17,8 @@ import pytest
 from auditor.errors import StateError
 from auditor.model.digest import Digest
 from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind, SourceKind, StoreInfo
-from auditor.scrub.state import VERSION, State, identity
+from auditor.scrub.state import State, identity
+from auditor.scrub.state_file import APPLICATION_ID, VERSION, quarantine
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 ONE, TWO = Digest.of(b"1"), Digest.of(b"2")
@@ -123,7 +124,6 @@ def _filled(path: Path) -> None:
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
-    "garbage": lambda _: b"garbage" * 999,
     "cut": lambda data: data[: len(data) // 2 + 100],
     "a page of zeros": lambda data: data[:4096] + bytes(4096) + data[8192:],
     "noise": lambda data: data[:100] + random.Random(1).randbytes(len(data) - 100),
@@ -153,16 +153,80 @@ def test_an_empty_file_is_an_empty_state(tmp_path: Path) -> None:
         assert (state.remembered(), state.notes) == ({}, ())
 
 
-def test_the_database_of_another_program_is_not_written_to(tmp_path: Path) -> None:
+def _snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_live_database_of_another_program_is_refused_and_keeps_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "firefox.sqlite"
-    with sqlite3.connect(path) as other:
-        other.execute("CREATE TABLE bookmarks (url TEXT)")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("CREATE TABLE bookmarks (url TEXT)")
+    other.execute("INSERT INTO bookmarks VALUES ('kept')")
+    before = _snapshot(tmp_path)
+    assert before["firefox.sqlite-wal"]
+    with pytest.raises(StateError, match="not made by auditor"):
+        State.open(path, store="a")
+    assert _snapshot(tmp_path) == before
     other.close()
+    with sqlite3.connect(path) as again:
+        assert again.execute("SELECT url FROM bookmarks").fetchall() == [("kept",)]
+    again.close()
+
+
+@pytest.mark.parametrize("data", [b"garbage" * 999, b"\0" * 16 + b"\xed\xda\x0c\xed" * 99, b"SQLite format 3\0"])
+def test_a_file_that_is_no_state_is_refused_and_left_unchanged(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "meta.db").write_bytes(data)
+    with pytest.raises(StateError, match="not made by auditor"):
+        State.open(tmp_path / "meta.db", store="a")
+    assert _snapshot(tmp_path) == {"meta.db": data}
+
+
+def test_a_state_of_the_first_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "s"
     with State.open(path, store="a") as state:
-        assert "another program" in state.notes[0]
-    kept = sqlite3.connect(tmp_path / "firefox.sqlite.corrupt-1")
-    assert kept.execute("SELECT count(*) FROM bookmarks").fetchone() == (0,)
-    kept.close()
+        state.record(sound(ONE), at=NOW)
+    with sqlite3.connect(path) as raw:
+        raw.execute("PRAGMA application_id = 0")
+    raw.close()
+    with State.open(path, store="a") as state:
+        assert (set(state.remembered()), state.notes) == ({ONE}, ())
+
+
+def test_the_write_ahead_log_of_an_absent_database_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "s-wal").write_bytes(b"rows")
+    with pytest.raises(StateError, match="belongs to a database that is missing"):
+        State.open(tmp_path / "s", store="a")
+    assert _snapshot(tmp_path) == {"s-wal": b"rows"}
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    _filled(tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "other-wal").symlink_to("real")
+    for name in ("link", "other"):
+        with pytest.raises(StateError, match="not a regular file"):
+            State.open(tmp_path / name, store="a")
+
+
+def test_a_lock_file_of_another_program_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "s.lock").write_bytes(b"owner: apt")
+    with pytest.raises(StateError, match="not a lock file of auditor"):
+        State.open(tmp_path / "s", store="a")
+    assert (tmp_path / "s.lock").read_bytes() == b"owner: apt"
+
+
+def test_a_damaged_state_is_kept_with_its_companions(tmp_path: Path) -> None:
+    for name in ("s", "s-wal", "s-shm", "s-journal", "s.corrupt-1-wal"):
+        (tmp_path / name).write_bytes(name.encode())
+    assert quarantine(tmp_path / "s") == tmp_path / "s.corrupt-2"
+    assert _snapshot(tmp_path) == {
+        "s.corrupt-1-wal": b"s.corrupt-1-wal",
+        "s.corrupt-2": b"s",
+        "s.corrupt-2-wal": b"s-wal",
+        "s.corrupt-2-shm": b"s-shm",
+        "s.corrupt-2-journal": b"s-journal",
+    }
 
 
 def test_rows_that_make_no_sense_are_proven_again(tmp_path: Path) -> None:
@@ -186,6 +250,7 @@ def test_a_file_of_a_newer_version_is_left_alone_and_ours_lies_beside_it(tmp_pat
     with sqlite3.connect(path) as newer:
         newer.execute("CREATE TABLE proofs (everything TEXT)")
         newer.execute(f"PRAGMA user_version = {VERSION + 1}")
+        newer.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     newer.close()
     before = path.read_bytes()
     for _ in range(2):

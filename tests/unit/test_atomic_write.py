@@ -1,0 +1,75 @@
+"""Output files: links of other users, mode, owner, umask."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from auditor.atomic_write import resolve, write_whole
+from auditor.errors import OutputError
+
+STRANGER = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@needs_root
+@pytest.mark.parametrize("below", ["", "/report"])
+def test_a_link_of_another_user_in_a_shared_folder_is_not_followed(tmp_path: Path, below: str) -> None:
+    shared, victim = tmp_path / "shared", tmp_path / "victim"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    victim.mkdir()
+    link = shared / "link"
+    link.symlink_to(victim if below else victim / "report")
+    os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
+    with pytest.raises(OutputError, match="a link of another user"):
+        write_whole(Path(f"{link}{below}"), b"data")
+    assert list(victim.iterdir()) == []
+
+
+def test_an_own_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/../target")
+    write_whole(tmp_path / "link", b"data")
+    assert (tmp_path / "target").read_bytes() == b"data"
+    assert (tmp_path / "link").is_symlink()
+
+
+@needs_root
+def test_a_replaced_file_keeps_its_mode_and_owner(tmp_path: Path) -> None:
+    path = tmp_path / "report"
+    path.touch()
+    path.chmod(0o600)
+    os.chown(path, STRANGER, STRANGER)
+    write_whole(path, b"data", mode=0o644)
+    assert (path.read_bytes(), _mode(path), path.stat().st_uid) == (b"data", 0o600, STRANGER)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(None, 0o640), (0o644, 0o644)])
+def test_a_new_file_obeys_the_umask_unless_a_mode_is_given(tmp_path: Path, mode: int | None, expected: int) -> None:
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "report", b"data", mode=mode)
+    finally:
+        os.umask(before)
+    assert _mode(tmp_path / "report") == expected
+
+
+def test_a_loop_of_links_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OutputError, match="Too many levels"):
+        write_whole(tmp_path / "loop", b"data")
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_a_descriptor_is_refused_with_the_option_that_is_meant(path: str) -> None:
+    with pytest.raises(OutputError, match="descriptor") as raised:
+        resolve(Path(path))
+    assert "`-o -`" in raised.value.hint
