@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from types import ModuleType
 from typing import NoReturn, cast
@@ -20,9 +21,13 @@ def main() -> int:
         sys.stdout.write(f"auditor {__version__}\n")
         return 0
     try:
-        _import_msgspec()
-        from auditor.cli import app  # noqa: PLC0415 - see above
-
+        # An interrupt in the middle of an import may crash extension modules; it is raised after them.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            _import_msgspec()
+            from auditor.cli import app  # noqa: PLC0415 - see above
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         return app.main()
     except KeyboardInterrupt:  # during the imports; `app.main` handles later ones
         sys.stderr.write("auditor: interrupted\n")

@@ -54,7 +54,7 @@ def main(asked: list[str]) -> int:
     """Run and report; 1 where fewer than `LEAST` percent are killed."""
     modules = {name: MODULES[name] for name in asked or MODULES}
     _prepare(modules)
-    subprocess.run([Path(sys.executable).parent / "mutmut", "run"], cwd=WORK, check=True)
+    _run()
     return _report(modules)
 
 
@@ -73,6 +73,14 @@ def _prepare(modules: Mapping[str, tuple[str, ...]]) -> None:
     }
     lines = (f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
     (WORK / "pyproject.toml").write_text(f"{(ROOT / 'pyproject.toml').read_text()}\n[tool.mutmut]\n{''.join(lines)}")
+
+
+def _run() -> None:
+    """Show mutmut's progress on a terminal only: it writes a line for each mutant."""
+    log = None if sys.stdout.isatty() else (WORK / "mutmut.log").open("w")
+    status = subprocess.run([Path(sys.executable).parent / "mutmut", "run"], cwd=WORK, stdout=log, check=False)
+    if status.returncode:
+        sys.exit(f"mutmut failed; see {log.name if log else 'above'}")
 
 
 def _path(module: str) -> str:

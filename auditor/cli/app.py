@@ -29,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; raises nothing, except with AUDITOR_DEBUG."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with prompt_signals():
-            status = _run(given)
+        status = _run(given)
     except (Terminated, KeyboardInterrupt) as error:
         status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     if status in (INTERRUPTED, TERMINATED):
@@ -42,8 +41,9 @@ def _run(given: list[str]) -> int:
     # The protocols of `health` have other statuses for invalid usage and for failures.
     usage, could_not = _unanswered(given) or (USAGE, COULD_NOT)
     try:
-        result = _dispatch(given)
-        sys.stdout.flush()
+        with prompt_signals():
+            result = _dispatch(given)
+            sys.stdout.flush()
         if not given:
             return USAGE
     except ExportRefused as error:

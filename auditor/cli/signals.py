@@ -1,8 +1,11 @@
-"""Deliver signals promptly even if the main thread blocks in a system call.
+"""Deliver signals promptly even if the main thread blocks in a system call, and not in the middle of an import.
 
 CPython records a signal and runs its handler between two bytecode instructions. A signal that arrives after the last
 instruction before a blocking call is handled when the call returns: under load that is one Ctrl-C in ten, and a
 response of the daemon may take minutes. A thread therefore interrupts the main thread after each signal.
+
+An exception that interrupts the initialization of an extension module may crash it (msgspec, gRPC), so a signal during
+an import is raised after it.
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-#: Interrupts the main thread; its handler does nothing. Its default action is to be ignored.
+#: Interrupts the main thread. Its default action is to be ignored.
 _NUDGE = signal.SIGURG
 #: Seconds after a signal at which the main thread is interrupted; repeated, as the first may come too early.
 _DELAYS = (0.02, 0.1, 0.5)
+#: Seconds between interruptions while a signal waits for the end of an import.
+_POLL = 0.005
+_IMPORT = "<frozen importlib._bootstrap>"
 
 
 class Terminated(BaseException):
@@ -31,32 +37,78 @@ def prompt_signals() -> Iterator[None]:
 
     The handler of SIGTERM stays after the block, for the rest of the process.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    handlers = _Handlers()
+    signal.signal(signal.SIGTERM, handlers.terminate)
+    interrupted = signal.getsignal(signal.SIGINT)
+    mine = interrupted is signal.default_int_handler
+    if mine:
+        signal.signal(signal.SIGINT, handlers.interrupt)
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(reading, True)
-    nudged = signal.signal(_NUDGE, _nothing)
+    nudged = signal.signal(_NUDGE, handlers.nudge)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=_wake, args=(reading, threading.get_ident()), name="signals", daemon=True).start()
+    arguments = (reading, threading.get_ident(), handlers)
+    threading.Thread(target=_wake, args=arguments, name="signals", daemon=True).start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         signal.signal(_NUDGE, nudged)
+        if mine:
+            signal.signal(signal.SIGINT, interrupted)
         os.close(writing)
+        handlers.raise_pending()
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+class _Handlers:
+    """Signal handlers; `pending` is the exception of a signal that arrived during an import."""
+
+    def __init__(self) -> None:
+        self.pending: type[BaseException] | None = None
+
+    def terminate(self, _signal: int, frame: FrameType | None) -> None:
+        """Handle SIGTERM."""
+        self._raise(Terminated, frame)
+
+    def interrupt(self, _signal: int, frame: FrameType | None) -> None:
+        """Handle SIGINT."""
+        self._raise(KeyboardInterrupt, frame)
+
+    def nudge(self, _signal: int, frame: FrameType | None) -> None:
+        """Raise what is pending, unless the import goes on."""
+        if not _importing(frame):
+            self.raise_pending()
+
+    def raise_pending(self) -> None:
+        """Raise what is pending."""
+        error, self.pending = self.pending, None
+        if error is not None:
+            raise error
+
+    def _raise(self, error: type[BaseException], frame: FrameType | None) -> None:
+        """Raise the exception now, or after the import; a second signal does not wait."""
+        if self.pending is not None or not _importing(frame):
+            self.pending = None
+            raise error
+        self.pending = error
 
 
-def _nothing(_signal: int, _frame: FrameType | None) -> None:
-    pass
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a frame runs for an import statement."""
+    while frame is not None and frame.f_code.co_filename != _IMPORT:
+        frame = frame.f_back
+    return frame is not None
 
 
-def _wake(reading: int, thread: int) -> None:
+def _wake(reading: int, thread: int, handlers: _Handlers) -> None:
     """Interrupt a thread after each signal, until the other end of the pipe is closed."""
     with suppress(ProcessLookupError), os.fdopen(reading, "rb", buffering=0) as signals:
         while numbers := signals.read(1):
-            for delay in _DELAYS if numbers[0] != _NUDGE else ():
+            if numbers[0] == _NUDGE:
+                continue
+            for delay in _DELAYS:
+                while handlers.pending is not None:
+                    time.sleep(_POLL)
+                    signal.pthread_kill(thread, _NUDGE)
                 time.sleep(delay)
                 signal.pthread_kill(thread, _NUDGE)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +59,34 @@ def test_everything_is_as_before_afterwards() -> None:
     assert signal.set_wakeup_fd(before) == before
     while threading.active_count() > threads:
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_during_an_import_is_raised_after_it(
+    number: signal.Signals, raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"import os\nos.kill(os.getpid(), {int(number)})\nsum(range(2_000_000))\ndone = True\n"
+    (tmp_path / "signalled_module.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(raised):
+        wait(lambda: importlib.import_module("signalled_module"))
+    assert sys.modules.pop("signalled_module").done
+
+
+def test_a_signal_during_the_last_import_is_raised_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "last_module.py").write_text(f"import os\nos.kill(os.getpid(), {int(signal.SIGINT)})\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), prompt_signals():
+        importlib.import_module("last_module")
+    assert "last_module" in sys.modules
+
+
+def test_a_second_signal_does_not_wait_for_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        f"import os, time\nfor _ in range(2):\n    os.kill(os.getpid(), {int(signal.SIGINT)})\n    time.sleep(0.01)\n"
+    )
+    (tmp_path / "slow_module.py").write_text(code + "time.sleep(60)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), prompt_signals():
+        importlib.import_module("slow_module")
+    assert "slow_module" not in sys.modules
