@@ -25,6 +25,8 @@ BRANCH_ELEMENT: Final = struct.Struct("<IIQ")
 BUCKET_HEADER: Final = struct.Struct("<QQ")
 #: bbolt writes pages of the operating system's size; these are looked for where page 0 is damaged.
 PAGE_SIZES: Final = tuple(1024 << shift for shift in range(15))
+#: Pages 0 and 1 are the meta pages.
+FIRST_PAGE: Final = 2
 #: The deepest nesting of buckets; containerd's is 8.
 MAX_DEPTH: Final = 32
 
@@ -117,7 +119,7 @@ class Database:
             PageDamaged: The page lies outside the file, or its header is not that of a branch or leaf page.
 
         """
-        if not 2 <= number < self.high_water:
+        if not FIRST_PAGE <= number < self.high_water:
             raise PageDamaged(f"page {number} is outside the database, which has {self.high_water} pages")
         start = number * self.page_size
         if number >= self.pages:
@@ -139,8 +141,7 @@ class Database:
 
         """
         found = [
-            (key, child)
-            for key, _, child in self._elements(BRANCH_ELEMENT, page.start, page.end, page.count, f"page {page.id}")
+            (key, child) for key, _, child in self._elements(BRANCH_ELEMENT, page.start, page.end, page.count, page.id)
         ]
         if not found:
             raise PageDamaged(f"page {page.id} is a branch page without elements")
@@ -234,6 +235,10 @@ class Bucket:
                 self._walk.lose((*self.path, key), self.root, f"buckets are nested deeper than {MAX_DEPTH}")
             else:
                 yield key, Bucket(self._walk, (*self.path, key), value)
+
+    def keys(self) -> Iterator[bytes]:
+        """Yield keys, in order; as `items`."""
+        return (key for key, _ in self.items())
 
     def inline_entries(self) -> list[tuple[bytes, bool, bytes]]:
         """Return the elements of an inline bucket. Raises PageDamaged."""

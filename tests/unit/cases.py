@@ -43,7 +43,7 @@ def change_info(**fields: Any) -> Step:
     """Change what the store says of itself."""
 
     def step(world: World) -> None:
-        world.store._info = msgspec.structs.replace(world.store.info(), **fields)
+        world.store.description = msgspec.structs.replace(world.store.info(), **fields)
 
     return step
 
@@ -151,6 +151,9 @@ SEVERITY = {
             "layer-undecodable",
             "broken-snapshot-chain",
             "suspect-storage",
+            "metadata-damaged",
+            "metadata-lost",
+            "snapshot-without-backend",
         ),
         Severity.CRITICAL,
     ),
@@ -158,7 +161,14 @@ SEVERITY = {
         ("layer-count-mismatch", "snapshot-without-blob", "shared-config-layers", "blob-unreadable"), Severity.ERROR
     ),
     **dict.fromkeys(
-        ("media-type-mismatch", "read-unsteady", "snapshot-missing", "gc-unprotected", "stale-ingest"),
+        (
+            "media-type-mismatch",
+            "read-unsteady",
+            "snapshot-missing",
+            "gc-unprotected",
+            "stale-ingest",
+            "file-without-record",
+        ),
         Severity.WARNING,
     ),
     **dict.fromkeys(

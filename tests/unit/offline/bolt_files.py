@@ -19,7 +19,7 @@ def _leaf(entries: list[tuple[bytes, int, bytes]]) -> tuple[int, bytes]:
 
 
 class Writer:
-    """Collects pages; `split` is the greatest number of entries of a leaf page, buckets under `inline` bytes are inline."""
+    """Collects pages; `split` limits the entries of a leaf page, buckets under `inline` bytes are inline."""
 
     def __init__(self, *, split: int = 1000, inline: int = PAGE // 4) -> None:
         self.pages: dict[int, bytes] = {}

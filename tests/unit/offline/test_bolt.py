@@ -24,6 +24,14 @@ def tree_of(bucket: bolt.Bucket) -> Tree:
     return {key: tree_of(value) if isinstance(value, bolt.Bucket) else value for key, value in bucket.items()}
 
 
+def within(tree: Tree, *path: bytes) -> Tree:
+    for key in path:
+        found = tree[key]
+        assert isinstance(found, dict)
+        tree = found
+    return tree
+
+
 def read(data: bolt.Buffer) -> tuple[Tree, list[bolt.Lost]]:
     found = bolt.open_newest(data)
     assert found is not None
@@ -61,10 +69,10 @@ def test_a_damaged_leaf_page_loses_its_bucket_only() -> None:
     data[number * PAGE : (number + 1) * PAGE] = bytes(PAGE)
     found, lost = read(data)
     assert [(one.path, one.page) for one in lost] == [((b"v1", b"many", b"0007"), number)]
-    assert found[b"v1"][b"many"].pop(b"0007") == {}  # type: ignore[index,union-attr,call-overload]
-    expected = {**TREE[b"v1"][b"many"]}  # type: ignore[dict-item,index,call-overload]
+    assert (many := within(found, b"v1", b"many")).pop(b"0007") == {}
+    expected = dict(within(TREE, b"v1", b"many"))
     del expected[b"0007"]
-    assert found[b"v1"][b"many"] == expected  # type: ignore[index,call-overload]
+    assert many == expected
 
 
 def test_a_cycle_ends() -> None:
