@@ -9,13 +9,15 @@ from auditor.checks import (
     containers,
     documents,
     garbage_collection,
+    metadata_faults,
     snapshot_files,
     snapshots,
 )
 from auditor.checks import suspect_storage as storage
 from auditor.checks.evidence import Evidence
-from auditor.checks.rule import Rule, merge
+from auditor.checks.rule import ARCHIVE_REMEDY, OFFLINE_REMEDY, Rule, merge
 from auditor.model.findings import Finding, order
+from auditor.model.store import SourceKind
 
 CHECKS = (
     documents.check,
@@ -25,7 +27,10 @@ CHECKS = (
     snapshot_files.check,
     containers.check,
     garbage_collection.check,
+    metadata_faults.check,
 )
+#: The remedy of repairable findings, by the kind of store; a daemon's are repaired by command.
+_REMEDIES = {SourceKind.ARCHIVE: ARCHIVE_REMEDY, SourceKind.OFFLINE: OFFLINE_REMEDY}
 #: The checks of an archive, which has no snapshots and no garbage collection.
 ARCHIVE_CHECKS = (documents.check, absent_layers.check, blobs.check)
 
@@ -43,6 +48,7 @@ RULES = _sorted(
     *snapshot_files.RULES,
     *containers.RULES,
     *garbage_collection.RULES,
+    *metadata_faults.RULES,
     *storage.RULES,
 )
 #: All rules, those about archives included, by code; the most severe first.
@@ -60,5 +66,5 @@ def judge(evidence: Evidence) -> tuple[Finding, ...]:
 
     """
     chosen = ARCHIVE_CHECKS if evidence.archive else CHECKS
-    found = merge((hit for check in chosen for hit in check(evidence)), archive=evidence.archive)
+    found = merge((hit for check in chosen for hit in check(evidence)), remedy=_REMEDIES.get(evidence.info.kind, ""))
     return order((*found, *storage.check(found)))

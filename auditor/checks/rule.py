@@ -12,8 +12,11 @@ from auditor.checks.evidence import ref_order
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, Finding, ImageRef, Severity, Subject, order
 
-#: The remedy for every repairable finding about an archive; `auditor repair` writes to stores only.
-_ARCHIVE_REMEDY: Final = "Write the archive again from a store in which `auditor check` finds no problems."
+#: The remedy for every repairable finding about an archive; `auditor repair` writes to daemons only.
+ARCHIVE_REMEDY: Final = "Write the archive again from a store in which `auditor check` finds no problems."
+
+#: The remedy for every repairable finding about the disk of a stopped daemon.
+OFFLINE_REMEDY: Final = "Export the images that are intact; `auditor repair` works on a running containerd."
 
 #: The codes that only an audit of contents finds.
 _FOUND_BY_READING: Final = frozenset({"digest-mismatch"})
@@ -96,12 +99,12 @@ def blob_subject(role: str, digest: Digest) -> Subject:
     return Subject(kind=role, digest=str(digest))
 
 
-def merge(hits: Iterable[Hit], *, archive: bool = False) -> tuple[Finding, ...]:
+def merge(hits: Iterable[Hit], *, remedy: str = "") -> tuple[Finding, ...]:
     """Make one finding of all hits with the same code, namespace and subject.
 
     Args:
         hits: The hits of all rules.
-        archive: Whether the store is an archive, which no command repairs.
+        remedy: The hint of repairable findings about a store that no command repairs.
 
     Returns:
         The findings, sorted by `order`; each names the images of all its hits.
@@ -110,10 +113,10 @@ def merge(hits: Iterable[Hit], *, archive: bool = False) -> tuple[Finding, ...]:
     by: dict[tuple[str, str, Subject], list[Hit]] = {}
     for hit in hits:
         by.setdefault((hit.rule.code, hit.namespace, hit.subject), []).append(hit)
-    return order(_finding(same, archive=archive) for same in by.values())
+    return order(_finding(same, remedy=remedy) for same in by.values())
 
 
-def _finding(hits: list[Hit], *, archive: bool) -> Finding:
+def _finding(hits: list[Hit], *, remedy: str) -> Finding:
     first = hits[0]
     images = tuple(sorted({image for hit in hits for image in hit.images}, key=ref_order))
     return Finding(
@@ -125,7 +128,7 @@ def _finding(hits: list[Hit], *, archive: bool) -> Finding:
         cause=first.cause,
         images=images,
         facts=first.facts,
-        hint=_hint(first, archive=archive),
+        hint=_hint(first, remedy=remedy),
     )
 
 
@@ -135,9 +138,9 @@ def _message(hit: Hit, images: tuple[ImageRef, ...]) -> str:
     return f"{hit.part} of {_names(images)}: {hit.text}" if hit.part else f"{_names(images)}: {hit.text}"
 
 
-def _hint(hit: Hit, *, archive: bool) -> str:
-    if hit.repairable and archive:
-        return _ARCHIVE_REMEDY
+def _hint(hit: Hit, *, remedy: str) -> str:
+    if hit.repairable and remedy:
+        return remedy
     if hit.repairable and hit.images:
         image = hit.images[0]
         # A name that begins with a dash would be taken for an option.

@@ -33,6 +33,22 @@ def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
 
 
 @contextmanager
+def read_store(options: Common) -> Iterator[Store]:
+    """The daemon or the root of the options, for reading. Raises StoreError, UsageError."""
+    if options.root is None:
+        with connected(options) as store:
+            yield store
+        return
+    from auditor.offline.store import OfflineStore
+
+    found = OfflineStore(options.root, while_running=options.while_running)
+    if options.verbose:
+        for note in found.info().notes:
+            say(f"note: {note}")
+    yield found
+
+
+@contextmanager
 def opened(options: Common, archive: Path | None) -> Iterator[Store]:
     """The archive if one is given, else the daemon of the options. Raises StoreUnreachable, UsageError."""
     if archive is None:
@@ -63,6 +79,17 @@ def content_root(text: str) -> Literal["auto"] | Path | None:
 def wanted_platforms(texts: list[str] | None) -> tuple[platforms.Platform, ...]:
     """Parse --platform. Raises UsageError."""
     return tuple(platforms.parse(text) for text in texts or ())
+
+
+@contextmanager
+def export_store(options: Common) -> Iterator[Store]:
+    """The daemon, writable for leases, or the root of the options. Raises StoreError, UsageError."""
+    if options.root is not None:
+        with read_store(options) as found:
+            yield found
+        return
+    with connected_writable(options) as store:
+        yield store
 
 
 @contextmanager

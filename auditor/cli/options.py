@@ -24,6 +24,18 @@ Address = Annotated[
         show_default=False,
     ),
 ]
+Root = Annotated[
+    Path | None,
+    Option(
+        "--root",
+        metavar="DIR",
+        help="Read the files of a stopped containerd: its root, or the mount point of its disk. Writes nothing there.",
+        show_default=False,
+    ),
+]
+WhileRunning = Annotated[
+    bool, Option("--while-running", help="With --root: read the databases though a daemon uses them.")
+]
 Namespaces = Annotated[
     list[str] | None,
     Option(
@@ -124,6 +136,9 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     progress: bool = True
     timeout: float = 30.0
     content_root: str = "auto"
+    #: Root of a stopped containerd, in place of the address.
+    root: Path | None = None
+    while_running: bool = False
     #: Print progress to standard output as lines of JSON during the run.
     stream: bool = False
 
@@ -139,10 +154,13 @@ def common(
     timeout: float,
     content_root: str,
     stream: bool = False,
+    root: Path | None = None,
+    while_running: bool = False,
 ) -> Common:
     """Build the record; CONTAINERD_NAMESPACE may hold several names, separated by commas or spaces."""
     if not math.isfinite(timeout):
         raise UsageError(f"--timeout {timeout} is not a number of seconds", hint="give seconds, for example 30")
+    _refuse_with_root(root, address=address, content_root=content_root, while_running=while_running)
     names = [part for text in namespaces or [] for part in text.replace(",", " ").split()]
     return Common(
         address=address,
@@ -154,7 +172,21 @@ def common(
         timeout=timeout,
         content_root=content_root,
         stream=stream,
+        root=root,
+        while_running=while_running,
     )
+
+
+def _refuse_with_root(root: Path | None, *, address: str | None, content_root: str, while_running: bool) -> None:
+    """Refuse options that exclude --root; an address from the environment does not count."""
+    if root is None:
+        if while_running:
+            raise UsageError("--while-running needs --root", hint="add --root /var/lib/containerd")
+        return
+    named = address is not None and address != os.environ.get("CONTAINERD_ADDRESS")
+    for option, given in (("--address", named), ("--content-root", content_root != "auto")):
+        if given:
+            raise UsageError(f"--root and {option} exclude each other", hint="leave one of them out")
 
 
 def colour(stream_is_terminal: bool) -> bool:

@@ -128,6 +128,28 @@ class SourceKind(enum.StrEnum):
     OFFLINE = "offline"
 
 
+class DamageKind(enum.StrEnum):
+    """What is wrong with the databases of a store that is read from its disk."""
+
+    #: A part of a database cannot be read.
+    DAMAGED = "metadata-damaged"
+    #: Most blob files have no record: the database was lost or replaced.
+    LOST = "metadata-lost"
+    #: Some blob files have no record.
+    UNRECORDED = "file-without-record"
+    #: Snapshot records have no partner in the snapshotter's database.
+    UNPAIRED = "snapshot-without-backend"
+
+
+class StoreDamage(msgspec.Struct, frozen=True):
+    """One fault of a database: its file or the folder concerned, what is wrong in one sentence, and numbers."""
+
+    kind: DamageKind
+    subject: str
+    message: str
+    facts: Mapping[str, int | str] = {}
+
+
 class StoreInfo(msgspec.Struct, frozen=True):
     """The properties of a store."""
 
@@ -146,6 +168,8 @@ class StoreInfo(msgspec.Struct, frozen=True):
     discards_layers: bool | None = None
     #: Limits of this store, as sentences for --verbose.
     notes: tuple[str, ...] = ()
+    #: Faults of the databases, for a store that is read from its disk.
+    damage: tuple[StoreDamage, ...] = ()
 
 
 class FileKind(enum.StrEnum):

@@ -43,7 +43,7 @@ def change_info(**fields: Any) -> Step:
     """Change what the store says of itself."""
 
     def step(world: World) -> None:
-        world.store._info = msgspec.structs.replace(world.store.info(), **fields)
+        world.store.description = msgspec.structs.replace(world.store.info(), **fields)
 
     return step
 
@@ -154,6 +154,9 @@ SEVERITY = {
             "snapshot-empty",
             "snapshot-damaged",
             "suspect-storage",
+            "metadata-damaged",
+            "metadata-lost",
+            "snapshot-without-backend",
         ),
         Severity.CRITICAL,
     ),
@@ -177,6 +180,7 @@ SEVERITY = {
             "snapshot-attributes",
             "snapshot-extra-files",
             "snapshot-usage-differs",
+            "file-without-record",
         ),
         Severity.WARNING,
     ),

@@ -33,7 +33,7 @@ class MemoryStore:
     """Namespaces with records, and one set of files that they share, as under containerd's shared policy."""
 
     def __init__(self, *, info: StoreInfo = INFO, piece: int = PIECE) -> None:
-        self._info = info
+        self.description = info
         self._piece = piece
         self._inventories: dict[str, Inventory] = {}
         self._resources: dict[tuple[str, str], tuple[Resource, ...]] = {}
@@ -83,7 +83,7 @@ class MemoryStore:
             self.content.pop(digest, None)
 
     def info(self) -> StoreInfo:
-        return self._info
+        return self.description
 
     def namespaces(self) -> Sequence[str]:
         return tuple(sorted(self._inventories))

@@ -30,6 +30,8 @@ def check(
     limit_rate: o.LimitRate = None,
     max_layer_size: o.MaxLayer = None,
     address: o.Address = None,
+    root: o.Root = None,
+    while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
     every: Annotated[
         str | None,
@@ -87,6 +89,8 @@ def check(
         no_progress=no_progress,
         timeout=timeout,
         content_root=content_root,
+        root=root,
+        while_running=while_running,
         stream=output_format is ReportFormat.NDJSON and output is None,
     )
     request = Request(
@@ -104,7 +108,7 @@ def check(
     )
 
     def once() -> tuple[Report, int]:
-        with told(), connect.connected(common) as store:
+        with told(), connect.read_store(common) as store:
             reader = prover.reader(store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
             _, report = audit.audited(store, request, common, reader=reader, trees=tells_trees(output_format))
         status = findings.exit_status(report, failing)

@@ -62,6 +62,8 @@ def export(
     hosts_dir: o.HostsDir = o.HOSTS_DIR,
     docker_config: o.DockerConfig = None,
     address: o.Address = None,
+    root: o.Root = None,
+    while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
     output_format: Annotated[Format, Option("--format", "-f", help="Output format of the summary.")] = Format.TABLE,
     quiet: o.Quiet = False,
@@ -90,6 +92,8 @@ def export(
         no_progress=no_progress,
         timeout=timeout,
         content_root=content_root,
+        root=root,
+        while_running=while_running,
     )
     wish = run.Wish(
         images=tuple(images),

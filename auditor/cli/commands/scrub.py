@@ -35,6 +35,8 @@ def scrub(
         FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
     ] = FailOn.ERROR,
     address: o.Address = None,
+    root: o.Root = None,
+    while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
     output_format: o.ReportFormats = ReportFormat.TABLE,
     output: o.Output = None,
@@ -68,6 +70,8 @@ def scrub(
         no_progress=no_progress,
         timeout=timeout,
         content_root=content_root,
+        root=root,
+        while_running=while_running,
         stream=output_format is ReportFormat.NDJSON and output is None,
     )
     budget = run.Budget(
@@ -82,7 +86,7 @@ def scrub(
     request = Request(verify=findings.Verify(verify), namespaces=common.namespaces)
     report: Report
     places = metrics_places(common, output_format, textfile)
-    with failure_told(places, command="scrub", address=address or ""), connect.connected(common) as store:
+    with failure_told(places, command="scrub", address=address or ""), connect.read_store(common) as store:
         report = run.scrubbed(store, request, common, budget, state)
     failing = findings.FailOn(fail_on)
     status = findings.exit_status(report, failing)

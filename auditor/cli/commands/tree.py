@@ -23,6 +23,8 @@ def tree(
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
     address: o.Address = None,
+    root: o.Root = None,
+    while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
     output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
     output: o.Output = None,
@@ -56,6 +58,8 @@ def tree(
         no_progress=no_progress,
         timeout=timeout,
         content_root=content_root,
+        root=root,
+        while_running=while_running,
     )
     request = Request(
         namespaces=common.namespaces,
@@ -64,7 +68,7 @@ def tree(
         all_platforms=all_platforms,
         snapshotters=tuple(snapshotter or ()),
     )
-    with connect.connected(common) as store:
+    with connect.read_store(common) as store:
         outcome, report = audit.audited(store, request, common)
     drawn = trees(outcome.evidence, outcome.findings)
     if output_format is Format.JSON:

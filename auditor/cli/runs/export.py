@@ -13,12 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from auditor import containerd
 from auditor.audit import collect
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.cli import audit
 from auditor.cli.choices import Compress, Format
-from auditor.cli.connect import connected_writable
+from auditor.cli.connect import export_store
 from auditor.cli.options import Common
 from auditor.cli.output import say
 from auditor.cli.progress import progress
@@ -39,7 +38,7 @@ from auditor.model.findings import Finding, Verify
 from auditor.model.image_graph import Family, Layer
 from auditor.model.oci import MAX_DOCUMENT, OCI_LAYER, Descriptor
 from auditor.model.platforms import Matcher, Platform
-from auditor.model.store import Resource
+from auditor.model.store import Resource, Store
 from auditor.repair.session import RepairOptions
 
 #: Seconds after which the lease expires if the process is killed: longer than an export to a slow disk.
@@ -113,9 +112,11 @@ def export(wish: Wish, options: Common) -> Exported:
 
     """
     begun = time.monotonic()
+    if wish.refetch and options.root is not None:
+        raise UsageError("--refetch writes to a running containerd", hint="leave out --root or --refetch")
     if wish.refetch:
         _refetch(wish, options)
-    with connected_writable(options) as store:
+    with export_store(options) as store:
         evidence, findings = _look(store, wish, options)
         view, planned = _chosen(store, evidence, wish, options)
         here = _present(view) if planned.missing else {}
@@ -155,16 +156,14 @@ def _request(wish: Wish, options: Common, *, platforms: tuple[Platform, ...]) ->
     )
 
 
-def _look(store: containerd.ContainerdStore, wish: Wish, options: Common) -> tuple[Evidence, tuple[Finding, ...]]:
+def _look(store: Store, wish: Wish, options: Common) -> tuple[Evidence, tuple[Finding, ...]]:
     """Audit the images for all platforms; later only findings about blobs of the plan count."""
     request = collect.Request(namespaces=options.namespaces, images=wish.images, all_platforms=True)
     outcome, _ = audit.audited(store, request, options)
     return outcome.evidence, outcome.findings
 
 
-def _chosen(
-    store: containerd.ContainerdStore, evidence: Evidence, wish: Wish, options: Common
-) -> tuple[NamespaceView, ExportPlan]:
+def _chosen(store: Store, evidence: Evidence, wish: Wish, options: Common) -> tuple[NamespaceView, ExportPlan]:
     """Return the namespace to export from and the plan; prefer a namespace in which nothing is missing."""
     _check_single(evidence, wish)
     plans = [(view, _plan(store, view, evidence, wish, options)) for view in _namespaces(evidence, wish)]
@@ -200,9 +199,7 @@ def _matchers(wish: Wish, evidence: Evidence) -> tuple[Matcher, Matcher]:
     return chosen, chosen
 
 
-def _plan(
-    store: containerd.ContainerdStore, view: NamespaceView, evidence: Evidence, wish: Wish, options: Common
-) -> ExportPlan:
+def _plan(store: Store, view: NamespaceView, evidence: Evidence, wish: Wish, options: Common) -> ExportPlan:
     wanted, required = _matchers(wish, evidence)
     make = partial(
         plan,
@@ -234,13 +231,13 @@ def _present(view: NamespaceView) -> Mapping[str, tuple[str, ...]]:
     }
 
 
-def _raw(store: containerd.ContainerdStore, view: NamespaceView) -> Mapping[Digest, bytes]:
+def _raw(store: Store, view: NamespaceView) -> Mapping[Digest, bytes]:
     """Read the documents that a salvage may rewrite; the audit has verified them."""
     wanted = {digest for digest, family in view.documents if family is not Family.CONFIG and view.has(digest)}
     return {digest: store.read(view.name, digest, limit=MAX_DOCUMENT) for digest in wanted & view.named}
 
 
-def _twins(store: containerd.ContainerdStore, view: NamespaceView, options: Common) -> Mapping[Digest, Descriptor]:
+def _twins(store: Store, view: NamespaceView, options: Common) -> Mapping[Digest, Descriptor]:
     """Return, by missing layer, a blob of this namespace with the same diffID, of any image."""
     request = collect.Request(namespaces=(view.name,), all_platforms=True)
     whole, _ = audit.audited(store, request, options)
@@ -259,7 +256,7 @@ def _missing_layers(view: NamespaceView) -> Iterator[Layer]:
         yield from (x for x in (inside.layers if inside is not None else ()) if not view.has(x.descriptor.digest))
 
 
-def _layer_type(store: containerd.ContainerdStore, namespace: str, digest: Digest) -> str:
+def _layer_type(store: Store, namespace: str, digest: Digest) -> str:
     """Return the OCI media type of a layer by its first bytes; a salvage maps it to docker's where needed."""
     with store.stream(namespace, digest) as pieces:
         start = bytes(next(pieces, b"")[:4])
@@ -269,8 +266,14 @@ def _layer_type(store: containerd.ContainerdStore, namespace: str, digest: Diges
 
 
 @contextmanager
-def _held(store: WritableContainerdStore, view: NamespaceView, planned: ExportPlan) -> Iterator[None]:
-    """Protect the blobs from garbage collection by a lease, which expires by itself if the process is killed."""
+def _held(store: Store, view: NamespaceView, planned: ExportPlan) -> Iterator[None]:
+    """Protect the blobs from garbage collection by a lease, which expires by itself if the process is killed.
+
+    A stopped daemon collects nothing, so its blobs need no lease.
+    """
+    if not isinstance(store, WritableContainerdStore):
+        yield
+        return
     with store.lease(view.name, seconds=_LEASE) as lease:
         for blob in planned.blobs:
             if view.has(blob.digest):
@@ -278,9 +281,7 @@ def _held(store: WritableContainerdStore, view: NamespaceView, planned: ExportPl
         yield
 
 
-def _write(
-    planned: ExportPlan, store: containerd.ContainerdStore, wish: Wish, namespace: str, on_bytes: object
-) -> Written:
+def _write(planned: ExportPlan, store: Store, wish: Wish, namespace: str, on_bytes: object) -> Written:
     tag = f"{os.getpid()}-{secrets.token_hex(4)}"
     callback = on_bytes if callable(on_bytes) else None
     if wish.layout is not None:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from auditor import checks
-from auditor.checks import absent_layers, blobs, documents, garbage_collection, snapshot_files, snapshots
+from auditor.checks import (
+    absent_layers,
+    blobs,
+    documents,
+    garbage_collection,
+    metadata_faults,
+    snapshot_files,
+    snapshots,
+)
 from tests.unit.cases import SEVERITY
 
 
@@ -20,6 +28,8 @@ def test_an_archive_is_not_asked_about_snapshots_and_garbage() -> None:
     assert set(checks.CHECKS) - set(checks.ARCHIVE_CHECKS) == {
         snapshots.check,
         snapshot_files.check,
+        containers.check,
         garbage_collection.check,
+        metadata_faults.check,
     }
     assert set(checks.ARCHIVE_CHECKS) == {documents.check, absent_layers.check, blobs.check}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding, Severity, Verify
 from auditor.model.snapshot_files import Difference, Differences, Kind, SnapshotFiles, Usage
-from auditor.model.store import Container, Image, LayerProof, LayerProofKind, Proof, ProofKind
+from auditor.model.store import Container, DamageKind, Image, LayerProof, LayerProofKind, Proof, ProofKind, StoreDamage
 from tests.unit.build import APP, BASE, CONTENT, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
 
 ARM = image(Layer("arm base"), platform="linux/arm64")
@@ -223,6 +224,17 @@ def _(world: World) -> str:
         world.pull(image(own), f"app:{n}")
         world.store.content[own.digest] = b"bad"
     return "content"
+
+
+def damaged(world: World, kind: DamageKind) -> str:
+    world.pull(APP)
+    fault_of_store = StoreDamage(kind, "meta.db", "meta.db is damaged")
+    world.store.description = msgspec.structs.replace(world.store.info(), damage=(fault_of_store,))
+    return "meta.db"
+
+
+for damage_kind in DamageKind:
+    fault(damage_kind.value)(partial(damaged, kind=damage_kind))
 
 
 @fault("blob-discarded")

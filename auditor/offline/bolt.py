@@ -1,0 +1,307 @@
+"""A read-only reader of bbolt databases that may be damaged, hostile, or in use.
+
+The file format is that of go.etcd.io/bbolt: internal/common/page.go, meta.go, inode.go and bucket.go. All integers are
+little-endian. Only the meta pages have a checksum, so every page is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
+
+import msgspec
+
+MAGIC: Final = 0xED0CDAED
+VERSION: Final = 2
+BRANCH, LEAF, META = 1, 2, 4
+#: A leaf element with this flag has a bucket as value.
+BUCKET: Final = 1
+PAGE_HEADER: Final = struct.Struct("<QHHI")
+META_BODY: Final = struct.Struct("<IIIIQQQQQQ")
+LEAF_ELEMENT: Final = struct.Struct("<IIII")
+BRANCH_ELEMENT: Final = struct.Struct("<IIQ")
+BUCKET_HEADER: Final = struct.Struct("<QQ")
+#: bbolt writes pages of the operating system's size; these are looked for where page 0 is damaged.
+PAGE_SIZES: Final = tuple(1024 << shift for shift in range(15))
+#: Pages 0 and 1 are the meta pages.
+FIRST_PAGE: Final = 2
+#: The deepest nesting of buckets; containerd's is 8.
+MAX_DEPTH: Final = 32
+
+Buffer = bytes | bytearray
+Path = tuple[bytes, ...]
+
+
+class PageDamaged(Exception):
+    """A page that is not what its place in the tree requires."""
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """A valid meta page: page 0 or 1, and what it says of the database."""
+
+    page: int
+    page_size: int
+    root: int
+    high_water: int
+    txid: int
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """A part of the database that could not be read: the path of its bucket, the page, and the reason."""
+
+    path: Path
+    page: int
+    reason: str
+
+
+def fnv1a(data: Buffer) -> int:
+    """Return the 64-bit FNV-1a hash of `data`, the checksum of a meta page."""
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return value
+
+
+def meta_at(data: Buffer, offset: int) -> Meta | None:
+    """Return the meta page at an offset; None where it is not valid."""
+    start = offset + PAGE_HEADER.size
+    if start + META_BODY.size > len(data):
+        return None
+    magic, version, size, _, root, _, _, high, txid, checksum = META_BODY.unpack_from(data, start)
+    if magic != MAGIC or version != VERSION or checksum != fnv1a(data[start : start + META_BODY.size - 8]):
+        return None
+    if size not in PAGE_SIZES or offset not in {0, size}:
+        return None
+    return Meta(page=offset // size, page_size=size, root=root, high_water=high, txid=txid)
+
+
+def metas(data: Buffer) -> tuple[Meta, ...]:
+    """Return the valid meta pages, the newest first: none, one or two."""
+    first = meta_at(data, 0)
+    offsets = PAGE_SIZES if first is None else (first.page_size,)
+    others = (meta_at(data, offset) for offset in offsets)
+    second = next((meta for meta in others if meta is not None), None)
+    return tuple(sorted((m for m in (first, second) if m is not None), key=lambda meta: -meta.txid))
+
+
+class Page(msgspec.Struct, frozen=True):
+    """The checked header of a page: its id, kind, number of elements, and its first and last byte."""
+
+    id: int
+    kind: int
+    count: int
+    start: int
+    end: int
+
+
+class Database:
+    """The pages of a database in memory.
+
+    Args:
+        data: The file's content.
+        page_size: The size of a page in bytes.
+        high_water: The first page id that was never used; pages at or above it are damage.
+
+    """
+
+    def __init__(self, data: Buffer, *, page_size: int, high_water: int | None = None) -> None:
+        self.data = data
+        self.page_size = page_size
+        self.pages = len(data) // page_size
+        self.high_water = self.pages if high_water is None else high_water
+
+    def page(self, number: int) -> Page:
+        """Return the header of a branch or leaf page.
+
+        Raises:
+            PageDamaged: The page lies outside the file, or its header is not that of a branch or leaf page.
+
+        """
+        if not FIRST_PAGE <= number < self.high_water:
+            raise PageDamaged(f"page {number} is outside the database, which has {self.high_water} pages")
+        start = number * self.page_size
+        if number >= self.pages:
+            raise PageDamaged(f"page {number} is past the end of the file")
+        found, kind, count, overflow = PAGE_HEADER.unpack_from(self.data, start)
+        if found != number:
+            raise PageDamaged(f"page {number} has the id {found}")
+        if kind not in {BRANCH, LEAF}:
+            raise PageDamaged(f"page {number} has the type {kind:#x}, not branch or leaf")
+        if number + overflow >= min(self.pages, self.high_water):
+            raise PageDamaged(f"page {number} runs past the end of the file")
+        return Page(number, kind, count, start, start + (1 + overflow) * self.page_size)
+
+    def children(self, page: Page) -> list[tuple[bytes, int]]:
+        """Return the first key and the page id of each child of a branch page.
+
+        Raises:
+            PageDamaged: An element lies outside the page, or the keys are not in order.
+
+        """
+        found = [
+            (key, child) for key, _, child in self._elements(BRANCH_ELEMENT, page.start, page.end, page.count, page.id)
+        ]
+        if not found:
+            raise PageDamaged(f"page {page.id} is a branch page without elements")
+        return found
+
+    def entries(self, page: Page) -> list[tuple[bytes, bool, bytes]]:
+        """Return key, whether the value is a bucket, and value of each element of a leaf page.
+
+        Raises:
+            PageDamaged: An element lies outside the page, or the keys are not in order.
+
+        """
+        return _leaf(self.data, page.start, page.end, page.count, f"page {page.id}")
+
+    def _elements(
+        self, layout: struct.Struct, start: int, end: int, count: int, number: int
+    ) -> Iterator[tuple[bytes, int, int]]:
+        first = start + PAGE_HEADER.size
+        if first + count * layout.size > end:
+            raise PageDamaged(f"page {number} has more elements than fit")
+        previous = None
+        for index in range(count):
+            at = first + index * layout.size
+            position, size, child = layout.unpack_from(self.data, at)
+            if position < layout.size or at + position + size > end:
+                raise PageDamaged(f"page {number} has an element outside the page")
+            key = bytes(self.data[at + position : at + position + size])
+            if previous is not None and key <= previous:
+                raise PageDamaged(f"page {number} has keys that are not in order")
+            previous = key
+            yield key, size, child
+
+
+def _leaf(data: Buffer, start: int, end: int, count: int, name: str) -> list[tuple[bytes, bool, bytes]]:
+    first = start + PAGE_HEADER.size
+    behind = first + count * LEAF_ELEMENT.size
+    if behind > end:
+        raise PageDamaged(f"{name} has more elements than fit")
+    found, room = [], end - start
+    for index, (flags, position, size, length) in enumerate(LEAF_ELEMENT.iter_unpack(data[first:behind])):
+        key_at = first + index * LEAF_ELEMENT.size + position
+        value_at = key_at + size
+        room -= size + length
+        if key_at < behind or value_at + length > end or room < 0 or flags not in {0, BUCKET}:
+            raise PageDamaged(f"{name} has an element that is not valid")
+        found.append((bytes(data[key_at:value_at]), flags == BUCKET, bytes(data[value_at : value_at + length])))
+    if any(one[0] >= other[0] for one, other in pairwise(found)):
+        raise PageDamaged(f"{name} has keys that are not in order")
+    return found
+
+
+def _inline(value: bytes) -> list[tuple[bytes, bool, bytes]]:
+    if len(value) < BUCKET_HEADER.size + PAGE_HEADER.size:
+        raise PageDamaged("an inline bucket is too short")
+    _, kind, count, _ = PAGE_HEADER.unpack_from(value, BUCKET_HEADER.size)
+    if kind != LEAF:
+        raise PageDamaged(f"an inline bucket has the type {kind:#x}, not leaf")
+    found = _leaf(value, BUCKET_HEADER.size, len(value), count, "an inline bucket")
+    if any(is_bucket for _, is_bucket, _ in found):
+        raise PageDamaged("an inline bucket has a bucket inside")
+    return found
+
+
+class Bucket:
+    """A bucket of a tree; its pages are read when it is iterated.
+
+    Attributes:
+        path: The keys that lead to it.
+        sequence: Its sequence number.
+        root: Its root page; 0 where it is inline.
+
+    """
+
+    def __init__(self, walk: Walk, path: Path, value: bytes) -> None:
+        self._walk = walk
+        self.path = path
+        self._value = value
+        self.root, self.sequence = BUCKET_HEADER.unpack_from(value)
+
+    def items(self) -> Iterator[tuple[bytes, bytes | Bucket]]:
+        """Yield keys, in order, with values and sub-buckets; what is lost is recorded in the walk.
+
+        A walk visits each page once: iterate each bucket once, and start a new walk to iterate it again.
+        """
+        for key, is_bucket, value in self._walk.entries(self):
+            if not is_bucket:
+                yield key, value
+            elif len(value) < BUCKET_HEADER.size:
+                self._walk.lose((*self.path, key), self.root, "the bucket's header is too short")
+            elif len(self.path) >= MAX_DEPTH:
+                self._walk.lose((*self.path, key), self.root, f"buckets are nested deeper than {MAX_DEPTH}")
+            else:
+                yield key, Bucket(self._walk, (*self.path, key), value)
+
+    def keys(self) -> Iterator[bytes]:
+        """Yield keys, in order; as `items`."""
+        return (key for key, _ in self.items())
+
+    def inline_entries(self) -> list[tuple[bytes, bool, bytes]]:
+        """Return the elements of an inline bucket. Raises PageDamaged."""
+        return _inline(self._value)
+
+
+class Walk:
+    """One reading of a tree: visits each page at most once, and goes on past damaged pages.
+
+    Args:
+        database: The pages.
+        root: The root page of the top bucket.
+
+    Attributes:
+        lost: What could not be read.
+        visited: The ids of the pages that were read.
+
+    """
+
+    def __init__(self, database: Database, root: int) -> None:
+        self._database = database
+        self.lost: list[Lost] = []
+        self.visited: set[int] = set()
+        self.top = Bucket(self, (), BUCKET_HEADER.pack(root, 0))
+
+    def lose(self, path: Path, page: int, reason: str) -> None:
+        """Record a part that could not be read."""
+        self.lost.append(Lost(path, page, reason))
+
+    def entries(self, bucket: Bucket) -> Iterator[tuple[bytes, bool, bytes]]:
+        """Yield the elements of a bucket's leaf pages, in order."""
+        if bucket.root == 0 and bucket.path:
+            try:
+                yield from bucket.inline_entries()
+            except PageDamaged as error:
+                self.lose(bucket.path, 0, str(error))
+            return
+        waiting = [bucket.root]
+        while waiting:
+            number = waiting.pop()
+            try:
+                page = self._visit(number)
+                if page.kind == BRANCH:
+                    waiting.extend(child for _, child in reversed(self._database.children(page)))
+                    continue
+                found = self._database.entries(page)
+            except PageDamaged as error:
+                self.lose(bucket.path, number, str(error))
+                continue
+            yield from found
+
+    def _visit(self, number: int) -> Page:
+        if number in self.visited:
+            raise PageDamaged(f"page {number} is used twice")
+        page = self._database.page(number)
+        self.visited.add(number)
+        return page
+
+
+def open_newest(data: Buffer) -> tuple[Meta, Walk] | None:
+    """Return the newest valid meta page and a walk of its tree; None where no meta page is valid."""
+    valid = metas(data)
+    if not valid:
+        return None
+    meta = valid[0]
+    return meta, Walk(Database(data, page_size=meta.page_size, high_water=meta.high_water), meta.root)

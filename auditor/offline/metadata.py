@@ -1,0 +1,88 @@
+"""Open meta.db: by its newest valid meta page, else by a search for the root of the tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from auditor.model.store import DamageKind, StoreDamage
+from auditor.offline import bolt, salvage, schema
+from auditor.offline.database_file import Copy
+
+#: How many lost parts are named one by one.
+NAMED: Final = 20
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """The records of meta.db by namespace, its faults, and a sentence for each part that was not read."""
+
+    records: tuple[schema.Records, ...]
+    damage: tuple[StoreDamage, ...] = ()
+    gaps: tuple[str, ...] = ()
+
+
+def read(copied: Copy, path: Path) -> Metadata:
+    """Read all records.
+
+    Args:
+        copied: The content of meta.db.
+        path: The file, for messages.
+
+    """
+    walk, faults = tree(copied, schema_of_meta=True)
+    records = tuple(schema.namespaces(walk.top)) if walk is not None else ()
+    return Metadata(records, *_told(path, [*faults, *(lost_sentence(one) for one in (walk.lost if walk else ()))]))
+
+
+def tree(copied: Copy, *, schema_of_meta: bool) -> tuple[bolt.Walk | None, list[str]]:
+    """Return the tree of a database; None where none is found.
+
+    Args:
+        copied: The database.
+        schema_of_meta: Whether it is meta.db, whose root can be searched for.
+
+    Returns:
+        The walk, and a sentence for each fault of the file and its meta pages.
+
+    """
+    faults = [f"the sector at byte {hole} cannot be read" for hole in copied.holes]
+    valid = bolt.metas(copied.data)
+    if valid:
+        meta = valid[0]
+        if len(valid) == 1 and not copied.in_use:
+            faults.append(f"meta page {1 - meta.page} is damaged: the last transaction may be missing")
+        database = bolt.Database(copied.data, page_size=meta.page_size, high_water=meta.high_water)
+        return bolt.Walk(database, meta.root), faults
+    faults.append("both meta pages are damaged")
+    for database in salvage.databases(copied.data) if schema_of_meta else ():
+        page = salvage.find_root(database)
+        if page is not None:
+            faults.append(f"the tree at page {page} was found by a search and may lack the last transaction")
+            return bolt.Walk(database, page), faults
+    return None, [*faults, "no whole tree was found"]
+
+
+def lost_sentence(lost: bolt.Lost) -> str:
+    """Return a sentence that names a lost part."""
+    path = "/".join(part.decode("utf-8", "replace") for part in lost.path) or "the top bucket"
+    return f"{path} is lost in part: {lost.reason}"
+
+
+def _told(path: Path, faults: list[str]) -> tuple[tuple[StoreDamage, ...], tuple[str, ...]]:
+    if not faults:
+        return (), ()
+    return (damaged(path, faults),), tuple(f"{path}: {fault}" for fault in shortened(faults))
+
+
+def damaged(path: Path, faults: list[str]) -> StoreDamage:
+    """Return the fault of a damaged database."""
+    more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return StoreDamage(DamageKind.DAMAGED, str(path), f"{path} is damaged: {faults[0]}{more}", {"faults": len(faults)})
+
+
+def shortened(faults: list[str]) -> list[str]:
+    """Return the first faults, and the number of the others."""
+    others = [f"{len(faults) - NAMED} more parts are lost"] if len(faults) > NAMED else []
+    return [*faults[:NAMED], *others]

@@ -1,0 +1,256 @@
+"""containerd's records in its databases, by core/metadata/buckets.go and core/snapshots/storage/bolt.go.
+
+Schema versions 3 (containerd 1.6, 1.7) and 4 (2.x) differ in the place of sandboxes only, which are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from sys import intern
+from typing import Final
+
+import msgspec
+
+from auditor.errors import InvalidDigest
+from auditor.model.digest import Digest
+from auditor.model.oci import Descriptor
+from auditor.model.store import Blob, Container, Image, Labels, Lease, Resource, Snapshot
+from auditor.offline.bolt import Bucket
+
+#: The buckets that a namespace may have.
+NAMESPACE_BUCKETS: Final = frozenset(
+    (b"labels", b"images", b"content", b"snapshots", b"leases", b"containers", b"sandboxes")
+)
+_YEAR_ONE: Final = datetime(1, 1, 1, tzinfo=UTC)
+#: Length of a Go time: version, seconds, nanoseconds, zone.
+_TIME: Final = 15
+_KINDS: Final = {1: "view", 2: "active", 3: "committed"}
+Fields = Mapping[bytes, bytes | Bucket]
+
+
+class SnapshotKey(msgspec.Struct, frozen=True):
+    """A snapshot record of meta.db, and the key of its partner in the snapshotter's metadata.db."""
+
+    record: Snapshot
+    backend: str
+
+
+class IngestKey(msgspec.Struct, frozen=True):
+    """An ingest record of meta.db: its reference, and the reference of its folder."""
+
+    ref: str
+    backend: str
+
+
+class Records(msgspec.Struct):
+    """All records of a namespace in meta.db; `bad` has a sentence for each that was left out."""
+
+    namespace: str
+    images: list[Image] = []
+    blobs: dict[Digest, Blob] = {}
+    snapshots: dict[str, list[SnapshotKey]] = {}
+    leases: list[Lease] = []
+    resources: dict[str, tuple[Resource, ...]] = {}
+    ingests: list[IngestKey] = []
+    containers: list[Container] = []
+    labels: Labels = {}
+    bad: list[str] = []
+    #: Buckets that containerd does not make.
+    unknown: list[str] = []
+
+
+def text(value: bytes | Bucket | None) -> str:
+    """Return a string value; empty where it is absent or a bucket."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
+
+
+def moment(value: bytes | Bucket | None) -> datetime | None:
+    """Return a time that Go's Time.MarshalBinary wrote; None where it is unset or not valid."""
+    if not isinstance(value, bytes) or len(value) < _TIME or value[0] not in {1, 2}:
+        return None
+    seconds = int.from_bytes(value[1:9], "big", signed=True)
+    nanoseconds = int.from_bytes(value[9:13], "big", signed=True)
+    try:
+        return _YEAR_ONE + timedelta(seconds=seconds, microseconds=nanoseconds // 1000) if seconds else None
+    except OverflowError:
+        return None
+
+
+def number(value: bytes | Bucket | None) -> int:
+    """Return an integer in Go's zig-zag varint encoding; 0 where it is absent."""
+    found = shift = 0
+    for byte in value if isinstance(value, bytes) else b"":
+        found |= (byte & 127) << shift
+        shift += 7
+    return (found >> 1) ^ -(found & 1)
+
+
+def strings(value: bytes | Bucket | None) -> Labels:
+    """Return the strings of a bucket; equal keys of different records share one string."""
+    if not isinstance(value, Bucket):
+        return {}
+    return {intern(text(key)): text(item) for key, item in value.items()}
+
+
+def buckets(value: bytes | Bucket | None) -> Iterator[tuple[str, Bucket]]:
+    """Yield the buckets in a bucket, by key."""
+    for key, item in value.items() if isinstance(value, Bucket) else ():
+        if isinstance(item, Bucket):
+            yield text(key), item
+
+
+def namespaces(top: Bucket) -> Iterator[Records]:
+    """Read the records of every namespace of meta.db."""
+    for key, version in top.items():
+        if key == b"v1" and isinstance(version, Bucket):
+            for name, bucket in buckets(version):
+                yield _namespace(name, bucket)
+
+
+def _namespace(name: str, bucket: Bucket) -> Records:
+    found = Records(name)
+    for key, value in bucket.items():
+        match key:
+            case b"images":
+                _images(found, value)
+            case b"content":
+                _content(found, value)
+            case b"snapshots":
+                _snapshots(found, value)
+            case b"leases":
+                _leases(found, value)
+            case b"containers":
+                found.containers = [_container(name, one, fields) for one, fields in _all(value)]
+            case b"labels":
+                found.labels = strings(value)
+            case _ if key not in NAMESPACE_BUCKETS:
+                found.unknown.append(text(key))
+    return found
+
+
+def _all(value: bytes | Bucket | None) -> Iterator[tuple[str, Fields]]:
+    """Yield the records of a bucket, by key."""
+    for key, bucket in buckets(value):
+        yield key, dict(bucket.items())
+
+
+def _images(found: Records, value: bytes | Bucket) -> None:
+    for name, bucket in buckets(value):
+        labels: Labels = {}
+        target: dict[bytes, bytes | Bucket] = {}
+        annotations: Labels = {}
+        for key, item in bucket.items():
+            if key == b"labels":
+                labels = strings(item)
+            elif key == b"target" and isinstance(item, Bucket):
+                target = dict(item.items())
+            elif key == b"annotations":
+                annotations = strings(item)
+        digest = text(target.get(b"digest"))
+        try:
+            descriptor = Descriptor(
+                intern(text(target.get(b"mediatype"))),
+                Digest.parse(digest),
+                number(target.get(b"size")),
+                annotations=dict(annotations),
+            )
+        except InvalidDigest:
+            found.bad.append(f"image {name!r} of {found.namespace} points to {digest!r}, which is not a digest")
+            continue
+        found.images.append(Image(found.namespace, name, descriptor, labels))
+
+
+def _content(found: Records, value: bytes | Bucket) -> None:
+    for kind, bucket in buckets(value):
+        if kind == "blob":
+            for name, one in buckets(bucket):
+                _blob(found, name, one)
+        elif kind == "ingests":
+            found.ingests = [IngestKey(ref, text(fields.get(b"ref"))) for ref, fields in _all(bucket)]
+
+
+def _blob(found: Records, name: str, bucket: Bucket) -> None:
+    labels: Labels = {}
+    fields: dict[bytes, bytes] = {}
+    for key, item in bucket.items():
+        if isinstance(item, bytes):
+            fields[key] = item
+        elif key == b"labels":
+            labels = strings(item)
+    try:
+        digest = Digest.parse(name)
+    except InvalidDigest:
+        found.bad.append(f"a content record of {found.namespace} is named {name!r}, which is not a digest")
+        return
+    found.blobs[digest] = Blob(
+        found.namespace,
+        digest,
+        number(fields.get(b"size")),
+        labels,
+        moment(fields.get(b"createdat")),
+        moment(fields.get(b"updatedat")),
+    )
+
+
+def _snapshots(found: Records, value: bytes | Bucket) -> None:
+    for snapshotter, bucket in buckets(value):
+        kept = found.snapshots.setdefault(intern(snapshotter), [])
+        for key, one in buckets(bucket):
+            labels: Labels = {}
+            fields: dict[bytes, bytes] = {}
+            for name, item in one.items():
+                if isinstance(item, bytes):
+                    fields[name] = item
+                elif name == b"labels":
+                    labels = strings(item)
+            record = Snapshot(found.namespace, intern(snapshotter), key, text(fields.get(b"parent")), labels=labels)
+            kept.append(SnapshotKey(record, text(fields.get(b"name"))))
+
+
+def _leases(found: Records, value: bytes | Bucket) -> None:
+    for name, bucket in buckets(value):
+        labels: Labels = {}
+        created = None
+        held: list[Resource] = []
+        for key, item in bucket.items():
+            if key == b"labels":
+                labels = strings(item)
+            elif key == b"createdat":
+                created = moment(item)
+            else:
+                held.extend(_resources(text(key), item))
+        found.leases.append(Lease(found.namespace, name, labels, created))
+        found.resources[name] = tuple(sorted(held))
+
+
+def _resources(kind: str, value: bytes | Bucket) -> Iterator[Resource]:
+    if kind == "snapshots":
+        for snapshotter, bucket in buckets(value):
+            for key in bucket.keys():  # noqa: SIM118 - not a dict
+                yield Resource(f"snapshots/{snapshotter}", text(key))
+    elif isinstance(value, Bucket):
+        for key in value.keys():  # noqa: SIM118 - not a dict
+            yield Resource(kind, text(key))
+
+
+def _container(namespace: str, name: str, fields: Fields) -> Container:
+    return Container(
+        namespace,
+        name,
+        text(fields.get(b"image")),
+        intern(text(fields.get(b"snapshotter"))),
+        text(fields.get(b"snapshotKey")),
+    )
+
+
+def kinds(top: Bucket) -> dict[str, str]:
+    """Return the kind of each snapshot of a snapshotter's metadata.db, by backend key."""
+    found: dict[str, str] = {}
+    for key, version in top.items():
+        for name, bucket in buckets(version) if key == b"v1" else ():
+            if name == "snapshots":
+                for backend, fields in _all(bucket):
+                    kind = fields.get(b"kind")
+                    found[backend] = _KINDS.get(kind[0], "unknown") if isinstance(kind, bytes) and kind else "unknown"
+    return found

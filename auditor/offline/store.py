@@ -1,0 +1,258 @@
+"""The store of a stopped containerd as a `Store`: records from its databases, content from its files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from auditor.containerd.content_root import Absent, ContentRoot
+from auditor.errors import NoFile, NoRecord, ReadFailed, StoreError
+from auditor.model.digest import Digest
+from auditor.model.store import (
+    DamageKind,
+    FileKind,
+    FileState,
+    Inventory,
+    Proof,
+    Resource,
+    Snapshot,
+    Snapshotter,
+    SourceKind,
+    StoreDamage,
+    StoreInfo,
+)
+from auditor.offline import database_file, metadata, schema
+from auditor.offline.find_root import CONTENT, METADATA, find_root
+from auditor.offline.ingests import ingest
+
+_SNAPSHOTTER: Final = "io.containerd.snapshotter.v1."
+#: A text without meaning; its presence keeps an id of another kind of store apart.
+_UUID: Final = Path("io.containerd.grpc.v1.introspection", "uuid")
+#: Snapshotters that can serve layers whose blobs are absent by design.
+_LAZY: Final = frozenset(("erofs", "nydus", "soci", "stargz", "overlaybd"))
+
+
+class OfflineStore:
+    """Implements `auditor.model.store.Store` and `FileBacked`; reads the databases once, when it is made.
+
+    Args:
+        folder: containerd's root, or a mounted disk with one at a usual path.
+        while_running: Read databases that a running daemon holds.
+
+    Raises:
+        UsageError: There is no root, or more than one.
+        StoreError: A daemon holds the databases, or meta.db is missing or has no records for the files.
+
+    """
+
+    def __init__(self, folder: Path, *, while_running: bool = False) -> None:
+        self.root = find_root(folder)
+        self._running = while_running
+        self._content = ContentRoot(self.root / CONTENT)
+        self._damage: list[StoreDamage] = []
+        self._snapshot_gaps: dict[str, str] = {}
+        found = self._metadata()
+        self._damage += found.damage
+        self._gaps = found.gaps
+        self._records = {records.namespace: records for records in found.records}
+        self._kinds = {name: self._backend(name) for name in self._snapshotters()}
+        self._judge()
+
+    def info(self) -> StoreInfo:
+        """Return the root's properties; the platform and the settings of the daemon are not on the disk."""
+        return self._info
+
+    @cached_property
+    def _info(self) -> StoreInfo:
+        return StoreInfo(
+            kind=SourceKind.OFFLINE,
+            address=str(self.root),
+            id=self._uuid(),
+            content_root=self._content.path,
+            snapshotters=tuple(Snapshotter(name, lazy=name in _LAZY) for name in self._kinds),
+            notes=("the daemon's settings are not known from its disk",),
+            damage=tuple(self._damage),
+        )
+
+    def namespaces(self) -> Sequence[str]:
+        """Return the names of all namespaces, sorted."""
+        return tuple(sorted(self._records))
+
+    def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
+        """Return all records of a namespace."""
+        records = self._records.get(namespace, schema.Records(namespace))
+        wanted = [name for name in self._kinds if snapshotters is None or name in snapshotters]
+        first = self._gaps if namespace == min(self._records, default=namespace) else ()
+        backends = tuple(self._snapshot_gaps[name] for name in wanted if name in self._snapshot_gaps)
+        return Inventory(
+            namespace=namespace,
+            images=tuple(records.images),
+            blobs=records.blobs,
+            snapshots={n: self._snapshots(records, n) for n in wanted if n not in self._snapshot_gaps},
+            leases=tuple(records.leases),
+            ingests=tuple(
+                found for key in records.ingests if (found := ingest(self._content.path, namespace, key)) is not None
+            ),
+            containers=tuple(records.containers),
+            labels=records.labels,
+            gaps=(*first, *_bad(records.bad), *backends),
+        )
+
+    def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
+        """Return the resources of a lease."""
+        records = self._records.get(namespace)
+        return records.resources.get(lease, ()) if records is not None else ()
+
+    def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
+        """Return a small blob, unverified."""
+        try:
+            return self._content.read(digest, limit=limit)
+        except Absent:
+            raise self._no_file(namespace, digest) from None
+
+    @contextmanager
+    def stream(self, namespace: str, digest: Digest, *, fresh: bool = False) -> Iterator[Iterator[bytes]]:
+        """Open a blob as chunks, unverified; `fresh` bypasses the page cache."""
+        try:
+            with self._content.opened(digest) as descriptor:
+                yield self._content.pieces(descriptor, digest, fresh=fresh)
+        except Absent:
+            raise self._no_file(namespace, digest) from None
+
+    def open_file(self, namespace: str, digest: Digest) -> int | None:
+        """Open the blob's file; the caller closes the descriptor."""
+        try:
+            return self._content.open(digest)
+        except Absent:
+            raise self._no_file(namespace, digest) from None
+
+    def files(self) -> Mapping[Digest, FileState]:
+        """Return kind and size of every blob's file."""
+        return self._content.states()
+
+    def probe(self, namespace: str, digest: Digest, size: int) -> FileState:
+        """Return the state of one blob's file."""
+        del size
+        if not self._recorded(namespace, digest):
+            raise self._no_file(namespace, digest)
+        return self._states.get(digest, FileState(FileKind.MISSING))
+
+    def proofs(self) -> Mapping[Digest, Proof]:
+        """Return nothing: opening verifies no content."""
+        return {}
+
+    @cached_property
+    def _states(self) -> Mapping[Digest, FileState]:
+        return self._content.states()
+
+    def _recorded(self, namespace: str, digest: Digest) -> bool:
+        records = self._records.get(namespace)
+        return records is not None and digest in records.blobs
+
+    def _no_file(self, namespace: str, digest: Digest) -> NoFile | NoRecord:
+        if self._recorded(namespace, digest):
+            return NoFile(f"cannot read {digest}: {namespace} has its record, and there is no file")
+        return NoRecord(f"{namespace} has no record of {digest}")
+
+    def _metadata(self) -> metadata.Metadata:
+        path = self.root / METADATA / "meta.db"
+        try:
+            copied = database_file.copy(path, while_running=self._running)
+        except FileNotFoundError:
+            raise _lost(path, "is missing", len(self._states)) from None
+        if not copied.data:
+            raise _lost(path, "is empty", len(self._states))
+        found = metadata.read(copied, path)
+        if found.damage and not found.records:
+            raise _lost(path, f"cannot be read: {found.damage[0].message}", len(self._states))
+        return found
+
+    def _snapshotters(self) -> list[str]:
+        on_disk = {
+            path.parent.name.removeprefix(_SNAPSHOTTER) for path in self.root.glob(f"{_SNAPSHOTTER}*/metadata.db")
+        }
+        recorded = {name for records in self._records.values() for name, held in records.snapshots.items() if held}
+        return sorted(on_disk | recorded)
+
+    def _backend(self, name: str) -> Mapping[str, str]:
+        """Return the kinds of a snapshotter's snapshots; a database that cannot be read in whole is a gap."""
+        path = self.root / f"{_SNAPSHOTTER}{name}" / "metadata.db"
+        try:
+            copied = database_file.copy(path, while_running=self._running)
+        except FileNotFoundError:
+            self._snapshot_gaps[name] = f"the snapshots of {name} are not known: there is no {path}"
+            return {}
+        except ReadFailed as error:
+            self._snapshot_gaps[name] = f"the snapshots of {name} are not known: {error.message}"
+            return {}
+        walk, faults = metadata.tree(copied, schema_of_meta=False)
+        found = schema.kinds(walk.top) if walk is not None else {}
+        faults += [metadata.lost_sentence(lost) for lost in (walk.lost if walk is not None else ())]
+        if faults:
+            self._damage.append(metadata.damaged(path, faults))
+            self._snapshot_gaps[name] = f"the snapshots of {name} are not known: {path}: {faults[0]}"
+        return found
+
+    def _snapshots(self, records: schema.Records, name: str) -> dict[str, Snapshot]:
+        kinds = self._kinds[name]
+        return {
+            key.record.name: msgspec.structs.replace(key.record, kind=kinds[key.backend])
+            for key in records.snapshots.get(name, ())
+            if key.backend in kinds
+        }
+
+    def _judge(self) -> None:
+        """Compare the records with the files and the snapshotters' databases."""
+        if self._running:
+            return
+        for name, kinds in self._kinds.items():
+            if name not in self._snapshot_gaps:
+                self._unpaired(name, kinds)
+        recorded = {digest for records in self._records.values() for digest in records.blobs}
+        spare = [state.size or 0 for digest, state in self._states.items() if digest not in recorded]
+        if spare and not self._gaps:
+            self._unrecorded(len(spare), sum(spare), len(self._states))
+
+    def _unpaired(self, name: str, kinds: Mapping[str, str]) -> None:
+        lone = [
+            key.record.name
+            for records in self._records.values()
+            for key in records.snapshots.get(name, ())
+            if key.backend not in kinds
+        ]
+        if lone:
+            message = f"{len(lone)} snapshots of {name} are recorded in meta.db and not in its metadata.db: {lone[0]}"
+            self._damage.append(StoreDamage(DamageKind.UNPAIRED, name, message, {"snapshots": len(lone)}))
+
+    def _unrecorded(self, count: int, size: int, files: int) -> None:
+        kind = DamageKind.LOST if count * 2 > files else DamageKind.UNRECORDED
+        message = f"{count} of {files} blob files ({size} bytes) have no record in meta.db"
+        facts = {"files": count, "bytes": size}
+        self._damage.append(StoreDamage(kind, str(self._content.path), message, facts))
+
+    def _uuid(self) -> str:
+        try:
+            return (self.root / _UUID).read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return hashlib.sha256(str(self.root).encode()).hexdigest()
+
+
+def _bad(sentences: list[str]) -> tuple[str, ...]:
+    if not sentences:
+        return ()
+    others = f", and {len(sentences) - 1} more like it" if len(sentences) > 1 else ""
+    return (f"{sentences[0]}{others}: not audited",)
+
+
+def _lost(path: Path, what: str, files: int) -> StoreError:
+    return StoreError(
+        f"{path} {what}; {files} blob files have no record",
+        hint="do not start containerd on this root: its next garbage collection deletes files without a record; "
+        "keep a copy of the root, and put back a copy of meta.db",
+    )

@@ -1,0 +1,138 @@
+"""The disk of a stopped containerd: the same report as from the daemon, damaged databases, archives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from auditor import containerd
+from auditor.model.findings import Report
+from auditor.model.store import Inventory, Store
+from auditor.offline import bolt
+from auditor.offline.store import OfflineStore
+from tests import images
+from tests.lab.checked import Run, auditor
+from tests.lab.kit.daemon import Containerd
+from tests.lab.kit.registry import Registry
+
+META = Path("io.containerd.metadata.v1.bolt", "meta.db")
+NAMES = 6
+
+
+def built(name: str) -> images.BuiltImage:
+    return images.image([images.layer(images.files(f"offline-{name}-{n}", kilobytes=16)) for n in range(2)])
+
+
+@pytest.fixture
+def node(daemon: Containerd, registry: Registry) -> Containerd:
+    """Start a daemon with images in two namespaces, one of them without a blob's record."""
+    for number in range(NAMES):
+        daemon.cri_pull(registry.push(built(str(number)), f"lab/offline-{number}:1"))
+    daemon.ctr("images", "pull", "--plain-http", registry.push(built("other"), "lab/other:1"), namespace="other")
+    daemon.ctr("leases", "create", "--id", "kept", namespace="other")
+    lost = built("0").layers[1].digest
+    daemon.ctr("content", "rm", lost, namespace="k8s.io")
+    return daemon
+
+
+def inventories(store: Store) -> list[Inventory]:
+    return [without_times(store.inventory(name)) for name in store.namespaces()]
+
+
+def without_times(found: Inventory) -> Inventory:
+    """Leave out what 1.6 and 1.7 do not send: a blob's updated_at; and snapshotters without snapshots."""
+    blobs = {d: msgspec.structs.replace(b, updated_at=None) for d, b in sorted(found.blobs.items())}
+    return msgspec.structs.replace(
+        found,
+        images=tuple(sorted(found.images, key=lambda image: image.name)),
+        blobs=blobs,
+        snapshots={name: dict(sorted(held.items())) for name, held in sorted(found.snapshots.items()) if held},
+        leases=tuple(sorted(found.leases, key=lambda lease: lease.id)),
+    )
+
+
+def faults(report: Report) -> tuple[object, ...]:
+    """Return what is compared: findings about images, what was counted, and whether everything was read."""
+    found = tuple(
+        (f.code, f.severity, f.namespace, f.subject, f.message, f.images)
+        for f in report.findings
+        if f.subject.kind != "store"
+    )
+    return found, report.summary.images, report.summary.blobs, report.summary.bytes, report.complete
+
+
+def offline(node: Containerd, *arguments: str | Path) -> Run:
+    return auditor("check", "--root", node.root, "--format", "json", *arguments)
+
+
+def test_a_stopped_daemon_reads_as_the_running_one(node: Containerd, base: Path) -> None:
+    live = auditor("check", "--address", node.socket, "--format", "json")
+    with containerd.connect(node.socket) as store:
+        expected, uuid = inventories(store), store.info().id
+    busy = offline(node)
+    assert (busy.status, busy.out) == (3, "")
+    assert "--address" in busy.err
+    shared = offline(node, "--while-running")
+    assert faults(shared.report) == faults(live.report)
+    node.kill()
+    before = listing(node.root)
+    stopped = OfflineStore(node.root)
+    assert inventories(stopped) == expected
+    assert stopped.info().id == uuid
+    found = offline(node)
+    assert [f.code for f in found.report.findings if f.subject.kind == "store"] == ["file-without-record"]
+    assert found.status == live.status
+    assert faults(found.report) == faults(live.report)
+    assert found.report.source.kind == "offline"
+    name = f"lab/offline-{NAMES - 1}:1"
+    full = next(n for i in found.report.images for n in i.names if n.endswith(name))
+    archive = base / "image.tar"
+    written = auditor("export", "--root", node.root, full, "-n", "k8s.io", "-o", archive)
+    assert written.status == 0, written.err
+    assert auditor("verify", archive, "--verify", "layers").status == 0
+    drawn = auditor("tree", "--root", node.root, full)
+    assert drawn.status == 0, drawn.err
+    scrubbed = auditor("scrub", "--root", node.root, "--state", base / "state.db", "--format", "json")
+    assert scrubbed.report.summary.blobs.verified > 0
+    assert listing(node.root) == before
+
+
+def test_damaged_databases(node: Containerd) -> None:
+    node.stop()
+    path = node.root / META
+    whole = path.read_bytes()
+    expected = {name: store_images(node, name) for name in ("k8s.io", "other")}
+    size = bolt.metas(whole)[0].page_size
+
+    for first, count in ((bolt.metas(whole)[0].page, 1), (0, 2)):
+        path.write_bytes(whole[: first * size] + bytes(count * size) + whole[(first + count) * size :])
+        ran = offline(node)
+        assert ran.status == 1, ran.err
+        assert not ran.report.complete
+        assert "metadata-damaged" in {finding.code for finding in ran.report.findings}
+        if count == 2:
+            assert {name: store_images(node, name) for name in expected} == expected
+
+    for damaged in (None, b"", whole[:size]):
+        path.unlink(missing_ok=True)
+        if damaged is not None:
+            path.write_bytes(damaged)
+        ran = offline(node)
+        assert (ran.status, ran.out) == (3, "")
+        assert "do not start containerd" in ran.err
+
+
+def store_images(node: Containerd, namespace: str) -> list[str]:
+    found = OfflineStore(node.root).inventory(namespace)
+    return sorted(f"{image.name} {image.target.digest}" for image in found.images)
+
+
+def listing(root: Path) -> list[tuple[str, int, int]]:
+    found = []
+    for folder, _, names in os.walk(root):
+        looked = [Path(folder), *(Path(folder, name) for name in names)]
+        found += [(str(path), path.lstat().st_mtime_ns, path.lstat().st_ctime_ns) for path in looked]
+    return sorted(found)

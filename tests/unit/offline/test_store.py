@@ -1,0 +1,111 @@
+"""The store of a stopped daemon, on a root made by hand."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from auditor.errors import StoreError, UsageError
+from auditor.model.digest import Digest
+from auditor.model.store import DamageKind
+from auditor.offline import bolt, salvage
+from auditor.offline.find_root import find_root
+from auditor.offline.store import OfflineStore
+from tests.contract.store_contract import Known, StoreContract
+from tests.unit.offline.bolt_files import PAGE, Tree, Writer, database
+
+LARGE = bytes(range(256)) * 12_000
+SMALL = b'{"schemaVersion": 2}'
+BLOBS = {Digest.of(data): data for data in (LARGE, SMALL)}
+TARGET = Digest.of(SMALL)
+TIME = b"\x01" + struct.pack(">qih", 63_900_000_000, 5_000, -1)
+
+
+def varint(value: int) -> bytes:
+    left, out = value << 1, b""
+    while left > 127:
+        out += bytes([left & 127 | 128])
+        left >>= 7
+    return out + bytes([left])
+
+
+def tree(name: str = "app:1") -> Tree:
+    blobs: Tree = {
+        str(digest).encode(): {b"size": varint(len(data)), b"createdat": TIME, b"labels": {b"a": b"b"}}
+        for digest, data in BLOBS.items()
+    }
+    target: Tree = {b"digest": str(TARGET).encode(), b"mediatype": b"m", b"size": varint(len(SMALL))}
+    images: Tree = {name.encode(): {b"createdat": TIME, b"target": target}}
+    return {b"v1": {b"version": b"\x06", b"default": {b"images": images, b"content": {b"blob": blobs}}}}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "io.containerd.content.v1.content" / "blobs" / "sha256"
+    folder.mkdir(parents=True)
+    for digest, data in BLOBS.items():
+        (folder / digest.hex).write_bytes(data)
+    (tmp_path / "io.containerd.metadata.v1.bolt").mkdir()
+    put(tmp_path, database(tree()))
+    return tmp_path
+
+
+def put(root: Path, data: bytes | bytearray) -> None:
+    (root / "io.containerd.metadata.v1.bolt" / "meta.db").write_bytes(data)
+
+
+class TestOfflineStore(StoreContract):
+    @pytest.fixture
+    def known(self, root: Path) -> Known:
+        return Known(OfflineStore(root), "default", "app:1", TARGET, BLOBS)
+
+
+def test_a_root_on_a_mounted_disk_is_found(root: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    (disk / "var/lib").mkdir(parents=True)
+    with pytest.raises(UsageError):
+        find_root(disk)
+    (disk / "var/lib/containerd").symlink_to(root)
+    assert find_root(disk) == disk / "var/lib/containerd"
+
+
+def test_files_without_records_are_counted(root: Path) -> None:
+    folder = root / "io.containerd.content.v1.content" / "blobs" / "sha256"
+    kinds = []
+    for number in range(3):
+        (folder / Digest.of(bytes([number])).hex).write_bytes(bytes([number]))
+        kinds += [fault.kind for fault in OfflineStore(root).info().damage]
+    assert kinds == [DamageKind.UNRECORDED, DamageKind.UNRECORDED, DamageKind.LOST]
+
+
+@pytest.mark.parametrize("data", [b"", bytes(3 * PAGE)])
+def test_a_database_without_records_is_an_error(root: Path, data: bytes) -> None:
+    put(root, data)
+    with pytest.raises(StoreError, match="2 blob files have no record") as raised:
+        OfflineStore(root)
+    assert "do not start containerd" in raised.value.hint
+
+
+def test_both_meta_pages_damaged(root: Path) -> None:
+    data = database(tree())
+    data[: 2 * PAGE] = bytes(2 * PAGE)
+    put(root, data)
+    store = OfflineStore(root)
+    assert [image.name for image in store.inventory("default").images] == ["app:1"]
+    assert [fault.kind for fault in store.info().damage] == [DamageKind.DAMAGED]
+    assert store.inventory("default").gaps
+
+
+def test_a_stale_root_without_the_schema_is_not_taken() -> None:
+    """A stale page whose `v1` points to a page that was used again as a later root: whole, and with more entries."""
+    writer = Writer()
+    data = database(tree(), writer=writer)
+    top = writer.named[()]
+    stale = struct.pack("<QHHI", writer.next, 2, 1, 0) + struct.pack("<IIII", 1, 16, 2, 16) + b"v1"
+    stale += struct.pack("<QQ", top, 0)
+    data += stale.ljust(PAGE, b"\0")
+    found = bolt.Database(data, page_size=PAGE)
+    assert list(salvage.candidates(found)) == [top, writer.next]
+    assert salvage.find_root(found) == top
