@@ -1,0 +1,60 @@
+"""The differences between a layer and its unpacked files."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+import msgspec
+
+
+class Kind(enum.StrEnum):
+    """How an unpacked file differs from its layer."""
+
+    MISSING = "missing"
+    EXTRA = "extra"
+    TYPE = "type"
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    LONGER = "longer"
+    ZEROED = "zeroed"
+    CONTENT = "content"
+    UNREADABLE = "unreadable"
+    TARGET = "link target"
+    HARD_LINK = "hard link"
+    DEVICE = "device number"
+    WHITEOUT_MISSING = "whiteout missing"
+    OPAQUE_MISSING = "opaque marker missing"
+    OPAQUE_EXTRA = "opaque marker added"
+    MODE = "mode"
+    OWNER = "owner"
+    XATTR = "xattr"
+    CAPABILITY = "capability"
+    MTIME = "mtime"
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One difference; `below` counts the names under a directory that is missing or extra as a whole."""
+
+    path: bytes
+    kind: Kind
+    detail: str = ""
+    below: int = 0
+
+
+class Differences(msgspec.Struct, frozen=True):
+    """The differences of one snapshot; `expected` counts the layer's names, `skipped` says what was not compared."""
+
+    items: tuple[Difference, ...] = ()
+    expected: int = 0
+    skipped: tuple[str, ...] = ()
+
+    def of(self, kinds: Iterable[Kind]) -> tuple[Difference, ...]:
+        """Return the differences of these kinds."""
+        wanted = frozenset(kinds)
+        return tuple(item for item in self.items if item.kind in wanted)
+
+    @property
+    def missing(self) -> int:
+        """The number of names that are missing, those below missing directories included."""
+        return sum(1 + item.below for item in self.items if item.kind is Kind.MISSING)

@@ -1,0 +1,384 @@
+"""Apply a layer to an empty tree in memory, by the rules of containerd's `archive.Apply` (pkg/archive/tar.go)."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import IO, Final, cast
+
+import msgspec
+
+from auditor.layers import LayerInspector
+from auditor.model.digest import Measured, Meter
+from auditor.model.store import LayerProof
+from auditor.snapshots.tree import Node, NodeKind, below, parts
+
+_WHITEOUT: Final = b".wh."
+_OPAQUE: Final = b".wh..wh..opq"
+_XATTR: Final = "SCHILY.xattr."
+_SYMLINKS: Final = 255
+#: Seconds outside this range become 0; pkg/archive/time.go `boundTime`, the range of a signed 64-bit count of ns.
+_LATEST: Final = (1 << 63) - 1
+_CHUNK: Final = 1 << 20
+#: Compressed bytes to decode at a time: bounds the memory that a decompression bomb takes.
+_SLICE: Final = 32 << 10
+_CODEC: Final = "utf-8", "surrogateescape"
+
+_KINDS: Final = {
+    tarfile.REGTYPE: NodeKind.FILE,
+    tarfile.AREGTYPE: NodeKind.FILE,
+    tarfile.DIRTYPE: NodeKind.DIRECTORY,
+    tarfile.SYMTYPE: NodeKind.SYMLINK,
+    tarfile.CHRTYPE: NodeKind.CHARACTER,
+    tarfile.BLKTYPE: NodeKind.BLOCK,
+    tarfile.FIFOTYPE: NodeKind.FIFO,
+}
+
+
+class Unplayable(Exception):
+    """containerd could not unpack this entry either, or this model does not cover it."""
+
+
+class Played(msgspec.Struct, frozen=True):
+    """A layer's expected tree and its verification; `refusal` says why the tree cannot be used, empty if it can."""
+
+    tree: Node
+    proof: LayerProof
+    refusal: str = ""
+
+
+def play(chunks: Iterable[bytes | memoryview], *, lowest: bool) -> Played:
+    """Return the tree that unpacking a layer leaves, from one decoding that also gives the diffID.
+
+    Args:
+        chunks: The layer's blob.
+        lowest: Whether the layer has no parent: whiteouts then delete and leave nothing.
+
+    Raises:
+        StoreError: Reading the blob failed.
+
+    """
+    stream = _LayerStream(chunks)
+    model = _Model(lowest=lowest)
+    refusal = ""
+    try:
+        for entry in _entries(stream):
+            model.add(entry, stream)
+        model.finish()
+    except Unplayable as reason:
+        refusal = str(reason)
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        refusal = f"the tar cannot be parsed: {error}"
+    return Played(model.root, stream.finish(), refusal)
+
+
+class _NoGlobals(dict[str, str]):
+    """Go's archive/tar does not apply global extended headers to entries; tarfile does."""
+
+    def __setitem__(self, key: str, value: str) -> None:
+        """Drop the value."""
+
+    def copy(self) -> dict[str, str]:
+        """Return an empty dictionary."""
+        return {}
+
+
+def _entries(stream: _LayerStream) -> Iterator[tarfile.TarInfo]:
+    if not stream.peek():
+        return
+    with tarfile.TarFile(
+        fileobj=cast("IO[bytes]", stream), mode="r", encoding="utf-8", pax_headers=_NoGlobals()
+    ) as tar:
+        while (entry := tar.next()) is not None:
+            yield entry
+            vars(tar)["members"] = []  # the list would grow with every entry
+
+
+class _LayerStream:
+    """The decompressed bytes of a layer as a file that is read forwards, hashed and checked on the way."""
+
+    def __init__(self, chunks: Iterable[bytes | memoryview]) -> None:
+        self._chunks = _sliced(chunks)
+        self._meter = Meter()
+        self._pieces: deque[bytes] = deque()
+        self._held = 0
+        self._at = 0
+        self._ended = False
+        self._inspector = LayerInspector(meter=self)
+        self._proof: LayerProof | None = None
+
+    @property
+    def size(self) -> int:
+        """Decompressed bytes so far."""
+        return self._meter.size
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        """Take decompressed bytes from the inspector."""
+        self._meter.update(chunk)
+        if not self._ended:
+            self._pieces.append(bytes(chunk))
+            self._held += len(chunk)
+
+    def result(self) -> Measured:
+        """Return digest and size of all decompressed bytes."""
+        return self._meter.result()
+
+    def finish(self) -> LayerProof:
+        """Read the rest, and return the layer's verification."""
+        self._ended = True
+        self._pieces.clear()
+        for chunk in self._chunks:
+            self._inspector.update(chunk)
+        return self._end()
+
+    def _end(self) -> LayerProof:
+        if self._proof is None:
+            self._proof = self._inspector.finish()
+        return self._proof
+
+    def _fill(self, wanted: int) -> None:
+        while self._held < wanted and self._proof is None:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._end()
+            else:
+                self._inspector.update(chunk)
+
+    def peek(self) -> bool:
+        """Return whether there is a byte to read."""
+        self._fill(1)
+        return self._held > 0
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def seek(self, position: int, _whence: int = 0) -> int:
+        """Read forwards to a position."""
+        while self._at < position and self.read(min(_CHUNK, position - self._at)):
+            pass
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer at the end."""
+        self._fill(size)
+        found: list[bytes] = []
+        while size and self._pieces:
+            piece = self._pieces.popleft()
+            if len(piece) > size:
+                self._pieces.appendleft(piece[size:])
+                piece = piece[:size]
+            found.append(piece)
+            size -= len(piece)
+            self._held -= len(piece)
+            self._at += len(piece)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+
+def _sliced(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    for chunk in chunks:
+        view = memoryview(chunk)
+        for start in range(0, len(view), _SLICE):
+            yield view[start : start + _SLICE]
+
+
+class _Model:
+    """The tree under construction."""
+
+    def __init__(self, *, lowest: bool) -> None:
+        self.root = Node(NodeKind.DIRECTORY, implicit=True)
+        self._lowest = lowest
+        #: Directory entries in order: their times are set at the end.
+        self._directories: list[tuple[bytes, int]] = []
+
+    def add(self, entry: tarfile.TarInfo, stream: _LayerStream) -> None:
+        """Apply one entry."""
+        path = parts(entry.name.encode(*_CODEC))
+        if not path:
+            return
+        parent = self._parent(path[:-1])
+        if self._whiteout(parent, path[-1], entry):
+            return
+        node = self._node(parent, path[-1], entry)
+        node.implicit = False
+        _fill_attributes(node, entry)
+        if entry.isreg() and node.kind is NodeKind.FILE:
+            _fill_content(node, entry, stream)
+        if node.kind is NodeKind.DIRECTORY:
+            self._directories.append((b"/".join(path), node.mtime))
+
+    def finish(self) -> None:
+        """Set the times of directories, and count the names of each node."""
+        for path, mtime in self._directories:
+            node = self._resolve(parts(path), last=True)
+            if node is not None:
+                node.mtime = mtime
+        for node in below(self.root):
+            node.links += 1
+
+    def _whiteout(self, parent: Node, base: bytes, entry: tarfile.TarInfo) -> bool:
+        """Apply a whiteout; False where the entry is none. `OverlayConvertWhiteout`, and `applyNaive` at the bottom."""
+        if not base.startswith(_WHITEOUT):
+            return False
+        children = _children(parent)
+        if base == _OPAQUE:
+            if self._lowest:
+                _clear(parent)
+            else:
+                parent.opaque = True
+            return True
+        name = base.removeprefix(_WHITEOUT)
+        if name in (b"", b".", b".."):
+            raise Unplayable(f"containerd does not unpack a whiteout named {base!r}")
+        if self._lowest:
+            children.pop(name, None)
+            return True
+        if name in children:
+            raise Unplayable("a whiteout follows an entry of its name, which containerd does not unpack")
+        node = children[name] = Node(NodeKind.WHITEOUT)
+        node.uid, node.gid = entry.uid, entry.gid
+        return True
+
+    def _parent(self, path: list[bytes]) -> Node:
+        """Return the directory of an entry; create what is missing. Symlinks are resolved within this layer."""
+        node = self._resolve(path, last=True, create=True)
+        if node is None or node.kind is not NodeKind.DIRECTORY:
+            raise Unplayable("an entry lies below a file that is no directory, which containerd does not unpack")
+        return node
+
+    def _resolve(self, path: list[bytes], *, last: bool, create: bool = False) -> Node | None:
+        """Return the node of a path, following symlinks, the last one only with `last`; continuity's `RootPath`."""
+        waiting = path[::-1]
+        chain = [self.root]
+        followed = 0
+        while waiting:
+            part = waiting.pop()
+            if part in (b"", b".", b".."):
+                if part == b".." and len(chain) > 1:
+                    chain.pop()
+                continue
+            if chain[-1].children is None:
+                return None
+            child = chain[-1].children.get(part)
+            if child is None and create:
+                child = chain[-1].children[part] = Node(NodeKind.DIRECTORY, implicit=True)
+            if child is None:
+                return None
+            if child.kind is not NodeKind.SYMLINK or (not waiting and not last):
+                chain.append(child)
+                continue
+            followed += 1
+            if followed > _SYMLINKS:
+                raise Unplayable("too many symbolic links")
+            if child.target.startswith(b"/"):
+                del chain[1:]
+            waiting.extend(child.target.split(b"/")[::-1])
+        return chain[-1]
+
+    def _node(self, parent: Node, name: bytes, entry: tarfile.TarInfo) -> Node:
+        children = _children(parent)
+        present = children.get(name)
+        if entry.type == tarfile.LNKTYPE:
+            children[name] = node = self._linked(entry, present)
+            return node
+        kind = _KINDS.get(entry.type)
+        if kind is None:
+            raise Unplayable(f"an entry of type {entry.type!r}, which containerd does not unpack")
+        device = entry.devmajor << 32 | entry.devminor if kind in (NodeKind.CHARACTER, NodeKind.BLOCK) else 0
+        if kind is NodeKind.CHARACTER and not device:
+            kind = NodeKind.WHITEOUT
+        if present is not None and present.kind is kind is NodeKind.DIRECTORY:
+            return present
+        node = children[name] = Node(kind)
+        node.device = device
+        if kind is NodeKind.SYMLINK:
+            node.target = entry.linkname.encode(*_CODEC)
+        return node
+
+    def _linked(self, entry: tarfile.TarInfo, present: Node | None) -> Node:
+        target = self._resolve(parts(entry.linkname.encode(*_CODEC)), last=False)
+        if target is None or target.kind is NodeKind.DIRECTORY or target is present:
+            raise Unplayable("a hard link to a file that is not in the layer, which containerd does not unpack")
+        return target
+
+
+def _children(directory: Node) -> dict[bytes, Node]:
+    if directory.children is None:
+        raise Unplayable("an entry lies below a file that is no directory, which containerd does not unpack")
+    return directory.children
+
+
+def _clear(directory: Node) -> None:
+    """Remove what has no entry of its own, as `applyNaive` does for an opaque marker."""
+    children = _children(directory)
+    for name, child in list(children.items()):
+        if child.implicit:
+            del children[name]
+        elif child.children:
+            _clear(child)
+
+
+def _fill_attributes(node: Node, entry: tarfile.TarInfo) -> None:
+    """Set mode, owner, time and xattrs; a hard link's entry sets those of the file that it links."""
+    node.mode = entry.mode & 0o7777
+    node.uid, node.gid = entry.uid, entry.gid
+    node.mtime = _nanoseconds(entry)
+    if node.xattrs is not None:
+        node.xattrs.pop("security.capability", None)  # chown drops it
+    for key, value in entry.pax_headers.items():
+        name = key.removeprefix(_XATTR)
+        if name == key or name.startswith("trusted."):
+            continue
+        if name.startswith("user.") and node.kind not in (NodeKind.FILE, NodeKind.DIRECTORY):
+            continue
+        node.xattrs = {**(node.xattrs or {}), name: value.encode(*_CODEC)}
+
+
+def _nanoseconds(entry: tarfile.TarInfo) -> int:
+    """Return the time in ns since 1970; times outside 1970 to 2262 are 0."""
+    text = entry.pax_headers.get("mtime", "")
+    whole, _, fraction = text.partition(".")
+    if text:
+        seconds = int(whole or 0)
+        found = abs(seconds) * 10**9 + int((fraction + "0" * 9)[:9])
+        found = -found if whole.startswith("-") else found
+    else:
+        found = int(entry.mtime) * 10**9
+    return found if 0 <= found <= _LATEST else 0
+
+
+def _fill_content(node: Node, entry: tarfile.TarInfo, stream: _LayerStream) -> None:
+    """Hash the content of a file; a sparse file's holes are zeros."""
+    hashed = hashlib.sha256()
+    at = 0
+    node.size = entry.size
+    for start, size in _sparse_map(entry) or [(0, entry.size)]:
+        _hash_zeros(hashed, start - at)
+        _hash_data(hashed, stream, size)
+        at = start + size
+    _hash_zeros(hashed, entry.size - at)
+    node.digest = hashed.digest()
+
+
+def _sparse_map(entry: tarfile.TarInfo) -> list[tuple[int, int]] | None:
+    return cast("list[tuple[int, int]] | None", entry.sparse)
+
+
+def _hash_data(hashed: hashlib._Hash, stream: _LayerStream, size: int) -> None:
+    while size > 0:
+        piece = stream.read(min(_CHUNK, size))
+        if not piece:
+            raise Unplayable("the tar is cut off")
+        hashed.update(piece)
+        size -= len(piece)
+
+
+def _hash_zeros(hashed: hashlib._Hash, size: int) -> None:
+    if size < 0:
+        raise Unplayable("a sparse file whose parts overlap")
+    while size:
+        step = min(_CHUNK, size)
+        hashed.update(bytes(step))
+        size -= step

@@ -1,0 +1,79 @@
+"""The expected files of an unpacked layer: nodes by name, below the layer's root."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+
+
+class NodeKind(enum.StrEnum):
+    """The type of a file. A whiteout is the device 0:0 that hides a file of a lower layer."""
+
+    DIRECTORY = "directory"
+    FILE = "file"
+    SYMLINK = "symlink"
+    CHARACTER = "character device"
+    BLOCK = "block device"
+    FIFO = "fifo"
+    WHITEOUT = "whiteout"
+
+
+class Node:
+    """A file, as an inode: hard links are one node under several names.
+
+    `digest` is the SHA-256 of a regular file's content. `implicit`: a parent directory without an entry of its own,
+    which gets the attributes of a lower layer. `times`: whether `mtime` (ns) can be compared.
+    """
+
+    __slots__ = (
+        "children",
+        "device",
+        "digest",
+        "gid",
+        "implicit",
+        "kind",
+        "links",
+        "mode",
+        "mtime",
+        "opaque",
+        "size",
+        "target",
+        "uid",
+        "xattrs",
+    )
+
+    def __init__(self, kind: NodeKind, *, implicit: bool = False) -> None:
+        self.kind = kind
+        self.implicit = implicit
+        self.mode = self.uid = self.gid = self.mtime = self.size = self.device = 0
+        self.digest = self.target = b""
+        self.opaque = False
+        #: Number of names of this node in the layer.
+        self.links = 0
+        self.xattrs: dict[str, bytes] | None = None
+        self.children: dict[bytes, Node] | None = {} if kind is NodeKind.DIRECTORY else None
+
+
+def parts(path: bytes) -> list[bytes]:
+    """Return the components of a cleaned path; `..` does not leave the root."""
+    found: list[bytes] = []
+    for part in path.split(b"/"):
+        if part == b"..":
+            del found[-1:]
+        elif part not in (b"", b"."):
+            found.append(part)
+    return found
+
+
+def below(node: Node) -> Iterator[Node]:
+    """Yield all nodes under a directory, once for each name."""
+    waiting = [node]
+    while waiting:
+        for child in (waiting.pop().children or {}).values():
+            yield child
+            waiting.append(child)
+
+
+def count(node: Node) -> int:
+    """Return the number of names under a directory."""
+    return sum(1 for _ in below(node))
