@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from auditor import containerd
 from auditor.containerd.writable_store import WritableContainerdStore
 from auditor.errors import Conflict, StoreError
 from auditor.repair import quarantine
-from auditor.repair.rebuild_snapshot import PREFIX, Target, rebuild, recover
+from auditor.repair.rebuild_snapshot import PREFIX, Surroundings, Target, rebuild, recover
 from tests import images
 from tests.lab.checked import ROOT, environment
 from tests.lab.conftest import StartDaemon
@@ -175,3 +175,26 @@ def test_a_full_disk_leaves_the_snapshot_as_it_was(newest: Stage, monkeypatch: p
     assert newest.file(1).read_bytes() == b""
     assert quarantine.entries(target.root) == ()
     assert newest.left() == []
+
+
+def test_a_removal_and_a_collection_meanwhile_take_nothing_from_the_rebuild(stage: Stage) -> None:
+    stage.file(1).write_bytes(b"")
+    target = stage.target(1)
+    around = surroundings(stage.store)
+
+    def collect(of: Target, folder: Path) -> Sequence[str]:
+        for name in stage.daemon.images():
+            stage.daemon.ctr("images", "remove", "--sync", name)
+        stage.daemon.force_gc()
+        return around.compare(of, folder)
+
+    meanwhile = Surroundings(token=around.token, now=around.now, boot=around.boot, compare=collect)
+    with stage.store.lease(CRI_NAMESPACE, seconds=60) as lease:
+        entry = rebuild(stage.store, lease, target, meanwhile, containers=())
+        assert CHAINS[2] not in stage.daemon.snapshots()
+        assert stage.good(1)
+        assert stage.good(0)
+    stage.daemon.force_gc()
+    assert stage.daemon.snapshots() == {}
+    assert entry is not None
+    assert entry.holds_old
