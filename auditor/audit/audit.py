@@ -14,6 +14,7 @@ from auditor.checks.evidence import Evidence
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
 from auditor.model.image_graph import Documents
+from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Proof, Store
 
 #: How often the store is looked at before a finding is reported; the last two looks must agree.
@@ -23,10 +24,16 @@ PAUSE = 0.1
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """The result of reading blobs: a proof for each blob read, and the blobs left unread for lack of time."""
+    """The result of reading blobs and snapshots.
+
+    A proof for each blob read, the blobs left unread for lack of time, what was found of the snapshots' files, and
+    sentences about what could not be examined.
+    """
 
     proofs: Mapping[Digest, Proof] = {}
     unread: frozenset[Digest] = frozenset()
+    snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
+    incomplete: tuple[str, ...] = ()
 
 
 #: Reads the blobs that an audit wants verified.
@@ -77,7 +84,7 @@ def audit(
     evidence = collect(store, request, known=known, now=clock(), on_progress=on_progress)
     reading = read(evidence) if read is not None else Reading()
     proofs = {**store.proofs(), **reading.proofs}
-    evidence = msgspec.structs.replace(evidence, proofs=proofs)
+    evidence = _with_reading(evidence, reading, proofs)
     found = checks.judge(evidence)
     for _ in range(LOOKS - 1):
         if not any(_needs_second_look(finding, evidence) for finding in found):
@@ -86,13 +93,22 @@ def audit(
         before = {finding.key for finding in found}
         again = collect(store, request, known=known, now=clock(), leases=True, on_progress=on_progress)
         bytes_read = evidence.bytes_read + again.bytes_read
-        evidence = msgspec.structs.replace(again, proofs=proofs, bytes_read=bytes_read)
+        evidence = _with_reading(msgspec.structs.replace(again, bytes_read=bytes_read), reading, proofs)
         found = checks.judge(evidence)
         if all(finding.key in before for finding in found):
             break
     else:
         found = tuple(finding for finding in found if finding.key in before)
     return AuditResult(evidence, found, reading.unread)
+
+
+def _with_reading(evidence: Evidence, reading: Reading, proofs: Mapping[Digest, Proof]) -> Evidence:
+    return msgspec.structs.replace(
+        evidence,
+        proofs=proofs,
+        snapshot_files=reading.snapshot_files,
+        incomplete=(*evidence.incomplete, *reading.incomplete),
+    )
 
 
 def _needs_second_look(finding: Finding, evidence: Evidence) -> bool:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from auditor.checks import absent_layers, archive_faults, blobs, documents, garbage_collection, snapshots
+from auditor.checks import (
+    absent_layers,
+    archive_faults,
+    blobs,
+    documents,
+    garbage_collection,
+    snapshot_files,
+    snapshots,
+)
 from auditor.checks import suspect_storage as storage
 from auditor.checks.evidence import Evidence
 from auditor.checks.rule import Rule, merge
 from auditor.model.findings import Finding, order
 
-CHECKS = (documents.check, absent_layers.check, blobs.check, snapshots.check, garbage_collection.check)
+CHECKS = (
+    documents.check,
+    absent_layers.check,
+    blobs.check,
+    snapshots.check,
+    snapshot_files.check,
+    garbage_collection.check,
+)
 #: The checks of an archive, which has no snapshots and no garbage collection.
 ARCHIVE_CHECKS = (documents.check, absent_layers.check, blobs.check)
 
@@ -23,6 +38,7 @@ RULES = _sorted(
     *absent_layers.RULES,
     *blobs.RULES,
     *snapshots.RULES,
+    *snapshot_files.RULES,
     *garbage_collection.RULES,
     *storage.RULES,
 )

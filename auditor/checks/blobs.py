@@ -59,12 +59,12 @@ RULES = (BLOB_FILE_MISSING, SIZE_MISMATCH, DIGEST_MISMATCH, BLOB_UNREADABLE, REA
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Check each audited blob, once for all namespaces that have a record of it."""
     flaws = _document_flaws(evidence)
-    only = None if evidence.verify is Verify.LAYERS else _doubtful(evidence) | flaws.keys()
+    only = None if evidence.verify in (Verify.LAYERS, Verify.SNAPSHOTS) else _doubtful(evidence) | flaws.keys()
     for digest, case in cases(evidence, only).items():
         found = tuple(_judge(evidence, case, flaws.get(digest)))
         yield from found
         proof = evidence.proofs.get(digest)
-        if not found and proof is not None and evidence.verify is Verify.LAYERS:
+        if not found and proof is not None and evidence.verify in (Verify.LAYERS, Verify.SNAPSHOTS):
             yield from _dated(proof, layer_content.judge(case, proof))
 
 

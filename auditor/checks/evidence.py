@@ -14,6 +14,7 @@ from auditor.model.findings import ImageRef, Verify
 from auditor.model.gc_reachability import Reach, reachable
 from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Layer, ManifestNode, children, content
 from auditor.model.platforms import Matcher
+from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Blob, FileState, Inventory, Proof, Snapshot, Snapshotter, SourceKind, StoreInfo
 
 if TYPE_CHECKING:
@@ -112,8 +113,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     """The input of the rules.
 
     `files` has an entry for each blob whose file was looked at. `proofs` has an entry for each blob that was read to
-    its end. `incomplete` has a sentence for each thing that could not be examined. `bytes_read` counts the bytes of
-    the documents. `platforms_asked_for`: the wanted platforms were named by the user and are not just the node's.
+    its end. `snapshot_files` has an entry for each snapshot whose directory was looked for. `incomplete` has a sentence
+    for each thing that could not be examined. `bytes_read` counts the bytes of the documents. `platforms_asked_for`:
+    the wanted platforms were named by the user and are not just the node's.
     """
 
     info: StoreInfo
@@ -123,6 +125,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     documents: Documents
     files: Mapping[Digest, FileState]
     proofs: Mapping[Digest, Proof] = {}
+    snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
     now: datetime
     incomplete: tuple[str, ...] = ()
     bytes_read: int = 0

@@ -25,11 +25,21 @@ class ReportFormat(enum.StrEnum):
 
 
 class Verify(enum.StrEnum):
-    """Verification levels; the same values as auditor.model.findings.Verify."""
+    """Verification levels of content; values of auditor.model.findings.Verify."""
 
     PRESENCE = "presence"
     DIGESTS = "digests"
     LAYERS = "layers"
+
+
+class CheckVerify(enum.StrEnum):
+    """Verification levels of a store's check; the same values as auditor.model.findings.Verify."""
+
+    PRESENCE = "presence"
+    SNAPSHOTS_QUICK = "snapshots-quick"
+    DIGESTS = "digests"
+    LAYERS = "layers"
+    SNAPSHOTS = "snapshots"
 
 
 class Compress(enum.StrEnum):

@@ -6,6 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from auditor.audit.audit import Reading
 from auditor.checks.evidence import Evidence
 from auditor.cli.audit import Reader
@@ -39,8 +41,8 @@ def reader(
     jobs: int | None = None,
     limit: RateLimit | None = None,
     max_layer: int | None = None,
-) -> Reader | None:
-    """Return the function that reads the audited blobs; None for `--verify presence`.
+) -> Reader:
+    """Return the function that reads the audited blobs and examines the snapshots' files.
 
     Args:
         store: The store to read.
@@ -50,8 +52,8 @@ def reader(
         max_layer: Largest decompressed size of a layer, in bytes, that is checked.
 
     """
-    if verify is Verify.PRESENCE:
-        return None
+    if verify in (Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
+        return lambda _, evidence: _snapshots(store, evidence, Reading())
 
     from auditor import scrub
 
@@ -62,12 +64,22 @@ def reader(
             store,
             targets,
             jobs=jobs or default_jobs(),
-            layers=verify is Verify.LAYERS,
+            layers=verify in (Verify.LAYERS, Verify.SNAPSHOTS),
             max_layer=max_layer,
             known=frozenset(target.digest for target in targets),
             pace=limit,
             on_bytes=meter.reading(sum(target.size for target in targets)),
         )
-        return Reading({proof.digest: proof for proof in proofs})
+        return _snapshots(store, evidence, Reading({proof.digest: proof for proof in proofs}))
 
     return read
+
+
+def _snapshots(store: Store, evidence: Evidence, reading: Reading) -> Reading:
+    """Add what is found of the snapshots' files."""
+    if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
+        return reading
+    from auditor.snapshots.examine import examine
+
+    found = examine(store, evidence, pause=time.sleep)
+    return msgspec.structs.replace(reading, snapshot_files=found.files, incomplete=found.incomplete)

@@ -62,6 +62,8 @@ def _no_problems(report: Report) -> str:
     blobs = report.summary.blobs
     if report.verify is Verify.PRESENCE:
         return "No problems found in metadata and sizes; contents not read (--verify digests reads them)."
+    if report.verify is Verify.SNAPSHOTS_QUICK:
+        return "No problems found in metadata, sizes and disk usage; contents not read (--verify snapshots reads them)."
     if blobs.verified < blobs.present:
         return f"No problems found; contents of {blobs.verified} of {plural(blobs.present, 'blob')} verified."
     return f"No problems found; contents of all {plural(blobs.present, 'blob')} verified."

@@ -40,15 +40,17 @@ class FailOn(enum.StrEnum):
 
 
 class Verify(enum.StrEnum):
-    """Verification level; each includes the one before."""
+    """Verification level; each includes the one before, except that `digests` does not count snapshots' usage."""
 
     PRESENCE = "presence"
+    SNAPSHOTS_QUICK = "snapshots-quick"
     DIGESTS = "digests"
     LAYERS = "layers"
+    SNAPSHOTS = "snapshots"
 
     @property
     def depth(self) -> int:
-        """0 for presence, 2 for layers."""
+        """0 for presence, 4 for snapshots."""
         return list(Verify).index(self)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from auditor.model.snapshot_files import Difference, Differences, Kind
 from auditor.snapshots.compare import compare
-from auditor.snapshots.differences import Difference, Differences, Kind
 from auditor.snapshots.play import Played, play
 from auditor.snapshots.tree import Node, NodeKind
 

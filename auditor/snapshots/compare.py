@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from auditor.snapshots.differences import Difference, Differences, Kind
+from auditor.model.snapshot_files import Difference, Differences, Kind
 from auditor.snapshots.tree import Node, NodeKind, count
 
 _CHUNK: Final = 1 << 20

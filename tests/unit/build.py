@@ -17,6 +17,7 @@ from auditor.model import oci
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
 from auditor.model.platforms import Platform, parse
+from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Blob, Image, Ingest, Inventory, Lease, Proof, Resource, Snapshot, Snapshotter
 from tests.unit.fakes import INFO, MemoryStore
 
@@ -139,6 +140,7 @@ class World:
         self.store = store or MemoryStore(info=info)
         self.namespace = namespace
         self.proofs: dict[Digest, Proof] = {}
+        self.snapshot_files: dict[SnapshotKey, SnapshotFiles] = {}
         if namespace not in self.store.namespaces():
             self.store.put(Inventory(namespace, snapshots={OVERLAY: {}}))
 
@@ -254,7 +256,7 @@ class World:
             collect.Request(**request),
             clock=lambda: NOW,
             pause=lambda _: None,
-            read=lambda _: audit.Reading(self.proofs),
+            read=lambda _: audit.Reading(self.proofs, snapshot_files=self.snapshot_files),
         )
 
     def findings(self, **request: Any) -> tuple[Finding, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
-from auditor.cli.choices import FailOn, ReportFormat, Verify
+from auditor.cli.choices import CheckVerify, FailOn, ReportFormat
 
 if TYPE_CHECKING:
     from auditor.model.findings import Report
@@ -19,7 +19,7 @@ Images = Annotated[
 
 def check(
     images: Images = None,
-    verify: Annotated[Verify, Option("--verify", help="Verification level.")] = Verify.PRESENCE,
+    verify: Annotated[CheckVerify, Option("--verify", help="Verification level.")] = CheckVerify.PRESENCE,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
@@ -61,7 +61,8 @@ def check(
     """Check every image and report each fault with its cause.
 
     --verify presence checks records, documents and file sizes. --verify digests also reads and hashes every blob.
-    --verify layers also decompresses every layer and compares its diffID.
+    --verify layers also decompresses every layer and compares its diffID. --verify snapshots also compares the
+    unpacked files with their layers. --verify snapshots-quick checks presence and the disk usage of unpacked files.
 
     Exit status: 0 no findings, 1 findings at or above --fail-on, 2 invalid usage, 3 not everything could be checked.
     """

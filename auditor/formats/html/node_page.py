@@ -147,8 +147,10 @@ def _found(report: Report) -> str:
 def _level(report: Report) -> str:
     return {
         Verify.PRESENCE: "metadata and sizes; contents not read",
+        Verify.SNAPSHOTS_QUICK: "metadata, sizes and disk usage of unpacked files; contents not read",
         Verify.DIGESTS: "metadata, sizes and contents",
         Verify.LAYERS: "metadata, sizes, contents and decompressed layers",
+        Verify.SNAPSHOTS: "metadata, sizes, contents, decompressed layers and unpacked files",
     }[report.verify]
 
 

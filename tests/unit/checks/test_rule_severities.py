@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditor import checks
-from auditor.checks import absent_layers, blobs, documents, garbage_collection, snapshots
+from auditor.checks import absent_layers, blobs, documents, garbage_collection, snapshot_files, snapshots
 from tests.unit.cases import SEVERITY
 
 
@@ -17,5 +17,9 @@ def test_each_rule_says_what_it_means_and_what_to_do() -> None:
 
 
 def test_an_archive_is_not_asked_about_snapshots_and_garbage() -> None:
-    assert set(checks.CHECKS) - set(checks.ARCHIVE_CHECKS) == {snapshots.check, garbage_collection.check}
+    assert set(checks.CHECKS) - set(checks.ARCHIVE_CHECKS) == {
+        snapshots.check,
+        snapshot_files.check,
+        garbage_collection.check,
+    }
     assert set(checks.ARCHIVE_CHECKS) == {documents.check, absent_layers.check, blobs.check}

@@ -13,6 +13,7 @@ from auditor.checks.rule import Rule
 from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding, Severity, Verify
+from auditor.model.snapshot_files import Difference, Differences, Kind, SnapshotFiles, Usage
 from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind
 from tests.unit.build import APP, BASE, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
 
@@ -258,6 +259,33 @@ def _(world: World) -> str:
     world.pull(APP)
     world.lease("old", labels={"containerd.io/gc.expire": (NOW - timedelta(hours=1)).isoformat()})
     return "old"
+
+
+def unpacked_as(code: str, **found: object) -> None:
+    """A fault of the files of APP's lowest snapshot."""
+
+    @fault(code)
+    def _(world: World) -> str:
+        world.pull(APP)
+        name = APP.chain[0]
+        files = SnapshotFiles(id="7", path="/snapshots/7/fs")
+        key = (world.namespace, OVERLAY, str(name))
+        world.snapshot_files[key] = msgspec.structs.replace(files, **found)
+        return f"{OVERLAY}/{name}"
+
+
+def differing(*kinds: Kind) -> Differences:
+    return Differences(tuple(Difference(b"usr/%d" % at, kind) for at, kind in enumerate(kinds)), expected=9)
+
+
+unpacked_as("snapshot-directory-missing", missing=True)
+unpacked_as("snapshot-empty", recorded=Usage(8192, 5), counted=Usage(4096, 1))
+unpacked_as("snapshot-usage-differs", recorded=Usage(8192, 5), counted=Usage(8192, 4))
+unpacked_as("snapshot-damaged", differences=differing(Kind.EMPTY, Kind.MISSING))
+unpacked_as("snapshot-whiteouts-lost", differences=differing(Kind.WHITEOUT_MISSING))
+unpacked_as("snapshot-attributes", differences=differing(Kind.MODE))
+unpacked_as("snapshot-extra-files", differences=differing(Kind.EXTRA))
+unpacked_as("snapshot-unverifiable", reason="its layer's blob is absent")
 
 
 #: What else over info a fault comes with, because it is what the fault is made of.

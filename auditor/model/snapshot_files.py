@@ -1,4 +1,4 @@
-"""The differences between a layer and its unpacked files."""
+"""The unpacked files of a snapshot: where they are, how much they use, and how they differ from their layer."""
 
 from __future__ import annotations
 
@@ -58,3 +58,32 @@ class Differences(msgspec.Struct, frozen=True):
     def missing(self) -> int:
         """The number of names that are missing, those below missing directories included."""
         return sum(1 + item.below for item in self.items if item.kind is Kind.MISSING)
+
+
+#: Namespace, snapshotter and name of a snapshot.
+SnapshotKey = tuple[str, str, str]
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Disk usage of a snapshot: allocated bytes, and inodes."""
+
+    size: int = 0
+    inodes: int = 0
+
+
+class SnapshotFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found in a snapshot's directory.
+
+    `missing`: the directory does not exist (looked at twice). `recorded` is the usage at commit time, `counted` the
+    usage now; None where it was not counted. `differences` is None where the files were not compared; `reason` then
+    says why, if they were to be. `unpacked`: the snapshot was made by unpacking a layer and not by a commit.
+    """
+
+    id: str
+    path: str
+    missing: bool = False
+    recorded: Usage | None = None
+    counted: Usage | None = None
+    differences: Differences | None = None
+    reason: str = ""
+    unpacked: bool = True

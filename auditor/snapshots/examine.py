@@ -1,0 +1,245 @@
+"""Examine the directories of the snapshots that the audited images need."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from auditor.checks.evidence import Evidence
+from auditor.errors import AuditorError
+from auditor.model.findings import Verify
+from auditor.model.image_graph import Layer
+from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
+from auditor.model.store import LayerProofKind, Snapshot, SourceKind, Store
+from auditor.snapshots.compare import compare
+from auditor.snapshots.folders import Row, read_rows
+from auditor.snapshots.play import play
+
+#: Seconds between two looks at a directory that is missing.
+PAUSE: Final = 0.2
+_REFERENCE: Final = "containerd.io/snapshot.ref"
+_ORIGIN: Final = "trusted.overlay.origin"
+_ADMINISTER: Final = 21
+_METADATA: Final = Path("io.containerd.metadata.v1.bolt", "meta.db")
+#: Kinds that are compared in a snapshot that was committed and not unpacked: its blob lacks the rest.
+_OF_COMMITS: Final = frozenset(
+    {Kind.MISSING, Kind.TYPE, Kind.EMPTY, Kind.TRUNCATED, Kind.LONGER, Kind.ZEROED, Kind.CONTENT, Kind.TARGET}
+)
+_COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
+_UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
+
+
+class Needed(msgspec.Struct, frozen=True):
+    """A committed snapshot of an image's chain, and the layer that it was unpacked from; `index` counts from 0."""
+
+    snapshot: Snapshot
+    layer: Layer
+    index: int
+
+    @property
+    def key(self) -> SnapshotKey:
+        """The snapshot's identity."""
+        return self.snapshot.namespace, self.snapshot.snapshotter, self.snapshot.name
+
+
+class Examined(msgspec.Struct, frozen=True):
+    """What was found, by snapshot, and sentences about what could not be examined though it was asked for."""
+
+    files: Mapping[SnapshotKey, SnapshotFiles] = {}
+    incomplete: tuple[str, ...] = ()
+
+
+def needed(evidence: Evidence) -> Mapping[SnapshotKey, Needed]:
+    """Return the snapshots of the audited images' chains that containerd has a record of, each once."""
+    return {each.key: each for each in _needed(evidence)}
+
+
+def examine(store: Store, evidence: Evidence, *, pause: Callable[[float], None]) -> Examined:
+    """Look for the directory of each needed snapshot; count or compare its files where the level asks for it.
+
+    Nothing is written, and the daemon is not asked: its databases are read as files.
+
+    Args:
+        store: The store that has the layers.
+        evidence: The first look of an audit.
+        pause: Sleeps for a number of seconds.
+
+    """
+    if evidence.info.kind is not SourceKind.CONTAINERD:
+        return Examined()
+    wanted = needed(evidence)
+    found: dict[SnapshotKey, SnapshotFiles] = {}
+    incomplete = []
+    for name in sorted({snapshotter for _, snapshotter, _ in wanted}):
+        mine = {key: each for key, each in wanted.items() if key[1] == name}
+        try:
+            found |= _of_snapshotter(store, evidence, name, mine, pause)
+        except (OSError, ValueError) as error:
+            if evidence.verify in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
+                incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
+    return Examined(found, tuple(incomplete))
+
+
+def _needed(evidence: Evidence) -> Iterator[Needed]:
+    for view in evidence.views:
+        for _, node in view.manifests():
+            inside = view.content(node.digest)
+            if inside is None or not inside.chain or not view.has(inside.manifest.config.digest):
+                continue
+            for held in view.inventory.snapshots.values():
+                if inside.chain[-1] in held:
+                    chain = zip(inside.chain, inside.layers, strict=False)
+                    yield from (
+                        Needed(held[name], layer, index) for index, (name, layer) in enumerate(chain) if name in held
+                    )
+
+
+def _of_snapshotter(
+    store: Store, evidence: Evidence, name: str, wanted: Mapping[SnapshotKey, Needed], pause: Callable[[float], None]
+) -> dict[SnapshotKey, SnapshotFiles]:
+    known, content = evidence.snapshotter(name), evidence.info.content_root
+    if known is None or not known.root or content is None or name not in ("overlayfs", "native"):
+        return _unexamined(evidence, name, wanted)
+    root = Path(known.root)
+    rows = read_rows(content.parent / _METADATA, name, root)
+    found = {key: _look(root, name, rows[key]) for key in wanted if key in rows}
+    gone = [key for key, files in found.items() if files.missing]
+    if gone:
+        pause(PAUSE)
+        rows = read_rows(content.parent / _METADATA, name, root)
+        for key in gone:
+            del found[key]
+            if key in rows:
+                found[key] = _look(root, name, rows[key])
+    if evidence.verify is Verify.SNAPSHOTS_QUICK:
+        return {key: _counted(files) for key, files in found.items()}
+    if evidence.verify is Verify.SNAPSHOTS:
+        return {key: _compared(store, evidence, wanted[key], files) for key, files in found.items()}
+    return found
+
+
+def _unexamined(
+    evidence: Evidence, name: str, wanted: Mapping[SnapshotKey, Needed]
+) -> dict[SnapshotKey, SnapshotFiles]:
+    if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
+        return {}
+    if evidence.info.content_root is None and name in ("overlayfs", "native"):
+        raise ValueError("the daemon's files are not visible")
+    return {key: SnapshotFiles(id="", path="", reason=_UNCOMPARED.format(name)) for key in wanted}
+
+
+def _look(root: Path, name: str, row: Row) -> SnapshotFiles:
+    folder = root / "snapshots" / row.id
+    path = folder / "fs" if name == "overlayfs" else folder
+    missing = False
+    try:
+        missing = not stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        (root / "snapshots").lstat()  # where the whole folder is out of sight, nothing is known
+        missing = True
+    return SnapshotFiles(id=row.id, path=str(path), missing=missing, recorded=row.usage)
+
+
+def _counted(files: SnapshotFiles) -> SnapshotFiles:
+    return files if files.missing else msgspec.structs.replace(files, counted=usage(Path(files.path)))
+
+
+def usage(directory: Path) -> Usage:
+    """Return allocated bytes and inodes of a directory and all below, as continuity's `fs.DiskUsage` counts them.
+
+    Raises:
+        OSError: A directory cannot be read.
+
+    """
+    first = directory.lstat()
+    seen: set[int] = set()
+    size, inodes = first.st_blocks * 512, 1
+    waiting = [os.fsencode(directory)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                info = entry.stat(follow_symlinks=False)
+                if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+                    if info.st_ino in seen:
+                        continue
+                    seen.add(info.st_ino)
+                size += info.st_blocks * 512
+                inodes += 1
+                if stat.S_ISDIR(info.st_mode):
+                    waiting.append(entry.path)
+    return Usage(size, inodes)
+
+
+def _compared(store: Store, evidence: Evidence, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
+    if files.missing:
+        return files
+    if needed.snapshot.snapshotter != "overlayfs":
+        return msgspec.structs.replace(files, reason=_UNCOMPARED.format(needed.snapshot.snapshotter))
+    holder = _holder(evidence, needed)
+    if holder is None:
+        return msgspec.structs.replace(files, reason="its layer's blob is absent")
+    unpacked = _unpacked(needed.snapshot, Path(files.path))
+    try:
+        found = _differences(store, holder, needed, files)
+    except AuditorError as error:
+        return msgspec.structs.replace(files, reason=f"its layer cannot be read: {error}")
+    except FileNotFoundError:
+        return msgspec.structs.replace(files, missing=not Path(files.path).is_dir(), reason="it changed meanwhile")
+    if isinstance(found, str):
+        return msgspec.structs.replace(files, reason=found)
+    if not unpacked:
+        found = Differences(found.of(_OF_COMMITS), found.expected, (*found.skipped, _COMMITTED))
+    return msgspec.structs.replace(files, differences=found, unpacked=unpacked)
+
+
+def _differences(store: Store, namespace: str, needed: Needed, files: SnapshotFiles) -> Differences | str:
+    """Return the differences that two looks at the files agree on, or why the files cannot be judged."""
+    with store.stream(namespace, needed.layer.descriptor.digest) as chunks:
+        played = play(chunks, lowest=needed.index == 0)
+    if played.proof.kind is not LayerProofKind.SOUND or played.proof.diff_id != needed.layer.diff_id:
+        return "its layer's blob is damaged or does not match the diffID"
+    if played.refusal:
+        return f"its layer is not covered: {played.refusal}"
+    found = compare(played.tree, Path(files.path), privileged=administrator())
+    if found.items:
+        again = set(compare(played.tree, Path(files.path), privileged=administrator()).items)
+        found = msgspec.structs.replace(found, items=tuple(item for item in found.items if item in again))
+    return found
+
+
+def _holder(evidence: Evidence, needed: Needed) -> str | None:
+    """Return a namespace that has the layer's blob: the snapshot's own where it does."""
+    names = [view.name for view in evidence.views if view.has(needed.layer.descriptor.digest)]
+    own = needed.snapshot.namespace
+    return own if own in names else next(iter(names), None)
+
+
+def _unpacked(snapshot: Snapshot, path: Path) -> bool:
+    """Return whether the snapshot was unpacked; a container's committed upper directory has neither sign."""
+    if snapshot.labels.get(_REFERENCE) == snapshot.name:
+        return True
+    with suppress(OSError):
+        os.getxattr(path, _ORIGIN)
+        return False
+    return not any(_worked_on(Path(folder)) for folder, _, _ in os.walk(path))
+
+
+def _worked_on(folder: Path) -> bool:
+    with suppress(OSError):
+        return any(name in (_ORIGIN, "trusted.overlay.impure") for name in os.listxattr(folder))
+    return False
+
+
+def administrator() -> bool:
+    """Return whether this process has CAP_SYS_ADMIN, without which `trusted.*` xattrs are not listed."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("CapEff:"))
+        return bool(int(line.split()[1], 16) >> _ADMINISTER & 1)
+    return False
