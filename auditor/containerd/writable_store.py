@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from auditor.containerd import api_read, ingest, replace_file
+from auditor.containerd import api_read, ingest, replace_file, unpack
 from auditor.containerd._proto import content_pb2, leases_pb2
 from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.find_content_root import ContentRootOption
@@ -20,8 +20,9 @@ from auditor.containerd.replace_file import Staging
 from auditor.containerd.store import ContainerdStore
 from auditor.errors import AlreadyThere, AuditorError, Busy, NoRecord, StoreTimeout
 from auditor.model.digest import Digest
+from auditor.model.oci import Descriptor
 from auditor.model.store import Labels, Resource
-from auditor.model.writable_store import LeaseHandle
+from auditor.model.writable_store import LeaseHandle, Mount
 
 #: Label with the expiry of a lease in RFC 3339; containerd core/metadata/gc.go.
 EXPIRE = "containerd.io/gc.expire"
@@ -310,6 +311,24 @@ class WritableContainerdStore(ContainerdStore):
         )
         with translated(f"label {digest}"):
             self._connection.content.Update(request, timeout=self._connection.timeout, metadata=namespaced(namespace))
+
+    def prepare_snapshot(
+        self, lease: LeaseHandle, snapshotter: str, key: str, *, parent: str, labels: Labels | None = None
+    ) -> tuple[Mount, ...]:
+        """Create an active snapshot; errors as of `unpack.prepare`."""
+        return unpack.prepare(self._connection, lease, snapshotter, key, parent=parent, labels=labels or {})
+
+    def view_snapshot(self, lease: LeaseHandle, snapshotter: str, key: str, *, parent: str) -> tuple[Mount, ...]:
+        """Create a read-only view; errors as of `unpack.prepare`."""
+        return unpack.view(self._connection, lease, snapshotter, key, parent=parent)
+
+    def unpack(self, lease: LeaseHandle, layer: Descriptor, mounts: Iterable[Mount]) -> Digest:
+        """Unpack a layer and return the digest of its decompressed content; errors as of `unpack.apply`."""
+        return unpack.apply(self._connection, lease, layer, mounts)
+
+    def remove_snapshot(self, namespace: str, snapshotter: str, key: str) -> None:
+        """Remove a snapshot, if there is one; errors as of `unpack.remove`."""
+        unpack.remove(self._connection, namespace, snapshotter, key)
 
     def staging(self) -> AbstractContextManager[Staging] | None:
         """Return a staging folder in the content root; None where it is not writable."""

@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from auditor.model.digest import Digest
+from auditor.model.oci import Descriptor
 from auditor.model.store import Labels, Resource, Store
 
 
@@ -48,6 +49,32 @@ class LeaseHandle(msgspec.Struct, frozen=True):
 
     namespace: str
     id: str
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """A mount that a snapshotter returns for a snapshot."""
+
+    type: str
+    source: str
+    options: tuple[str, ...] = ()
+
+
+class SnapshotWriter(Protocol):
+    """Temporary snapshots of a repair, each protected by a lease."""
+
+    def prepare_snapshot(
+        self, lease: LeaseHandle, snapshotter: str, key: str, *, parent: str, labels: Labels | None = None
+    ) -> tuple[Mount, ...]:
+        """Create an active snapshot on a committed one, or on nothing."""
+
+    def view_snapshot(self, lease: LeaseHandle, snapshotter: str, key: str, *, parent: str) -> tuple[Mount, ...]:
+        """Create a read-only view of a committed snapshot; only its mounts are of use."""
+
+    def unpack(self, lease: LeaseHandle, layer: Descriptor, mounts: Iterable[Mount]) -> Digest:
+        """Unpack a layer into mounts and return the digest of the decompressed layer."""
+
+    def remove_snapshot(self, namespace: str, snapshotter: str, key: str) -> None:
+        """Remove a snapshot; does nothing where there is none."""
 
 
 class WritableStore(Store, Protocol):

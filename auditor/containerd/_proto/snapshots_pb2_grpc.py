@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from auditor.containerd._proto import snapshots_pb2 as auditor_dot_containerd_dot___proto_dot_snapshots__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -34,6 +35,21 @@ class SnapshotsStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Prepare = channel.unary_unary(
+                '/containerd.services.snapshots.v1.Snapshots/Prepare',
+                request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.PrepareSnapshotRequest.SerializeToString,
+                response_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.PrepareSnapshotResponse.FromString,
+                _registered_method=True)
+        self.View = channel.unary_unary(
+                '/containerd.services.snapshots.v1.Snapshots/View',
+                request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ViewSnapshotRequest.SerializeToString,
+                response_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ViewSnapshotResponse.FromString,
+                _registered_method=True)
+        self.Remove = channel.unary_unary(
+                '/containerd.services.snapshots.v1.Snapshots/Remove',
+                request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.RemoveSnapshotRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.List = channel.unary_stream(
                 '/containerd.services.snapshots.v1.Snapshots/List',
                 request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ListSnapshotsRequest.SerializeToString,
@@ -44,6 +60,24 @@ class SnapshotsStub:
 class SnapshotsServicer:
     """Missing associated documentation comment in .proto file."""
 
+    def Prepare(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def View(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Remove(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -53,6 +87,21 @@ class SnapshotsServicer:
 
 def add_SnapshotsServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Prepare': grpc.unary_unary_rpc_method_handler(
+                    servicer.Prepare,
+                    request_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.PrepareSnapshotRequest.FromString,
+                    response_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.PrepareSnapshotResponse.SerializeToString,
+            ),
+            'View': grpc.unary_unary_rpc_method_handler(
+                    servicer.View,
+                    request_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ViewSnapshotRequest.FromString,
+                    response_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ViewSnapshotResponse.SerializeToString,
+            ),
+            'Remove': grpc.unary_unary_rpc_method_handler(
+                    servicer.Remove,
+                    request_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.RemoveSnapshotRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
             'List': grpc.unary_stream_rpc_method_handler(
                     servicer.List,
                     request_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ListSnapshotsRequest.FromString,
@@ -68,6 +117,87 @@ def add_SnapshotsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Snapshots:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def Prepare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/containerd.services.snapshots.v1.Snapshots/Prepare',
+            auditor_dot_containerd_dot___proto_dot_snapshots__pb2.PrepareSnapshotRequest.SerializeToString,
+            auditor_dot_containerd_dot___proto_dot_snapshots__pb2.PrepareSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def View(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/containerd.services.snapshots.v1.Snapshots/View',
+            auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ViewSnapshotRequest.SerializeToString,
+            auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ViewSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Remove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/containerd.services.snapshots.v1.Snapshots/Remove',
+            auditor_dot_containerd_dot___proto_dot_snapshots__pb2.RemoveSnapshotRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def List(request,
