@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket as sockets
 import subprocess
 import tomllib
@@ -215,7 +216,7 @@ class Containerd:
         """Return the labels of a blob's record."""
         for line in _lines(self.ctr("content", "list", namespace=namespace)):
             if line.startswith(f"{digest}\t"):
-                cell = line.split("\t")[3].strip()
+                cell = re.split(r"\t+", line)[3].strip()
                 return {} if cell == "-" else _pairs(cell)
         raise ServerError(f"no record of {digest}")
 

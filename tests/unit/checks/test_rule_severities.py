@@ -6,6 +6,7 @@ from auditor import checks
 from auditor.checks import (
     absent_layers,
     blobs,
+    containers,
     documents,
     garbage_collection,
     metadata_faults,
