@@ -73,7 +73,7 @@ def test_a_snapshot_that_the_config_claims_and_is_gone(lost: int) -> None:
     world.drop_snapshots(*APP.chain[-lost:])
     (finding,) = world.findings()
     assert (finding.code, finding.subject.name) == ("snapshot-missing", f"{OVERLAY}/{APP.chain[-1]}")
-    assert finding.hint == "ctr -n k8s.io images unpack --snapshotter overlayfs docker.io/library/app:1"
+    assert finding.hint == f"ctr -n k8s.io snapshots --snapshotter {OVERLAY} unpack {APP.digest}"
 
 
 def test_a_claim_for_a_snapshotter_that_nobody_offers_any_more_is_no_fault() -> None:
