@@ -150,4 +150,5 @@ def sweep() -> None:
     for left in (path for folder in (DISK, MEMORY) for path in folder.glob(f"{PREFIX}*")):
         owner = left.name.removeprefix(PREFIX).partition("-")[0]
         if owner.isdigit() and not Path("/proc", owner).exists():
-            remove(left)
+            with suppress(OSError):  # another worker deletes it at the same time
+                remove(left)
