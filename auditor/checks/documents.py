@@ -182,7 +182,10 @@ def _may_be_id(view: NamespaceView, graph: ImageGraph, stated: str) -> bool:
     nodes = [node for node in graph.manifests if not node.attestation]
     inside = [view.content(node.digest) for node in nodes]
     configs = {each.manifest.config.digest for each in inside if each is not None}
-    return not configs or stated in configs or (None in inside and view.has(Digest(stated)))
+    if not configs or stated in configs:
+        return True
+    unread = [node for node, content in zip(nodes, inside, strict=True) if content is None]
+    return any(node.wanted for node in unread) or (bool(unread) and view.has(Digest(stated)))
 
 
 def _missing(view: NamespaceView, descriptor: Descriptor, role: str, ref: ImageRef) -> Iterator[Hit]:

@@ -160,7 +160,8 @@ def test_of_two_at_once_the_second_says_so_and_leaves(pulled: Containerd) -> Non
 
 
 def corrupt(path: Path) -> None:
-    path.write_bytes(images.noise("state", 8192))
+    """Keep the header, which says whose file it is, and overwrite the rest."""
+    path.write_bytes(path.read_bytes()[:100] + images.noise("state", 8192))
 
 
 def from_the_future(path: Path) -> None:
