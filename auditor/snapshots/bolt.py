@@ -84,7 +84,7 @@ def open_database(path: Path) -> Bolt:
     """Read a database that no write has changed meanwhile.
 
     Raises:
-        BoltDamaged: The file has no valid meta page.
+        BoltDamaged: The file has no valid meta page, or every read was overtaken by a write, which may reuse its pages.
         OSError: The file cannot be read.
 
     """
@@ -95,8 +95,8 @@ def open_database(path: Path) -> Bolt:
             found = Bolt(data)
             file.seek(0)
             if _meta(file.read(1 << 17))[2] == _meta(data)[2]:
-                break
-    return found
+                return found
+    raise BoltDamaged(f"{path.name} was written during each of {_ATTEMPTS} reads")
 
 
 def _meta(data: bytes) -> tuple[int, int, int]:
