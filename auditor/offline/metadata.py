@@ -7,9 +7,10 @@ from typing import Final
 
 import msgspec
 
+from auditor.bbolt import bolt
+from auditor.bbolt.database_file import Copy
 from auditor.model.store import DamageKind, StoreDamage
-from auditor.offline import bolt, salvage, schema
-from auditor.offline.database_file import Copy
+from auditor.offline import salvage, schema
 
 #: How many lost parts are named one by one.
 NAMED: Final = 20

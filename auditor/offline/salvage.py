@@ -12,8 +12,9 @@ from typing import Final
 
 import msgspec
 
-from auditor.offline import bolt, schema
-from auditor.offline.bolt import Bucket, Database, PageDamaged, Walk
+from auditor.bbolt import bolt
+from auditor.bbolt.bolt import Bucket, Database, PageDamaged, Walk
+from auditor.offline import schema
 
 _TIMES: Final = frozenset((b"createdat", b"updatedat"))
 #: Length of a Go time without its zone; shorter values are no times.

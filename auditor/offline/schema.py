@@ -12,11 +12,12 @@ from typing import Final
 
 import msgspec
 
+from auditor.bbolt import varint
+from auditor.bbolt.bolt import Bucket
 from auditor.errors import InvalidDigest
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.model.store import Blob, Container, Image, Labels, Lease, Resource, Snapshot
-from auditor.offline.bolt import Bucket
 
 #: The buckets that a namespace may have.
 NAMESPACE_BUCKETS: Final = frozenset(
@@ -79,11 +80,7 @@ def moment(value: bytes | Bucket | None) -> datetime | None:
 
 def number(value: bytes | Bucket | None) -> int:
     """Return an integer in Go's zig-zag varint encoding; 0 where it is absent."""
-    found = shift = 0
-    for byte in value if isinstance(value, bytes) else b"":
-        found |= (byte & 127) << shift
-        shift += 7
-    return (found >> 1) ^ -(found & 1)
+    return varint.signed(value) if isinstance(value, bytes) else 0
 
 
 def strings(value: bytes | Bucket | None) -> Labels:

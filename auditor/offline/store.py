@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from auditor.bbolt import database_file
 from auditor.containerd.content_root import Absent, ContentRoot
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreError
 from auditor.model.digest import Digest
@@ -27,7 +28,7 @@ from auditor.model.store import (
     StoreDamage,
     StoreInfo,
 )
-from auditor.offline import database_file, metadata, schema
+from auditor.offline import metadata, schema
 from auditor.offline.find_root import CONTENT, METADATA, find_root
 from auditor.offline.ingests import ingest
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from auditor.bbolt import bolt, database_file, varint
+from auditor.bbolt.bolt import Bucket, Walk
+from auditor.errors import AuditorError
 from auditor.model.snapshot_files import SnapshotKey, Usage
-from auditor.snapshots.bolt import open_database
 
 _COMMITTED: Final = 3
 
@@ -33,40 +35,52 @@ def read_rows(metadata: Path, snapshotter: str, root: Path) -> Mapping[SnapshotK
         root: Its root directory, with metadata.db.
 
     Raises:
-        ValueError: A database is damaged.
+        ValueError: A database is damaged, or was written during each attempt to read it.
         OSError: A database cannot be read.
 
     """
-    own = dict(open_database(root / "metadata.db").buckets(b"v1", b"snapshots"))
-    store = open_database(metadata)
+    own = _open(root / "metadata.db")
+    rows = {name: _row(_values(held)) for name, held in _buckets(own.top, b"v1", b"snapshots")}
+    store = _open(metadata)
     found = {}
-    for namespace, _ in store.buckets(b"v1"):
-        for name, fields in store.buckets(b"v1", namespace, b"snapshots", snapshotter.encode()):
-            row = _row(own.get(fields.get(b"name", b""), {}))
+    for namespace, buckets in _buckets(store.top, b"v1"):
+        for name, record in _buckets(buckets, b"snapshots", snapshotter.encode()):
+            row = rows.get(_values(record).get(b"name", b""))
             if row is not None:
                 found[namespace.decode(), snapshotter, name.decode(errors="replace")] = row
+    for walk in (own, store):
+        if walk.lost:
+            raise ValueError(f"a database is damaged: {walk.lost[0].reason}")
     return found
+
+
+def _open(path: Path) -> Walk:
+    try:
+        found = bolt.open_newest(database_file.copy(path, while_running=True).data)
+    except AuditorError as error:
+        raise ValueError(error.message) from None
+    if found is None:
+        raise ValueError(f"{path.name} has no valid meta page")
+    return found[1]
+
+
+def _buckets(bucket: Bucket, *path: bytes) -> Iterator[tuple[bytes, Bucket]]:
+    """Yield the buckets in the bucket that `path` leads to; none where there is no such bucket."""
+    for key, held in bucket.items():
+        if isinstance(held, Bucket) and (not path or key == path[0]):
+            if path:
+                yield from _buckets(held, *path[1:])
+                return
+            yield key, held
+
+
+def _values(bucket: Bucket) -> dict[bytes, bytes]:
+    return {key: value for key, value in bucket.items() if isinstance(value, bytes)}
 
 
 def _row(fields: Mapping[bytes, bytes]) -> Row | None:
     kind, number = fields.get(b"kind"), fields.get(b"id")
     if not kind or kind[0] != _COMMITTED or not number:
         return None
-    usage = Usage(_signed(fields.get(b"size") or b"\0"), _signed(fields.get(b"inodes") or b"\0"))
-    return Row(str(_unsigned(number)), usage)
-
-
-def _unsigned(data: bytes) -> int:
-    """Decode a number of Go's `binary.PutUvarint`."""
-    value = 0
-    for index, byte in enumerate(data):
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:  # noqa: PLR2004 - the last byte has no high bit
-            break
-    return value
-
-
-def _signed(data: bytes) -> int:
-    """Decode a number of Go's `binary.PutVarint`."""
-    value = _unsigned(data)
-    return value >> 1 ^ -(value & 1)
+    usage = Usage(varint.signed(fields.get(b"size", b"")), varint.signed(fields.get(b"inodes", b"")))
+    return Row(str(varint.unsigned(number)), usage)

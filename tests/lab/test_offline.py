@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from auditor import containerd
+from auditor.bbolt import bolt
 from auditor.model.findings import Report
 from auditor.model.store import Inventory, Store
-from auditor.offline import bolt
 from auditor.offline.store import OfflineStore
 from tests import images
 from tests.lab.checked import Run, auditor

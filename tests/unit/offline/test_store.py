@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from auditor.bbolt import bolt
 from auditor.errors import StoreError, UsageError
 from auditor.model.digest import Digest
 from auditor.model.store import DamageKind
-from auditor.offline import bolt, salvage
+from auditor.offline import salvage
 from auditor.offline.find_root import find_root
 from auditor.offline.store import OfflineStore
 from tests.contract.store_contract import Known, StoreContract
-from tests.unit.offline.bolt_files import PAGE, Tree, Writer, database
+from tests.unit.bbolt.bolt_files import PAGE, Tree, Writer, database
 
 LARGE = bytes(range(256)) * 12_000
 SMALL = b'{"schemaVersion": 2}'

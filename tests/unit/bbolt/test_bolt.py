@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
-from auditor.offline import bolt
-from tests.unit.offline.bolt_files import PAGE, Tree, Writer, database, meta
+from auditor.bbolt import bolt
+from tests.unit.bbolt.bolt_files import PAGE, Tree, Writer, database, meta
 
 TREE: Tree = {
     b"v1": {

@@ -17,8 +17,8 @@ from typing import Final
 
 import msgspec
 
+from auditor.bbolt import bolt
 from auditor.errors import ReadFailed, StoreError
-from auditor.offline import bolt
 
 #: Bytes of one read.
 PIECE: Final = 1 << 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from auditor.offline import bolt
+from auditor.bbolt import bolt
 
 PAGE = 4096
 Tree = dict[bytes, "bytes | Tree"]
