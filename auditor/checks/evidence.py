@@ -122,9 +122,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     """The input of the rules.
 
     `files` has an entry for each blob whose file was looked at. `proofs` has an entry for each blob that was read to
-    its end. `snapshot_files` has an entry for each snapshot whose directory was looked for. `incomplete` has a sentence
-    for each thing that could not be examined. `bytes_read` counts the bytes of the documents. `platforms_asked_for`:
-    the wanted platforms were named by the user and are not just the node's.
+    its end. `snapshot_files` has what was found of snapshots' directories; at the levels below `snapshots-quick`, of
+    missing ones only. `incomplete` has a sentence for each thing that could not be examined. `bytes_read` counts the
+    bytes of the documents. `platforms_asked_for`: the wanted platforms were named by the user.
     """
 
     info: StoreInfo

@@ -108,7 +108,7 @@ _POWER_LOSS: Final = frozenset({Kind.EMPTY, Kind.TRUNCATED})
 
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Judge the files of each snapshot that was examined and still has its record."""
-    for view in evidence.views:
+    for view in evidence.views if evidence.snapshot_files else ():
         for graph, node in view.manifests():
             inside = view.content(node.digest)
             if inside is None:

@@ -79,6 +79,10 @@ def _snapshots(store: Store, evidence: Evidence, reading: Reading) -> Reading:
     """Add what is found of the snapshots' files."""
     if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
         return reading
+    if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
+        from auditor.snapshots.presence import missing
+
+        return msgspec.structs.replace(reading, snapshot_files=missing(evidence, pause=time.sleep))
     from auditor.snapshots.examine import examine
 
     found = examine(store, evidence, pause=time.sleep)

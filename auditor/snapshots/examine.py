@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -14,38 +14,22 @@ import msgspec
 from auditor.checks.evidence import Evidence
 from auditor.errors import AuditorError
 from auditor.model.findings import Verify
-from auditor.model.image_graph import Layer
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
 from auditor.model.store import LayerProofKind, Snapshot, SourceKind, Store
 from auditor.snapshots.compare import compare
-from auditor.snapshots.folders import Row, read_rows
+from auditor.snapshots.folders import read_rows
 from auditor.snapshots.play import play
+from auditor.snapshots.presence import Needed, location, look, needed, still_missing
 
-#: Seconds between two looks at a directory that is missing.
-PAUSE: Final = 0.2
 _REFERENCE: Final = "containerd.io/snapshot.ref"
 _ORIGIN: Final = "trusted.overlay.origin"
 _ADMINISTER: Final = 21
-_METADATA: Final = Path("io.containerd.metadata.v1.bolt", "meta.db")
 #: Kinds that are compared in a snapshot that was committed and not unpacked: its blob lacks the rest.
 _OF_COMMITS: Final = frozenset(
     {Kind.MISSING, Kind.TYPE, Kind.EMPTY, Kind.TRUNCATED, Kind.LONGER, Kind.ZEROED, Kind.CONTENT, Kind.TARGET}
 )
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
 _UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
-
-
-class Needed(msgspec.Struct, frozen=True):
-    """A committed snapshot of an image's chain, and the layer that it was unpacked from; `index` counts from 0."""
-
-    snapshot: Snapshot
-    layer: Layer
-    index: int
-
-    @property
-    def key(self) -> SnapshotKey:
-        """The snapshot's identity."""
-        return self.snapshot.namespace, self.snapshot.snapshotter, self.snapshot.name
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -55,13 +39,8 @@ class Examined(msgspec.Struct, frozen=True):
     incomplete: tuple[str, ...] = ()
 
 
-def needed(evidence: Evidence) -> Mapping[SnapshotKey, Needed]:
-    """Return the snapshots of the audited images' chains that containerd has a record of, each once."""
-    return {each.key: each for each in _needed(evidence)}
-
-
 def examine(store: Store, evidence: Evidence, *, pause: Callable[[float], None]) -> Examined:
-    """Look for the directory of each needed snapshot; count or compare its files where the level asks for it.
+    """Look for the directory of each needed snapshot, and count or compare its files as the level asks.
 
     Nothing is written, and the daemon is not asked: its databases are read as files.
 
@@ -81,69 +60,31 @@ def examine(store: Store, evidence: Evidence, *, pause: Callable[[float], None])
         try:
             found |= _of_snapshotter(store, evidence, name, mine, pause)
         except (OSError, ValueError) as error:
-            if evidence.verify in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
-                incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
+            incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
     return Examined(found, tuple(incomplete))
-
-
-def _needed(evidence: Evidence) -> Iterator[Needed]:
-    for view in evidence.views:
-        for _, node in view.manifests():
-            inside = view.content(node.digest)
-            if inside is None or not inside.chain or not view.has(inside.manifest.config.digest):
-                continue
-            for held in view.inventory.snapshots.values():
-                if inside.chain[-1] in held:
-                    chain = zip(inside.chain, inside.layers, strict=False)
-                    yield from (
-                        Needed(held[name], layer, index) for index, (name, layer) in enumerate(chain) if name in held
-                    )
 
 
 def _of_snapshotter(
     store: Store, evidence: Evidence, name: str, wanted: Mapping[SnapshotKey, Needed], pause: Callable[[float], None]
 ) -> dict[SnapshotKey, SnapshotFiles]:
-    known, content = evidence.snapshotter(name), evidence.info.content_root
-    if known is None or not known.root or content is None or name not in ("overlayfs", "native"):
+    place = location(evidence, name)
+    if place is None:
         return _unexamined(evidence, name, wanted)
-    root = Path(known.root)
-    rows = read_rows(content.parent / _METADATA, name, root)
-    found = {key: _look(root, name, rows[key]) for key in wanted if key in rows}
-    gone = [key for key, files in found.items() if files.missing]
-    if gone:
-        pause(PAUSE)
-        rows = read_rows(content.parent / _METADATA, name, root)
-        for key in gone:
-            del found[key]
-            if key in rows:
-                found[key] = _look(root, name, rows[key])
+    rows = read_rows(place.metadata, name, place.root)
+    found = {key: look(place, rows[key]) for key in wanted if key in rows}
+    found = {key: files for key, files in found.items() if not files.missing}
+    found |= still_missing(place, [key for key in wanted if key in rows and key not in found], pause)
     if evidence.verify is Verify.SNAPSHOTS_QUICK:
         return {key: _counted(files) for key, files in found.items()}
-    if evidence.verify is Verify.SNAPSHOTS:
-        return {key: _compared(store, evidence, wanted[key], files) for key, files in found.items()}
-    return found
+    return {key: _compared(store, evidence, wanted[key], files) for key, files in found.items()}
 
 
 def _unexamined(
     evidence: Evidence, name: str, wanted: Mapping[SnapshotKey, Needed]
 ) -> dict[SnapshotKey, SnapshotFiles]:
-    if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
-        return {}
     if evidence.info.content_root is None and name in ("overlayfs", "native"):
         raise ValueError("the daemon's files are not visible")
     return {key: SnapshotFiles(id="", path="", reason=_UNCOMPARED.format(name)) for key in wanted}
-
-
-def _look(root: Path, name: str, row: Row) -> SnapshotFiles:
-    folder = root / "snapshots" / row.id
-    path = folder / "fs" if name == "overlayfs" else folder
-    missing = False
-    try:
-        missing = not stat.S_ISDIR(path.lstat().st_mode)
-    except FileNotFoundError:
-        (root / "snapshots").lstat()  # where the whole folder is out of sight, nothing is known
-        missing = True
-    return SnapshotFiles(id=row.id, path=str(path), missing=missing, recorded=row.usage)
 
 
 def _counted(files: SnapshotFiles) -> SnapshotFiles:
