@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -206,6 +207,8 @@ def test_a_layout_folder(pulled: Containerd, named: Callable[[str], str], base: 
 def pipeline(daemon: Containerd, name: str, reader: str) -> tuple[int, str]:
     """Run an export into a pipe that a shell command reads; the export's own status and words."""
     read_end, write_end = os.pipe()
+    # Smaller than any archive here: a reader that leaves is noticed, whoever is scheduled first.
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     consumer = subprocess.Popen(["sh", "-c", reader], stdin=read_end)
     os.close(read_end)
     line = command("export", "--address", daemon.socket, name, "-o", "-")
