@@ -39,6 +39,8 @@ SNAPSHOT_WITHOUT_BACKEND = Rule(
     remedy="Copy the root, remove the images concerned after containerd started, and pull them again.",
 )
 RULES = (METADATA_DAMAGED, METADATA_LOST, FILE_WITHOUT_RECORD, SNAPSHOT_WITHOUT_BACKEND)
+#: The codes of findings that rest on the absence of records of other objects.
+NEED_ALL_RECORDS = frozenset({"container-orphaned", "gc-unprotected", "orphan-blob", "stale-ingest"})
 _RULES = {DamageKind(rule.code): rule for rule in RULES}
 
 

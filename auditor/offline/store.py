@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,8 @@ from auditor.bbolt import database_file
 from auditor.containerd.content_root import Absent, ContentRoot
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreError
 from auditor.model.digest import Digest
+from auditor.model.oci import MAX_DOCUMENT
+from auditor.model.platforms import Platform
 from auditor.model.store import (
     DamageKind,
     FileKind,
@@ -31,6 +34,8 @@ from auditor.model.store import (
 from auditor.offline import metadata, schema
 from auditor.offline.find_root import CONTENT, METADATA, find_root
 from auditor.offline.ingests import ingest
+from auditor.offline.lost_records import from_files
+from auditor.offline.node_platform import unpacked_platform
 
 _SNAPSHOTTER: Final = "io.containerd.snapshotter.v1."
 #: A text without meaning; its presence keeps an id of another kind of store apart.
@@ -48,7 +53,11 @@ class OfflineStore:
 
     Raises:
         UsageError: There is no root, or more than one.
-        StoreError: A daemon holds the databases, or meta.db is missing or has no records for the files.
+        StoreError: A daemon holds the databases.
+
+    Attributes:
+        root: containerd's root.
+        lost: Why no record can be read; None where meta.db was read, in whole or in part.
 
     """
 
@@ -58,27 +67,35 @@ class OfflineStore:
         self._content = ContentRoot(self.root / CONTENT)
         self._damage: list[StoreDamage] = []
         self._snapshot_gaps: dict[str, str] = {}
+        self.lost: StoreError | None = None
         found = self._metadata()
         self._damage += found.damage
         self._gaps = found.gaps
+        self._lost_kinds = found.lost
         self._records = {records.namespace: records for records in found.records}
         self._kinds = {name: self._backend(name) for name in self._snapshotters()}
         self._judge()
+        self._complete()
 
     def info(self) -> StoreInfo:
-        """Return the root's properties; the platform and the settings of the daemon are not on the disk."""
+        """Return the root's properties; the settings of the daemon are not on the disk."""
         return self._info
 
     @cached_property
     def _info(self) -> StoreInfo:
+        blobs = chain.from_iterable(records.blobs.values() for records in self._records.values())
+        platform = unpacked_platform(blobs, partial(self._content.read, limit=MAX_DOCUMENT))
         return StoreInfo(
             kind=SourceKind.OFFLINE,
             address=str(self.root),
             id=self._uuid(),
             content_root=self._content.path,
             snapshotters=tuple(Snapshotter(name, lazy=name in _LAZY) for name in self._kinds),
-            notes=("the daemon's settings are not known from its disk",),
+            platform=platform,
+            notes=("the daemon's settings are not known from its disk", _platform_note(platform)),
             damage=tuple(self._damage),
+            gaps=self._gaps,
+            partial=frozenset(self._lost_kinds),
         )
 
     def namespaces(self) -> Sequence[str]:
@@ -89,7 +106,9 @@ class OfflineStore:
         """Return all records of a namespace."""
         records = self._records.get(namespace, schema.Records(namespace))
         wanted = [name for name in self._kinds if snapshotters is None or name in snapshotters]
-        first = self._gaps if namespace == min(self._records, default=namespace) else ()
+        if "snapshots" in self._lost_kinds.get(namespace, ()):
+            # Unknown, not empty.
+            wanted = []
         backends = tuple(self._snapshot_gaps[name] for name in wanted if name in self._snapshot_gaps)
         return Inventory(
             namespace=namespace,
@@ -102,7 +121,7 @@ class OfflineStore:
             ),
             containers=tuple(records.containers),
             labels=records.labels,
-            gaps=(*first, *_bad(records.bad), *backends),
+            gaps=(*_bad(records.bad), *backends),
         )
 
     def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
@@ -166,13 +185,27 @@ class OfflineStore:
         try:
             copied = database_file.copy(path, while_running=self._running)
         except FileNotFoundError:
-            raise _lost(path, "is missing", len(self._states)) from None
+            return self._without_records(path, "is missing")
         if not copied.data:
-            raise _lost(path, "is empty", len(self._states))
+            return self._without_records(path, "is empty")
         found = metadata.read(copied, path)
         if found.damage and not found.records:
-            raise _lost(path, f"cannot be read: {found.damage[0].message}", len(self._states))
+            return self._without_records(path, f"cannot be read: {found.damage[0].message}")
         return found
+
+    def _without_records(self, path: Path, what: str) -> metadata.Metadata:
+        """Return what is known where no record is left: that the files in blobs/ have none."""
+        self.lost = _lost(path, what, len(self._states))
+        facts = {"files": len(self._states), "bytes": sum(state.size or 0 for state in self._states.values())}
+        damage = StoreDamage(DamageKind.LOST, str(path), self.lost.message, facts)
+        return metadata.Metadata((), (damage,), (f"{path} {what}: no image is known",))
+
+    def _complete(self) -> None:
+        """Add a record without labels for each file that may have a record in a lost part of meta.db."""
+        recorded = frozenset(digest for records in self._records.values() for digest in records.blobs)
+        for name, kinds in self._lost_kinds.items():
+            if name in self._records and "content" in kinds:
+                self._records[name].blobs |= from_files(name, self._states, recorded)
 
     def _snapshotters(self) -> list[str]:
         on_disk = {
@@ -242,6 +275,12 @@ class OfflineStore:
             return (self.root / _UUID).read_text("ascii").strip()
         except (OSError, UnicodeDecodeError):
             return hashlib.sha256(str(self.root).encode()).hexdigest()
+
+
+def _platform_note(platform: Platform | None) -> str:
+    if platform is None:
+        return "no image is unpacked: the node's platform is not known, and that of this machine is assumed"
+    return f"the node's platform is taken for {platform}, that of most of the unpacked images"
 
 
 def _bad(sentences: list[str]) -> tuple[str, ...]:
