@@ -18,18 +18,22 @@ from auditor.offline.lost_records import lost_kinds
 NAMED: Final = 20
 #: Length of the path to the deepest bucket that holds records: v1/NAMESPACE/content/blob.
 _BUCKETS: Final = 4
+#: Length of the path to a namespace.
+_NAMESPACE: Final = 2
 
 
 class Metadata(msgspec.Struct, frozen=True):
     """The records of meta.db by namespace, its faults, and a sentence for each part that was not read.
 
-    `lost` has the kinds of records of which some are lost, by namespace.
+    `lost` has the kinds of records of which some are lost, by namespace. `names_lost`: image records are lost, or whole
+    namespaces.
     """
 
     records: tuple[schema.Records, ...]
     damage: tuple[StoreDamage, ...] = ()
     gaps: tuple[str, ...] = ()
     lost: Mapping[str, frozenset[str]] = {}
+    names_lost: bool = False
 
 
 def read(copied: Copy, path: Path) -> Metadata:
@@ -47,7 +51,10 @@ def read(copied: Copy, path: Path) -> Metadata:
     faults += map(lost_sentence, walk.lost)
     older = _older(copied, search=not records) if any(len(one.path) <= _BUCKETS for one in walk.lost) else None
     if older is None:
-        return Metadata(records, *_told(path, faults), lost=lost_kinds(walk.lost))
+        lost = lost_kinds(walk.lost)
+        above = any(len(one.path) < _NAMESPACE for one in walk.lost)
+        names_lost = above or any("images" in kinds for kinds in lost.values())
+        return Metadata(records, *_told(path, faults), lost=lost, names_lost=names_lost)
     faults.append(f"the whole tree at page {older.top.root} is read instead and may lack the last transactions")
     return Metadata(tuple(schema.namespaces(older.top)), *_told(path, faults))
 

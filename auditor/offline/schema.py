@@ -134,28 +134,33 @@ def _all(value: bytes | Bucket | None) -> Iterator[tuple[str, Fields]]:
 
 def _images(found: Records, value: bytes | Bucket) -> None:
     for name, bucket in buckets(value):
-        labels: Labels = {}
-        target: dict[bytes, bytes | Bucket] = {}
-        annotations: Labels = {}
-        for key, item in bucket.items():
-            if key == b"labels":
-                labels = strings(item)
-            elif key == b"target" and isinstance(item, Bucket):
-                target = dict(item.items())
-            elif key == b"annotations":
-                annotations = strings(item)
-        digest = text(target.get(b"digest"))
-        try:
-            descriptor = Descriptor(
-                intern(text(target.get(b"mediatype"))),
-                Digest.parse(digest),
-                number(target.get(b"size")),
-                annotations=dict(annotations),
-            )
-        except InvalidDigest:
-            found.bad.append(f"image {name!r} of {found.namespace} points to {digest!r}, which is not a digest")
-            continue
-        found.images.append(Image(found.namespace, name, descriptor, labels))
+        add_image(found, name, bucket)
+
+
+def add_image(found: Records, name: str, bucket: Bucket) -> None:
+    """Read the record of an image, and add it."""
+    labels: Labels = {}
+    target: dict[bytes, bytes | Bucket] = {}
+    annotations: Labels = {}
+    for key, item in bucket.items():
+        if key == b"labels":
+            labels = strings(item)
+        elif key == b"target" and isinstance(item, Bucket):
+            target = dict(item.items())
+        elif key == b"annotations":
+            annotations = strings(item)
+    digest = text(target.get(b"digest"))
+    try:
+        descriptor = Descriptor(
+            intern(text(target.get(b"mediatype"))),
+            Digest.parse(digest),
+            number(target.get(b"size")),
+            annotations=dict(annotations),
+        )
+    except InvalidDigest:
+        found.bad.append(f"image {name!r} of {found.namespace} points to {digest!r}, which is not a digest")
+        return
+    found.images.append(Image(found.namespace, name, descriptor, labels))
 
 
 def _content(found: Records, value: bytes | Bucket) -> None:

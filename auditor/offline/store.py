@@ -57,6 +57,7 @@ class OfflineStore:
 
     Attributes:
         root: containerd's root.
+        content: The folder of the blobs.
         lost: Why no record can be read; None where meta.db was read, in whole or in part.
 
     """
@@ -64,7 +65,7 @@ class OfflineStore:
     def __init__(self, folder: Path, *, while_running: bool = False) -> None:
         self.root = find_root(folder)
         self._running = while_running
-        self._content = ContentRoot(self.root / CONTENT)
+        self.content = ContentRoot(self.root / CONTENT)
         self._damage: list[StoreDamage] = []
         self._snapshot_gaps: dict[str, str] = {}
         self.lost: StoreError | None = None
@@ -72,6 +73,7 @@ class OfflineStore:
         self._damage += found.damage
         self._gaps = found.gaps
         self._lost_kinds = found.lost
+        self._names_lost = found.names_lost
         self._records = {records.namespace: records for records in found.records}
         self._kinds = {name: self._backend(name) for name in self._snapshotters()}
         self._judge()
@@ -84,12 +86,12 @@ class OfflineStore:
     @cached_property
     def _info(self) -> StoreInfo:
         blobs = chain.from_iterable(records.blobs.values() for records in self._records.values())
-        platform = unpacked_platform(blobs, partial(self._content.read, limit=MAX_DOCUMENT))
+        platform = unpacked_platform(blobs, partial(self.content.read, limit=MAX_DOCUMENT))
         return StoreInfo(
             kind=SourceKind.OFFLINE,
             address=str(self.root),
             id=self._uuid(),
-            content_root=self._content.path,
+            content_root=self.content.path,
             snapshotters=tuple(Snapshotter(name, lazy=name in _LAZY) for name in self._kinds),
             platform=platform,
             notes=("the daemon's settings are not known from its disk", _platform_note(platform)),
@@ -117,7 +119,7 @@ class OfflineStore:
             snapshots={n: self._snapshots(records, n) for n in wanted if n not in self._snapshot_gaps},
             leases=tuple(records.leases),
             ingests=tuple(
-                found for key in records.ingests if (found := ingest(self._content.path, namespace, key)) is not None
+                found for key in records.ingests if (found := ingest(self.content.path, namespace, key)) is not None
             ),
             containers=tuple(records.containers),
             labels=records.labels,
@@ -132,7 +134,7 @@ class OfflineStore:
     def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
         """Return a small blob, unverified."""
         try:
-            return self._content.read(digest, limit=limit)
+            return self.content.read(digest, limit=limit)
         except Absent:
             raise self._no_file(namespace, digest) from None
 
@@ -140,21 +142,21 @@ class OfflineStore:
     def stream(self, namespace: str, digest: Digest, *, fresh: bool = False) -> Iterator[Iterator[bytes]]:
         """Open a blob as chunks, unverified; `fresh` bypasses the page cache."""
         try:
-            with self._content.opened(digest) as descriptor:
-                yield self._content.pieces(descriptor, digest, fresh=fresh)
+            with self.content.opened(digest) as descriptor:
+                yield self.content.pieces(descriptor, digest, fresh=fresh)
         except Absent:
             raise self._no_file(namespace, digest) from None
 
     def open_file(self, namespace: str, digest: Digest) -> int | None:
         """Open the blob's file; the caller closes the descriptor."""
         try:
-            return self._content.open(digest)
+            return self.content.open(digest)
         except Absent:
             raise self._no_file(namespace, digest) from None
 
     def files(self) -> Mapping[Digest, FileState]:
         """Return kind and size of every blob's file."""
-        return self._content.states()
+        return self.content.states()
 
     def probe(self, namespace: str, digest: Digest, size: int) -> FileState:
         """Return the state of one blob's file."""
@@ -167,9 +169,19 @@ class OfflineStore:
         """Return nothing: opening verifies no content."""
         return {}
 
+    @property
+    def lost_kinds(self) -> Mapping[str, frozenset[str]]:
+        """The kinds of records of which some are lost, by namespace."""
+        return self._lost_kinds
+
+    @property
+    def names_lost(self) -> bool:
+        """Whether image records are lost."""
+        return self.lost is not None or self._names_lost
+
     @cached_property
     def _states(self) -> Mapping[Digest, FileState]:
-        return self._content.states()
+        return self.content.states()
 
     def _recorded(self, namespace: str, digest: Digest) -> bool:
         records = self._records.get(namespace)
@@ -268,7 +280,7 @@ class OfflineStore:
         kind = DamageKind.LOST if count * 2 > files else DamageKind.UNRECORDED
         message = f"{count} of {files} blob files ({size} bytes) have no record in meta.db"
         facts = {"files": count, "bytes": size}
-        self._damage.append(StoreDamage(kind, str(self._content.path), message, facts))
+        self._damage.append(StoreDamage(kind, str(self.content.path), message, facts))
 
     def _uuid(self) -> str:
         try:
@@ -294,5 +306,5 @@ def _lost(path: Path, what: str, files: int) -> StoreError:
     return StoreError(
         f"{path} {what}; {files} blob files have no record",
         hint="do not start containerd on this root: its next garbage collection deletes files without a record; "
-        "keep a copy of the root, and put back a copy of meta.db",
+        "keep a copy of the root, and put back a copy of meta.db; auditor recover brings the images elsewhere",
     )
