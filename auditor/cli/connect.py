@@ -55,9 +55,9 @@ def read_store(options: Common, *, without_records: bool = False) -> Iterator[St
 
 @contextmanager
 def opened(options: Common, archive: Path | None) -> Iterator[Store]:
-    """The archive if one is given, else the daemon of the options. Raises StoreUnreachable, UsageError."""
+    """The archive if one is given, else the daemon or the root of the options. Raises StoreError, UsageError."""
     if archive is None:
-        with connected(options) as store:
+        with read_store(options) as store:
             yield store
     else:
         from auditor.archive.open import open_archive
