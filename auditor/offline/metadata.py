@@ -48,13 +48,15 @@ def read(copied: Copy, path: Path) -> Metadata:
     if walk is None:
         return Metadata((), *_told(path, faults))
     records = tuple(schema.namespaces(walk.top))
+    start = start_faults(copied, path)
     faults += map(lost_sentence, walk.lost)
     older = _older(copied, search=not records) if any(len(one.path) <= _BUCKETS for one in walk.lost) else None
     if older is None:
         lost = lost_kinds(walk.lost)
         above = any(len(one.path) < _NAMESPACE for one in walk.lost)
         names_lost = above or any("images" in kinds for kinds in lost.values())
-        return Metadata(records, *_told(path, faults), lost=lost, names_lost=names_lost)
+        damage, gaps = _told(path, faults)
+        return Metadata(records, (*damage, *start), gaps, lost, names_lost)
     faults.append(f"the whole tree at page {older.top.root} is read instead and may lack the last transactions")
     return Metadata(tuple(schema.namespaces(older.top)), *_told(path, faults))
 
@@ -102,6 +104,16 @@ def tree(copied: Copy, *, schema_of_meta: bool) -> tuple[bolt.Walk | None, list[
         faults.append(f"the tree at page {found.top.root} was found by a search and may lack the last transaction")
         return found, faults
     return None, [*faults, "no whole tree was found"]
+
+
+def start_faults(copied: Copy, path: Path) -> tuple[StoreDamage, ...]:
+    """Return what keeps containerd from starting and loses no record: a damaged list of free pages."""
+    valid = bolt.metas(copied.data)
+    fault = bolt.freelist_fault(copied.data, valid[0]) if valid else ""
+    if not fault:
+        return ()
+    sentence = f"{path}: {fault}; its records are whole, and containerd does not start with it"
+    return (StoreDamage(DamageKind.DAMAGED, str(path), sentence, {"faults": 1}),)
 
 
 def lost_sentence(lost: bolt.Lost) -> str:

@@ -118,7 +118,7 @@ def _namespace(name: str, bucket: Bucket) -> Records:
             case b"leases":
                 _leases(found, value)
             case b"containers":
-                found.containers = [_container(name, one, fields) for one, fields in _all(value)]
+                found.containers = [_container(name, one, fields) for one, fields in _all(value) if fields]
             case b"labels":
                 found.labels = strings(value)
             case _ if key not in NAMESPACE_BUCKETS:
@@ -149,6 +149,8 @@ def add_image(found: Records, name: str, bucket: Bucket) -> None:
             target = dict(item.items())
         elif key == b"annotations":
             annotations = strings(item)
+    if not target:
+        return  # its page is lost
     digest = text(target.get(b"digest"))
     try:
         descriptor = Descriptor(
@@ -180,6 +182,8 @@ def _blob(found: Records, name: str, bucket: Bucket) -> None:
             fields[key] = item
         elif key == b"labels":
             labels = strings(item)
+    if b"size" not in fields:
+        return  # its page is lost
     try:
         digest = Digest.parse(name)
     except InvalidDigest:
@@ -206,6 +210,8 @@ def _snapshots(found: Records, value: bytes | Bucket) -> None:
                     fields[name] = item
                 elif name == b"labels":
                     labels = strings(item)
+            if b"name" not in fields:
+                continue  # its page is lost
             record = Snapshot(found.namespace, intern(snapshotter), key, text(fields.get(b"parent")), labels=labels)
             kept.append(SnapshotKey(record, text(fields.get(b"name"))))
 

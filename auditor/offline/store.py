@@ -239,6 +239,7 @@ class OfflineStore:
             return {}
         walk, faults = metadata.tree(copied, schema_of_meta=False)
         found = schema.kinds(walk.top) if walk is not None else {}
+        self._damage += metadata.start_faults(copied, path)
         faults += [metadata.lost_sentence(lost) for lost in (walk.lost if walk is not None else ())]
         if faults:
             self._damage.append(metadata.damaged(path, faults))

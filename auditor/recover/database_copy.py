@@ -19,8 +19,6 @@ from auditor.model.digest import Digest
 from auditor.model.store import FileKind, FileState
 from auditor.offline import salvage, schema
 
-#: The freelist page of a database without one; bbolt internal/common/types.go `PgidNoFreelist`.
-_NO_FREELIST: Final = (1 << 64) - 1
 #: Transaction of the first new meta page where none is valid: later than any that a node reaches.
 _LATE: Final = 1 << 40
 #: Of this many files, one may lack a record: a write that was not committed leaves such a file.
@@ -116,6 +114,6 @@ def _with_metas(database: bolt.Database, root: int) -> bytes:
 
 
 def _meta(page: int, *, size: int, root: int, high: int, txid: int) -> bytes:
-    body = bolt.META_BODY.pack(bolt.MAGIC, bolt.VERSION, size, 0, root, 0, _NO_FREELIST, high, txid, 0)[:-8]
+    body = bolt.META_BODY.pack(bolt.MAGIC, bolt.VERSION, size, 0, root, 0, bolt.NO_FREELIST, high, txid, 0)[:-8]
     head = bolt.PAGE_HEADER.pack(page, bolt.META, 0, 0)
     return (head + body + struct.pack("<Q", bolt.fnv1a(body))).ljust(size, b"\0")
