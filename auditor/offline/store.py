@@ -34,7 +34,7 @@ from auditor.model.store import (
 from auditor.offline import metadata, schema
 from auditor.offline.find_root import CONTENT, METADATA, find_root
 from auditor.offline.ingests import ingest
-from auditor.offline.lost_records import from_files
+from auditor.offline.lost_records import from_files, left_out, no_records
 from auditor.offline.node_platform import unpacked_platform
 
 _SNAPSHOTTER: Final = "io.containerd.snapshotter.v1."
@@ -92,7 +92,10 @@ class OfflineStore:
             address=str(self.root),
             id=self._uuid(),
             content_root=self.content.path,
-            snapshotters=tuple(Snapshotter(name, lazy=name in _LAZY) for name in self._kinds),
+            snapshotters=tuple(
+                Snapshotter(name, root=str(self.root / f"{_SNAPSHOTTER}{name}"), lazy=name in _LAZY)
+                for name in self._kinds
+            ),
             platform=platform,
             notes=("the daemon's settings are not known from its disk", _platform_note(platform)),
             damage=tuple(self._damage),
@@ -123,7 +126,7 @@ class OfflineStore:
             ),
             containers=tuple(records.containers),
             labels=records.labels,
-            gaps=(*_bad(records.bad), *backends),
+            gaps=(*left_out(records.bad), *backends),
         )
 
     def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
@@ -207,7 +210,7 @@ class OfflineStore:
 
     def _without_records(self, path: Path, what: str) -> metadata.Metadata:
         """Return what is known where no record is left: that the files in blobs/ have none."""
-        self.lost = _lost(path, what, len(self._states))
+        self.lost = no_records(path, what, len(self._states))
         facts = {"files": len(self._states), "bytes": sum(state.size or 0 for state in self._states.values())}
         damage = StoreDamage(DamageKind.LOST, str(path), self.lost.message, facts)
         return metadata.Metadata((), (damage,), (f"{path} {what}: no image is known",))
@@ -294,18 +297,3 @@ def _platform_note(platform: Platform | None) -> str:
     if platform is None:
         return "no image is unpacked: the node's platform is not known, and that of this machine is assumed"
     return f"the node's platform is taken for {platform}, that of most of the unpacked images"
-
-
-def _bad(sentences: list[str]) -> tuple[str, ...]:
-    if not sentences:
-        return ()
-    others = f", and {len(sentences) - 1} more like it" if len(sentences) > 1 else ""
-    return (f"{sentences[0]}{others}: not audited",)
-
-
-def _lost(path: Path, what: str, files: int) -> StoreError:
-    return StoreError(
-        f"{path} {what}; {files} blob files have no record",
-        hint="do not start containerd on this root: its next garbage collection deletes files without a record; "
-        "keep a copy of the root, and put back a copy of meta.db; auditor recover brings the images elsewhere",
-    )

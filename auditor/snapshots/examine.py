@@ -50,7 +50,7 @@ def examine(store: Store, evidence: Evidence, *, pause: Callable[[float], None])
         pause: Sleeps for a number of seconds.
 
     """
-    if evidence.info.kind is not SourceKind.CONTAINERD:
+    if evidence.info.kind is SourceKind.ARCHIVE:
         return Examined()
     wanted = needed(evidence)
     found: dict[SnapshotKey, SnapshotFiles] = {}

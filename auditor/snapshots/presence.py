@@ -70,7 +70,7 @@ def missing(evidence: Evidence, *, pause: Callable[[float], None]) -> Mapping[Sn
 
     """
     found: dict[SnapshotKey, SnapshotFiles] = {}
-    if evidence.info.kind is not SourceKind.CONTAINERD:
+    if evidence.info.kind is SourceKind.ARCHIVE:
         return found
     for name in sorted({name for view in evidence.views for name in view.inventory.snapshots}):
         place = location(evidence, name)

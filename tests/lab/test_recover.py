@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from auditor.bbolt import bolt
-from tests.lab.checked import Run, auditor
+from tests.lab.checked import Run
+from tests.lab.checked import auditor_here as auditor
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.stopped_node import BLOBS, META, OTHER_NAMESPACE, StoppedNode
