@@ -192,11 +192,12 @@ class Database:
         first = start + PAGE_HEADER.size
         if first + count * layout.size > end:
             raise PageDamaged(f"page {number} has more elements than fit")
-        previous = None
+        previous, room = None, end - start
         for index in range(count):
             at = first + index * layout.size
             position, size, child = layout.unpack_from(self.data, at)
-            if position < layout.size or at + position + size > end:
+            room -= size
+            if position < layout.size or at + position + size > end or room < 0:
                 raise PageDamaged(f"page {number} has an element outside the page")
             key = bytes(self.data[at + position : at + position + size])
             if previous is not None and key <= previous:
@@ -292,6 +293,7 @@ class Walk:
         self._database = database
         self.lost: list[Lost] = []
         self.visited: set[int] = set()
+        self._taken = bytearray(database.pages)
         self.top = Bucket(self, (), BUCKET_HEADER.pack(root, 0))
 
     def lose(self, path: Path, page: int, reason: str) -> None:
@@ -324,6 +326,10 @@ class Walk:
         if number in self.visited:
             raise PageDamaged(f"page {number} is used twice")
         page = self._database.page(number)
+        count = (page.end - page.start) // self._database.page_size
+        if self._taken.find(1, number, number + count) >= 0:
+            raise PageDamaged(f"page {number} overlaps another page")
+        self._taken[number : number + count] = b"\1" * count
         self.visited.add(number)
         return page
 

@@ -151,6 +151,8 @@ def _of_text(text: str, source: str) -> Iterator[NameHint]:
 
 
 def _of_line(line: str, source: str) -> Iterator[NameHint]:
+    if "sha" not in line:
+        return
     if (match := _RETURNS.search(line)) is not None:
         yield from _hint(match[1], match[2], source)
     if (match := _PULLED.search(line)) is not None:
@@ -175,11 +177,11 @@ def _hint(
     name: str, digest: str, source: str, *, namespace: str | None = CRI, any_name: bool = False
 ) -> Iterator[NameHint]:
     """Return the hint in a name and a digest, or nothing where they are not; Kubernetes' names are in full form."""
-    full = reference.find(name)
     try:
         parsed = Digest.parse(digest)
     except InvalidDigest:
         return
+    full = reference.find(name)
     if full is None and not any_name:
         return
     known = name if any_name or full is None else str(full)
