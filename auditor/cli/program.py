@@ -10,6 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from auditor.cli.arguments import Option, Parameter, parameters
+from auditor.cli.help import SETTINGS, HelpCommand, HelpGroup
 from auditor.errors import UsageError
 from auditor.version import __version__
 
@@ -23,7 +24,9 @@ def program(commands: Mapping[str, ModuleType]) -> typer.Typer:
     """
     app = typer.Typer(
         name="auditor",
-        help="fsck for containerd: audit every image, name the cause of every fault, prove it.",
+        help="fsck for containerd: audit every image, name the cause of every fault, repair it.",
+        cls=HelpGroup,
+        context_settings=SETTINGS,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -31,9 +34,16 @@ def program(commands: Mapping[str, ModuleType]) -> typer.Typer:
     app.callback()(_main)
     for name, module in commands.items():
         if hasattr(module, "app"):
-            app.add_typer(module.app)
+            app.add_typer(_with_help(module.app), cls=HelpGroup, context_settings=SETTINGS)
         else:
-            app.command()(_annotated(getattr(module, name)))
+            make = app.command(cls=HelpCommand, context_settings=SETTINGS, epilog=getattr(module, "EXAMPLES", None))
+            make(_annotated(getattr(module, name)))
+    return app
+
+
+def _with_help(app: typer.Typer) -> typer.Typer:
+    for command in app.registered_commands:
+        command.cls, command.context_settings = HelpCommand, SETTINGS
     return app
 
 
@@ -79,7 +89,7 @@ def _version(wanted: bool) -> None:
 
 
 def _main(version: bool = typer.Option(False, "--version", callback=_version, help="Print the version.")) -> None:
-    """Fsck for containerd: audit every image, name the cause of every fault, prove it."""
+    """Fsck for containerd: audit every image, name the cause of every fault, repair it."""
 
 
 def _sentence(text: str) -> str:

@@ -16,16 +16,23 @@ Images = Annotated[
     Argument(metavar="IMAGE", help="Names, digests or ids. Default: all images.", show_default=False),
 ]
 
+EXAMPLES = """\
+auditor check
+auditor check docker.io/library/nginx:1.27
+auditor check --verify digests --limit-rate 50MiB
+auditor check --format json --output report.json
+auditor check --every 6h --jitter 30m --listen :9469"""
+
 
 def check(
     images: Images = None,
-    verify: Annotated[CheckVerify, Option("--verify", help="Verification level.")] = CheckVerify.PRESENCE,
+    verify: Annotated[
+        CheckVerify, Option("--verify", metavar="LEVEL", help="Verification level.")
+    ] = CheckVerify.PRESENCE,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
-    fail_on: Annotated[
-        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
-    ] = FailOn.ERROR,
+    fail_on: o.FailsOn = FailOn.ERROR,
     jobs: o.Jobs = None,
     limit_rate: o.LimitRate = None,
     max_layer_size: o.MaxLayer = None,
@@ -36,16 +43,22 @@ def check(
     every: Annotated[
         str | None,
         Option(
-            "--every", metavar="TIME", help="Repeat the check at this interval, for example 6h.", show_default=False
+            "--every",
+            group="Repetition",
+            metavar="TIME",
+            help="Repeat the check at this interval, for example 6h.",
+            show_default=False,
         ),
     ] = None,
     jitter: Annotated[
-        str, Option("--jitter", metavar="TIME", help="With --every: add a random delay of up to this.")
+        str,
+        Option("--jitter", group="Repetition", metavar="TIME", help="With --every: add a random delay of up to this."),
     ] = "0s",
     listen: Annotated[
         str | None,
         Option(
             "--listen",
+            group="Repetition",
             metavar="HOST:PORT",
             help="With --every: serve /metrics and /healthz on this address.",
             show_default=False,

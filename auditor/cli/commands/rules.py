@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from auditor.cli.arguments import Argument, Option
+from auditor.cli import options as o
+from auditor.cli.arguments import Argument
 from auditor.cli.choices import Format
+
+EXAMPLES = """\
+auditor rules
+auditor rules snapshot-without-blob"""
 
 
 def rules(
     code: Annotated[str | None, Argument(metavar="CODE", help="A finding code. Default: all.")] = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
+    output_format: o.PlainFormats = Format.TABLE,
 ) -> int:
     """Explain the finding codes: severity, meaning, impact and remedy."""
     import difflib

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 #: Default of --state.
 STATE = Path("/var/lib/containerd-auditor/state.db")
 
+EXAMPLES = """\
+auditor scrub --max-duration 30m --limit-rate 50MiB
+auditor scrub --known-bad
+auditor scrub --new-only --format prometheus --output /run/auditor.prom"""
+
 
 def scrub(
     state: Annotated[Path, Option("--state", metavar="FILE", help="File that records verified blobs.")] = STATE,
@@ -30,10 +35,8 @@ def scrub(
     max_layer_size: o.MaxLayer = None,
     known_bad: Annotated[bool, Option("--known-bad", help="Only blobs that were found damaged before.")] = False,
     new_only: Annotated[bool, Option("--new-only", help="Only blobs that were never verified.")] = False,
-    verify: Annotated[Depth, Option("--verify", help="Verification level.")] = Depth.DIGESTS,
-    fail_on: Annotated[
-        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
-    ] = FailOn.ERROR,
+    verify: Annotated[Depth, Option("--verify", metavar="LEVEL", help="Verification level.")] = Depth.DIGESTS,
+    fail_on: o.FailsOn = FailOn.ERROR,
     address: o.Address = None,
     root: o.Root = None,
     while_running: o.WhileRunning = False,
