@@ -132,7 +132,9 @@ def _notes(parameter: Parameter) -> Iterator[str]:
     lowest, highest = getattr(parameter.type, "min", None), getattr(parameter.type, "max", None)
     if lowest is not None:
         yield f"[{lowest} to {highest}]" if highest is not None else f"[at least {lowest}]"
-    if parameter.show_default and parameter.default not in (None, False, True):
+    if isinstance(parameter.show_default, str):
+        yield f"[default: {parameter.show_default}]"
+    elif parameter.show_default and parameter.default not in (None, False, True):
         yield f"[default: {getattr(parameter.default, 'value', parameter.default)}]"
     if parameter.envvar:
         yield f"[env: {parameter.envvar}]"

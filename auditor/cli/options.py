@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import msgspec
 
 from auditor.cli.arguments import Option
 from auditor.cli.choices import FailOn, Format, ReportFormat
+from auditor.cli.units import seconds
 from auditor.errors import UsageError
 
 Address = Annotated[
@@ -82,7 +82,14 @@ Verbose = Annotated[
 NoProgress = Annotated[bool, Option("--no-progress", group="Output", help="Show no progress bar.")]
 Timeout = Annotated[
     float,
-    Option("--timeout", group="Store", metavar="SECONDS", min=0.1, help="Time limit for one response of the daemon."),
+    Option(
+        "--timeout",
+        group="Store",
+        metavar="TIME",
+        parser=seconds,
+        show_default="30s",
+        help="Time limit for one response of the daemon, for example 5s.",
+    ),
 ]
 ContentRoot = Annotated[
     str,
@@ -186,8 +193,6 @@ def common(
     while_running: bool = False,
 ) -> Common:
     """Build the record; CONTAINERD_NAMESPACE may hold several names, separated by commas or spaces."""
-    if not math.isfinite(timeout):
-        raise UsageError(f"--timeout {timeout} is not a number of seconds", hint="give seconds, for example 30")
     _refuse_with_root(root, address=address, content_root=content_root, while_running=while_running)
     names = [part for text in namespaces or [] for part in text.replace(",", " ").split()]
     return Common(

@@ -85,10 +85,11 @@ def check(
 
     from auditor.audit.collect import Request
     from auditor.cli import audit, connect, prover
-    from auditor.cli.output import check_target
+    from auditor.cli.output import check_target, echo_limits
     from auditor.cli.publish import failure_told, metrics_places, publish
     from auditor.cli.render import tells_trees
     from auditor.cli.units import size
+    from auditor.formats import sanitize
     from auditor.model import findings
 
     check_target(output)
@@ -115,6 +116,11 @@ def check(
         snapshotters=tuple(snapshotter or ()),
     )
     limit, bound = prover.pace(limit_rate), size(max_layer_size) if max_layer_size else None
+    echo_limits(
+        quiet=quiet,
+        reading=f"{sanitize.size(limit.rate)}/s" if limit else None,
+        layers=sanitize.size(bound) if bound else None,
+    )
     failing = findings.FailOn(fail_on)
     told = partial(
         failure_told, metrics_places(common, output_format, textfile), command="check", address=address or ""

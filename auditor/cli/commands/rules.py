@@ -28,7 +28,7 @@ def rules(
     known = tuple(checks.RULEBOOK.values())
     chosen = [rule for rule in known if code in (None, rule.code)]
     if not chosen:
-        close = difflib.get_close_matches(code or "", [rule.code for rule in known], n=3)
+        close = difflib.get_close_matches(code or "", [rule.code for rule in known], n=3, cutoff=0.7)
         hint = f"did you mean {' or '.join(close)}?" if close else "auditor rules lists them all"
         raise UsageError(f"there is no rule {(code or '')[:100]!r}", hint=hint)
     if output_format is Format.JSON:

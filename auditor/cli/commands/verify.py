@@ -35,9 +35,10 @@ def verify(
     Exit status: as of check, the worst of all archives.
     """
     from auditor.cli import connect
-    from auditor.cli.output import check_target
+    from auditor.cli.output import check_target, echo_limits
     from auditor.cli.runs import verify as run
     from auditor.cli.units import size
+    from auditor.formats import sanitize
     from auditor.model import findings
 
     check_target(output)
@@ -57,5 +58,6 @@ def verify(
         all_platforms=all_platforms,
         max_layer=size(max_layer_size) if max_layer_size else None,
     )
+    echo_limits(quiet=quiet, layers=sanitize.size(wish.max_layer) if wish.max_layer else None)
     reports = run.verified_all(run.distinct(paths), wish, common)
     return run.publish_all(reports, common, output_format, fail_on=findings.FailOn(fail_on))
