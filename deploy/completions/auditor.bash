@@ -50,7 +50,7 @@ _auditor() {
         'check|--root') value=1 words='' files=1 ;;
         'check|--timeout') value=1 words='' files=0 ;;
         'check|--content-root') value=1 words='auto none' files=1 ;;
-        'check|-f'|'check|--format') value=1 words='table json ndjson prometheus junit markdown html' files=0 ;;
+        'check|-f'|'check|--format') value=1 words='table json ndjson prometheus junit markdown html sarif gitlab' files=0 ;;
         'check|-o'|'check|--output') value=1 words='' files=1 ;;
         'check|--textfile') value=1 words='' files=1 ;;
         'scrub|--state') value=1 words='' files=1 ;;
@@ -66,7 +66,7 @@ _auditor() {
         'scrub|--root') value=1 words='' files=1 ;;
         'scrub|--timeout') value=1 words='' files=0 ;;
         'scrub|--content-root') value=1 words='auto none' files=1 ;;
-        'scrub|-f'|'scrub|--format') value=1 words='table json ndjson prometheus junit markdown html' files=0 ;;
+        'scrub|-f'|'scrub|--format') value=1 words='table json ndjson prometheus junit markdown html sarif gitlab' files=0 ;;
         'scrub|-o'|'scrub|--output') value=1 words='' files=1 ;;
         'scrub|--textfile') value=1 words='' files=1 ;;
         'repair|--verify') value=1 words='presence digests layers' files=0 ;;
@@ -111,7 +111,7 @@ _auditor() {
         'verify|--fail-on') value=1 words='critical error warning info never' files=0 ;;
         'verify|--platform') value=1 words='' files=0 ;;
         'verify|--max-layer-size') value=1 words='' files=0 ;;
-        'verify|-f'|'verify|--format') value=1 words='table json ndjson prometheus junit markdown html' files=0 ;;
+        'verify|-f'|'verify|--format') value=1 words='table json ndjson prometheus junit markdown html sarif gitlab' files=0 ;;
         'verify|-o'|'verify|--output') value=1 words='' files=1 ;;
         'diagnose|--archive') value=1 words='' files=1 ;;
         'diagnose|--max-duration') value=1 words='' files=0 ;;
@@ -125,7 +125,7 @@ _auditor() {
         'rules|-f'|'rules|--format') value=1 words='table json' files=0 ;;
         'report|--against') value=1 words='' files=1 ;;
         'report|--fail-on') value=1 words='critical error warning info never' files=0 ;;
-        'report|-f'|'report|--format') value=1 words='table json ndjson prometheus junit markdown html' files=0 ;;
+        'report|-f'|'report|--format') value=1 words='table json ndjson prometheus junit markdown html sarif gitlab' files=0 ;;
         'report|-o'|'report|--output') value=1 words='' files=1 ;;
         'health nagios|--max-age') value=1 words='' files=0 ;;
         'health nagios|-c'|'health nagios|--critical') value=1 words='critical error warning' files=0 ;;
