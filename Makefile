@@ -13,7 +13,7 @@ WORKERS ?= 6
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab wide mutants protos schema samples pictures bench clean
+.PHONY: help install lab-install demo test lint format unit lab wide mutants protos schema samples pictures bench clean docs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,9 +66,11 @@ protos: $(STAMP) ## compile protos/ into the adapter, and the lab's protos
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Itests/lab/kit/_proto=tests/lab/kit/protos --python_out=. \
 		--grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. tests/lab/kit/protos/cri.proto
 
-schema: $(STAMP) ## write the report's JSON Schema to reports/schema.json
-	@$(BIN)/python -c 'from auditor.formats.json_report import render_schema; print(render_schema(), end="")' > reports/schema.json.new
-	@mv reports/schema.json.new reports/schema.json
+schema: $(STAMP) ## write the JSON Schemas of all documents to reports/schemas, and the report's to reports/schema.json
+	@$(BIN)/python tools/schemas .
+
+docs: $(STAMP) ## write the man pages and completions again, from the commands
+	@$(BIN)/python tools/manual .
 
 samples: $(STAMP) lab-install ## write the sample reports again, from the lab
 	@$(BIN)/python -m tests.lab.samples

@@ -22,6 +22,8 @@ class ReportFormat(enum.StrEnum):
     JUNIT = "junit"
     MARKDOWN = "markdown"
     HTML = "html"
+    SARIF = "sarif"
+    GITLAB = "gitlab"
 
 
 class Verify(enum.StrEnum):

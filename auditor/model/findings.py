@@ -82,7 +82,7 @@ class Subject(msgspec.Struct, frozen=True, order=True, omit_defaults=True, kw_on
 
 
 class ImageRef(msgspec.Struct, frozen=True, order=True, kw_only=True):
-    """An image that a finding affects, and the subject's role in it; `layer` counts from 0."""
+    """An image that a finding affects, and the subject's role in it; `layer` counts from 0, `layer_number` from 1."""
 
     namespace: str
     #: The best name: the tag, where there is one.
@@ -95,6 +95,8 @@ class ImageRef(msgspec.Struct, frozen=True, order=True, kw_only=True):
     manifest: str = ""
     role: str = ""
     layer: int | None = None
+    #: As texts and image trees count layers.
+    layer_number: int | None = None
 
 
 Fact = str | int | bool | None
