@@ -13,7 +13,7 @@ WORKERS ?= 6
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab wide mutants protos schema samples pictures bench clean
+.PHONY: help install lab-install demo test lint format unit lab wide mutants protos schema docs samples pictures bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ protos: $(STAMP) ## compile protos/ into the adapter, and the lab's protos
 schema: $(STAMP) ## write the report's JSON Schema to reports/schema.json
 	@$(BIN)/python -c 'from auditor.formats.json_report import render_schema; print(render_schema(), end="")' > reports/schema.json.new
 	@mv reports/schema.json.new reports/schema.json
+
+docs: $(STAMP) ## write the man pages and completions again, from the commands
+	@$(BIN)/python tools/manual .
 
 samples: $(STAMP) lab-install ## write the sample reports again, from the lab
 	@$(BIN)/python -m tests.lab.samples

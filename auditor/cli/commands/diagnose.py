@@ -9,6 +9,12 @@ from typing import Annotated
 from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
 
+EXAMPLES = """\
+auditor diagnose 'content digest sha256:0a37…: not found'
+auditor diagnose 0a37c1d2
+auditor diagnose docker.io/library/nginx:1.27
+journalctl -u containerd --since -1h | auditor diagnose -"""
+
 
 class Format(enum.StrEnum):
     """Output formats of a diagnosis."""
@@ -37,7 +43,7 @@ def diagnose(
     address: o.Address = None,
     namespace: o.Namespaces = None,
     platform: o.Platforms = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TEXT,
+    output_format: Annotated[Format, Option("--format", "-f", group="Output", help="Output format.")] = Format.TEXT,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
