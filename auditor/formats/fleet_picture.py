@@ -56,7 +56,7 @@ def verdict(picture: Picture) -> str:
         if number
     ]
     missing = [f"{counts.silent:,} expected without a report"] if counts.silent else []
-    missing += [f"{counts.unread:,} {'part' if counts.unread == 1 else 'parts'} of files not read"] if counts.unread else []
+    missing += [f"{counts.unread:,} {'report' if counts.unread == 1 else 'reports'} not read"] if counts.unread else []
     nodes = "node" if counts.reported == 1 else "nodes"
     return "; ".join([f"{counts.reported:,} {nodes}: {', '.join(said)}", *missing])
 
@@ -166,6 +166,5 @@ def _changes(picture: Picture) -> list[str]:
     changes = picture.changes
     if changes is None:
         return []
-    return [f"{plain(each.code)}: {each.new:,} new, {each.gone:,} gone, {each.same:,} unchanged" for each in changes] or [
-        "no findings on either day"
-    ]
+    lines = [f"{plain(c.code)}: {c.new:,} new, {c.gone:,} gone, {c.same:,} unchanged" for c in changes]
+    return lines or ["no findings on either day"]
