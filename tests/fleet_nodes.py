@@ -142,7 +142,7 @@ def fleet(nodes: int, *, own: bool = False, seed: int = 1, planted: bool = True)
         host, facts = f"node-{number:05}", facts_of(number, dice)
         numbers = [] if own else sorted(dice.sample(range(400), IMAGES_PER_NODE))
         held = [image(f"{number}-{n}") for n in range(IMAGES_PER_NODE)] if own else [catalogue[n] for n in numbers]
-        made = _damaged(number, held, facts, dice) if planted else None
+        made = _damaged(held, facts, dice) if planted else None
         at = DAY + timedelta(seconds=number)
         if made is not None:
             yield host, msgspec.json.encode(report(host, *made, facts, at=at))
@@ -154,7 +154,7 @@ def fleet(nodes: int, *, own: bool = False, seed: int = 1, planted: bool = True)
         yield host, raw.replace(msgspec.json.encode(ImageCounts()), counts, 1)
 
 
-def cause_of(number: int, facts: dict[str, str], dice: random.Random) -> str:
+def cause_of(facts: dict[str, str], dice: random.Random) -> str:
     """The cause that is planted on a node; empty for most."""
     roll = dice.random()
     if facts["disk_model"] == BAD_DISK and roll < 0.7:
@@ -167,9 +167,9 @@ def cause_of(number: int, facts: dict[str, str], dice: random.Random) -> str:
 
 
 def _damaged(
-    number: int, held: list[ImageState], facts: dict[str, str], dice: random.Random
+    held: list[ImageState], facts: dict[str, str], dice: random.Random
 ) -> tuple[tuple[ImageState, ...], tuple[Finding, ...]] | None:
-    cause = cause_of(number, facts, dice)
+    cause = cause_of(facts, dice)
     if not cause:
         return None
     bad: dict[str, tuple[str, str | None, Severity, str]] = {}

@@ -131,7 +131,8 @@ def _digest(row: Sequence[Any], names: Mapping[int, str], holders: Holders) -> P
     digest, kind, code, rank, damaged, on, images = row
     numbers = {int(number) for number in on.split(",")}
     verified = [number for number in holders.verified if number not in numbers]
-    present = [number for number in holders.present if number not in numbers]
+    others = numbers.union(verified)
+    present = [number for number in holders.present if number not in others]
     return PictureDigest(
         digest=digest,
         kind=kind,

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from array import array
 from datetime import UTC, datetime
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import msgspec
 
-from auditor.model.findings import Finding, FindingCounts, ImageCounts, Node, Report, Severity, Status, count
+from auditor.model.findings import (
+    Finding,
+    FindingCounts,
+    ImageCounts,
+    ImageState,
+    Node,
+    Report,
+    Severity,
+    Status,
+    count,
+)
 
 #: Names of images kept with a finding; the rest is in the node's own report.
 _NAMES: Final = 4
@@ -16,14 +27,28 @@ _NAMES: Final = 4
 PRESENT, VERIFIED, SOUND_IMAGE = 1, 2, 3
 #: States of a tree that rule out a copy, whatever another image says of the same blob.
 _BAD: Final = frozenset({"corrupt", "no file", "wrong size", "unreadable", "malformed", "undecodable"})
-_RANKS: Final = {"present": PRESENT, "verified": VERIFIED}
-_WORST: Final = 3
+_STATES: Final = {"present": PRESENT, "verified": VERIFIED}
 #: Characters of a digest that identify it here: 64 bits, of which two give way to the state.
 _KEY: Final = 16
 
 
 class Foreign(Exception):
     """A readable report that says nothing of a node."""
+
+
+class SlimImage(ImageState, frozen=True):
+    """An image whose tree is not parsed yet."""
+
+    tree: msgspec.Raw = msgspec.Raw(b"null")  # type: ignore[assignment]
+
+
+class SlimReport(Report, frozen=True, kw_only=True):
+    """A report as strict as `Report`, but for its trees, which `condense` parses."""
+
+    images: tuple[SlimImage, ...]
+
+
+_tree: Final = msgspec.json.Decoder(Node | None)
 
 
 class Fault(msgspec.Struct, frozen=True, array_like=True):
@@ -61,11 +86,12 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     held: bytes
 
 
-def condense(report: Report, *, file: str) -> NodeReport:
+def condense(report: SlimReport, *, file: str) -> NodeReport:
     """Reduce a report to what the picture of a fleet needs.
 
     Raises:
         Foreign: It is the report of an archive, or its counts disagree with its findings.
+        msgspec.DecodeError: A tree is malformed.
 
     """
     if report.source.kind == "archive":
@@ -112,7 +138,7 @@ def _utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def _facts(report: Report) -> dict[str, str]:
+def _facts(report: SlimReport) -> dict[str, str]:
     own = {"containerd": report.source.version, "auditor": report.tool.version, "verify": str(report.verify)}
     return {name: value for name, value in own.items() if value} | {
         name: str(value) for name, value in report.facts.items() if value is not None
@@ -132,22 +158,36 @@ def _fault(finding: Finding) -> Fault:
     )
 
 
-def _held(report: Report) -> bytes:
+class _TreeKeys(NamedTuple):
+    """The keys of an image's blobs with a copy, and those of blobs whose copy is bad, without a state."""
+
+    held: frozenset[int]
+    bad: frozenset[int]
+
+
+def _held(report: SlimReport) -> bytes:
     """Return the keys of blobs with a copy and of sound images, as the bytes of an array of unsigned 64-bit numbers."""
-    ranks: dict[str, int] = {}
-    for image in report.images:
-        if image.tree is not None:
-            _add(ranks, image.tree)
-    keys = array("Q", (key(digest, rank) for digest, rank in ranks.items() if rank in (PRESENT, VERIFIED)))
-    keys.extend(key(image.target, SOUND_IMAGE) for image in report.images if image.status is Status.SOUND)
-    return keys.tobytes()
+    trees = [_tree_keys(bytes(image.tree)) for image in report.images]
+    held = set[int]().union(*(keys.held for keys in trees))
+    for bad in set[int]().union(*(keys.bad for keys in trees)):
+        held -= {bad | PRESENT, bad | VERIFIED}
+    held.update(key(image.target, SOUND_IMAGE) for image in report.images if image.status is Status.SOUND)
+    return array("Q", held).tobytes()
 
 
-def _add(ranks: dict[str, int], tree: Node) -> None:
-    waiting = [tree]
+@lru_cache(maxsize=4096)
+def _tree_keys(raw: bytes) -> _TreeKeys:
+    """Parse a tree; nodes of a fleet hold the same images, so most trees were parsed before."""
+    held: set[int] = set()
+    bad: set[int] = set()
+    waiting = [_tree.decode(raw)]
     while waiting:
         node = waiting.pop()
-        rank = _WORST if node.state in _BAD else _RANKS.get(node.state, 0)
-        if rank > ranks.get(node.digest, -1):
-            ranks[node.digest] = rank
+        if node is None:
+            continue
+        if node.state in _BAD:
+            bad.add(key(node.digest, 0))
+        elif node.state in _STATES:
+            held.add(key(node.digest, _STATES[node.state]))
         waiting.extend(node.children)
+    return _TreeKeys(frozenset(held), frozenset(bad))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -65,10 +65,11 @@ def export_parquet(database: Database, unread: Sequence[UnreadFile], folder: Pat
             raise UsageError(f"{folder} is not empty", hint="give a new folder for each export")
         with tempfile.TemporaryDirectory() as staged:
             engine = _engine(Path(staged), folder)
+            ((day,),) = database.rows("SELECT max(substr(finished_at, 1, 10)) FROM report")
             for table, columns in TABLES.items():
                 lines = Path(staged) / f"{table}.ndjson"
-                _stage(lines, _rows(database, unread, table), tuple(columns))
-                engine.execute(_copy(table, columns, lines, folder))
+                _stage(lines, _rows(database, unread, day, table), tuple(columns))
+                engine.execute(_copy(table, columns, lines, folder, day=day))
     except OSError as error:
         raise OutputError(f"cannot write the tables: {error.strerror or error}", hint=f"see {folder}") from None
     except duckdb.Error as error:
@@ -85,24 +86,31 @@ def _engine(staged: Path, folder: Path) -> DuckDBPyConnection:
             "temp_directory": str(staged),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "allowed_directories": [str(staged), str(folder)],
         }
     )
+    engine.execute(f"SET allowed_directories = [{_text(str(staged))}, {_text(str(folder.resolve()))}]")
     engine.execute("SET enable_external_access = false")
     engine.execute("SET lock_configuration = true")
     return engine
 
 
 def _stage(path: Path, rows: Iterable[Sequence[object]], columns: Sequence[str]) -> None:
+    """Write the rows as JSON, one per line."""
     with path.open("wb") as file:
         for row in rows:
             file.write(msgspec.json.encode(dict(zip(columns, row, strict=True))) + b"\n")
 
 
-def _copy(table: str, columns: dict[str, str], lines: Path, folder: Path) -> str:
+def _copy(table: str, columns: Mapping[str, str], lines: Path, folder: Path, *, day: str) -> str:
+    """Return the statement that writes a table; one without rows gets a file without rows under `day`."""
     described = ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in columns.items())
     source = f"read_json({_text(str(lines))}, format = 'newline_delimited', columns = {{{described}}})"
-    return f"COPY (SELECT * FROM {source}) TO {_text(str(folder / table))} (FORMAT parquet, PARTITION_BY (day))"  # noqa: S608
+    place = folder.resolve() / table
+    if lines.stat().st_size:
+        return f"COPY (SELECT * FROM {source}) TO {_text(str(place))} (FORMAT parquet, PARTITION_BY (day))"  # noqa: S608
+    place /= f"day={day}"
+    place.mkdir(parents=True)
+    return f"COPY (SELECT * EXCLUDE (day) FROM {source}) TO {_text(str(place / 'data_0.parquet'))} (FORMAT parquet)"  # noqa: S608
 
 
 def _text(value: str) -> str:
@@ -110,7 +118,7 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _rows(database: Database, unread: Sequence[UnreadFile], table: str) -> Iterable[Sequence[object]]:
+def _rows(database: Database, unread: Sequence[UnreadFile], day: str, table: str) -> Iterable[Sequence[object]]:
     match table:
         case "report":
             return _reports(database)
@@ -121,8 +129,7 @@ def _rows(database: Database, unread: Sequence[UnreadFile], table: str) -> Itera
         case "copy":
             return _copies(database)
         case _:
-            ((newest,),) = database.rows("SELECT max(substr(finished_at, 1, 10)) FROM report")
-            return ((each.file, each.reason, newest) for each in unread)
+            return ((each.file, each.reason, day) for each in unread)
 
 
 def _reports(database: Database) -> Iterable[Sequence[object]]:

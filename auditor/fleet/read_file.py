@@ -16,8 +16,8 @@ from auditor.archive.compression import decompress
 from auditor.archive.problems import StopReading
 from auditor.concurrency import CHUNK
 from auditor.errors import AuditorError
-from auditor.fleet.node_report import Foreign, NodeReport, condense
-from auditor.model.findings import SCHEMA, Coverage, Finding, ImageState, Report, Source, Summary, Tool, Verify
+from auditor.fleet.node_report import Foreign, NodeReport, SlimImage, SlimReport, condense
+from auditor.model.findings import SCHEMA, Coverage, Finding, Source, Summary, Tool, Verify
 from auditor.report.fleet import UnreadFile
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -60,10 +60,10 @@ class _SummaryLine(msgspec.Struct, kw_only=True):
 
 #: What a decoder raises for bytes that are no report; deep nesting ends in RecursionError.
 _NO_REPORT: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_report: Final = msgspec.json.Decoder(Report)
+_report: Final = msgspec.json.Decoder(SlimReport)
 _line: Final = msgspec.json.Decoder(_Line)
 _finding: Final = msgspec.json.Decoder(Finding)
-_image: Final = msgspec.json.Decoder(ImageState)
+_image: Final = msgspec.json.Decoder(SlimImage)
 _summary: Final = msgspec.json.Decoder(_SummaryLine)
 
 
@@ -168,7 +168,7 @@ class _Run(msgspec.Struct):
     """The lines of one host's run, up to its summary."""
 
     findings: list[Finding] = []
-    images: list[ImageState] = []
+    images: list[SlimImage] = []
 
 
 class _Runs:
@@ -213,8 +213,8 @@ class _Runs:
         return FileContent(tuple(self._reports), tuple(self.unread))
 
 
-def _joined(end: _SummaryLine, run: _Run) -> Report:
-    return Report(
+def _joined(end: _SummaryLine, run: _Run) -> SlimReport:
+    return SlimReport(
         tool=end.tool,
         host=end.host,
         source=end.source,
