@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +33,6 @@ DAY = datetime(2026, 11, 28, 1, tzinfo=UTC)
 RELEASES = ("1.6.20", "1.7.24", "1.7.27", "2.0.4", "2.1.2")
 DISKS = ("ALPHA 960", "BETA 1920", "GAMMA 3840", "DELTA 480")
 BAD_DISK, MIRROR_ZONE = "OMEGA 512", "zone-c"
-IMAGES_PER_NODE = 100
 
 
 def sha(text: str) -> str:
@@ -133,15 +132,20 @@ def facts_of(number: int, dice: random.Random) -> dict[str, str]:
     }
 
 
-def fleet(nodes: int, *, own: bool = False, seed: int = 1, planted: bool = True) -> Iterator[tuple[str, bytes]]:
-    """Yield each node's name and its report as JSON on one line; `own` gives every node images of its own."""
+def fleet(
+    nodes: int, *, images: int = 12, catalogue: int = 48, own: bool = False, seed: int = 1, planted: bool = True
+) -> Iterator[tuple[str, bytes]]:
+    """Yield each node's name and its report as JSON on one line.
+
+    Each node has `images` of a catalogue; `own` gives every node images of its own.
+    """
     dice = random.Random(seed)
-    catalogue = [] if own else [image(str(n)) for n in range(400)]
-    encoded = [msgspec.json.encode(each) for each in catalogue]
+    known = [] if own else [image(str(n)) for n in range(catalogue)]
+    encoded = [msgspec.json.encode(each) for each in known]
     for number in range(nodes):
         host, facts = f"node-{number:05}", facts_of(number, dice)
-        numbers = [] if own else sorted(dice.sample(range(400), IMAGES_PER_NODE))
-        held = [image(f"{number}-{n}") for n in range(IMAGES_PER_NODE)] if own else [catalogue[n] for n in numbers]
+        numbers = [] if own else sorted(dice.sample(range(catalogue), images))
+        held = [image(f"{number}-{n}") for n in range(images)] if own else [known[n] for n in numbers]
         made = _damaged(held, facts, dice) if planted else None
         at = DAY + timedelta(seconds=number)
         if made is not None:
@@ -204,16 +208,16 @@ def _with(each: ImageState, bad: dict[str, tuple[str, str | None, Severity, str]
     return image(label, state=lambda digest: bad[digest][3] if digest in bad else "verified")
 
 
-def plan(nodes: int, *, seed: int = 1) -> Planted:
-    """Return what `fleet` plants with the same arguments, from the reports themselves."""
+def planted_in(reports: Iterable[tuple[str, bytes]]) -> Planted:
+    """Return what `fleet` planted, from the reports themselves."""
     found = Planted([])
-    for host, raw in fleet(nodes, seed=seed):
+    for host, raw in reports:
         found.nodes.append(host)
+        if b'"findings":[]' in raw:
+            continue
         made = msgspec.json.decode(raw, type=Report)
         codes = {each.code for each in made.findings}
         digests = {each.subject.digest for each in made.findings}
-        if not codes:
-            continue
         if "blob-missing" in codes:
             found.bug.add(host)
         elif digests == {MIRRORED}:
@@ -225,11 +229,11 @@ def plan(nodes: int, *, seed: int = 1) -> Planted:
     return found
 
 
-def write(folder: Path, nodes: int, *, own: bool = False, seed: int = 1) -> list[str]:
-    """Write the reports of a fleet, a file for each node; return the names of the nodes."""
+def write(folder: Path, reports: Iterable[tuple[str, bytes]]) -> list[str]:
+    """Write a file for each node; return the names of the nodes."""
     folder.mkdir(parents=True, exist_ok=True)
     names = []
-    for host, raw in fleet(nodes, own=own, seed=seed):
+    for host, raw in reports:
         (folder / f"{host}.json").write_bytes(raw)
         names.append(host)
     return names

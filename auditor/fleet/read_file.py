@@ -17,7 +17,7 @@ from auditor.archive.problems import StopReading
 from auditor.concurrency import CHUNK
 from auditor.errors import AuditorError
 from auditor.fleet.node_report import Foreign, NodeReport, SlimImage, SlimReport, condense
-from auditor.model.findings import SCHEMA, Coverage, Finding, Source, Summary, Tool, Verify
+from auditor.model.findings import SCHEMA, Coverage, Fact, Finding, Source, Summary, Tool, Verify
 from auditor.report.fleet import UnreadFile
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -56,6 +56,7 @@ class _SummaryLine(msgspec.Struct, kw_only=True):
     incomplete: tuple[str, ...] = ()
     summary: Summary
     coverage: Coverage | None = None
+    facts: dict[str, Fact] = {}
 
 
 #: What a decoder raises for bytes that are no report; deep nesting ends in RecursionError.
@@ -228,4 +229,5 @@ def _joined(end: _SummaryLine, run: _Run) -> SlimReport:
         findings=tuple(run.findings),
         images=tuple(run.images),
         coverage=end.coverage,
+        facts=end.facts,
     )
