@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +21,8 @@ _BATCH: Final = 16
 _AHEAD: Final = 3
 #: Below this number of files, starting processes takes longer than reading.
 _FEW: Final = 64
+#: prctl(2)
+_PR_SET_PDEATHSIG: Final = 1
 
 
 def read_reports(paths: Sequence[Path], *, limit: int, jobs: int, read: ReadFile = read_file) -> Iterator[FileContent]:
@@ -73,7 +77,15 @@ def _pooled(batches: _Batches, limit: int, jobs: int, read: ReadFile) -> Iterato
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # A fork shares the modules; this process has no other threads when the pool starts.
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork"), initializer=gc.disable)
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork"), initializer=_begin)
+
+
+def _begin() -> None:
+    """Set up a process: Ctrl-C and SIGTERM are the parent's to handle, and its death ends this process too."""
+    gc.disable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _read_batch(paths: Sequence[Path], limit: int, read: ReadFile) -> list[FileContent]:
