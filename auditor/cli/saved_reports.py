@@ -45,7 +45,7 @@ def load_all(paths: Sequence[Path]) -> Loaded:
     reports: list[Report] = []
     errors: list[tuple[str, UsageError]] = []
     for path in paths:
-        for file in _files(path):
+        for file in files_of(path):
             try:
                 reports.append(load_one(file) if file == path else _regular(file))
             except UsageError as error:
@@ -101,7 +101,7 @@ def _content(file: BinaryIO) -> bytes:
     return bytes(content)
 
 
-def _files(path: Path) -> Iterator[Path]:
+def files_of(path: Path) -> Iterator[Path]:
     """The path itself; for a folder every file below it that is not hidden. Raises UsageError for an empty folder."""
     if str(path) == "-" or not path.is_dir():
         yield path

@@ -266,6 +266,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[ImageState, ...]
     #: Only in the report of a scrub.
     coverage: Coverage | None = None
+    #: Facts of the host, for questions over many nodes: kernel, file system and disk of the content root. Optional.
+    facts: dict[str, Fact] = {}
 
 
 def count(findings: Sequence[Finding]) -> FindingCounts:

@@ -14,13 +14,14 @@ _auditor() {
         '|diagnose') path='diagnose' ;;
         '|rules') path='rules' ;;
         '|report') path='report' ;;
+        '|fleet') path='fleet' ;;
         '|health') path='health' ;;
         'health|nagios') path='health nagios' ;;
         'health|npd') path='health npd' ;;
         esac
     done
     case "$path" in
-        '') flags='--version -h --help' words='check scrub repair tree export verify diagnose rules report health' files=0 ;;
+        '') flags='--version -h --help' words='check scrub repair tree export verify diagnose rules report fleet health' files=0 ;;
         'check') flags='--verify --fail-on -h --help --every --jitter --listen --platform --all-platforms --snapshotter -n --namespace -j --jobs --limit-rate --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'scrub') flags='--state --max-age --max-duration --known-bad --new-only --verify --fail-on -h --help -n --namespace --limit-rate -j --jobs --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'repair') flags='--verify --dry-run -y --yes -j --jobs --keep-quarantine --fail-on -h --help --platform --all-platforms --snapshotter -n --namespace --from --include-discarded --hosts-dir --docker-config -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
@@ -30,6 +31,7 @@ _auditor() {
         'diagnose') flags='--archive --message-only --max-duration -h --help -n --namespace --platform -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'rules') flags='-h --help -f --format' words='' files=0 ;;
         'report') flags='--against --fail-on -h --help -f --format -o --output -q --quiet -v --verbose' words='' files=1 ;;
+        'fleet') flags='--nodes --older --max-age --max-file-size -h --help -j --jobs --export-parquet -f --format -o --output -q --quiet -v --verbose' words='' files=1 ;;
         'health') flags='-h --help' words='nagios npd' files=0 ;;
         'health nagios') flags='--max-age -c --critical -w --warning -h --help' words='' files=1 ;;
         'health npd') flags='--max-age --fail-on -h --help' words='' files=1 ;;
@@ -127,6 +129,14 @@ _auditor() {
         'report|--fail-on') value=1 words='critical error warning info never' files=0 ;;
         'report|-f'|'report|--format') value=1 words='table json ndjson prometheus junit markdown html sarif gitlab' files=0 ;;
         'report|-o'|'report|--output') value=1 words='' files=1 ;;
+        'fleet|--nodes') value=1 words='' files=1 ;;
+        'fleet|--older') value=1 words='' files=1 ;;
+        'fleet|--max-age') value=1 words='' files=0 ;;
+        'fleet|--max-file-size') value=1 words='' files=0 ;;
+        'fleet|-j'|'fleet|--jobs') value=1 words='' files=0 ;;
+        'fleet|--export-parquet') value=1 words='' files=1 ;;
+        'fleet|-f'|'fleet|--format') value=1 words='table json html' files=0 ;;
+        'fleet|-o'|'fleet|--output') value=1 words='' files=1 ;;
         'health nagios|--max-age') value=1 words='' files=0 ;;
         'health nagios|-c'|'health nagios|--critical') value=1 words='critical error warning' files=0 ;;
         'health nagios|-w'|'health nagios|--warning') value=1 words='critical error warning' files=0 ;;
