@@ -33,7 +33,7 @@ def program(commands: Mapping[str, ModuleType]) -> typer.Typer:
         if hasattr(module, "app"):
             app.add_typer(module.app)
         else:
-            app.command()(_annotated(getattr(module, name)))
+            app.command()(annotated(getattr(module, name)))
     return app
 
 
@@ -58,7 +58,7 @@ def run(commands: Mapping[str, ModuleType], words: list[str], *, command: str) -
         raise UsageError(_sentence(error.format_message()), hint=f"{path} --help lists what it takes") from None
 
 
-def _annotated(command: Callable[..., int]) -> Callable[..., int]:
+def annotated(command: Callable[..., int]) -> Callable[..., int]:
     """A copy of a command with the annotations that typer knows."""
     assert isinstance(command, FunctionType)
     copy = FunctionType(command.__code__, command.__globals__, command.__name__, command.__defaults__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from auditor.errors import StoreError
+from auditor.repair.mounts import Mount
 
 #: The folder in a snapshotter's root. overlayfs lists `snapshots/` only (plugins/snapshots/overlay, `Cleanup`).
 FOLDER = "auditor-quarantine"
@@ -41,6 +42,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         containers: Containers that may use the old files, as `namespace/id`.
         started_at: Time before the first step.
         exchanged_at: Time after the exchange; None before.
+        mounts: Device numbers of the overlays that may use the old files: those that were mounted on the folder after
+            the exchange. None where the mounts of the node were not visible.
 
     """
 
@@ -55,6 +58,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     containers: tuple[str, ...] = ()
     started_at: datetime
     exchanged_at: datetime | None = None
+    mounts: tuple[str, ...] | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -62,6 +66,11 @@ class Entry(msgspec.Struct, frozen=True):
 
     folder: Path
     record: Record
+
+    @property
+    def id(self) -> str:
+        """The name of its folder."""
+        return self.folder.name
 
     @property
     def files(self) -> Path:
@@ -167,7 +176,15 @@ def discard(entry: Entry) -> None:
             entry.folder.parent.rmdir()
 
 
-def settle(entry: Entry, *, now: datetime) -> Entry | None:
+#: Returns the overlays that are mounted on a snapshot's folder; None where the node's mounts are not visible.
+Overlays = Callable[[Path], tuple[Mount, ...] | None]
+
+
+def unknown(_folder: Path) -> None:
+    """Return that the mounts are not visible."""
+
+
+def settle(entry: Entry, *, now: datetime, overlays: Overlays = unknown) -> Entry | None:
     """Bring an entry of an ended run to one of two states: old files kept, or nothing.
 
     The temporary snapshot must have been removed before.
@@ -175,15 +192,18 @@ def settle(entry: Entry, *, now: datetime) -> Entry | None:
     Args:
         entry: The entry.
         now: The time, which is recorded as that of an exchange without one.
+        overlays: Returns the overlays on a folder, which are recorded with the time.
 
     Returns:
         The entry, if it holds old files; else None.
 
     """
     if entry.holds_old:
-        return (
-            entry if entry.record.exchanged_at else entry.write(msgspec.structs.replace(entry.record, exchanged_at=now))
-        )
+        if entry.record.exchanged_at:
+            return entry
+        using = overlays(Path(entry.record.target))
+        devices = None if using is None else tuple(sorted({mount.device for mount in using}))
+        return entry.write(msgspec.structs.replace(entry.record, exchanged_at=now, mounts=devices))
     if entry.record.inode == 0:
         with suppress(OSError):
             Path(entry.record.target).rmdir()  # succeeds only for an empty folder

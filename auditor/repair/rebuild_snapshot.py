@@ -73,6 +73,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         now: Returns the time.
         boot: Identifier of this boot.
         compare: Compares an unpacked tree with the layer.
+        overlays: Returns the overlays that are mounted on a snapshot's folder.
 
     """
 
@@ -80,6 +81,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     now: Callable[[], datetime]
     boot: str
     compare: Compare
+    overlays: quarantine.Overlays = quarantine.unknown
 
 
 def refusal(target: Target, inventories: Iterable[Inventory], *, identity: Iterable[Path] = _IDENTITY) -> str:
@@ -146,18 +148,21 @@ def rebuild(
         quarantine.exchange(entry)
     except BaseException:
         with suppress(AuditorError):
-            recover_entry(store, entry, now=around.now())
+            recover_entry(store, entry, now=around.now(), overlays=around.overlays)
         raise
-    return quarantine.settle(entry, now=around.now())
+    return quarantine.settle(entry, now=around.now(), overlays=around.overlays)
 
 
-def recover(store: SnapshotStore, root: Path, *, now: datetime) -> tuple[str, ...]:
+def recover(
+    store: SnapshotStore, root: Path, *, now: datetime, overlays: quarantine.Overlays = quarantine.unknown
+) -> tuple[str, ...]:
     """Finish or remove what killed rebuilds left; the caller holds the repair lock.
 
     Args:
         store: The store.
         root: Root of the snapshotter.
         now: The time.
+        overlays: Returns the overlays that are mounted on a snapshot's folder.
 
     Returns:
         One sentence for each interrupted rebuild.
@@ -167,15 +172,21 @@ def recover(store: SnapshotStore, root: Path, *, now: datetime) -> tuple[str, ..
 
     """
     quarantine.clear_unrecorded(root)
-    pending = [entry for entry in quarantine.entries(root) if not (entry.holds_old and entry.record.exchanged_at)]
-    return tuple(recover_entry(store, entry, now=now) for entry in pending)
+    return tuple(recover_entry(store, entry, now=now, overlays=overlays) for entry in interrupted(root))
 
 
-def recover_entry(store: SnapshotStore, entry: Entry, *, now: datetime) -> str:
+def interrupted(root: Path) -> tuple[Entry, ...]:
+    """Return the entries of rebuilds that were killed."""
+    return tuple(entry for entry in quarantine.entries(root) if not (entry.holds_old and entry.record.exchanged_at))
+
+
+def recover_entry(
+    store: SnapshotStore, entry: Entry, *, now: datetime, overlays: quarantine.Overlays = quarantine.unknown
+) -> str:
     """Remove the temporary snapshot of a rebuild, then settle its entry."""
     record = entry.record
     store.remove_snapshot(record.namespace, record.snapshotter, record.key)
-    kept = quarantine.settle(entry, now=now)
+    kept = quarantine.settle(entry, now=now, overlays=overlays)
     done = "had exchanged its files" if kept else "is cleared"
     return f"an interrupted rebuild of the snapshot {record.chain} {done}"
 
