@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 import msgspec
 
 _PROC = Path("/proc")
+_LOWER = ("lowerdir", "lowerdir+")
+#: Index of `starttime` after the name in proc_pid_stat(5).
+_START = 19
 _CREDENTIALS = struct.Struct("3i")
 #: A space, tab, newline or backslash of a path; the kernel's fs/proc_namespace.c.
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -26,6 +30,7 @@ class Mount(msgspec.Struct, frozen=True):
         root: Path of its root directory in that file system.
         point: Where it is mounted, as its namespace sees it.
         lower: The lower directories of an overlay, by the paths that they were mounted by.
+        work: Its work directory; empty where it has none.
 
     """
 
@@ -33,6 +38,31 @@ class Mount(msgspec.Struct, frozen=True):
     root: str
     point: str
     lower: tuple[str, ...] = ()
+    work: str = ""
+
+
+class Overlay(msgspec.Struct, frozen=True, order=True):
+    """What tells an overlay from a later one with the same device number, which the kernel gives again at once.
+
+    Attributes:
+        device: Device number, as `major:minor`.
+        work: Its work directory; empty where it has none.
+        mounted: Time of change of the work directory, in ns: each mount makes the folder in it anew; the kernel's
+            fs/overlayfs/super.c, `ovl_workdir_create`. None where it cannot be read.
+
+    """
+
+    device: str
+    work: str = ""
+    mounted: int | None = None
+
+
+def overlay(mount: Mount) -> Overlay:
+    """Return what identifies an overlay."""
+    stamp = None
+    with suppress(OSError):
+        stamp = Path(mount.work).stat().st_mtime_ns if mount.work else None
+    return Overlay(mount.device, mount.work, stamp)
 
 
 def all_mounts(proc: Path = _PROC) -> tuple[Mount, ...]:
@@ -60,8 +90,10 @@ def parse(text: bytes) -> Iterator[Mount]:
         before, _, after = line.partition(" - ")
         match before.split(" "), after.split(" "):
             case [_, _, device, root, point, *_], [kind, _, options, *_]:
-                lower = tuple(_lower(options)) if kind == "overlay" else ()
-                yield Mount(device, _plain(root), _plain(point), lower)
+                given = [option.partition("=")[::2] for option in options.split(",")] if kind == "overlay" else []
+                lower = tuple(_plain(part) for name, value in given if name in _LOWER for part in value.split(":"))
+                work = next((_plain(value) for name, value in given if name == "workdir"), "")
+                yield Mount(device, _plain(root), _plain(point), lower, work)
 
 
 def naming(mounts: Iterable[Mount], folder: Path) -> tuple[Mount, ...]:
@@ -84,6 +116,23 @@ def open_devices(proc: Path = _PROC) -> frozenset[int]:
             with suppress(OSError):
                 found.add(link.stat().st_dev)
     return frozenset(found)
+
+
+def oldest(proc: Path = _PROC) -> dict[int, float]:
+    """Return, by the device number of their root directory, when the oldest process started: seconds since the boot."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    found: dict[int, float] = {}
+    for process in _processes(proc):
+        with suppress(OSError, ValueError, IndexError):
+            device = (process / "root").stat().st_dev
+            fields = (process / "stat").read_bytes().rpartition(b") ")[2].split()
+            found[device] = min(found.get(device, float("inf")), int(fields[_START]) / ticks)
+    return found
+
+
+def uptime() -> float:
+    """Return the seconds since the boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def device_number(text: str) -> int:
@@ -117,13 +166,6 @@ def _descriptors(process: Path) -> tuple[Path, ...]:
     with suppress(OSError):
         return tuple((process / "fd").iterdir())
     return ()
-
-
-def _lower(options: str) -> Iterator[str]:
-    for option in options.split(","):
-        name, _, value = option.partition("=")
-        if name in ("lowerdir", "lowerdir+"):
-            yield from (_plain(part) for part in value.split(":"))
 
 
 def _plain(text: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from auditor.errors import StoreError
-from auditor.repair.mounts import Mount
+from auditor.repair.mounts import Mount, Overlay, overlay, uptime
 
 #: The folder in a snapshotter's root. overlayfs lists `snapshots/` only (plugins/snapshots/overlay, `Cleanup`).
 FOLDER = "auditor-quarantine"
@@ -42,8 +42,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         containers: Containers that may use the old files, as `namespace/id`.
         started_at: Time before the first step.
         exchanged_at: Time after the exchange; None before.
-        mounts: Device numbers of the overlays that may use the old files: those that were mounted on the folder after
-            the exchange. None where the mounts of the node were not visible.
+        uptime: Seconds from the boot to a time after the exchange.
+        overlays: The overlays that may use the old files: those that were mounted on the folder after the exchange.
+            None where the mounts of the node were not visible.
 
     """
 
@@ -58,7 +59,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     containers: tuple[str, ...] = ()
     started_at: datetime
     exchanged_at: datetime | None = None
-    mounts: tuple[str, ...] | None = None
+    uptime: float = 0.0
+    overlays: tuple[Overlay, ...] | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -202,8 +204,8 @@ def settle(entry: Entry, *, now: datetime, overlays: Overlays = unknown) -> Entr
         if entry.record.exchanged_at:
             return entry
         using = overlays(Path(entry.record.target))
-        devices = None if using is None else tuple(sorted({mount.device for mount in using}))
-        return entry.write(msgspec.structs.replace(entry.record, exchanged_at=now, mounts=devices))
+        found = None if using is None else tuple(sorted({overlay(mount) for mount in using}))
+        return entry.write(msgspec.structs.replace(entry.record, exchanged_at=now, uptime=uptime(), overlays=found))
     if entry.record.inode == 0:
         with suppress(OSError):
             Path(entry.record.target).rmdir()  # succeeds only for an empty folder
