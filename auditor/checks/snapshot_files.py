@@ -15,6 +15,11 @@ _REBUILD: Final = (
     "`auditor repair --snapshots` rebuilds the files from the layer while containers run, and lists the containers to "
     "restart. Pulling again changes nothing while the snapshot exists."
 )
+#: Hint for what `auditor repair --snapshots` refuses: other snapshotters, and committed snapshots.
+_PULL_AGAIN: Final = (
+    "Pulling again changes nothing while the snapshot exists. Remove all containers and images that use it in every "
+    "namespace, then pull; or drain the node and do it there."
+)
 SNAPSHOT_DIRECTORY_MISSING = Rule(
     code="snapshot-directory-missing",
     severity=Severity.CRITICAL,
@@ -134,6 +139,7 @@ class _Judge:
         self._files = files
         self._image = image
         self._subject = Subject(kind="snapshot", name=f"{snapshotter}/{name}")
+        self._rebuildable = snapshotter == "overlayfs" and files.unpacked
         users = _containers(view, snapshotter, name)
         self._facts: dict[str, Fact] = {
             "snapshotter": snapshotter,
@@ -210,6 +216,8 @@ class _Judge:
             images=(self._image,),
             facts={**self._facts, **(facts or {})},
             cause=cause,
+            hint="" if self._rebuildable or not rule.level else _PULL_AGAIN,
+            repairable=self._rebuildable and bool(rule.level),
         )
 
 

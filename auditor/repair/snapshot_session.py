@@ -31,8 +31,9 @@ from auditor.repair.rebuild_snapshot import (
     refusal,
     users,
 )
-from auditor.snapshots import compare, play
+from auditor.snapshots.compare import compare
 from auditor.snapshots.examine import administrator
+from auditor.snapshots.play import play
 
 _NOT_ADMINISTRATOR: Final = "comparing and exchanging files needs CAP_SYS_ADMIN; run as root on the node"
 
