@@ -25,23 +25,24 @@ def shell_layer() -> images.BuiltLayer:
     """Return a layer with a shell and what it needs to run; its bytes differ from one machine to another."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, source in sorted(_files().items()):
-            data = source.read_bytes()
+        for name, data in sorted(shell_files().items()):
             info = tarfile.TarInfo(name)
             info.mode, info.mtime, info.size = 0o755, 1_600_000_000, len(data)
             tar.addfile(info, io.BytesIO(data))
     return images.raw_layer(gzip.compress(out.getvalue(), 1, mtime=0), diff_id=images.sha256(out.getvalue()))
 
 
-def _files() -> dict[str, Path]:
+@cache
+def shell_files() -> dict[str, bytes]:
+    """Return the files of `shell_layer`."""
     found = {}
     for program in _PROGRAMS:
         path = Path("/bin") / program
-        found[f"bin/{program}"] = path.resolve()
+        found[f"bin/{program}"] = path.read_bytes()
         listed = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
         for word in listed.split():
             if word.startswith("/"):
-                found[word.lstrip("/")] = Path(word).resolve()
+                found[word.lstrip("/")] = Path(word).read_bytes()
     return found
 
 
