@@ -153,6 +153,7 @@ class _Planner:
             folder=Path(files.path.removesuffix("/fs")),
             layer=each.layer.descriptor,
             diff_id=each.layer.diff_id,
+            unpacked=files.unpacked,
         )
 
     def _reason(self, key: SnapshotKey, target: Target | None) -> str:

@@ -27,8 +27,6 @@ from auditor.repair.quarantine import Entry, Record
 PREFIX = "auditor-rebuild-"
 #: Label that protects the temporary snapshot where the lease has expired; containerd core/metadata/gc.go.
 _ROOT_LABEL = "containerd.io/gc.root"
-#: Label that an unpacker sets to the chainID; a snapshot without it was not made by unpacking a layer.
-_REF_LABEL = "containerd.io/snapshot.ref"
 #: Start of the key of a snapshot into which a pull unpacks; containerd core/unpack/unpacker.go.
 _EXTRACT = "extract-"
 #: Parameters of the overlay module that bind an upper directory to the identity of its lower ones.
@@ -47,6 +45,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         folder: Its folder, `<root>/snapshots/<id>`.
         layer: The layer that it was unpacked from.
         diff_id: Digest of the decompressed layer.
+        unpacked: Whether it was made by unpacking the layer, and not by committing a container.
 
     """
 
@@ -54,6 +53,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     layer: Descriptor
     diff_id: Digest
+    unpacked: bool = True
 
     @property
     def root(self) -> Path:
@@ -96,8 +96,10 @@ def refusal(target: Target, inventories: Iterable[Inventory], *, identity: Itera
     snapshot = target.snapshot
     if snapshot.snapshotter != "overlayfs":
         return f"only snapshots of overlayfs are exchanged; {snapshot.snapshotter} stores them in another form"
-    if snapshot.kind != "committed" or snapshot.labels.get(_REF_LABEL) != snapshot.name:
-        return "the snapshot was not made by unpacking a layer, so there is nothing to rebuild it from"
+    if snapshot.kind != "committed" or not target.unpacked:
+        return (
+            "the snapshot was not made by unpacking a layer but by committing a container, and differs from its layer"
+        )
     if any(_enabled(path) for path in identity):
         return "overlayfs runs with index or nfs_export on: containers on an exchanged layer could not be mounted again"
     if not os.access(target.folder.parent, os.W_OK | os.X_OK):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from auditor.containerd import connect_writable
+from auditor.repair.own_state import LOCK
 from tests import images
 from tests.lab.checked import auditor_here, check
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults
 from tests.lab.kit.containers import running, shell_layer
 from tests.lab.kit.daemon import Containerd
+from tests.lab.kit.power_cut import small_disk
 from tests.lab.kit.registry import Registry
 from tests.lab.rebuilt import mounted
 from tests.lab.repaired import repair
@@ -63,12 +66,6 @@ def stage(daemon: Containerd, registry: Registry) -> Stage:
 @pytest.fixture
 def newest(start_daemon: StartDaemon, registry: Registry) -> Stage:
     return staged(start_daemon("2.1"), registry)
-
-
-@pytest.fixture
-def own_registry(base: Path) -> Iterator[Registry]:
-    with Registry(base / "registry") as found:
-        yield found
 
 
 def test_containers_keep_what_they_have_and_get_the_right_files_when_restarted(stage: Stage) -> None:
@@ -139,3 +136,57 @@ def test_an_absent_blob_is_fetched_first(newest: Stage) -> None:
     ]
     with running(newest.daemon, newest.name, "after") as after:
         assert all((after.root / name).read_bytes() == data for each in DATA for name, data in each.items())
+
+
+def test_a_full_disk_leaves_the_snapshots_and_the_next_run_repairs_them(base: Path, registry: Registry) -> None:
+    folder = base / "small"
+    with small_disk(base, folder, mebibytes=48), Containerd("2.1", folder) as daemon:
+        contents = {f"big-{number}": images.noise(f"big-{number}", 1 << 20) for number in range(8)}
+        image = images.image([images.layer(contents, level=1)])
+        daemon.cri_pull(registry.push(image, "lab/full:1"))
+        damaged = directory(daemon, image, 0) / "big-3"
+        damaged.write_bytes(b"")
+        filler = daemon.root / "filler"
+        fill(filler, leave=4 << 20)
+        done = repair(daemon, "--snapshots")
+        assert done.status == 1
+        (row,) = done.document["snapshots"]
+        assert row["result"] == "failed"
+        assert "no space left on device" in row["message"]
+        assert damaged.read_bytes() == b""
+        assert not (damaged.parents[3] / "auditor-quarantine").exists()
+        filler.unlink()
+        assert repair(daemon, "--snapshots").status == 0
+        assert damaged.read_bytes() == contents["big-3"]
+        assert [key for key in daemon.snapshots() if not key.startswith("sha256:")] == []
+
+
+def fill(path: Path, *, leave: int) -> None:
+    """Fill the file system of `path`, all but some bytes."""
+    path.parent.mkdir(exist_ok=True)
+    free = shutil.disk_usage(path.parent).free
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free - leave)
+
+
+def test_a_second_repair_and_a_drop_wait_for_the_first(newest: Stage) -> None:
+    (newest.folder(1) / "data/a-0").write_bytes(b"")
+    with connect_writable(newest.daemon.socket) as store, store.exclusive(LOCK):
+        second = auditor_here("repair", "--snapshots", "--yes", "--address", newest.daemon.socket)
+        assert (second.status, "another repair" in second.err) == (3, True), second.err
+        drop = auditor_here("quarantine", "drop", "--address", newest.daemon.socket)
+        assert (drop.status, "a repair of this daemon is running" in drop.err) == (3, True), drop.err
+    assert (newest.folder(1) / "data/a-0").read_bytes() == b""
+    assert len(newest.repair()["snapshots"]) == 1
+
+
+def test_an_imported_image_is_repaired(stage: Stage, base: Path) -> None:
+    """Some releases set no label on snapshots that an import unpacks."""
+    daemon, archive = stage.daemon, base / "image.tar"
+    daemon.ctr("images", "export", "--platform", "linux/amd64", archive, stage.name)
+    daemon.ctr("images", "import", archive, namespace="other")
+    daemon.ctr("images", "remove", "--sync", *daemon.images())
+    (directory(daemon, stage.image, 1, namespace="other") / "data/a-0").write_bytes(b"")
+    document = stage.repair()
+    assert [(row["namespace"], row["result"]) for row in document["snapshots"]] == [("other", "rebuilt")]
+    assert (directory(daemon, stage.image, 1, namespace="other") / "data/a-0").read_bytes() == DATA[0]["data/a-0"]
