@@ -116,7 +116,7 @@ def outcome_lines(rows: Sequence[SnapshotOutcomeRow]) -> Iterator[str]:
 def _left_to_do(rows: Sequence[SnapshotOutcomeRow]) -> Iterator[str]:
     restart = sorted({name for row in rows for name in row.restart})
     if restart:
-        yield f"restart {plural(len(restart), 'container')}, which still use the old files:"
+        yield f"restart {plural(len(restart), 'container')}; until then the old files are in use:"
         yield from (f"  {plain(name)}" for name in restart)
     if any(row.quarantine for row in rows):
         yield "old files are kept; `auditor quarantine list` shows them, `auditor quarantine drop` deletes unused ones"

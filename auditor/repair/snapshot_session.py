@@ -22,6 +22,7 @@ from auditor.repair.context import Leases
 from auditor.repair.own_state import Stopped
 from auditor.repair.plan_snapshots import SnapshotAction, SnapshotPlan, plan_snapshots
 from auditor.repair.rebuild_snapshot import (
+    PREFIX,
     SnapshotStore,
     Surroundings,
     Target,
@@ -109,9 +110,19 @@ class SnapshotRepair:
 
         """
         now, overlays = self._around.now(), self._around.overlays
-        return tuple(
+        notes = tuple(
             note for root in roots(self._store) for note in recover(self._store, root, now=now, overlays=overlays)
         )
+        for namespace in self._store.namespaces():
+            self._remove_temporary(self._store.inventory(namespace))
+        return notes
+
+    def _remove_temporary(self, inventory: Inventory) -> None:
+        """Remove temporary snapshots that no entry of the quarantine knows: views."""
+        for snapshotter, held in inventory.snapshots.items():
+            for name in held:
+                if name.startswith(PREFIX):
+                    self._store.remove_snapshot(inventory.namespace, snapshotter, name)
 
     def plan(self, seen: AuditResult, *, restored: Iterable[Digest] = ()) -> SnapshotPlan:
         """Plan the rebuilds that the result of an audit asks for.
@@ -178,7 +189,7 @@ class SnapshotRepair:
             action,
             SnapshotResult.REBUILT,
             "its files are those of its layer now",
-            restart=_running(containers, self._around.overlays(target.folder)),
+            restart=_running(containers, _active(inventory, action.key), self._around.overlays(target.folder)),
             quarantined=entry.folder if entry else None,
         )
 
@@ -240,12 +251,22 @@ def _ancestors(inventory: Inventory, snapshotter: str, name: str) -> Iterator[st
         yield name
 
 
-def _running(containers: Iterable[str], overlays: Sequence[mounts.Mount] | None) -> tuple[str, ...]:
+def _active(inventory: Inventory, key: SnapshotKey) -> Iterator[str]:
+    """Yield the active snapshots on a snapshot: clients that keep their own records name them after containers."""
+    namespace, snapshotter, name = key
+    for each in inventory.snapshots.get(snapshotter, {}).values():
+        if each.kind == "active" and name in _ancestors(inventory, snapshotter, each.name):
+            yield f"{namespace}/{each.name}"
+
+
+def _running(
+    containers: Iterable[str], active: Iterable[str], overlays: Sequence[mounts.Mount] | None
+) -> tuple[str, ...]:
     """Return the containers whose root is mounted; all of them where the mounts are not visible."""
     if overlays is None:
         return tuple(containers)
     parts = {part for mount in overlays for part in Path(mount.point).parts}
-    return tuple(name for name in containers if name.rpartition("/")[2] in parts)
+    return tuple(name for name in sorted({*containers, *active}) if name.rpartition("/")[2] in parts)
 
 
 def _outcome(

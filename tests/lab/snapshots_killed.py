@@ -21,6 +21,8 @@ from tests.lab.test_snapshot_files import directory
 
 FILES: Final = [{f"bin/tool-{n}": images.noise(f"killed-{n}", 9000), f"share/{n}": b"text"} for n in range(3)]
 IMAGE: Final = images.image([images.layer(contents) for contents in FILES])
+#: Exit status after SIGTERM.
+ENDED: Final = 143
 #: The layer whose folder is deleted; that of the others has a file emptied.
 LOST: Final = 2
 
@@ -56,12 +58,14 @@ class Sweep:
             right += found == contents
         return right
 
-    def at(self, step: int | None) -> tuple[int, int]:
-        """Damage, kill a repair at a step, look, repair to the end, look. Return its exit status and steps."""
+    def at(self, step: int | None, *, number: signal.Signals = signal.SIGKILL) -> tuple[int, int]:
+        """Damage, end a repair at a step, look, repair to the end, look. Return its exit status and steps."""
         self.damage()
         with mounted(self.daemon, IMAGE.chain_ids[1], f"step-{step}", self.base) as container:
-            ended = self.killer.run(*self.command(), last=step)
-            assert ended.status in (0, -signal.SIGKILL), self.killer.said
+            ended = self.killer.run(*self.command(), last=step, number=number)
+            assert ended.status in (0, -signal.SIGKILL, ENDED), self.killer.said
+            if ended.status == ENDED:
+                self.nothing_left()
             self.daemon.force_gc()
             right = self.as_it_was_or_right()
             assert (container / "bin/tool-0").read_bytes() == b""
@@ -71,6 +75,7 @@ class Sweep:
             assert right == len(FILES) or ended.status
             assert self.as_it_was_or_right() == len(FILES)
             self.nothing_left()
+            assert len(quarantine.entries(self.root)) == len(FILES) - 1
             Path("/proc/sys/vm/drop_caches").write_text("2")
             assert (container / "bin/tool-0").read_bytes() == b""
             assert (container / "share/1").read_bytes() == b"text"
@@ -84,7 +89,9 @@ class Sweep:
         assert [key for key in found.snapshots["overlayfs"] if key.startswith(PREFIX)] == []
         assert [lease.id for lease in found.leases if is_own_lease(lease)] == []
         assert interrupted(self.root) == ()
-        assert len(quarantine.entries(self.root)) == len(list((self.root / quarantine.FOLDER).iterdir())) == 2
+        kept = quarantine.entries(self.root)
+        assert all(entry.holds_old for entry in kept)
+        assert {entry.folder for entry in kept} == set((self.root / quarantine.FOLDER).glob("*"))
 
     @property
     def root(self) -> Path:

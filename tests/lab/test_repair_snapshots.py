@@ -14,7 +14,7 @@ import pytest
 from auditor.containerd import connect_writable
 from auditor.repair.own_state import LOCK
 from tests import images
-from tests.lab.checked import auditor_here, check
+from tests.lab.checked import auditor_here, check, loud
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults
 from tests.lab.kit.containers import running, shell_layer
@@ -115,6 +115,7 @@ def test_each_damage_is_repaired_under_a_mounted_container(daemon: Containerd, r
             (row,) = done.document["snapshots"]
             assert (row["result"], row["chain_id"]) == ("rebuilt", ODD.chain_ids[index]), row
             assert [finding for finding in done.document["after"]["findings"] if finding["severity"] != "info"] == []
+        assert loud(check(daemon, "--verify", "snapshots-quick").report) == set()
 
 
 def test_an_absent_blob_is_fetched_first(newest: Stage) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.lab.conftest import StartDaemon
 from tests.lab.killing import killer
 from tests.lab.kit.registry import Registry
-from tests.lab.snapshots_killed import sweep
+from tests.lab.snapshots_killed import ENDED, sweep
 
 #: Number of kills without --wide.
 KILLS = 12
@@ -28,3 +28,5 @@ def test_a_kill_at_any_step_leaves_each_snapshot_as_it_was_or_right(
         apart = 1 if request.config.getoption("--wide") else steps // KILLS
         statuses = [made.at(step)[0] for step in range(1, steps, apart)]
         assert set(statuses) == {-signal.SIGKILL}
+        asked = [made.at(step, number=signal.SIGTERM)[0] for step in range(steps // 4, steps, steps // 4)]
+        assert ENDED in asked

@@ -62,7 +62,7 @@ def test_outcomes_name_the_containers_to_restart_and_the_old_files() -> None:
     shown = render_outcomes((), (), snapshots=(DONE,))
     assert "nothing was done" not in shown
     assert "1 rebuilt" in shown
-    assert "restart 1 container, which still use the old files:\n  k8s.io/web" in shown
+    assert "restart 1 container; until then the old files are in use:\n  k8s.io/web" in shown
     assert "auditor quarantine drop" in shown
 
 
