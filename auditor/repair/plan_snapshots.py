@@ -8,12 +8,12 @@ from typing import Final
 
 import msgspec
 
-from auditor.checks.evidence import Evidence, NamespaceView
+from auditor.checks.evidence import Evidence
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding
 from auditor.model.snapshot_files import SnapshotKey
 from auditor.model.store import ProofKind
-from auditor.repair.needs import Skip, skip
+from auditor.repair.needs import DISCARDED, Skip, skip
 from auditor.repair.rebuild_snapshot import Target, users
 from auditor.snapshots.presence import Needed, needed
 
@@ -84,11 +84,14 @@ def plan_snapshots(
     """
     wanted = needed(evidence)
     found: dict[SnapshotKey, list[Finding]] = {}
+    discarded = set()
     for finding in findings:
+        if finding.code == DISCARDED:
+            discarded.add(finding.subject.digest)
         if finding.code in REBUILT:
             snapshotter, _, name = (finding.subject.name or "").partition("/")
             found.setdefault((finding.namespace, snapshotter, name), []).append(finding)
-    planner = _Planner(evidence, wanted, refuse, restored)
+    planner = _Planner(evidence, wanted, refuse, restored, frozenset(discarded))
     for key in sorted(found, key=lambda each: (wanted[each].index if each in wanted else 0, each)):
         planner.add(key, found[key])
     return SnapshotPlan(
@@ -116,11 +119,13 @@ class _Planner:
         wanted: Mapping[SnapshotKey, Needed],
         refuse: Callable[[Target], str],
         restored: frozenset[Digest],
+        discarded: frozenset[str],
     ) -> None:
         self._evidence = evidence
         self._wanted = wanted
         self._refuse = refuse
         self._restored = restored
+        self._discarded = discarded
         self._views = {view.name: view for view in evidence.views}
         self._refused: set[SnapshotKey] = set()
         self.actions: dict[SnapshotKey, SnapshotAction] = {}
@@ -168,12 +173,9 @@ class _Planner:
     def _blob_reason(self, target: Target) -> str:
         view, digest = self._views[target.snapshot.namespace], target.layer.digest
         if not view.has(digest):
-            return _DISCARDED if self._discarded(view) else _ABSENT
+            return _DISCARDED if digest in self._discarded else _ABSENT
         proof = self._evidence.proofs.get(digest)
         return "" if proof is None or proof.kind in (ProofKind.SOUND, ProofKind.UNSTEADY) else _DAMAGED
-
-    def _discarded(self, view: NamespaceView) -> bool:
-        return bool(self._evidence.info.discards_layers) and bool(view.inventory.snapshots)
 
     def _parents(self, key: SnapshotKey) -> Iterator[SnapshotKey]:
         namespace, snapshotter, name = key

@@ -126,6 +126,12 @@ def entries(root: Path) -> tuple[Entry, ...]:
     return tuple(sorted(found, key=lambda entry: entry.record.started_at))
 
 
+def unreadable(root: Path) -> tuple[Path, ...]:
+    """Return the entries whose record cannot be read; they may hold files in use."""
+    known = {entry.folder for entry in entries(root)}
+    return tuple(path for path in _folders(root) if path not in known and os.path.lexists(path / _RECORD))
+
+
 def take(entry: Entry, new: Path) -> None:
     """Move the new tree into the entry.
 

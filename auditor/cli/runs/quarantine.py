@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,8 @@ def listed(address: str | None, *, timeout: float) -> QuarantineDocument:
 
     """
     with _connected(address, timeout) as store:
-        return QuarantineDocument(action="list", entries=tuple(row for _, row in _rows(store)))
+        unreadable = (_unreadable(path) for root in roots(store) for path in quarantine.unreadable(root))
+        return QuarantineDocument(action="list", entries=(*(row for _, row in _rows(store)), *unreadable))
 
 
 def dropped(address: str | None, ids: Sequence[str], *, timeout: float, dry_run: bool) -> QuarantineDocument:
@@ -97,15 +99,29 @@ def _row(entry: Entry, reason: str) -> EntryRow:
         chain_id=record.chain,
         layer=record.layer,
         path=str(entry.files),
-        size=_size(entry),
+        size=_size(entry.files),
         since=record.exchanged_at or record.started_at,
         containers=record.containers,
         reason=reason,
     )
 
 
-def _size(entry: Entry) -> int:
+def _unreadable(folder: Path) -> EntryRow:
+    return EntryRow(
+        id=folder.name,
+        namespace="",
+        snapshotter="",
+        chain_id="",
+        layer="",
+        path=str(folder / "fs"),
+        size=_size(folder),
+        since=datetime.fromtimestamp(folder.lstat().st_mtime, UTC),
+        reason="its record cannot be read: after a boot of the node, delete its folder by hand",
+    )
+
+
+def _size(files: Path) -> int:
     try:
-        return usage(entry.files).size
+        return usage(files).size
     except OSError:
         return 0

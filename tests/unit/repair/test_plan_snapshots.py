@@ -88,8 +88,14 @@ def test_an_absent_blob_is_a_reason_to_wait_or_to_leave_it() -> None:
     left = planned(made)
     assert left.actions == ()
     assert [skip.reason for skip in left.skips] == ["its layer's blob is absent, and no source offers it"]
-    made.store.description = msgspec.structs.replace(made.store.info(), discards_layers=True)
-    assert "--include-discarded" in planned(made).skips[0].reason
+
+
+def test_a_discarded_blob_is_fetched_with_an_option() -> None:
+    made = world(0, missing=True, differences=None)
+    made.unlabel(APP.digest, str(BASE.digest))
+    made.drop(BASE.digest)
+    (left,) = planned(made).skips
+    assert "--include-discarded" in left.reason
 
 
 def test_a_damaged_blob_is_a_reason_to_leave_it() -> None:
