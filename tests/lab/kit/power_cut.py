@@ -39,7 +39,7 @@ class Disk:
 
     def unmount(self) -> None:
         """Unmount it."""
-        _run("umount", self._root)
+        unmount(self._root)
 
     def clone(self, name: str) -> Disk:
         """Return a copy of what is on the disk at this instant."""
@@ -115,7 +115,12 @@ def node(version: str, base: Path, *, mebibytes: int = 256) -> Iterator[Node]:
         finally:
             found.stop()
     finally:
-        _run("umount", outer)
+        unmount(outer)
+
+
+def unmount(point: Path) -> None:
+    """Unmount here at once; daemons that were started meanwhile have copies of all mounts, until they end."""
+    _run("umount", "--lazy", point)
 
 
 def _run(*command: str | Path) -> None:
