@@ -29,6 +29,7 @@ COMMANDS = (
     "quarantine",
     "tree",
     "export",
+    "recover",
     "verify",
     "diagnose",
     "rules",

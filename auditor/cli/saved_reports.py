@@ -79,6 +79,22 @@ def load_one(path: Path) -> Report:
         raise UsageError(f"{name} cannot be read: {error.message}", hint=error.hint) from None
 
 
+def content(file: BinaryIO, *, name: str) -> bytes:
+    """Return the bytes of a file, unpacked where it is gzip or zstd.
+
+    Raises:
+        UsageError: it cannot be unpacked.
+        OSError: it cannot be read, or has more than _MOST bytes.
+
+    """
+    try:
+        return _content(file)
+    except StopReading as stopped:
+        raise UsageError(f"{name} cannot be read: {stopped.problem.message}") from None
+    except AuditorError as error:
+        raise UsageError(f"{name} cannot be read: {error.message}", hint=error.hint) from None
+
+
 def _regular(path: Path) -> Report:
     """Read a report found in a folder, where a pipe could block the reader. Raises UsageError as load_one."""
     if path.exists() and not path.is_file():

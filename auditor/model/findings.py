@@ -278,13 +278,20 @@ def count(findings: Sequence[Finding]) -> FindingCounts:
     return FindingCounts(**{str(severity): n for severity, n in by.items()})
 
 
+#: The codes of findings about a database that was not read in whole.
+UNREAD_DATABASE = frozenset({"metadata-damaged", "metadata-lost"})
+
+
 def exit_status(report: Report, fail_on: FailOn) -> int:
     """Return the exit status of a report.
 
     Returns:
-        1 with a finding of severity `fail_on` or worse, else 3 if something could not be examined, else 0.
+        3 if a database was read in part, else 1 with a finding of severity `fail_on` or worse, else 3 if something
+        could not be examined, else 0.
 
     """
+    if not report.complete and any(finding.code in UNREAD_DATABASE for finding in report.findings):
+        return 3
     if fail_on is not FailOn.NEVER:
         limit = Severity(fail_on).rank
         if any(finding.severity.rank <= limit for finding in report.findings):
