@@ -57,7 +57,7 @@ Textfile = Annotated[
     Option(
         "--textfile",
         metavar="FILE",
-        help="Also write metrics to FILE, for node_exporter's textfile collector; end its name in .prom.",
+        help="Also write metrics to FILE, for node_exporter's textfile collector: a name in .prom; mode 0644 if it is new.",
         show_default=False,
     ),
 ]

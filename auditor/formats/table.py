@@ -111,7 +111,9 @@ def _section(findings: Sequence[Finding], advice: Mapping[str, Rule], style: Sty
     for code, same in groupby(findings, key=lambda f: f.code):
         found = list(same)
         severity = found[0].severity
-        yield f"  {_paint(style, _COLOURS[severity], severity.upper())} {code}" + _how_many(found)
+        yield f"  {_paint(style, _COLOURS[severity], severity.upper())} {plain(code, width=_NAME_WIDTH)}" + _how_many(
+            found
+        )
         for finding in found[:LISTED]:
             yield from _finding(finding, style.width)
         if len(found) > LISTED:
@@ -137,8 +139,8 @@ def _finding(finding: Finding, width: int) -> Iterator[str]:
 
 
 def _facts(finding: Finding) -> Iterator[str]:
-    if "size" in finding.facts:
-        yield size(int(finding.facts["size"] or 0))
+    if isinstance(number := finding.facts.get("size"), int):
+        yield size(number)
     if finding.facts.get("namespaces"):
         yield f"namespaces {finding.facts['namespaces']}"
     if finding.cause:
@@ -167,7 +169,8 @@ def _images(report: Report) -> Iterator[str]:
     for image in report.images:
         mark = {Status.SOUND: "sound  ", Status.DAMAGED: "DAMAGED", Status.UNKNOWN: "unknown"}[image.status]
         shown = ", ".join(_platforms(image.platforms)) or "no platform here"
-        yield f"  {mark} {plain(image.namespace)} {plain(image.names[0], width=_NAME_WIDTH)}  {plain(shown)}"
+        name = image.names[0] if image.names else image.target
+        yield f"  {mark} {plain(image.namespace)} {plain(name, width=_NAME_WIDTH)}  {plain(shown)}"
 
 
 def _platforms(states: Iterable[PlatformState]) -> Iterator[str]:
