@@ -57,7 +57,7 @@ Textfile = Annotated[
     Option(
         "--textfile",
         metavar="FILE",
-        help="Also write metrics to FILE, for node_exporter's textfile collector: a name in .prom; mode 0644 if it is new.",
+        help="Also write metrics to FILE for node_exporter's textfile collector (NAME.prom; a new file has mode 0644).",
         show_default=False,
     ),
 ]
