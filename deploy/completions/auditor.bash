@@ -10,28 +10,36 @@ _auditor() {
         '|repair') path='repair' ;;
         '|tree') path='tree' ;;
         '|export') path='export' ;;
+        '|recover') path='recover' ;;
         '|verify') path='verify' ;;
         '|diagnose') path='diagnose' ;;
         '|rules') path='rules' ;;
         '|report') path='report' ;;
         '|fleet') path='fleet' ;;
+        '|quarantine') path='quarantine' ;;
+        'quarantine|list') path='quarantine list' ;;
+        'quarantine|drop') path='quarantine drop' ;;
         '|health') path='health' ;;
         'health|nagios') path='health nagios' ;;
         'health|npd') path='health npd' ;;
         esac
     done
     case "$path" in
-        '') flags='--version -h --help' words='check scrub repair tree export verify diagnose rules report fleet health' files=0 ;;
+        '') flags='--version -h --help' words='check scrub repair tree export recover verify diagnose rules report fleet quarantine health' files=0 ;;
         'check') flags='--verify --fail-on -h --help --every --jitter --listen --platform --all-platforms --snapshotter -n --namespace -j --jobs --limit-rate --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'scrub') flags='--state --max-age --max-duration --known-bad --new-only --verify --fail-on -h --help -n --namespace --limit-rate -j --jobs --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
-        'repair') flags='--verify --dry-run -y --yes -j --jobs --keep-quarantine --fail-on -h --help --platform --all-platforms --snapshotter -n --namespace --from --include-discarded --hosts-dir --docker-config -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
+        'repair') flags='--verify --snapshots --dry-run -y --yes -j --jobs --keep-quarantine --fail-on -h --help --platform --all-platforms --snapshotter -n --namespace --from --include-discarded --hosts-dir --docker-config -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'tree') flags='-h --help --platform --all-platforms --snapshotter -n --namespace -a --address --root --while-running --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'export') flags='-o --output --layout --name --all-names --flat --no-attestations --compress --digest --no-digest --refetch --salvage -h --help --platform --all-platforms -n --namespace --from --hosts-dir --docker-config -a --address --root --while-running --timeout --content-root -f --format -q --quiet -v --verbose --no-progress' words='' files=0 ;;
+        'recover') flags='--root --names -o --output --into --meta-db --dry-run -n --namespace -f --format -h --help --timeout -q --quiet --no-progress' words='' files=0 ;;
         'verify') flags='--verify --fail-on -h --help --platform --all-platforms --max-layer-size -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=1 ;;
-        'diagnose') flags='--archive --message-only --max-duration -h --help -n --namespace --platform -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
+        'diagnose') flags='--archive --message-only --max-duration -h --help -n --namespace --platform -a --address --root --while-running --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'rules') flags='-h --help -f --format' words='' files=0 ;;
         'report') flags='--against --fail-on -h --help -f --format -o --output -q --quiet -v --verbose' words='' files=1 ;;
         'fleet') flags='--nodes --older --max-age --max-file-size -h --help -j --jobs --export-parquet -f --format -o --output -q --quiet -v --verbose' words='' files=1 ;;
+        'quarantine') flags='-h --help' words='list drop' files=0 ;;
+        'quarantine list') flags='-f --format -h --help -a --address --timeout' words='' files=0 ;;
+        'quarantine drop') flags='--dry-run -f --format -h --help -a --address --timeout' words='' files=0 ;;
         'health') flags='-h --help' words='nagios npd' files=0 ;;
         'health nagios') flags='--max-age -c --critical -w --warning -h --help' words='' files=1 ;;
         'health npd') flags='--max-age --fail-on -h --help' words='' files=1 ;;
@@ -109,6 +117,14 @@ _auditor() {
         'export|--timeout') value=1 words='' files=0 ;;
         'export|--content-root') value=1 words='auto none' files=1 ;;
         'export|-f'|'export|--format') value=1 words='table json' files=0 ;;
+        'recover|--root') value=1 words='' files=1 ;;
+        'recover|--names') value=1 words='' files=1 ;;
+        'recover|-o'|'recover|--output') value=1 words='' files=1 ;;
+        'recover|--into') value=1 words='' files=1 ;;
+        'recover|--meta-db') value=1 words='' files=1 ;;
+        'recover|-n'|'recover|--namespace') value=1 words='' files=0 ;;
+        'recover|-f'|'recover|--format') value=1 words='table json' files=0 ;;
+        'recover|--timeout') value=1 words='' files=0 ;;
         'verify|--verify') value=1 words='presence digests layers' files=0 ;;
         'verify|--fail-on') value=1 words='critical error warning info never' files=0 ;;
         'verify|--platform') value=1 words='' files=0 ;;
@@ -120,6 +136,7 @@ _auditor() {
         'diagnose|-n'|'diagnose|--namespace') value=1 words='' files=0 ;;
         'diagnose|--platform') value=1 words='' files=0 ;;
         'diagnose|-a'|'diagnose|--address') value=1 words='' files=1 ;;
+        'diagnose|--root') value=1 words='' files=1 ;;
         'diagnose|--timeout') value=1 words='' files=0 ;;
         'diagnose|--content-root') value=1 words='auto none' files=1 ;;
         'diagnose|-f'|'diagnose|--format') value=1 words='text json markdown' files=0 ;;
@@ -137,6 +154,12 @@ _auditor() {
         'fleet|--export-parquet') value=1 words='' files=1 ;;
         'fleet|-f'|'fleet|--format') value=1 words='table json html' files=0 ;;
         'fleet|-o'|'fleet|--output') value=1 words='' files=1 ;;
+        'quarantine list|-f'|'quarantine list|--format') value=1 words='table json' files=0 ;;
+        'quarantine list|-a'|'quarantine list|--address') value=1 words='' files=1 ;;
+        'quarantine list|--timeout') value=1 words='' files=0 ;;
+        'quarantine drop|-f'|'quarantine drop|--format') value=1 words='table json' files=0 ;;
+        'quarantine drop|-a'|'quarantine drop|--address') value=1 words='' files=1 ;;
+        'quarantine drop|--timeout') value=1 words='' files=0 ;;
         'health nagios|--max-age') value=1 words='' files=0 ;;
         'health nagios|-c'|'health nagios|--critical') value=1 words='critical error warning' files=0 ;;
         'health nagios|-w'|'health nagios|--warning') value=1 words='critical error warning' files=0 ;;
