@@ -26,7 +26,6 @@ COMMANDS = (
     "check",
     "scrub",
     "repair",
-    "quarantine",
     "tree",
     "export",
     "recover",
@@ -35,6 +34,7 @@ COMMANDS = (
     "rules",
     "report",
     "fleet",
+    "quarantine",
     "health",
 )
 
