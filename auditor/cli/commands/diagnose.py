@@ -10,6 +10,12 @@ from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
 from auditor.errors import UsageError
 
+EXAMPLES = """\
+auditor diagnose 'content digest sha256:0a37…: not found'
+auditor diagnose 0a37c1d2
+auditor diagnose docker.io/library/nginx:1.27
+journalctl -u containerd --since -1h | auditor diagnose -"""
+
 
 class Format(enum.StrEnum):
     """Output formats of a diagnosis."""
@@ -40,7 +46,7 @@ def diagnose(
     while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
     platform: o.Platforms = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TEXT,
+    output_format: Annotated[Format, Option("--format", "-f", group="Output", help="Output format.")] = Format.TEXT,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
