@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -211,16 +210,18 @@ def _leaf(data: Buffer, start: int, end: int, count: int, name: str) -> list[tup
     behind = first + count * LEAF_ELEMENT.size
     if behind > end:
         raise PageDamaged(f"{name} has more elements than fit")
-    found, room = [], end - start
+    found, room, previous = [], end - start, b""
     for index, (flags, position, size, length) in enumerate(LEAF_ELEMENT.iter_unpack(data[first:behind])):
         key_at = first + index * LEAF_ELEMENT.size + position
         value_at = key_at + size
         room -= size + length
-        if key_at < behind or value_at + length > end or room < 0 or flags not in {0, BUCKET}:
+        if key_at < behind or value_at + length > end or room < 0 or flags > BUCKET:
             raise PageDamaged(f"{name} has an element that is not valid")
-        found.append((bytes(data[key_at:value_at]), flags == BUCKET, bytes(data[value_at : value_at + length])))
-    if any(one[0] >= other[0] for one, other in pairwise(found)):
-        raise PageDamaged(f"{name} has keys that are not in order")
+        key = bytes(data[key_at:value_at])
+        if key <= previous and index:
+            raise PageDamaged(f"{name} has keys that are not in order")
+        previous = key
+        found.append((key, flags == BUCKET, bytes(data[value_at : value_at + length])))
     return found
 
 
