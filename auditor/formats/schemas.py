@@ -9,6 +9,7 @@ import msgspec
 from auditor.checks.rule import Rule
 from auditor.diagnose.model import Diagnosis
 from auditor.formats.export import Exported
+from auditor.formats.recover import CopiedDatabase, Recovered
 from auditor.formats.repair import RepairDocument
 from auditor.model.findings import Report
 from auditor.report.compare import Comparison
@@ -22,6 +23,8 @@ DOCUMENTS: dict[str, tuple[Any, str]] = {
     "comparison": (Comparison, "auditor report --against"),
     "repair": (RepairDocument, "auditor repair"),
     "export": (Exported, "auditor export"),
+    "recover": (Recovered, "auditor recover"),
+    "recover-database": (CopiedDatabase, "auditor recover --meta-db"),
     "diagnosis": (Diagnosis, "auditor diagnose"),
     "tree": (tuple[ImageTree, ...], "auditor tree"),
     "rules": (list[Rule], "auditor rules"),
