@@ -32,12 +32,12 @@ def lost_kinds(lost: Iterable[Lost]) -> dict[str, frozenset[str]]:
 
 
 def from_files(namespace: str, states: Mapping[Digest, FileState], recorded: frozenset[Digest]) -> dict[Digest, Blob]:
-    """Return a record without labels for each regular file that no namespace has a record of.
+    """Return a record without labels for each regular file that the namespace has no record of.
 
     Args:
         namespace: The namespace that lost content records.
         states: The files in blobs/.
-        recorded: The blobs with a record in any namespace.
+        recorded: The blobs with a record in it.
 
     """
     return {

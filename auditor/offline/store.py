@@ -214,10 +214,10 @@ class OfflineStore:
 
     def _complete(self) -> None:
         """Add a record without labels for each file that may have a record in a lost part of meta.db."""
-        recorded = frozenset(digest for records in self._records.values() for digest in records.blobs)
         for name, kinds in self._lost_kinds.items():
             if name in self._records and "content" in kinds:
-                self._records[name].blobs |= from_files(name, self._states, recorded)
+                held = self._records[name].blobs
+                held |= from_files(name, self._states, frozenset(held))
 
     def _snapshotters(self) -> list[str]:
         on_disk = {
