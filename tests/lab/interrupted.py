@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -52,7 +53,7 @@ def differences(daemon: Containerd, names: Sequence[str], chance: random.Random,
         daemon.stop()
     else:
         daemon.kill()
-    clients.join()
+    clients.end()
     disk = inventories(OfflineStore(daemon.root))
     daemon.start()
     with containerd.connect(daemon.socket) as store:
@@ -67,6 +68,8 @@ class _Clients:
         self._daemon = daemon
         self._names = names
         self._done = threading.Semaphore(0)
+        self._over = False
+        self._running: set[subprocess.Popen[bytes]] = set()
         seeds = [chance.getrandbits(32) for _ in range(2)]
         self._threads = [threading.Thread(target=self._work, args=(seed,)) for seed in seeds]
 
@@ -77,14 +80,20 @@ class _Clients:
         for _ in range(operations):
             self._done.acquire()
 
-    def join(self) -> None:
-        """Wait for the end of the clients."""
-        for thread in self._threads:
-            thread.join()
+    def end(self) -> None:
+        """End the clients: some wait without end for a daemon that is gone."""
+        self._over = True
+        while any(thread.is_alive() for thread in self._threads):
+            for process in list(self._running):
+                process.kill()
+            for thread in self._threads:
+                thread.join(0.1)
 
     def _work(self, seed: int) -> None:
         chance = random.Random(seed)
         for _ in range(_STEPS):
+            if self._over:
+                break
             name = chance.choice(self._names)
             match chance.randrange(3):
                 case 0:
@@ -100,9 +109,13 @@ class _Clients:
             self._done.release()
 
     def _ran(self, *command: str, namespace: str | None = None) -> bool:
-        """Run ctr, which otherwise waits ten seconds for a daemon that is gone."""
-        done = self._daemon.ctr("--connect-timeout", "1s", *command, namespace=namespace, check=False)
-        return done.returncode == 0
+        """Run ctr; False where it failed."""
+        line = self._daemon.ctr_command("--connect-timeout", "1s", *command, namespace=namespace)
+        with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            self._running.add(process)
+            status = process.wait()
+            self._running.discard(process)
+        return status == 0
 
     def _pulled(self, name: str) -> bool:
         try:
