@@ -42,6 +42,8 @@ _SNAPSHOTTER: Final = "io.containerd.snapshotter.v1."
 _UUID: Final = Path("io.containerd.grpc.v1.introspection", "uuid")
 #: Snapshotters that can serve layers whose blobs are absent by design.
 _LAZY: Final = frozenset(("erofs", "nydus", "soci", "stargz", "overlaybd"))
+#: Snapshotters that keep a directory for each snapshot.
+_DIRECTORIES: Final = frozenset(("native", "overlayfs"))
 
 
 class OfflineStore:
@@ -123,7 +125,7 @@ class OfflineStore:
             ),
             containers=tuple(records.containers),
             labels=records.labels,
-            gaps=(*left_out(records.bad), *backends),
+            gaps=(*left_out(records.bad), *backends, *self._without_folder(records, wanted)),
         )
 
     def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
@@ -275,6 +277,13 @@ class OfflineStore:
         spare = [state.size or 0 for digest, state in self._states.items() if digest not in recorded]
         if spare and not self._gaps:
             self._unrecorded(len(spare), sum(spare), len(self._states))
+
+    def _without_folder(self, records: schema.Records, names: Sequence[str]) -> Iterator[str]:
+        """Yield a sentence for each snapshotter whose snapshots have records and no folder, as in a partial copy."""
+        for name in names:
+            folder = self.root / f"{_SNAPSHOTTER}{name}" / "snapshots"
+            if name in _DIRECTORIES and records.snapshots.get(name) and not folder.is_dir():
+                yield f"the unpacked files of {name} were not checked: there is no {folder}"
 
     def _unpaired(self, name: str, known: Mapping[str, Backend]) -> None:
         lone = [

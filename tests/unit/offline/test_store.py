@@ -147,6 +147,20 @@ def test_lost_snapshots_are_unknown_and_not_absent(root: Path) -> None:
     assert OfflineStore(root).inventory("default").snapshots == {}
 
 
+def test_a_copy_without_the_unpacked_files_is_told(root: Path) -> None:
+    held = tree()
+    below(held, b"v1", b"default")[b"snapshots"] = {b"overlayfs": {b"a": {b"name": b"default/1/a", b"createdat": TIME}}}
+    put(root, database(held))
+    folder = root / "io.containerd.snapshotter.v1.overlayfs"
+    folder.mkdir()
+    backend: Tree = {b"default/1/a": {b"id": b"\x01", b"kind": b"\x03"}}
+    (folder / "metadata.db").write_bytes(database({b"v1": {b"snapshots": backend}}))
+    (gap,) = OfflineStore(root).inventory("default").gaps
+    assert str(folder / "snapshots") in gap
+    (folder / "snapshots").mkdir()
+    assert OfflineStore(root).inventory("default").gaps == ()
+
+
 def test_the_platform_is_that_of_the_unpacked_images(root: Path) -> None:
     held = tree()
     folder = root / "io.containerd.content.v1.content" / "blobs" / "sha256"
