@@ -21,6 +21,8 @@ complete -c auditor -n '__fish_seen_subcommand_from check' -s h -l help -d 'Show
 complete -c auditor -n '__fish_seen_subcommand_from check' -l every -x -d 'Repeat the check at this interval, for example 6h'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l jitter -x -d 'With --every'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l listen -x -d 'With --every'
+complete -c auditor -n '__fish_seen_subcommand_from check' -l can-serve -d 'Report what a peer-to-peer mirror could serve from this node'
+complete -c auditor -n '__fish_seen_subcommand_from check' -l can-unpack -x -d 'Report which images could be unpacked for this snapshotter without pulling them again'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l platform -x -d 'Require this platform'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l all-platforms -d 'Require every platform that an index lists'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l snapshotter -x -d 'Only this snapshotter'
