@@ -10,7 +10,7 @@ from auditor.model.readiness import CanServe, CanUnpack, NotReady
 from tests.unit import reports
 
 LACKING = tuple(
-    NotReady(namespace="k8s.io", name=f"image-{n}\x1b[31m", target="sha256:1", reasons={"discarded": 2048, "missing": 1})
+    NotReady(namespace="k8s.io", name=f"image-{n}\x1b[31m", target="sha256:1", reasons={"discarded": 99, "missing": 1})
     for n in range(12)
 )
 SERVE = CanServe(images=14, servable=2, bytes=4 << 20, bytes_absent=3 << 10, not_servable=LACKING)
