@@ -6,6 +6,7 @@ _auditor() {
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$path|$word" in
         '|check') path='check' ;;
+        '|watch') path='watch' ;;
         '|scrub') path='scrub' ;;
         '|repair') path='repair' ;;
         '|tree') path='tree' ;;
@@ -25,8 +26,9 @@ _auditor() {
         esac
     done
     case "$path" in
-        '') flags='--version -h --help' words='check scrub repair tree export recover verify diagnose rules report fleet quarantine health' files=0 ;;
+        '') flags='--version -h --help' words='check watch scrub repair tree export recover verify diagnose rules report fleet quarantine health' files=0 ;;
         'check') flags='--verify --fail-on -h --help --every --jitter --listen --can-serve --can-unpack --platform --all-platforms --snapshotter -n --namespace -j --jobs --limit-rate --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
+        'watch') flags='--every --state --exec --listen -h --help -a --address --timeout --content-root --textfile -f --format' words='' files=0 ;;
         'scrub') flags='--state --max-age --max-duration --known-bad --new-only --verify --fail-on -h --help -n --namespace --limit-rate -j --jobs --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'repair') flags='--verify --snapshots --dry-run -y --yes -j --jobs --keep-quarantine --fail-on -h --help --platform --all-platforms --snapshotter -n --namespace --from --include-discarded --hosts-dir --docker-config -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'tree') flags='-h --help --platform --all-platforms --snapshotter -n --namespace -a --address --root --while-running --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
@@ -64,6 +66,15 @@ _auditor() {
         'check|-f'|'check|--format') value=1 words='table json ndjson prometheus junit markdown html sarif gitlab' files=0 ;;
         'check|-o'|'check|--output') value=1 words='' files=1 ;;
         'check|--textfile') value=1 words='' files=1 ;;
+        'watch|--every') value=1 words='' files=0 ;;
+        'watch|--state') value=1 words='' files=1 ;;
+        'watch|--exec') value=1 words='' files=0 ;;
+        'watch|--listen') value=1 words='' files=0 ;;
+        'watch|-a'|'watch|--address') value=1 words='' files=1 ;;
+        'watch|--timeout') value=1 words='' files=0 ;;
+        'watch|--content-root') value=1 words='auto none' files=1 ;;
+        'watch|--textfile') value=1 words='' files=1 ;;
+        'watch|-f'|'watch|--format') value=1 words='table json' files=0 ;;
         'scrub|--state') value=1 words='' files=1 ;;
         'scrub|--max-age') value=1 words='' files=0 ;;
         'scrub|--max-duration') value=1 words='' files=0 ;;

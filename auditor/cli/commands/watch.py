@@ -11,8 +11,8 @@ from auditor.cli.choices import Format
 
 EXAMPLES = """\
 auditor watch
-auditor watch --state /var/lib/containerd-auditor/watch.json --textfile /var/lib/node_exporter/auditor.prom
-auditor watch --format json --exec '/usr/local/bin/page-someone --team storage'"""
+auditor watch --state /var/lib/containerd-auditor/watch.json
+auditor watch --format json --exec '/usr/local/bin/notify --quiet'"""
 
 
 def watch(
