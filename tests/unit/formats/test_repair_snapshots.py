@@ -22,6 +22,7 @@ ROW = SnapshotRow(
     message="differs\x1b",
     images=("app:1", "app:2"),
     containers=("k8s.io/web",),
+    rebuild="exchange",
 )
 DONE = SnapshotOutcomeRow(
     namespace="k8s.io",
