@@ -56,7 +56,7 @@ lab: $(STAMP) lab-install ## run the tests on real daemons and registries
 
 wide: $(STAMP) lab-install ## kill and damage at every step and in every combination; `make test` takes a third of them
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --wide tests/lab/test_repair_kill.py \
-		tests/lab/test_repair_damage.py tests/lab/test_repair_trouble.py
+		tests/lab/test_repair_damage.py tests/lab/test_repair_trouble.py tests/lab/test_repair_snapshots_kill.py
 
 mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
 	@$(BIN)/python -m tests.mutants
