@@ -26,13 +26,15 @@ COMMANDS = (
     "check",
     "scrub",
     "repair",
-    "quarantine",
     "tree",
     "export",
+    "recover",
     "verify",
     "diagnose",
     "rules",
     "report",
+    "fleet",
+    "quarantine",
     "health",
 )
 

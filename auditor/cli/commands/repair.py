@@ -9,13 +9,21 @@ from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, Format, Rebuild, Verify
 
+EXAMPLES = """\
+auditor repair --dry-run
+auditor repair docker.io/library/nginx:1.27
+auditor repair --verify digests --yes
+auditor repair --from archive:/backup/nginx.tar --from registry --yes"""
+
 
 def repair(
     images: Annotated[
         list[str] | None,
         Argument(metavar="IMAGE", help="Names, digests or ids. Default: all images.", show_default=False),
     ] = None,
-    verify: Annotated[Verify, Option("--verify", help="Verification level of the first check.")] = Verify.PRESENCE,
+    verify: Annotated[
+        Verify, Option("--verify", metavar="LEVEL", help="Verification level of the first check.")
+    ] = Verify.PRESENCE,
     snapshots: Annotated[
         bool,
         Option("--snapshots", help="Also compare all unpacked files with their layers, and rebuild damaged snapshots."),
@@ -34,7 +42,11 @@ def repair(
     sources: o.From = None,
     include_discarded: Annotated[
         bool,
-        Option("--include-discarded", help="Also fetch layers that the node discards by its configuration."),
+        Option(
+            "--include-discarded",
+            group="Sources",
+            help="Also fetch layers that the node discards by its configuration.",
+        ),
     ] = False,
     hosts_dir: o.HostsDir = o.HOSTS_DIR,
     docker_config: o.DockerConfig = None,
@@ -48,12 +60,10 @@ def repair(
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
-    fail_on: Annotated[
-        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
-    ] = FailOn.ERROR,
+    fail_on: o.FailsOn = FailOn.ERROR,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
+    output_format: o.PlainFormats = Format.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
