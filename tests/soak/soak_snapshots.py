@@ -30,9 +30,11 @@ def run(seconds: float, folder: Path) -> Outcome:
             step = chance.randrange(1, 150)
             label = f"{made.daemon.version}, step {step}"
             try:
-                end = chance.choice((made.at, made.at, made.at, made.replaced))
-                with _churn(made.daemon, others) if chance.randrange(2) else ExitStack():
-                    status, _ = end(step)
+                if chance.randrange(4) == 0:  # a pull would use what is replaced
+                    status, _ = made.replaced(step)
+                else:
+                    with _churn(made.daemon, others) if chance.randrange(2) else ExitStack():
+                        status, _ = made.at(step)
                 recorder.add("killed" if status else "ended before the step", label=label)
             except AssertionError as error:
                 recorder.fail(f"{label}: {error}", label.encode(), suffix=".txt")
