@@ -5,18 +5,19 @@ from __future__ import annotations
 import random
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
 
-from tests.lab.checked import auditor
+from tests.lab.checked import auditor, signalled
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.power_cut import Node, node
 from tests.lab.kit.process import scratch
 from tests.lab.kit.registry import Registry
-from tests.lab.power_cuts import OFFLINE, Stocked, damaged, named, stocked
+from tests.lab.power_cuts import OFFLINE, Stocked, damaged, layer_folders, named, stocked, wrong
 from tests.soak.record import Outcome, Recorder
 
 #: Longest time from the first pull to the cut, in seconds.
@@ -34,13 +35,14 @@ def run(seconds: float, folder: Path) -> Outcome:
             label = f"cut {number} of {version}"
             try:
                 with scratch() as base, node(version, base) as made:
-                    recorder.add(_once(made, everything, chance), label=label)
-            except AssertionError as error:
-                recorder.fail(f"{label}: {error}", label.encode(), suffix=".txt")
+                    scenario = _during_repair if number % 2 else _during_pulls
+                    recorder.add(scenario(made, everything, chance), label=label)
+            except AssertionError:
+                recorder.fail(f"{label}\n{traceback.format_exc()}", label.encode(), suffix=".txt")
     return recorder.outcome()
 
 
-def _once(made: Node, everything: Sequence[Stocked], chance: random.Random) -> str:
+def _during_pulls(made: Node, everything: Sequence[Stocked], chance: random.Random) -> str:
     order = chance.sample(everything, k=len(everything))
     with _pulling(made, order, chance):
         time.sleep(chance.uniform(0.2, _LATEST))
@@ -57,6 +59,33 @@ def _once(made: Node, everything: Sequence[Stocked], chance: random.Random) -> s
     assert damaged(made.daemon, everything) == {}, done.out
     assert named(made.daemon) == set(), done.out
     return f"{len(found)} images damaged"
+
+
+def _during_repair(made: Node, everything: Sequence[Stocked], chance: random.Random) -> str:
+    """Cut the power while a repair runs: no file is worse than before it, and a second repair ends it."""
+    each = chance.choice(everything)
+    made.daemon.cri_pull(each.name)
+    hurt = [
+        folder / next(iter(files)) for folder, files in zip(layer_folders(made.daemon, each), each.layers, strict=True)
+    ]
+    for path in hurt:
+        path.write_bytes(b"")
+    made.sync()
+    with signalled("repair", "--snapshots", "--yes", "--address", made.daemon.socket) as running:
+        time.sleep(chance.uniform(0.3, 1.5))
+        disk = made.cut()
+        running.kill()
+    made.boot(disk)
+    left = wrong(made.daemon, each)
+    assert set(left) <= set(hurt), (left, hurt)
+    assert all(path.read_bytes() == b"" for path in left)
+    done = auditor("repair", "--snapshots", "--yes", "--address", made.daemon.socket, through=OFFLINE)
+    assert done.status == 0, done.out
+    assert wrong(made.daemon, each) == []
+    assert auditor("quarantine", "drop", "--address", made.daemon.socket).status == 0
+    folder = made.daemon.root / "io.containerd.snapshotter.v1.overlayfs/auditor-quarantine"
+    assert not folder.exists(), list(folder.rglob("*"))[:9]
+    return f"in a repair: {len(hurt) - len(left)} of {len(hurt)} rebuilt before"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,8 +37,8 @@ def run(seconds: float, folder: Path) -> Outcome:
                     with _churn(made.daemon, others) if chance.randrange(2) else ExitStack():
                         status, _ = made.at(step)
                 recorder.add("killed" if status else "ended before the step", label=label)
-            except AssertionError as error:
-                recorder.fail(f"{label}: {error}", label.encode(), suffix=".txt")
+            except AssertionError:
+                recorder.fail(f"{label}\n{traceback.format_exc()}", label.encode(), suffix=".txt")
                 break
     return recorder.outcome()
 
