@@ -23,6 +23,8 @@ from auditor.repair.rebuild_snapshot import PREFIX, SnapshotStore, Target
 
 #: Ending of a journal's name.
 _JOURNAL: Final = ".replace.json"
+#: Ending of the name of one that is being written.
+_UNFINISHED: Final = ".replace.new"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +127,8 @@ def recover(
         One sentence for each.
 
     """
+    for unfinished in (root / FOLDER).glob(f"*{_UNFINISHED}"):
+        _delete(unfinished)
     notes = []
     for journal, steps in journals(root):
         try:
@@ -183,7 +187,7 @@ def _unpack(store: SnapshotStore, lease: LeaseHandle, each: Step, *, key: str) -
 def _write(path: Path, steps: Sequence[Step]) -> Path:
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        temporary = path.with_suffix(".new")
+        temporary = path.with_name(path.name.removesuffix(_JOURNAL) + _UNFINISHED)
         with temporary.open("wb") as file:
             file.write(msgspec.json.encode(tuple(steps)))
             file.flush()

@@ -142,3 +142,10 @@ def test_a_damaged_journal_is_left(tmp_path: Path) -> None:
     journal.write_text("{")
     assert recovered(Store(), tmp_path) == ()
     assert journal.exists()
+
+
+def test_a_journal_that_was_not_written_to_its_end_is_removed(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "x.replace.new").write_text("[")
+    assert recovered(Store(), tmp_path) == ()
+    assert list(tmp_path.iterdir()) == []
