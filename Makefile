@@ -33,7 +33,7 @@ install: $(STAMP) ## install the program and its development tools into .venv
 lab-install: ## unpack containerd 1.6, 1.7, 2.1, a registry and dockerd into .lab; install runc and image tools with apt
 	@tools/lab-install --with $(TOOLS)
 
-demo: $(STAMP) ## show the missing-blobs bug on a private containerd: found, explained, repaired, exported
+demo: $(STAMP) ## show the missing-blobs bug and damaged files on a private containerd: found, explained, repaired
 	@tools/lab-install
 	@$(BIN)/python -m tests.lab.demo
 
