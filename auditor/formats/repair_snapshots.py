@@ -37,7 +37,10 @@ class SnapshotRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotOutcomeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """JSON of a rebuild; `restart` are containers that run on the old files, `quarantine` is where those are."""
+    """JSON of a rebuild; `restart` are containers that run on the old files, `quarantine` is where those are.
+
+    `pods` has the pods of those containers, by container, as `namespace/name`.
+    """
 
     namespace: str
     snapshotter: str
@@ -48,6 +51,7 @@ class SnapshotOutcomeRow(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[str, ...] = ()
     hint: str = ""
     restart: tuple[str, ...] = ()
+    pods: dict[str, str] = {}
     quarantine: str = ""
 
 
@@ -83,6 +87,7 @@ def snapshot_outcome_row(outcome: SnapshotOutcome) -> SnapshotOutcomeRow:
         images=outcome.action.images,
         hint=outcome.hint,
         restart=outcome.restart,
+        pods=dict(outcome.pods),
         quarantine=str(outcome.quarantined or ""),
     )
 
@@ -135,7 +140,8 @@ def _left_to_do(rows: Sequence[SnapshotOutcomeRow]) -> Iterator[str]:
     restart = sorted({name for row in rows for name in row.restart})
     if restart:
         yield f"restart {plural(len(restart), 'container')}; until then the old files are in use:"
-        yield from (f"  {plain(name)}" for name in restart)
+        pods = {name: pod for row in rows for name, pod in row.pods.items()}
+        yield from (f"  {plain(name)}" + (f" of pod {plain(pods[name])}" if name in pods else "") for name in restart)
     if any(row.quarantine for row in rows):
         yield "old files are kept; `auditor quarantine list` shows them, `auditor quarantine drop` deletes unused ones"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -57,6 +57,7 @@ class SnapshotOutcome(msgspec.Struct, frozen=True, kw_only=True):
         message: One sentence.
         hint: What the user can do about a failure.
         restart: Containers that run on the old files, as `namespace/id`.
+        pods: Their pods, by container, as `namespace/name`.
         quarantined: Folder of the quarantine entry with the old files; None where there were none.
 
     """
@@ -66,6 +67,7 @@ class SnapshotOutcome(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     hint: str = ""
     restart: tuple[str, ...] = ()
+    pods: Mapping[str, str] = {}
     quarantined: Path | None = None
 
 
@@ -203,11 +205,14 @@ class SnapshotRepair:
             return _outcome(action, SnapshotResult.FAILED, why)
         containers = users([inventory], snapshotter, name)
         entry = rebuild(self._store, leases.get(namespace), target, self._around, containers=containers)
-        return _outcome(
-            action,
-            SnapshotResult.REBUILT,
-            "its files are those of its layer now",
-            restart=_running(containers, _active(inventory, action.key), self._around.overlays(target.folder)),
+        restart = _running(containers, _active(inventory, action.key), self._around.overlays(target.folder))
+        pods = {f"{namespace}/{each.id}": each.pod for each in inventory.containers if each.pod}
+        return SnapshotOutcome(
+            action=action,
+            result=SnapshotResult.REBUILT,
+            message="its files are those of its layer now",
+            restart=restart,
+            pods={name: pods[name] for name in restart if name in pods},
             quarantined=entry.folder if entry else None,
         )
 
@@ -298,15 +303,5 @@ def _running(
     return tuple(name for name in sorted({*containers, *active}) if name.rpartition("/")[2] in parts)
 
 
-def _outcome(
-    action: SnapshotAction,
-    result: SnapshotResult,
-    message: str,
-    *,
-    hint: str = "",
-    restart: tuple[str, ...] = (),
-    quarantined: Path | None = None,
-) -> SnapshotOutcome:
-    return SnapshotOutcome(
-        action=action, result=result, message=message, hint=hint, restart=restart, quarantined=quarantined
-    )
+def _outcome(action: SnapshotAction, result: SnapshotResult, message: str, *, hint: str = "") -> SnapshotOutcome:
+    return SnapshotOutcome(action=action, result=result, message=message, hint=hint)

@@ -70,7 +70,8 @@ def newest(start_daemon: StartDaemon, registry: Registry) -> Stage:
 
 def test_containers_keep_what_they_have_and_get_the_right_files_when_restarted(stage: Stage) -> None:
     (stage.folder(1) / "data/a-0").write_bytes(b"")
-    with running(stage.daemon, stage.name, "before") as before:
+    labels = ("io.kubernetes.pod.namespace=default", "io.kubernetes.pod.name=shop")
+    with running(stage.daemon, stage.name, "before", *labels) as before:
         (stage.folder(0) / "bin/sleep").write_bytes(b"")
         (stage.folder(2) / "data/c-1").unlink()
         (before.root / "data/b-0").write_bytes(b"changed")
@@ -82,6 +83,7 @@ def test_containers_keep_what_they_have_and_get_the_right_files_when_restarted(s
         assert [(row["result"], row["restart"]) for row in document["snapshots"]] == [
             ("rebuilt", ["k8s.io/before"])
         ] * 3
+        assert document["snapshots"][0]["pods"] == {"k8s.io/before": "default/shop"}
         Path("/proc/sys/vm/drop_caches").write_text("2")
         assert (before.root / "data/a-0").read_bytes() == b""
         assert not (before.root / "data/c-1").exists()
