@@ -9,6 +9,7 @@ import msgspec
 from auditor.checks.rule import Rule
 from auditor.diagnose.model import Diagnosis
 from auditor.formats.export import Exported
+from auditor.formats.quarantine import QuarantineDocument
 from auditor.formats.repair import RepairDocument
 from auditor.model.findings import Report
 from auditor.report.compare import Comparison
@@ -21,6 +22,7 @@ DOCUMENTS: dict[str, tuple[Any, str]] = {
     "fleet": (Fleet, "auditor verify and report of several archives or files"),
     "comparison": (Comparison, "auditor report --against"),
     "repair": (RepairDocument, "auditor repair"),
+    "quarantine": (QuarantineDocument, "auditor quarantine list, drop"),
     "export": (Exported, "auditor export"),
     "diagnosis": (Diagnosis, "auditor diagnose"),
     "tree": (tuple[ImageTree, ...], "auditor tree"),

@@ -140,7 +140,7 @@ class _Snapshots(snapshots_pb2_grpc.SnapshotsServicer):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"snapshotter not loaded: {request.snapshotter}")
         yield snapshots_pb2.ListSnapshotsResponse(info=self.world.snapshots[request.snapshotter])
 
-    Stat = Prepare = View = Remove = cast("Any", None)
+    Stat = Prepare = View = Commit = Remove = cast("Any", None)
 
 
 class _Leases(leases_pb2_grpc.LeasesServicer):

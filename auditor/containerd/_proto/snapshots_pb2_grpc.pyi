@@ -34,6 +34,7 @@ class SnapshotsStub:
     def __new__(cls, channel: _aio.Channel) -> SnapshotsAsyncStub: ...
     Prepare: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.PrepareSnapshotRequest, _snapshots_pb2.PrepareSnapshotResponse]
     View: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.ViewSnapshotRequest, _snapshots_pb2.ViewSnapshotResponse]
+    Commit: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.CommitSnapshotRequest, _empty_pb2.Empty]
     Remove: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.RemoveSnapshotRequest, _empty_pb2.Empty]
     Stat: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.StatSnapshotRequest, _snapshots_pb2.StatSnapshotResponse]
     List: _grpc.UnaryStreamMultiCallable[_snapshots_pb2.ListSnapshotsRequest, _snapshots_pb2.ListSnapshotsResponse]
@@ -43,6 +44,7 @@ class SnapshotsAsyncStub(SnapshotsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Prepare: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.PrepareSnapshotRequest, _snapshots_pb2.PrepareSnapshotResponse]  # type: ignore[assignment]
     View: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.ViewSnapshotRequest, _snapshots_pb2.ViewSnapshotResponse]  # type: ignore[assignment]
+    Commit: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.CommitSnapshotRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     Remove: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.RemoveSnapshotRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     Stat: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.StatSnapshotRequest, _snapshots_pb2.StatSnapshotResponse]  # type: ignore[assignment]
     List: _aio.UnaryStreamMultiCallable[_snapshots_pb2.ListSnapshotsRequest, _snapshots_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
@@ -61,6 +63,13 @@ class SnapshotsServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshots_pb2.ViewSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshots_pb2.ViewSnapshotResponse, _abc.Awaitable[_snapshots_pb2.ViewSnapshotResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Commit(
+        self,
+        request: _snapshots_pb2.CommitSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]: ...
 
     @_abc_1.abstractmethod
     def Remove(

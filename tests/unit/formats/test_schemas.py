@@ -13,11 +13,14 @@ from auditor import checks
 from auditor.formats import rulebook, schemas
 from auditor.formats.export import Exported, ImageRow, as_json
 from auditor.formats.json_report import to_json
+from auditor.formats.quarantine import QuarantineDocument
+from auditor.formats.quarantine import render as render_quarantine
 from auditor.formats.repair import PlanRows, RepairDocument
 from auditor.report.compare import compare
 from auditor.report.fleet import join
 from auditor.report.image_tree import ImageTree, TreeNode
 from tests.unit import reports
+from tests.unit.formats.test_repair_snapshots import KEPT
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "reports" / "samples"
@@ -51,6 +54,7 @@ DOCUMENTS = {
     "fleet": to_json(join([reports.damaged(), reports.sound()])),
     "comparison": to_json(compare(reports.damaged(), reports.sound())),
     "repair": to_json(RepairDocument(dry_run=True, plan=PlanRows(), after=reports.damaged())),
+    "quarantine": render_quarantine(QuarantineDocument(action="list", entries=(KEPT,)), as_json=True),
     "export": exported(),
     "diagnosis": (SAMPLES / "diagnose-bug.json").read_text(),
     "tree": trees(),
