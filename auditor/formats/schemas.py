@@ -10,6 +10,7 @@ from auditor.checks.rule import Rule
 from auditor.diagnose.model import Diagnosis
 from auditor.formats.export import Exported
 from auditor.formats.quarantine import QuarantineDocument
+from auditor.formats.recover import CopiedDatabase, Recovered
 from auditor.formats.repair import RepairDocument
 from auditor.model.findings import Report
 from auditor.report.compare import Comparison
@@ -24,6 +25,8 @@ DOCUMENTS: dict[str, tuple[Any, str]] = {
     "repair": (RepairDocument, "auditor repair"),
     "quarantine": (QuarantineDocument, "auditor quarantine list, drop"),
     "export": (Exported, "auditor export"),
+    "recover": (Recovered, "auditor recover"),
+    "recover-database": (CopiedDatabase, "auditor recover --meta-db"),
     "diagnosis": (Diagnosis, "auditor diagnose"),
     "tree": (tuple[ImageTree, ...], "auditor tree"),
     "rules": (list[Rule], "auditor rules"),
