@@ -33,6 +33,7 @@ _HEADS: Final = (
     "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n",
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
     "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\n",
     "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-{last}/{size}\r\nContent-Length: {size}\r\n\r\n",
     "HTTP/1.1 307 Temporary Redirect\r\nLocation: /v2/b/blobs/{digest}\r\nContent-Length: 0\r\n\r\n",
     'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm="http://{host}/token",service="s"\r\n\r\n',
