@@ -66,7 +66,7 @@ def judge(folder: Path, data: bytes) -> str:
             shown, result = f"{[config.find(host) for host in (_HOST, 'docker.io', 'x')]!r}", "credentials"
     except SourceError as error:
         shown, result = f"{error!r} {error.hint}", "refused"
-    if _SECRET in shown:
+    if _SECRET in shown.replace(f"docker-credential-{_SECRET}", ""):  # a name that was put there by a change
         raise Failed(f"a secret is shown: {shown[:300]}")
     return result
 
