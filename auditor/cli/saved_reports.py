@@ -43,7 +43,7 @@ def load_all(paths: Sequence[Path]) -> Loaded:
     reports: list[Report] = []
     errors: list[tuple[str, UsageError]] = []
     for path in paths:
-        for file in _files(path):
+        for file in files_of(path):
             try:
                 reports.append(load_one(file) if file == path else _regular(file))
             except UsageError as error:
@@ -75,6 +75,22 @@ def load_one(path: Path) -> Report:
     except AuditorError as error:
         if isinstance(error, UsageError):
             raise
+        raise UsageError(f"{name} cannot be read: {error.message}", hint=error.hint) from None
+
+
+def content(file: BinaryIO, *, name: str) -> bytes:
+    """Return the bytes of a file, unpacked where it is gzip or zstd.
+
+    Raises:
+        UsageError: it cannot be unpacked.
+        OSError: it cannot be read, or has more than _MOST bytes.
+
+    """
+    try:
+        return _content(file)
+    except StopReading as stopped:
+        raise UsageError(f"{name} cannot be read: {stopped.problem.message}") from None
+    except AuditorError as error:
         raise UsageError(f"{name} cannot be read: {error.message}", hint=error.hint) from None
 
 
@@ -111,7 +127,7 @@ def _content(file: BinaryIO) -> bytes:
     return bytes(content)
 
 
-def _files(path: Path) -> Iterator[Path]:
+def files_of(path: Path) -> Iterator[Path]:
     """The path itself; for a folder every file below it that is not hidden. Raises UsageError for an empty folder."""
     if str(path) == "-" or not path.is_dir():
         yield path

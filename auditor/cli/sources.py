@@ -52,7 +52,7 @@ def choice(texts: list[str] | None, *, hosts_dir: Path, docker_config: Path | No
 
 def _config_file(given: Path | None, environment: Mapping[str, str]) -> Path:
     path = given or Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    return path / "config.json" if path.is_dir() or given is None else path
+    return path / "config.json" if given is None or path.is_dir() else path
 
 
 def opener(store: Store, chosen: Choice, *, show: bool) -> Callable[[Evidence], Sequence[Source]]:

@@ -86,7 +86,7 @@ class Subject(msgspec.Struct, frozen=True, order=True, omit_defaults=True, kw_on
 
 
 class ImageRef(msgspec.Struct, frozen=True, order=True, kw_only=True):
-    """An image that a finding affects, and the subject's role in it; `layer` counts from 0."""
+    """An image that a finding affects, and the subject's role in it; `layer` counts from 0, `layer_number` from 1."""
 
     namespace: str
     #: The best name: the tag, where there is one.
@@ -99,6 +99,8 @@ class ImageRef(msgspec.Struct, frozen=True, order=True, kw_only=True):
     manifest: str = ""
     role: str = ""
     layer: Number | None = None
+    #: As texts and image trees count layers.
+    layer_number: Number | None = None
 
 
 Fact = str | Number | bool | None
@@ -268,6 +270,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[ImageState, ...]
     #: Only in the report of a scrub.
     coverage: Coverage | None = None
+    #: Facts of the host, for questions over many nodes: kernel, file system and disk of the content root. Optional.
+    facts: dict[str, Fact] = {}
 
 
 def count(findings: Sequence[Finding]) -> FindingCounts:
@@ -278,13 +282,20 @@ def count(findings: Sequence[Finding]) -> FindingCounts:
     return FindingCounts(**{str(severity): n for severity, n in by.items()})
 
 
+#: The codes of findings about a database that was not read in whole.
+UNREAD_DATABASE = frozenset({"metadata-damaged", "metadata-lost"})
+
+
 def exit_status(report: Report, fail_on: FailOn) -> int:
     """Return the exit status of a report.
 
     Returns:
-        1 with a finding of severity `fail_on` or worse, else 3 if something could not be examined, else 0.
+        3 if a database was read in part, else 1 with a finding of severity `fail_on` or worse, else 3 if something
+        could not be examined, else 0.
 
     """
+    if not report.complete and any(finding.code in UNREAD_DATABASE for finding in report.findings):
+        return 3
     if fail_on is not FailOn.NEVER:
         limit = Severity(fail_on).rank
         if any(finding.severity.rank <= limit for finding in report.findings):
