@@ -46,7 +46,7 @@ def run(seconds: float, folder: Path) -> Outcome:
             except (Failed, AssertionError, ServerError, subprocess.SubprocessError) as error:
                 recorder.fail(f"{label}: {error}", str(error).encode(), suffix=".txt")
             recorder.slowest_seconds = max(recorder.slowest_seconds, time.monotonic() - started)
-            recorder.slowest = "a whole round: pulls, copy, audit, repair"
+            recorder.slowest = "a whole round by the clock: pulls, copy, audit, repair"
             shutil.rmtree(work)
     recorder.peak_mib = peak_mib()
     return recorder.outcome()

@@ -28,7 +28,7 @@ _CONTENT: Final = noise("soak", 70_000)
 _DIGEST: Final = Digest.of(_CONTENT)
 _LIMITS: Final = Limits(connect=1, stall=0.3, total=1.5)
 #: Seconds in which a fetch must end: its total limit, a stall, and a loaded machine.
-_LONGEST: Final = 8.0
+_LONGEST: Final = 20.0
 _HEADS: Final = (
     "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n",
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",

@@ -108,7 +108,7 @@ def _round(recorder: Recorder, stage: _Stage, chance: random.Random, folder: Pat
         recorder.fail(f"{label}: {error}", log, suffix=".log")
     spent = time.monotonic() - started
     if spent > recorder.slowest_seconds:
-        recorder.slowest_seconds, recorder.slowest = spent, f"a whole round: {label}"
+        recorder.slowest_seconds, recorder.slowest = spent, f"a whole round by the clock: {label}"
 
 
 def _plant(daemon: Containerd, chance: random.Random) -> list[tuple[str, str]]:
