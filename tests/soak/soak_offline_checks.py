@@ -27,7 +27,7 @@ def run(seconds: float, folder: Path) -> Outcome:
     for digest, data in _BUILT.blobs.items():
         (blobs / digest.removeprefix("sha256:")).write_bytes(data)
     (folder / _DATABASE).parent.mkdir()
-    return fuzz(Recorder("databases", seconds), make, partial(judge, folder), suffix=".db")
+    return fuzz(Recorder("offline_checks", seconds), make, partial(judge, folder), suffix=".db")
 
 
 def make(chance: random.Random) -> bytes:
