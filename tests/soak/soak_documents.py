@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,9 @@ def make(chance: random.Random) -> bytes:
             target = images.Descriptor(target.media_type, images.sha256(data), len(data))
     world: Any = {
         "images": [{"name": "r.example/a:1", "labels": {"a": "b"}, **_target(target)}],
-        "infos": [{"digest": name, "size": len(data), "labels": _labels(one)} for name, data in blobs.items()],
+        "infos": [{"digest": name, "size": len(data), "labels": _labels(data, blobs)} for name, data in blobs.items()],
         "blobs": {name: data.decode("latin-1") for name, data in blobs.items()},
-        "snapshots": [{"name": chain, "parent": "", "kind": 3, "labels": {}} for chain in one.chain_ids],
+        "snapshots": [*_snapshots(one), *(_snapshots(two) if two.digest != one.digest else ())],
     }
     return json.dumps(mutate.json_value(world, chance, changes=chance.choice((0, 1, 2, 6)))).encode()
 
@@ -52,9 +53,19 @@ def _target(target: images.Descriptor) -> dict[str, object]:
     return {"digest": target.digest, "size": target.size, "media_type": target.media_type}
 
 
-def _labels(built: images.BuiltImage) -> dict[str, str]:
-    children = {f"containerd.io/gc.ref.content.l.{n}": layer.digest for n, layer in enumerate(built.layers)}
-    return {**children, "containerd.io/distribution.source.r.example": "a"}
+def _labels(data: bytes, blobs: Mapping[str, bytes]) -> dict[str, str]:
+    """Labels as a pull sets them: a document's children, the origin."""
+    children = [digest for digest in blobs if data[:1] == b"{" and digest.encode() in data]
+    labels = {f"containerd.io/gc.ref.content.{n}": digest for n, digest in enumerate(children)}
+    return {**labels, "containerd.io/distribution.source.r.example": "a"}
+
+
+def _snapshots(built: images.BuiltImage) -> list[dict[str, object]]:
+    parents = ("", *built.chain_ids)
+    return [
+        {"name": chain, "parent": parent, "kind": snapshots_pb2.COMMITTED, "labels": {}}
+        for chain, parent in zip(built.chain_ids, parents, strict=False)
+    ]
 
 
 def judge(data: bytes, world: World, socket: Path, folder: Path) -> str:

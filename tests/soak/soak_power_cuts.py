@@ -114,12 +114,13 @@ def _repaired(base: Path, version: str, references: list[str]) -> str:
         return "the daemon does not start"
     try:
         _repair(daemon)
-        failed = sum(not _pulled(daemon, reference) for reference in references)
+        failed = sum(bool(_pull_error(daemon, reference)) for reference in references)
         _repair(daemon)  # containerd's pull does not replace a blob whose record it has
-        again = [reference for reference in references if not _pulled(daemon, reference)]
+        again = [error for reference in references if (error := _pull_error(daemon, reference))]
         last = auditor_here("check", "--address", daemon.socket, "--verify", "digests", "--format", "json")
         if again or last.status:
-            raise Failed(f"after repair and pull: exit {last.status}, {again} cannot be pulled: {last.out[:1500]}")
+            found = [finding.message for finding in last.report.findings]
+            raise Failed(f"after repair and pull: exit {last.status}; pulls: {again}; findings: {found}")
         return f"{failed} pulls failed before the second repair, all well after it"
     finally:
         daemon.stop()
@@ -131,5 +132,7 @@ def _repair(daemon: Containerd) -> None:
         raise Failed(f"repair ends with {done.status}: {done.err}")
 
 
-def _pulled(daemon: Containerd, reference: str) -> bool:
-    return daemon.ctr("images", "pull", "--plain-http", reference, check=False).returncode == 0
+def _pull_error(daemon: Containerd, reference: str) -> str:
+    """Pull; return the last line of the error, empty for none."""
+    done = daemon.ctr("images", "pull", "--plain-http", reference, check=False)
+    return done.stderr.strip().splitlines()[-1] if done.returncode else ""
