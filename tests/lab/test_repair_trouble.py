@@ -18,11 +18,14 @@ import pytest
 from auditor import containerd
 from auditor.audit import audit, collect
 from auditor.containerd.find_content_root import ContentRootOption
+from auditor.errors import ReadFailed
 from auditor.model.blob_source import Hints, Offer, Source
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.store import Store
 from auditor.repair.apply import Outcome
+from auditor.repair.context import RepairContext
+from auditor.repair.needs import Need
 from auditor.repair.session import Repair, RepairOptions
 from auditor.scrub import prove, wanted
 from auditor.sources.credentials import load_docker_config
@@ -244,6 +247,35 @@ def fill(path: Path) -> None:
             file.write(bytes(4096))
     free = 96 << 10
     os.truncate(path, path.stat().st_size - free)
+
+
+# The disk cannot read what was written
+
+
+@pytest.mark.parametrize("root", [FILE, API])
+def test_what_cannot_be_read_back_is_a_failure_and_the_next_run_finishes(
+    start_daemon: StartDaemon, registry: Registry, monkeypatch: pytest.MonkeyPatch, root: ContentRootOption
+) -> None:
+    daemon = start_daemon("2.1")
+    daemon.cri_pull(registry.push(IMAGE, "lab/trouble:1"))
+    daemon.force_gc()
+    whole = dump(daemon)
+    flip(daemon, LAYER)
+    before = dump(daemon)
+
+    def fail(_context: RepairContext, _namespace: str, _need: Need) -> None:
+        raise ReadFailed("input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RepairContext, "read_back", fail)
+        (outcome,) = run(daemon, [Meddling(dict(IMAGE.blobs), lambda: None)], root=root)
+    assert outcome.result == "failed"
+    assert "cannot be read back" in outcome.message
+    assert dump(daemon).without([LAYER]).files == before.without([LAYER]).files
+    assert sha256(daemon.blob_path(LAYER).read_bytes()) in (LAYER, f"sha256:{before.files[LAYER][0]}")
+    repair(daemon, "--verify", "digests")
+    assert dump(daemon).files == whole.files
+    assert not ours(daemon)
 
 
 # The disk has no inodes, or is read-only
