@@ -14,6 +14,7 @@ from auditor.checks import (
     snapshots,
 )
 from auditor.checks import suspect_storage as storage
+from auditor.checks.archive_words import IN_ARCHIVE
 from auditor.checks.evidence import Evidence
 from auditor.checks.rule import ARCHIVE_REMEDY, OFFLINE_REMEDY, Rule, merge
 from auditor.model.findings import Finding, order
@@ -55,6 +56,10 @@ RULES = _sorted(
 RULEBOOK = {rule.code: rule for rule in _sorted(*RULES, *archive_faults.RULES)}
 
 
+#: The rulebook in the words of an archive.
+ARCHIVE_RULEBOOK = RULEBOOK | dict(IN_ARCHIVE)
+
+
 def judge(evidence: Evidence) -> tuple[Finding, ...]:
     """Run every rule that applies to the kind of store.
 
@@ -66,5 +71,7 @@ def judge(evidence: Evidence) -> tuple[Finding, ...]:
 
     """
     chosen = ARCHIVE_CHECKS if evidence.archive else CHECKS
-    found = merge((hit for check in chosen for hit in check(evidence)), remedy=_REMEDIES.get(evidence.info.kind, ""))
+    hits = (hit for check in chosen for hit in check(evidence))
+    words = IN_ARCHIVE if evidence.archive else {}
+    found = merge(hits, remedy=_REMEDIES.get(evidence.info.kind, ""), words=words)
     return order((*found, *storage.check(found)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from auditor.cli import options as o
@@ -17,6 +18,15 @@ def verify(
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     max_layer_size: o.MaxLayer = None,
+    blobs: Annotated[
+        Path | None,
+        Option(
+            "--blobs",
+            metavar="DIR",
+            help="Shared folder with blobs of the archives: DIR/sha256/...",
+            show_default=False,
+        ),
+    ] = None,
     fail_on: Annotated[
         FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
     ] = FailOn.ERROR,
@@ -53,6 +63,7 @@ def verify(
         platforms=connect.wanted_platforms(platform),
         all_platforms=all_platforms,
         max_layer=size(max_layer_size) if max_layer_size else None,
+        blobs=run.shared(blobs),
     )
     reports = run.verified_all(run.distinct(paths), wish, common)
     return run.publish_all(reports, common, output_format, fail_on=findings.FailOn(fail_on))
