@@ -27,6 +27,9 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    sparse: Annotated[
+        bool, Option("--sparse", help="Absent blobs are absent on purpose; verify those that are present.")
+    ] = False,
     fail_on: Annotated[
         FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
     ] = FailOn.ERROR,
@@ -64,6 +67,7 @@ def verify(
         all_platforms=all_platforms,
         max_layer=size(max_layer_size) if max_layer_size else None,
         blobs=run.shared(blobs),
+        sparse=sparse,
     )
     reports = run.verified_all(run.distinct(paths), wish, common)
     return run.publish_all(reports, common, output_format, fail_on=findings.FailOn(fail_on))

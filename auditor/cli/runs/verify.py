@@ -18,6 +18,7 @@ from auditor.archive.parts_missing import parts_missing
 from auditor.archive.recognise import misnamed
 from auditor.archive.store import ArchiveStore
 from auditor.audit import collect
+from auditor.checks.archive_faults import INCOMPLETE
 from auditor.cli import audit
 from auditor.cli.choices import ReportFormat
 from auditor.cli.options import Common
@@ -41,6 +42,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     all_platforms: bool
     max_layer: int | None
     blobs: Path | None = None
+    sparse: bool = False
 
 
 def distinct(paths: list[str]) -> list[str]:
@@ -98,7 +100,11 @@ def _outcome(path: str, wish: Wish, options: Common) -> Report:
 
 def _request(wish: Wish, of_image: Mapping[Digest, tuple[Platform, ...]] = MappingProxyType({})) -> collect.Request:
     return collect.Request(
-        verify=wish.depth, platforms=wish.platforms, all_platforms=wish.all_platforms, of_image=of_image
+        verify=wish.depth,
+        platforms=wish.platforms,
+        all_platforms=wish.all_platforms,
+        of_image=of_image,
+        sparse=wish.sparse,
     )
 
 
@@ -115,10 +121,12 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
     asked = wish.platforms or wish.all_platforms
     wanted = _request(wish) if asked else _request(wish, platforms_held(inventory, store.documents))
     problems = (*store.problems, *parts_missing(inventory, store.documents, everything=wish.all_platforms))
+    if wish.sparse:
+        problems = tuple(problem for problem in problems if problem.code != INCOMPLETE.code or not inventory.images)
     note = misnamed(path, store.packing)
     also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in (*problems, *note))
     cut = () if store.complete else (f"{path} could not be read to its end",)
-    if inventory.images:
+    if inventory.images and (inventory.blobs or not wish.sparse):
         return audit.audited(store, wanted, options, documents=store.documents, also=also, incomplete=cut)[1]
     if not problems:
         raise NothingExamined(f"{path} holds no image: nothing was examined", hint="is it an image archive?")
