@@ -13,7 +13,7 @@ WORKERS ?= 6
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab mutants protos schema docs samples pictures bench clean
+.PHONY: help install lab-install demo test lint format unit lab wide mutants protos schema docs samples pictures bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,10 @@ unit: $(STAMP) ## run the tests that need no root and no daemon
 
 lab: $(STAMP) lab-install ## run the tests on real daemons and registries
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/lab
+
+wide: $(STAMP) lab-install ## kill and damage at every step and in every combination; `make test` takes a third of them
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --wide tests/lab/test_repair_kill.py \
+		tests/lab/test_repair_damage.py tests/lab/test_repair_trouble.py
 
 mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
 	@$(BIN)/python -m tests.mutants
