@@ -103,6 +103,7 @@ def test_no_arguments_show_the_help_and_are_wrong_usage() -> None:
         (["chekc"], "did you mean check?"),
         (["check", "--address"], "--address"),
         (["rules", "blob-lzy"], "did you mean blob-lazy?"),
+        (["rules", "lazy"], "did you mean blob-lazy?"),
         (["rules", "a", "b"], "b"),
         (["check", "--platform", "a/b/c/d"], "linux/arm64"),
         (["check", "--platform", "linux/*"], "linux/arm64"),
