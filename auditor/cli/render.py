@@ -159,7 +159,7 @@ def _table_fleet(reports: Sequence[Report], look: Look) -> str:
     from auditor.formats import fleet as fleet_text
     from auditor.report import fleet
 
-    return fleet_text.render(fleet.join(reports, look.unread))
+    return fleet_text.render(fleet.join(reports, look.unread), width=look.style.width)
 
 
 def _json_fleet(reports: Sequence[Report], look: Look) -> str:
