@@ -175,7 +175,8 @@ def _unread(report: Report) -> str:
     if report.verify is Verify.SNAPSHOTS_QUICK:
         return "contents of blobs, contents of unpacked files"
     blobs = report.summary.blobs
-    parts = [f"{blobs.present - blobs.verified} of {plural(blobs.present, 'blob')}"] * (blobs.verified < blobs.present)
+    unread = blobs.present - blobs.verified - blobs.corrupt
+    parts = [f"{unread} of {plural(blobs.present, 'blob')}"] * (unread > 0)
     parts += ["layers as they decompress"] * (report.verify is Verify.DIGESTS)
     parts += ["unpacked files"] * (report.verify is not Verify.SNAPSHOTS and report.source.kind != "archive")
     return ", ".join(parts)

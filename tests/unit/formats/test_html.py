@@ -218,6 +218,10 @@ def test_a_sound_page_names_what_was_not_read(verify: Verify, kind: str, words: 
     assert node_page.verdict(report).sentence.endswith(words)
 
 
+def test_a_damaged_blob_was_read(damaged: Page) -> None:
+    assert "1 of 56 blobs, layers as they decompress, unpacked files" in damaged.words
+
+
 def test_a_fleet_of_many_nodes_names_the_damaged_and_counts_the_others() -> None:
     nodes = [replace(reports.sound(), host=f"node-{n}") for n in range(300)]
     bad = [replace(reports.damaged(), host=f"bad-{n}") for n in range(12)]
