@@ -15,7 +15,7 @@ from auditor.checks import (
 )
 from auditor.checks import suspect_storage as storage
 from auditor.checks.evidence import Evidence
-from auditor.checks.rule import ARCHIVE_REMEDY, OFFLINE_REMEDY, Rule, merge
+from auditor.checks.rule import ARCHIVE_REMEDY, OFFLINE_REMEDY, Hit, Rule, merge
 from auditor.model.findings import Finding, order
 from auditor.model.store import SourceKind
 
@@ -66,5 +66,11 @@ def judge(evidence: Evidence) -> tuple[Finding, ...]:
 
     """
     chosen = ARCHIVE_CHECKS if evidence.archive else CHECKS
-    found = merge((hit for check in chosen for hit in check(evidence)), remedy=_REMEDIES.get(evidence.info.kind, ""))
+    hits = (hit for check in chosen for hit in check(evidence) if not _needs_lost_records(hit, evidence))
+    found = merge(hits, remedy=_REMEDIES.get(evidence.info.kind, ""))
     return order((*found, *storage.check(found)))
+
+
+def _needs_lost_records(hit: Hit, evidence: Evidence) -> bool:
+    """Whether a hit rests on the absence of records in a namespace that lost some."""
+    return hit.namespace in evidence.info.partial and hit.rule.code in metadata_faults.NEED_ALL_RECORDS

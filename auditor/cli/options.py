@@ -65,7 +65,7 @@ Textfile = Annotated[
         "--textfile",
         group="Output",
         metavar="FILE",
-        help="Also write metrics to FILE, for node_exporter's textfile collector; end its name in .prom.",
+        help="Also write metrics to FILE for node_exporter's textfile collector (NAME.prom; a new file has mode 0644).",
         show_default=False,
     ),
 ]

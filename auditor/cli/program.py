@@ -39,7 +39,7 @@ def program(commands: Mapping[str, ModuleType]) -> typer.Typer:
             app.add_typer(_with_help(module.app), cls=HelpGroup, context_settings=SETTINGS)
         else:
             make = app.command(cls=HelpCommand, context_settings=SETTINGS, epilog=getattr(module, "EXAMPLES", None))
-            make(_annotated(getattr(module, name)))
+            make(annotated(getattr(module, name)))
     return app
 
 
@@ -72,7 +72,7 @@ def run(commands: Mapping[str, ModuleType], words: list[str], *, command: str) -
         raise UsageError(text, hint=hint) from None
 
 
-def _annotated(command: Callable[..., int]) -> Callable[..., int]:
+def annotated(command: Callable[..., int]) -> Callable[..., int]:
     """A copy of a command with the annotations that typer knows."""
     assert isinstance(command, FunctionType)
     copy = FunctionType(command.__code__, command.__globals__, command.__name__, command.__defaults__)

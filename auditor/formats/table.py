@@ -156,7 +156,7 @@ def _title(found: Sequence[Finding], style: Style) -> str:
     severity = found[0].severity
     images = len({(image.namespace, image.target or image.name) for finding in found for image in finding.images})
     number = f" ({plural(len(found), 'finding')} in {plural(images, 'image')})" if len(found) > 1 else ""
-    return f"{_paint(style, _COLOURS[severity], severity.upper())} {found[0].code}{number}"
+    return f"{_paint(style, _COLOURS[severity], severity.upper())} {plain(found[0].code, width=_NAME_WIDTH)}{number}"
 
 
 def _remedies(found: Sequence[Finding], style: Style, *, most: int) -> Iterator[str]:
@@ -193,8 +193,8 @@ def _place(finding: Finding, first: Finding) -> str:
 def _facts(finding: Finding) -> Iterator[str]:
     if finding.namespace:
         yield f"namespace {finding.namespace}"
-    if "size" in finding.facts:
-        yield size(int(finding.facts["size"] or 0))
+    if isinstance(number := finding.facts.get("size"), int):
+        yield size(number)
     if finding.facts.get("namespaces"):
         yield f"namespaces {finding.facts['namespaces']}"
     if finding.cause:
@@ -234,7 +234,8 @@ def _images(report: Report) -> Iterator[str]:
     for image in report.images:
         mark = {Status.SOUND: "sound  ", Status.DAMAGED: "DAMAGED", Status.UNKNOWN: "unknown"}[image.status]
         shown = ", ".join(_platforms(image.platforms)) or "no platform here"
-        yield f"  {mark} {plain(image.namespace)} {plain(image.names[0], width=_NAME_WIDTH)}  {plain(shown)}"
+        name = image.names[0] if image.names else image.target
+        yield f"  {mark} {plain(image.namespace)} {plain(name, width=_NAME_WIDTH)}  {plain(shown)}"
 
 
 def _platforms(states: Iterable[PlatformState]) -> Iterator[str]:

@@ -127,7 +127,7 @@ def check(
     )
 
     def once() -> tuple[Report, int]:
-        with told(), connect.read_store(common) as store:
+        with told(), connect.read_store(common, without_records=True) as store:
             reader = prover.reader(store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
             _, report = audit.audited(store, request, common, reader=reader, trees=tells_trees(output_format))
         status = findings.exit_status(report, failing)

@@ -24,6 +24,10 @@ def repair(
     verify: Annotated[
         Verify, Option("--verify", metavar="LEVEL", help="Verification level of the first check.")
     ] = Verify.PRESENCE,
+    snapshots: Annotated[
+        bool,
+        Option("--snapshots", help="Also compare all unpacked files with their layers, and rebuild damaged snapshots."),
+    ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and write nothing.")] = False,
     yes: Annotated[bool, Option("--yes", "-y", help="Apply the plan without asking.")] = False,
     sources: o.From = None,
@@ -58,7 +62,7 @@ def repair(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Restore missing and damaged blobs: check, print a plan, apply it, check again.
+    """Restore missing and damaged blobs and unpacked files: check, print a plan, apply it, check again.
 
     Without --yes, ask for confirmation on a terminal; without a terminal, refuse. --dry-run writes nothing.
 
@@ -85,7 +89,7 @@ def repair(
         content_root=content_root,
     )
     request = Request(
-        verify=findings.Verify(verify),
+        verify=findings.Verify.SNAPSHOTS if snapshots else findings.Verify(verify),
         namespaces=common.namespaces,
         images=tuple(images or ()),
         platforms=connect.wanted_platforms(platform),
@@ -94,7 +98,10 @@ def repair(
     )
     chosen = choice(sources, hosts_dir=hosts_dir, docker_config=docker_config)
     options = RepairOptions(
-        include_discarded=include_discarded, jobs=jobs, quarantine=_kept(keep_quarantine, dry_run=dry_run)
+        include_discarded=include_discarded,
+        jobs=jobs,
+        quarantine=_kept(keep_quarantine, dry_run=dry_run),
+        snapshots=snapshots,
     )
     session = Session(common, request, chosen, options, output_format, yes=yes, dry_run=dry_run)
     document = session.run()
