@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from auditor.checks.rule import Rule
+from auditor.fleet import answers
+from auditor.fleet.database import Database
+from auditor.fleet.node_report import SlimReport, condense
 from auditor.formats import html
 from auditor.formats.html import byte_totals, node_page
+from auditor.formats.json_report import to_json
 from auditor.model.findings import FailOn, Report, Severity, Verify, exit_status
 from auditor.report.compare import compare
 from auditor.report.fleet import join, walk
@@ -216,6 +221,18 @@ def test_findings_come_before_statistics(damaged: Page) -> None:
 def test_a_sound_page_names_what_was_not_read(verify: Verify, kind: str, words: str) -> None:
     report = replace(reports.sound(), verify=verify, source=replace(reports.sound().source, kind=kind))
     assert node_page.verdict(report).sentence.endswith(words)
+
+
+def test_the_picture_of_a_fleet_has_its_damaged_nodes_digests_and_causes() -> None:
+    with Database() as database:
+        for number in range(150):
+            raw = to_json(replace(reports.damaged(), host=f"node-{number}")).encode()
+            database.add(condense(msgspec.json.decode(raw, type=SlimReport), file=f"{number}.json"))
+        found = Page(html.render_picture(answers.picture(database)))
+    assert "150 of 150 nodes damaged" in found.words
+    assert found.count("span", **{"class": "badge s-critical"}) > 0
+    assert sum(attrs.get("data-key") == "damaged" for tag, attrs in found.elements if tag == "tr") == 150
+    assert found.count("noscript", **{"data-rest": "nodes"}) == 1
 
 
 def test_a_damaged_blob_was_read(damaged: Page) -> None:
