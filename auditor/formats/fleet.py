@@ -26,7 +26,12 @@ def render(fleet: Fleet, *, width: int = 110) -> str:
     lines += _more(len(fleet.findings), "finding")
     bad = [image for image in fleet.images if image.damaged or image.unknown]
     if bad:
-        lines += ["", "images:", *(f"  {_image(image)}" for image in bad[:LISTED]), *_more(len(bad), "image")]
+        lines += [
+            "",
+            "images:",
+            *(line for image in bad[:LISTED] for line in wrapped("  ", _image(image), width)),
+            *_more(len(bad), "image"),
+        ]
     if fleet.unread:
         lines += ["", "files that could not be read:", *(f"  {reason}" for reason in _unread(fleet))]
     return "\n".join(lines) + "\n"

@@ -162,7 +162,7 @@ def test_the_rules_are_those_that_run() -> None:
 
 def test_the_rules_as_a_table_and_one_of_them() -> None:
     table = auditor("rules").stdout
-    assert all(f" {rule.code} " in table for rule in checks.RULES)
+    assert all(f"\n  {rule.code}\n" in table for rule in checks.RULES)
     told = auditor("rules", "snapshot-without-blob").stdout
     assert told.startswith("snapshot-without-blob (error)\n")
     assert "auditor repair" in told

@@ -305,7 +305,8 @@ def test_a_tree_as_a_graph_quotes_hostile_text() -> None:
 def test_the_rules_are_listed_and_explained() -> None:
     entries = tuple(checks.RULEBOOK.values())
     listed = rulebook.listed(entries)
-    assert all(f" {entry.code} " in listed for entry in entries)
+    assert all(f"\n  {entry.code}\n" in listed for entry in entries)
+    assert max(map(len, listed.splitlines())) <= 80
     assert json.loads(rulebook.as_json(entries)) == [
         {"code": r.code, "severity": r.severity.value, "means": r.means, "matters": r.impact, "do": r.remedy}
         for r in entries
@@ -313,4 +314,4 @@ def test_the_rules_are_listed_and_explained() -> None:
     for entry in entries:
         told = rulebook.explained(entry)
         assert told.startswith(f"{entry.code} ({entry.severity})\n")
-        assert max(map(len, told.splitlines())) <= 100
+        assert max(map(len, told.splitlines())) <= 80
