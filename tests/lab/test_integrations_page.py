@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from auditor.cli.render import advice
+from auditor.fleet import answers
+from auditor.fleet.database import Database
+from auditor.fleet.node_report import SlimReport, condense
+from auditor.fleet.picture import Picture
 from auditor.formats import html
+from auditor.formats.json_report import to_json
 from auditor.report.compare import compare
 from auditor.report.fleet import join
 from tests.lab.kit.binaries import NotInstalledError
@@ -20,16 +26,26 @@ from tests.unit import reports
 
 #: Makes a context in which pages are to be shown.
 PHONE = {"viewport": {"width": 375, "height": 700}, "is_mobile": True, "has_touch": True}
-PAGES = {
+PAGES: dict[str, Callable[[], str]] = {
     "damaged": lambda: html.render(
         reports.damaged(), advice=advice(), comparison=compare(reports.damaged(), reports.sound())
     ),
     "sound": lambda: html.render(reports.sound(), advice=advice()),
     "hostile": lambda: html.render(reports.hostile(), advice=advice()),
     "large": lambda: html.render(reports.large(500), advice=advice()),
+    "picture": lambda: html.render_picture(picture()),
     "fleet": lambda: html.render_fleet(join([reports.damaged(), reports.sound(), reports.hostile()]), advice=advice()),
 }
 Show = Callable[..., Page]
+
+
+def picture() -> Picture:
+    """A fleet whose first node is damaged and whose second has hostile names."""
+    with Database() as database:
+        for made in (reports.damaged(), reports.hostile(), reports.sound()):
+            raw = to_json(made).encode()
+            database.add(condense(msgspec.json.decode(raw, type=SlimReport), file=made.host))
+        return answers.picture(database)
 
 
 @cache
