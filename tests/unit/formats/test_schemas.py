@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import pytest
 
 from auditor import checks
+from auditor.fleet.picture import NodeCounts, Picture
 from auditor.formats import recover, rulebook, schemas
 from auditor.formats.export import Exported, ImageRow, as_json
 from auditor.formats.json_report import to_json
@@ -62,7 +64,19 @@ def copied() -> str:
     return recover.as_json(CopiedDatabase(root="/mnt", path="new.db", newest=True, images=1, blobs=1, snapshots=1))
 
 
+def picture() -> Picture:
+    counts = dict.fromkeys(NodeCounts.__struct_fields__, 0)
+    empty: dict[str, Any] = dict.fromkeys(("causes", "digests", "nodes", "codes", "images"), ())
+    return Picture(
+        complete=True, oldest=reports.AT, newest=reports.AT, counts=NodeCounts(**counts), superseded=0, **empty
+    )
+
+
 DOCUMENTS = {
+    "fleet-picture": to_json(picture()),
+    "quarantine": to_json(QuarantineDocument(action="list")),
+    "recover": to_json(Recovered(root="/", dry_run=True, verified=False, images=())),
+    "recover-database": to_json(CopiedDatabase(root="/", path="", newest=True, images=0, blobs=0, snapshots=0)),
     "report": to_json(reports.damaged()),
     "fleet": to_json(join([reports.damaged(), reports.sound()])),
     "comparison": to_json(compare(reports.damaged(), reports.sound())),
