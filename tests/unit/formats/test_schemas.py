@@ -74,9 +74,6 @@ def picture() -> Picture:
 
 DOCUMENTS = {
     "fleet-picture": to_json(picture()),
-    "quarantine": to_json(QuarantineDocument(action="list")),
-    "recover": to_json(Recovered(root="/", dry_run=True, verified=False, images=())),
-    "recover-database": to_json(CopiedDatabase(root="/", path="", newest=True, images=0, blobs=0, snapshots=0)),
     "report": to_json(reports.damaged()),
     "fleet": to_json(join([reports.damaged(), reports.sound()])),
     "comparison": to_json(compare(reports.damaged(), reports.sound())),
