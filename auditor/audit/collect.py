@@ -40,7 +40,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a store to audit, and the verification level.
 
     Empty tuples mean all; no platform means the node's. `of_image` maps an image's target to the platforms that are
-    wanted of this image instead; an empty tuple means all. `jobs` is a number of threads.
+    wanted of this image instead; an empty tuple means all. `jobs` is a number of threads. `sparse`: absent blobs of an
+    archive are absent on purpose.
     """
 
     verify: Verify = Verify.PRESENCE
@@ -51,6 +52,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     snapshotters: tuple[str, ...] = ()
     jobs: int = JOBS
     of_image: Mapping[Digest, tuple[Platform, ...]] = {}
+    sparse: bool = False
 
 
 def no_progress(_what: str, _done: int, _total: int, /) -> None:
@@ -110,6 +112,7 @@ def collect(
         now=now,
         incomplete=(*info.gaps, *(gap for inventory in inventories for gap in inventory.gaps)),
         bytes_read=read,
+        sparse=request.sparse,
         platforms_asked_for=bool(request.platforms or request.of_image) or request.all_platforms,
     )
 

@@ -83,13 +83,14 @@ class Ingest(msgspec.Struct, frozen=True):
 
 
 class Container(msgspec.Struct, frozen=True):
-    """A container record, which protects its snapshot."""
+    """A container record, which protects its snapshot; `pod` is `namespace/name` of a container of Kubernetes."""
 
     namespace: str
     id: str
     image: str = ""
     snapshotter: str = ""
     snapshot_key: str = ""
+    pod: str = ""
 
 
 class Snapshotter(msgspec.Struct, frozen=True):

@@ -29,6 +29,8 @@ _OF_COMMITS: Final = frozenset(
     {Kind.MISSING, Kind.TYPE, Kind.EMPTY, Kind.TRUNCATED, Kind.LONGER, Kind.ZEROED, Kind.CONTENT, Kind.TARGET}
 )
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
+#: Begins the reason for a snapshot with files that only another user may read.
+_FORBIDDEN: Final = "not permitted to read"
 _UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
 
 
@@ -68,6 +70,9 @@ def examine(
             found |= _of_snapshotter(store, evidence, name, mine, pause)
         except (OSError, ValueError) as error:
             incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
+    forbidden = [files.reason for files in found.values() if files.reason.startswith(_FORBIDDEN)]
+    if forbidden:
+        incomplete.append(f"the files of {len(forbidden)} snapshots could not be compared: {forbidden[0]}")
     return Examined(found, tuple(incomplete))
 
 
@@ -137,6 +142,10 @@ def _compared(store: Store, evidence: Evidence, needed: Needed, files: SnapshotF
         found = _differences(store, holder, needed, files)
     except AuditorError as error:
         return msgspec.structs.replace(files, reason=f"its layer cannot be read: {error}")
+    except PermissionError as error:
+        path = os.fsdecode(error.filename or files.path)
+        reason = f"{_FORBIDDEN} {path}; run as root with CAP_DAC_READ_SEARCH"
+        return msgspec.structs.replace(files, reason=reason)
     except FileNotFoundError:
         return msgspec.structs.replace(files, missing=not Path(files.path).is_dir(), reason="it changed meanwhile")
     if isinstance(found, str):
