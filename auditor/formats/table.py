@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
+from msgspec import UNSET
 
 from auditor.checks.rule import Rule
+from auditor.formats.readiness import serve_lines, unpack_lines
 from auditor.formats.sanitize import is_command, plain, plural, shorten, size
 from auditor.model.findings import BlobCounts, Finding, ImageRef, PlatformState, Report, Severity, Status, Verify
 
@@ -55,7 +57,7 @@ def render(report: Report, *, advice: Mapping[str, Rule], style: Style) -> str:
         lines += ["", f"and {plural(left, 'more finding')}; --output FILE has all"]
     if style.verbose:
         lines += ["", *_images(report)]
-    lines += ["", *_coverage(report), *_counts(report, style.width)]
+    lines += ["", *_coverage(report), *_readiness(report, style), *_counts(report, style.width)]
     return "\n".join(lines) + "\n"
 
 
@@ -104,6 +106,14 @@ def _coverage(report: Report) -> Iterator[str]:
     oldest = f", the oldest on {known.oldest_proof_at:%Y-%m-%d %H:%M} UTC" if known.oldest_proof_at else ""
     share = known.proven_bytes / known.bytes if known.bytes else 1.0
     yield f"verified: {known.proven_blobs} of {plural(known.blobs, 'blob')}, {share:.1%} of {size(known.bytes)}{oldest}"
+
+
+def _readiness(report: Report, style: Style) -> Iterator[str]:
+    """What the node could serve or unpack, where that was asked for."""
+    if report.can_serve is not UNSET:
+        yield from serve_lines(report.can_serve, verbose=style.all)
+    if report.can_unpack is not UNSET:
+        yield from unpack_lines(report.can_unpack, verbose=style.all)
 
 
 def counts(report: Report) -> str:

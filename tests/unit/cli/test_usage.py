@@ -113,6 +113,9 @@ def test_no_arguments_show_the_help_and_are_wrong_usage() -> None:
         (["check", "--output", "/no/such/folder/report"], "/no/such/folder"),
         (["check", "--output", "/"], "is a folder"),
         (["check", "--address", "tcp://127.0.0.1:1"], "/run/containerd/containerd.sock"),
+        (["repair", "--dry-run", "--rebuild", "replace"], "--rebuild needs --snapshots"),
+        (["repair", "--dry-run", "--snapshots", "--rebuild", "other"], "exchange"),
+        (["quarantine", "drop", "--bogus"], "auditor quarantine drop --help"),
     ],
 )
 def test_wrong_usage(arguments: list[str], words: str) -> None:
