@@ -131,8 +131,8 @@
         document.execCommand("copy"); // pages that are not served over HTTPS
       }
       button.textContent = "Copied";
-      setTimeout(() => { button.textContent = "Copy"; }, 2000);
     });
+    button.addEventListener("blur", () => { button.textContent = "Copy"; });
     const box = document.createElement("div");
     box.className = "command";
     command.replaceWith(box);
