@@ -17,6 +17,7 @@ import msgspec
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.model.platforms import Platform
+from auditor.model.snapshot_files import Row, SnapshotKey
 
 Labels = Mapping[str, str]
 
@@ -93,7 +94,7 @@ class Container(msgspec.Struct, frozen=True):
 
 
 class Snapshotter(msgspec.Struct, frozen=True):
-    """A snapshotter of the daemon.
+    """A snapshotter of the daemon; `rows` are its committed snapshots, where the store read its database anyway.
 
     `lazy`: its exports enable remote snapshot annotations. `proxy`: it is a process of its own (its exports have an
     address), which may fetch layers by itself and leave no trace of them in containerd.
@@ -103,6 +104,7 @@ class Snapshotter(msgspec.Struct, frozen=True):
     root: str = ""
     lazy: bool = False
     proxy: bool = False
+    rows: Mapping[SnapshotKey, Row] | None = None
 
 
 class Inventory(msgspec.Struct, frozen=True):

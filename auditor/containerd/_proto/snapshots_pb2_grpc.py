@@ -55,6 +55,11 @@ class SnapshotsStub:
                 request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.RemoveSnapshotRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.Stat = channel.unary_unary(
+                '/containerd.services.snapshots.v1.Snapshots/Stat',
+                request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotRequest.SerializeToString,
+                response_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotResponse.FromString,
+                _registered_method=True)
         self.List = channel.unary_stream(
                 '/containerd.services.snapshots.v1.Snapshots/List',
                 request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ListSnapshotsRequest.SerializeToString,
@@ -89,6 +94,12 @@ class SnapshotsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Stat(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -117,6 +128,11 @@ def add_SnapshotsServicer_to_server(servicer, server):
                     servicer.Remove,
                     request_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.RemoveSnapshotRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'Stat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Stat,
+                    request_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotRequest.FromString,
+                    response_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotResponse.SerializeToString,
             ),
             'List': grpc.unary_stream_rpc_method_handler(
                     servicer.List,
@@ -232,6 +248,33 @@ class Snapshots:
             '/containerd.services.snapshots.v1.Snapshots/Remove',
             auditor_dot_containerd_dot___proto_dot_snapshots__pb2.RemoveSnapshotRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Stat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/containerd.services.snapshots.v1.Snapshots/Stat',
+            auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotRequest.SerializeToString,
+            auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,
