@@ -83,15 +83,15 @@ def show_files(daemon: Containerd, registry: Registry) -> int:
         say(
             "container web runs; a power cut leaves one of its programs with 0 bytes, and pulling again changes nothing"
         )
-        (faults.snapshot_folder(daemon, image.chain_ids[0]) / "bin/sleep").write_bytes(b"")
+        (faults.snapshot_folder(daemon, image.chain_ids[0]) / "bin/cat").write_bytes(b"")
         daemon.cri_pull(name)
         print(f"  ctr images check    {name}  {parse_check(daemon.ctr('images', 'check'))[name]}")
-        failed = daemon.ctr("run", "--rm", "--null-io", name, "second", "/bin/sleep", "1", check=False)
+        failed = daemon.ctr("run", "--rm", "--null-io", name, "second", "/bin/cat", "/etc/motd", check=False)
         print(f"  ctr run             exit {failed.returncode}: {failed.stderr.strip()}")
         auditor(daemon, "check", "--verify", "snapshots", name)
         auditor(daemon, "repair", "--snapshots", "--yes", name)
         say("the second container runs now; web keeps its old files until it is restarted")
-        again = daemon.ctr("run", "--rm", "--null-io", name, "second", "/bin/sleep", "0", check=False)
+        again = daemon.ctr("run", "--rm", "--null-io", name, "second", "/bin/cat", "/etc/motd", check=False)
         print(f"  ctr run             exit {again.returncode}")
         run("quarantine", "list", "--address", str(daemon.socket))
         web.stop()

@@ -72,7 +72,7 @@ def test_containers_keep_what_they_have_and_get_the_right_files_when_restarted(s
     (stage.folder(1) / "data/a-0").write_bytes(b"")
     labels = ("io.kubernetes.pod.namespace=default", "io.kubernetes.pod.name=shop")
     with running(stage.daemon, stage.name, "before", *labels) as before:
-        (stage.folder(0) / "bin/sleep").write_bytes(b"")
+        (stage.folder(0) / "bin/cat").write_bytes(b"")  # nothing that the container itself runs
         (stage.folder(2) / "data/c-1").unlink()
         (before.root / "data/b-0").write_bytes(b"changed")
         (before.root / "data/b-1").unlink()

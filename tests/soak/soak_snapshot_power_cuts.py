@@ -71,8 +71,11 @@ def _during_repair(made: Node, everything: Sequence[Stocked], chance: random.Ran
     for path in hurt:
         path.write_bytes(b"")
     made.sync()
+    quarantine = made.daemon.root / "io.containerd.snapshotter.v1.overlayfs/auditor-quarantine"
     with signalled("repair", "--snapshots", "--yes", "--address", made.daemon.socket) as running:
-        time.sleep(chance.uniform(0.3, 1.5))
+        while not quarantine.exists() and running.poll() is None:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.5))
         disk = made.cut()
         running.kill()
     made.boot(disk)
@@ -83,8 +86,7 @@ def _during_repair(made: Node, everything: Sequence[Stocked], chance: random.Ran
     assert done.status == 0, done.out
     assert wrong(made.daemon, each) == []
     assert auditor("quarantine", "drop", "--address", made.daemon.socket).status == 0
-    folder = made.daemon.root / "io.containerd.snapshotter.v1.overlayfs/auditor-quarantine"
-    assert not folder.exists(), list(folder.rglob("*"))[:9]
+    assert not quarantine.exists(), list(quarantine.rglob("*"))[:9]
     return f"in a repair: {len(hurt) - len(left)} of {len(hurt)} rebuilt before"
 
 

@@ -17,7 +17,7 @@ from tests.lab.kit.daemon import Containerd
 
 #: A command that runs until it is killed.
 WAIT: Final = ("/bin/sh", "-c", "while :; do /bin/sleep 1000; done")
-_PROGRAMS: Final = ("sh", "sleep")
+_PROGRAMS: Final = ("sh", "sleep", "cat")
 
 
 @cache
