@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from auditor.checks import (
     absent_layers,
     archive_faults,
@@ -15,8 +17,8 @@ from auditor.checks import (
 )
 from auditor.checks import suspect_storage as storage
 from auditor.checks.evidence import Evidence
-from auditor.checks.rule import ARCHIVE_REMEDY, OFFLINE_REMEDY, Rule, merge
-from auditor.model.findings import Finding, order
+from auditor.checks.rule import ARCHIVE_REMEDY, OFFLINE_REMEDY, Hit, Rule, merge
+from auditor.model.findings import Finding, Verify, order
 from auditor.model.store import SourceKind
 
 CHECKS = (
@@ -65,6 +67,12 @@ def judge(evidence: Evidence) -> tuple[Finding, ...]:
         One finding for each code and subject, sorted by `order`.
 
     """
-    chosen = ARCHIVE_CHECKS if evidence.archive else CHECKS
+    chosen = _chosen(evidence)
     found = merge((hit for check in chosen for hit in check(evidence)), remedy=_REMEDIES.get(evidence.info.kind, ""))
     return order((*found, *storage.check(found)))
+
+
+def _chosen(evidence: Evidence) -> tuple[Callable[[Evidence], Iterator[Hit]], ...]:
+    if evidence.verify is Verify.SINCE_CRASH:
+        return (snapshot_files.check,)
+    return ARCHIVE_CHECKS if evidence.archive else CHECKS

@@ -52,7 +52,7 @@ def reader(
         max_layer: Largest decompressed size of a layer, in bytes, that is checked.
 
     """
-    if verify in (Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
+    if verify in (Verify.SINCE_CRASH, Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
         return lambda _, evidence: _snapshots(store, evidence, Reading())
 
     from auditor import scrub
@@ -80,10 +80,23 @@ def _snapshots(store: Store, evidence: Evidence, reading: Reading) -> Reading:
     if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
         return reading
     if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
-        from auditor.snapshots.presence import missing
-
-        return msgspec.structs.replace(reading, snapshot_files=missing(evidence, pause=time.sleep))
+        return _presence(store, evidence, reading)
     from auditor.snapshots.examine import examine
 
     found = examine(store, evidence, pause=time.sleep)
     return msgspec.structs.replace(reading, snapshot_files=found.files, incomplete=found.incomplete)
+
+
+def _presence(store: Store, evidence: Evidence, reading: Reading) -> Reading:
+    """Add missing directories, and the damage of a crash; a check of nothing else is incomplete without them."""
+    from auditor.snapshots.crashes import crashes
+    from auditor.snapshots.presence import presence
+
+    found = presence(evidence, pause=time.sleep, ends=crashes(evidence.info.address))
+    incomplete = found.incomplete if evidence.verify is Verify.SINCE_CRASH else ()
+    files = found.files
+    if found.suspects:
+        from auditor.snapshots.examine import examine_suspects
+
+        files = {**files, **examine_suspects(store, evidence, found.suspects)}
+    return msgspec.structs.replace(reading, snapshot_files=files, incomplete=incomplete)

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,19 @@ _ADMINISTER: Final = 21
 #: Kinds that are compared in a snapshot that was committed and not unpacked: its blob lacks the rest.
 _OF_COMMITS: Final = frozenset(
     {Kind.MISSING, Kind.TYPE, Kind.EMPTY, Kind.TRUNCATED, Kind.LONGER, Kind.ZEROED, Kind.CONTENT, Kind.TARGET}
+)
+#: Kinds that are compared in a snapshot that was unpacked just before a crash.
+_OF_CRASHES: Final = frozenset(
+    {
+        Kind.MISSING,
+        Kind.EXTRA,
+        Kind.TYPE,
+        Kind.EMPTY,
+        Kind.TRUNCATED,
+        Kind.LONGER,
+        Kind.TARGET,
+        Kind.WHITEOUT_MISSING,
+    }
 )
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
 _UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
@@ -64,6 +78,33 @@ def examine(store: Store, evidence: Evidence, *, pause: Callable[[float], None])
     return Examined(found, tuple(incomplete))
 
 
+def examine_suspects(
+    store: Store, evidence: Evidence, suspects: Mapping[SnapshotKey, tuple[Needed, SnapshotFiles]]
+) -> Mapping[SnapshotKey, SnapshotFiles]:
+    """Count the files of snapshots that a crash may have damaged, and compare their sizes with the layers' headers.
+
+    Contents, attributes and opaque markers are not compared. Where a layer cannot be used, only the count is judged.
+
+    Args:
+        store: The store that has the layers.
+        evidence: The first look of an audit.
+        suspects: The snapshots, from `presence`.
+
+    """
+    return {key: _suspected(store, evidence, each, _counted(files)) for key, (each, files) in suspects.items()}
+
+
+def _suspected(store: Store, evidence: Evidence, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
+    if files.counted is None:
+        return files
+    found = _compared(store, evidence, needed, files, contents=False)
+    if found.differences is None:
+        return msgspec.structs.replace(found, reason="")
+    kinds = _OF_CRASHES if found.unpacked else _OF_COMMITS
+    differences = Differences(found.differences.of(kinds), found.differences.expected)
+    return msgspec.structs.replace(found, differences=differences)
+
+
 def _of_snapshotter(
     store: Store, evidence: Evidence, name: str, wanted: Mapping[SnapshotKey, Needed], pause: Callable[[float], None]
 ) -> dict[SnapshotKey, SnapshotFiles]:
@@ -88,7 +129,12 @@ def _unexamined(
 
 
 def _counted(files: SnapshotFiles) -> SnapshotFiles:
-    return files if files.missing else msgspec.structs.replace(files, counted=usage(Path(files.path)))
+    if files.missing:
+        return files
+    try:
+        return msgspec.structs.replace(files, counted=usage(Path(files.path)))
+    except FileNotFoundError:
+        return files  # it was removed meanwhile
 
 
 def usage(directory: Path) -> Usage:
@@ -117,7 +163,9 @@ def usage(directory: Path) -> Usage:
     return Usage(size, inodes)
 
 
-def _compared(store: Store, evidence: Evidence, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
+def _compared(
+    store: Store, evidence: Evidence, needed: Needed, files: SnapshotFiles, *, contents: bool = True
+) -> SnapshotFiles:
     if files.missing:
         return files
     if needed.snapshot.snapshotter != "overlayfs":
@@ -127,7 +175,7 @@ def _compared(store: Store, evidence: Evidence, needed: Needed, files: SnapshotF
         return msgspec.structs.replace(files, reason="its layer's blob is absent")
     unpacked = _unpacked(needed.snapshot, Path(files.path))
     try:
-        found = _differences(store, holder, needed, files)
+        found = _differences(store, holder, needed, files, contents=contents)
     except AuditorError as error:
         return msgspec.structs.replace(files, reason=f"its layer cannot be read: {error}")
     except FileNotFoundError:
@@ -139,17 +187,20 @@ def _compared(store: Store, evidence: Evidence, needed: Needed, files: SnapshotF
     return msgspec.structs.replace(files, differences=found, unpacked=unpacked)
 
 
-def _differences(store: Store, namespace: str, needed: Needed, files: SnapshotFiles) -> Differences | str:
+def _differences(
+    store: Store, namespace: str, needed: Needed, files: SnapshotFiles, *, contents: bool
+) -> Differences | str:
     """Return the differences that two looks at the files agree on, or why the files cannot be judged."""
     with store.stream(namespace, needed.layer.descriptor.digest) as chunks:
-        played = play(chunks, lowest=needed.index == 0)
+        played = play(chunks, lowest=needed.index == 0, contents=contents)
     if played.proof.kind is not LayerProofKind.SOUND or played.proof.diff_id != needed.layer.diff_id:
         return "its layer's blob is damaged or does not match the diffID"
     if played.refusal:
         return f"its layer is not covered: {played.refusal}"
-    found = compare(played.tree, Path(files.path), privileged=administrator())
+    look = partial(compare, played.tree, Path(files.path), privileged=administrator(), contents=contents)
+    found = look()
     if found.items:
-        again = set(compare(played.tree, Path(files.path), privileged=administrator()).items)
+        again = set(look().items)
         found = msgspec.structs.replace(found, items=tuple(item for item in found.items if item in again))
     return found
 

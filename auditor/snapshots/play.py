@@ -49,19 +49,20 @@ class Played(msgspec.Struct, frozen=True):
     refusal: str = ""
 
 
-def play(chunks: Iterable[bytes | memoryview], *, lowest: bool) -> Played:
+def play(chunks: Iterable[bytes | memoryview], *, lowest: bool, contents: bool = True) -> Played:
     """Return the tree that unpacking a layer leaves, from one decoding that also gives the diffID.
 
     Args:
         chunks: The layer's blob.
         lowest: Whether the layer has no parent: whiteouts then delete and leave nothing.
+        contents: Whether to hash the content of each file; the layer's diffID is computed in any case.
 
     Raises:
         StoreError: Reading the blob failed.
 
     """
     stream = _LayerStream(chunks)
-    model = _Model(lowest=lowest)
+    model = _Model(lowest=lowest, contents=contents)
     refusal = ""
     try:
         for entry in _entries(stream):
@@ -187,9 +188,10 @@ def _sliced(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
 class _Model:
     """The tree under construction."""
 
-    def __init__(self, *, lowest: bool) -> None:
+    def __init__(self, *, lowest: bool, contents: bool) -> None:
         self.root = Node(NodeKind.DIRECTORY, implicit=True)
         self._lowest = lowest
+        self._contents = contents
         #: Directory entries in order: their times are set at the end.
         self._directories: list[tuple[bytes, int]] = []
 
@@ -205,7 +207,9 @@ class _Model:
         node.implicit = False
         _fill_attributes(node, entry)
         if entry.isreg() and node.kind is NodeKind.FILE:
-            _fill_content(node, entry, stream)
+            node.size = entry.size
+            if self._contents:
+                _fill_content(node, entry, stream)
         if node.kind is NodeKind.DIRECTORY:
             self._directories.append((b"/".join(path), node.mtime))
 
@@ -353,7 +357,6 @@ def _fill_content(node: Node, entry: tarfile.TarInfo, stream: _LayerStream) -> N
     """Hash the content of a file; a sparse file's holes are zeros."""
     hashed = hashlib.sha256()
     at = 0
-    node.size = entry.size
     for start, size in _sparse_map(entry) or [(0, entry.size)]:
         _hash_zeros(hashed, start - at)
         _hash_data(hashed, stream, size)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from auditor.model.findings import Verify
 from auditor.snapshots.folders import read_rows
 from tests import images
 from tests.lab.checked import check, loud
@@ -199,3 +200,19 @@ def test_no_false_alarm_then_each_damage(daemon: Containerd, registry: Registry)
         assert {image.target for image in finding.images} == {ODD.digest}
         shutil.rmtree(target, ignore_errors=True)
         saved.rename(target)
+
+
+def test_check_finds_what_a_crash_left(daemon: Containerd, registry: Registry) -> None:
+    pulled(daemon, registry)
+    daemon.kill()
+    target = directory(daemon, ODD, 1)
+    write("usr/data", b"")(target)
+    daemon.start()
+    for arguments in ((), ("--since-crash",)):
+        run = check(daemon, *arguments)
+        (finding,) = run.report.findings
+        assert (run.status, finding.code, finding.cause) == (1, "snapshot-damaged", "power-loss")
+        assert {image.target for image in finding.images} == {ODD.digest}
+    write("usr/data", images.noise("data", 20000))(target)
+    run = check(daemon, "--since-crash")
+    assert (run.status, run.report.findings, run.report.verify) == (0, (), Verify.SINCE_CRASH), run.report.incomplete
