@@ -17,6 +17,8 @@ from auditor.model.findings import Verify
 from auditor.model.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from auditor.scrub.rate_limit import RateLimit
 
 
@@ -53,12 +55,13 @@ def reader(
 
     """
     if verify in (Verify.SINCE_CRASH, Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
-        return lambda _, evidence: _snapshots(store, evidence, Reading())
+        return lambda meter, evidence: _snapshots(store, evidence, meter=meter, limit=limit)
 
     from auditor import scrub
 
     def read(meter: Meter, evidence: Evidence) -> Reading:
-        known = store.proofs()
+        reading = _snapshots(store, evidence, meter=meter, limit=limit)
+        known = {**store.proofs(), **reading.proofs}
         targets = [target for target in scrub.wanted(evidence) if target.digest not in known]
         proofs = scrub.prove(
             store,
@@ -70,25 +73,39 @@ def reader(
             pace=limit,
             on_bytes=meter.reading(sum(target.size for target in targets)),
         )
-        return _snapshots(store, evidence, Reading({proof.digest: proof for proof in proofs}))
+        found = {**reading.proofs, **{proof.digest: proof for proof in proofs}}
+        return msgspec.structs.replace(reading, proofs=found)
 
     return read
 
 
-def _snapshots(store: Store, evidence: Evidence, reading: Reading) -> Reading:
-    """Add what is found of the snapshots' files."""
+def _snapshots(store: Store, evidence: Evidence, *, meter: Meter, limit: RateLimit | None) -> Reading:
+    """Return what is found of the snapshots' files, and the proofs of the layers that were read for it."""
     if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
-        return reading
+        return Reading()
+    admit = _admit(meter, limit)
     if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
-        return _presence(store, evidence, reading)
+        return _presence(store, evidence, admit)
     from auditor.snapshots.examine import examine
 
-    found = examine(store, evidence, pause=time.sleep)
-    return msgspec.structs.replace(reading, snapshot_files=found.files, incomplete=found.incomplete)
+    found = examine(store, evidence, pause=time.sleep, admit=admit)
+    return Reading(found.proofs, snapshot_files=found.files, incomplete=found.incomplete)
 
 
-def _presence(store: Store, evidence: Evidence, reading: Reading) -> Reading:
-    """Add missing directories, and the damage of a crash; a check of nothing else is incomplete without them."""
+def _admit(meter: Meter, limit: RateLimit | None) -> Callable[[int], None]:
+    """Return a function that waits for the rate limit, and counts bytes for the progress bar."""
+    count = meter.reading(0, "comparing unpacked files")
+
+    def admit(size: int) -> None:
+        if limit is not None:
+            time.sleep(limit.reserve(size))
+        count(size)
+
+    return admit
+
+
+def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) -> Reading:
+    """Look for missing directories and the damage of a crash; a check of nothing else is incomplete without them."""
     from auditor.snapshots.crashes import crashes
     from auditor.snapshots.presence import presence
 
@@ -98,5 +115,5 @@ def _presence(store: Store, evidence: Evidence, reading: Reading) -> Reading:
     if found.suspects:
         from auditor.snapshots.examine import examine_suspects
 
-        files = {**files, **examine_suspects(store, evidence, found.suspects)}
-    return msgspec.structs.replace(reading, snapshot_files=files, incomplete=incomplete)
+        files = {**files, **examine_suspects(store, evidence, found.suspects, admit=admit)}
+    return Reading(snapshot_files=files, incomplete=incomplete)
