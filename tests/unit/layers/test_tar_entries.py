@@ -129,7 +129,17 @@ def test_sparse_files_of_gnu_tar(tmp_path: Path, version: str) -> None:
         file.truncate(3 << 20)
     tar = shutil.which("tar")
     assert tar is not None
-    command = [tar, "--format=pax", "--sparse", f"--sparse-version={version}", "-cf", "-", "-C", tmp_path, "holes"]
+    command: list[str | Path] = [
+        tar,
+        "--format=pax",
+        "--sparse",
+        f"--sparse-version={version}",
+        "-cf",
+        "-",
+        "-C",
+        tmp_path,
+        "holes",
+    ]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     ((entry, data),) = read(done.stdout)
     assert (entry.path, entry.size) == (b"holes", 3 << 20)
