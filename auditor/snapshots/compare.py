@@ -211,7 +211,7 @@ def _content(node: Node, path: bytes, full: bytes) -> Iterator[Difference]:
     if not node.size:
         return
     try:
-        digest, zeros = _measured(full)
+        digest, zeros = _measured(full, node.size)
     except OSError as error:
         yield Difference(path, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
         return
@@ -219,7 +219,7 @@ def _content(node: Node, path: bytes, full: bytes) -> Iterator[Difference]:
         yield Difference(path, Kind.ZEROED if zeros else Kind.CONTENT)
 
 
-def _measured(full: bytes) -> tuple[bytes, bool]:
+def _measured(full: bytes, size: int) -> tuple[bytes, bool]:
     """Return a file's SHA-256, and whether all its bytes are zero. Does not change its access time if permitted."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -227,11 +227,18 @@ def _measured(full: bytes) -> tuple[bytes, bool]:
     except PermissionError:
         descriptor = os.open(full, flags)
     try:
-        hashed = hashlib.sha256()
-        zeros = True
-        while piece := os.read(descriptor, _CHUNK):
-            hashed.update(piece)
-            zeros = zeros and not piece.strip(b"\0")
-        return hashed.digest(), zeros
+        if size <= _CHUNK:
+            data = os.read(descriptor, size + 1)
+            return hashlib.sha256(data).digest(), not data.strip(b"\0")
+        return _streamed(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _streamed(descriptor: int) -> tuple[bytes, bool]:
+    hashed = hashlib.sha256()
+    zeros = True
+    while piece := os.read(descriptor, _CHUNK):
+        hashed.update(piece)
+        zeros = zeros and not piece.strip(b"\0")
+    return hashed.digest(), zeros
