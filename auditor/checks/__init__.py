@@ -67,8 +67,8 @@ def judge(evidence: Evidence) -> tuple[Finding, ...]:
         One finding for each code and subject, sorted by `order`.
 
     """
-    chosen = _chosen(evidence)
-    found = merge((hit for check in chosen for hit in check(evidence)), remedy=_REMEDIES.get(evidence.info.kind, ""))
+    hits = (hit for check in _chosen(evidence) for hit in check(evidence) if not _needs_lost_records(hit, evidence))
+    found = merge(hits, remedy=_REMEDIES.get(evidence.info.kind, ""))
     return order((*found, *storage.check(found)))
 
 
@@ -76,3 +76,8 @@ def _chosen(evidence: Evidence) -> tuple[Callable[[Evidence], Iterator[Hit]], ..
     if evidence.verify is Verify.SINCE_CRASH:
         return (snapshot_files.check,)
     return ARCHIVE_CHECKS if evidence.archive else CHECKS
+
+
+def _needs_lost_records(hit: Hit, evidence: Evidence) -> bool:
+    """Whether a hit rests on the absence of records in a namespace that lost some."""
+    return hit.namespace in evidence.info.partial and hit.rule.code in metadata_faults.NEED_ALL_RECORDS

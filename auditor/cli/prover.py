@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,11 +17,10 @@ from auditor.cli.audit import Reader
 from auditor.cli.progress import Meter
 from auditor.cli.units import rate
 from auditor.model.findings import Verify
+from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from auditor.scrub.rate_limit import RateLimit
 
 
@@ -43,6 +45,7 @@ def reader(
     jobs: int | None = None,
     limit: RateLimit | None = None,
     max_layer: int | None = None,
+    intact: Mapping[SnapshotKey, SnapshotFiles] = MappingProxyType({}),
 ) -> Reader:
     """Return the function that reads the audited blobs and examines the snapshots' files.
 
@@ -52,15 +55,17 @@ def reader(
         jobs: Number of threads; one per core by default.
         limit: Rate limit.
         max_layer: Largest decompressed size of a layer, in bytes, that is checked.
+        intact: Snapshots that were compared before and are not compared again.
 
     """
+    files = partial(_snapshots, store, limit=limit, intact=intact)
     if verify in (Verify.SINCE_CRASH, Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
-        return lambda meter, evidence: _snapshots(store, evidence, meter=meter, limit=limit)
+        return files
 
     from auditor import scrub
 
     def read(meter: Meter, evidence: Evidence) -> Reading:
-        reading = _snapshots(store, evidence, meter=meter, limit=limit)
+        reading = files(meter, evidence)
         known = {**store.proofs(), **reading.proofs}
         targets = [target for target in scrub.wanted(evidence) if target.digest not in known]
         proofs = scrub.prove(
@@ -79,7 +84,14 @@ def reader(
     return read
 
 
-def _snapshots(store: Store, evidence: Evidence, *, meter: Meter, limit: RateLimit | None) -> Reading:
+def _snapshots(
+    store: Store,
+    meter: Meter,
+    evidence: Evidence,
+    *,
+    limit: RateLimit | None,
+    intact: Mapping[SnapshotKey, SnapshotFiles],
+) -> Reading:
     """Return what is found of the snapshots' files, and the proofs of the layers that were read for it."""
     if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
         return Reading()
@@ -88,7 +100,7 @@ def _snapshots(store: Store, evidence: Evidence, *, meter: Meter, limit: RateLim
         return _presence(store, evidence, admit)
     from auditor.snapshots.examine import examine
 
-    found = examine(store, evidence, pause=time.sleep, admit=admit)
+    found = examine(store, evidence, pause=time.sleep, admit=admit, known=intact)
     return Reading(found.proofs, snapshot_files=found.files, incomplete=found.incomplete)
 
 

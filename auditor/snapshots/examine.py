@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -95,7 +96,14 @@ class _Layers:
             yield chunk
 
 
-def examine(store: Store, evidence: Evidence, *, pause: Callable[[float], None], admit: Admit = at_once) -> Examined:
+def examine(
+    store: Store,
+    evidence: Evidence,
+    *,
+    pause: Callable[[float], None],
+    admit: Admit = at_once,
+    known: Mapping[SnapshotKey, SnapshotFiles] = MappingProxyType({}),
+) -> Examined:
     """Look for the directory of each needed snapshot, and count or compare its files as the level asks.
 
     Nothing is written, and the daemon is not asked: its databases are read as files.
@@ -105,13 +113,14 @@ def examine(store: Store, evidence: Evidence, *, pause: Callable[[float], None],
         evidence: The first look of an audit.
         pause: Sleeps for a number of seconds.
         admit: Called for each piece of a layer that is read.
+        known: What was found before; these snapshots are not examined again.
 
     """
     layers = _Layers(store, evidence, admit)
     if evidence.info.kind is not SourceKind.CONTAINERD:
         return Examined()
-    wanted = needed(evidence)
-    found: dict[SnapshotKey, SnapshotFiles] = {}
+    wanted = {key: each for key, each in needed(evidence).items() if key not in known}
+    found: dict[SnapshotKey, SnapshotFiles] = dict(known)
     incomplete = []
     for name in sorted({snapshotter for _, snapshotter, _ in wanted}):
         mine = {key: each for key, each in wanted.items() if key[1] == name}
