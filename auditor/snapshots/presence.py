@@ -12,10 +12,10 @@ import msgspec
 
 from auditor.checks.evidence import Evidence
 from auditor.model.image_graph import Layer
-from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
+from auditor.model.snapshot_files import Row, SnapshotFiles, SnapshotKey
 from auditor.model.store import Snapshot, SourceKind
 from auditor.snapshots.crashes import suspects
-from auditor.snapshots.folders import Folders, Row, named, read_folders, read_rows
+from auditor.snapshots.folders import Folders, named, read_folders, read_rows
 
 #: Seconds between two looks at a directory that is missing.
 PAUSE: Final = 0.2
@@ -38,11 +38,19 @@ class Needed(msgspec.Struct, frozen=True):
 
 
 class Location(msgspec.Struct, frozen=True):
-    """A snapshotter whose directories are visible: its name, containerd's meta.db, and its root directory."""
+    """A snapshotter whose directories are visible: its name, containerd's meta.db, and its root directory.
+
+    `known`: its rows, where the store has read its database.
+    """
 
     name: str
     metadata: Path
     root: Path
+    known: Mapping[SnapshotKey, Row] | None = None
+
+    def rows(self) -> Mapping[SnapshotKey, Row]:
+        """Return its committed snapshots now; errors as of `read_rows`."""
+        return self.known if self.known is not None else read_rows(self.metadata, self.name, self.root)
 
 
 def needed(evidence: Evidence) -> Mapping[SnapshotKey, Needed]:
@@ -55,7 +63,7 @@ def location(evidence: Evidence, name: str) -> Location | None:
     known, content = evidence.snapshotter(name), evidence.info.content_root
     if known is None or not known.root or content is None or name not in _DIRECTORIES:
         return None
-    return Location(name, content.parent / _METADATA, Path(known.root))
+    return Location(name, content.parent / _METADATA, Path(known.root), known.rows)
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -90,7 +98,7 @@ def presence(evidence: Evidence, *, pause: Callable[[float], None], ends: Sequen
 
     """
     found = Presence()
-    if evidence.info.kind is not SourceKind.CONTAINERD:
+    if evidence.info.kind is SourceKind.ARCHIVE:
         return found
     for name in sorted({name for view in evidence.views for name, held in view.inventory.snapshots.items() if held}):
         found = found.joined(_looked(evidence, name, pause, ends))
@@ -108,7 +116,12 @@ def _looked(evidence: Evidence, name: str, pause: Callable[[float], None], ends:
 
 
 def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None], ends: Sequence[int]) -> Presence:
-    """Look at each directory; containerd's own database is read only where one is missing or suspect."""
+    """Look at each directory; containerd's own database is read only where one is missing or suspect.
+
+    A stopped daemon's disk has no suspects: it may be another machine's.
+    """
+    if place.known is not None:
+        return Presence(_missing(place, place.known, evidence, pause))
     folders = read_folders(place.root)
     absent = frozenset(key for key, row in folders.rows.items() if _absent(place, row))
     doubtful = suspects(folders, ends) - absent
@@ -127,6 +140,14 @@ def _of(place: Location, folders: Folders, keys: Collection[bytes]) -> Mapping[S
     return named(place.metadata, place.name, {key: folders.rows[key] for key in keys}) if keys else {}
 
 
+def _missing(
+    place: Location, rows: Mapping[SnapshotKey, Row], evidence: Evidence, pause: Callable[[float], None]
+) -> Mapping[SnapshotKey, SnapshotFiles]:
+    gone = [key for key, row in rows.items() if _absent(place, row)]
+    wanted = needed(evidence) if gone else {}
+    return still_missing(place, [key for key in gone if key in wanted], pause)
+
+
 def still_missing(
     place: Location, gone: Iterable[SnapshotKey], pause: Callable[[float], None]
 ) -> Mapping[SnapshotKey, SnapshotFiles]:
@@ -141,7 +162,7 @@ def still_missing(
     if not keys:
         return {}
     pause(PAUSE)
-    rows = read_rows(place.metadata, place.name, place.root)
+    rows = place.rows()
     return {key: look(place, rows[key]) for key in keys if key in rows}
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from auditor.bbolt import go_time
-from auditor.model.snapshot_files import Usage
+from auditor.model.snapshot_files import Row, Usage
 from auditor.snapshots.crashes import crashes, suspects
-from auditor.snapshots.folders import Folders, Row
+from auditor.snapshots.folders import Folders
 
 SECOND = 10**9
 BOOT, RUN_LEVEL = 2, 1
