@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import msgspec
 
 from auditor.checks import (
@@ -19,7 +21,7 @@ from auditor.checks import suspect_storage as storage
 from auditor.checks.archive_words import IN_ARCHIVE
 from auditor.checks.evidence import Evidence
 from auditor.checks.rule import ARCHIVE_REMEDY, OFFLINE_REMEDY, Hit, Rule, merge
-from auditor.model.findings import Finding, Severity, order
+from auditor.model.findings import Finding, Severity, Verify, order
 from auditor.model.store import SourceKind
 
 CHECKS = (
@@ -76,13 +78,18 @@ def judge(evidence: Evidence) -> tuple[Finding, ...]:
         One finding for each code and subject, sorted by `order`.
 
     """
-    chosen = ARCHIVE_CHECKS if evidence.archive else CHECKS
-    hits = (hit for check in chosen for hit in check(evidence) if not _needs_lost_records(hit, evidence))
+    hits = (hit for check in _chosen(evidence) for hit in check(evidence) if not _needs_lost_records(hit, evidence))
     words = IN_ARCHIVE if evidence.archive else {}
     found = merge(hits, remedy=_REMEDIES.get(evidence.info.kind, ""), words=words)
     if evidence.sparse:
         found = tuple(_on_purpose(finding) for finding in found)
     return order((*found, *storage.check(found)))
+
+
+def _chosen(evidence: Evidence) -> tuple[Callable[[Evidence], Iterator[Hit]], ...]:
+    if evidence.verify is Verify.SINCE_CRASH:
+        return (snapshot_files.check,)
+    return ARCHIVE_CHECKS if evidence.archive else CHECKS
 
 
 def _needs_lost_records(hit: Hit, evidence: Evidence) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -57,13 +58,15 @@ def reader(
         intact: Snapshots that were compared before and are not compared again.
 
     """
-    if verify in (Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
-        return lambda _, evidence: _snapshots(store, evidence, Reading(), intact)
+    files = partial(_snapshots, store, limit=limit, intact=intact)
+    if verify in (Verify.SINCE_CRASH, Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
+        return files
 
     from auditor import scrub
 
     def read(meter: Meter, evidence: Evidence) -> Reading:
-        known = store.proofs()
+        reading = files(meter, evidence)
+        known = {**store.proofs(), **reading.proofs}
         targets = [target for target in scrub.wanted(evidence) if target.digest not in known]
         proofs = scrub.prove(
             store,
@@ -75,22 +78,54 @@ def reader(
             pace=limit,
             on_bytes=meter.reading(sum(target.size for target in targets)),
         )
-        return _snapshots(store, evidence, Reading({proof.digest: proof for proof in proofs}), intact)
+        found = {**reading.proofs, **{proof.digest: proof for proof in proofs}}
+        return msgspec.structs.replace(reading, proofs=found)
 
     return read
 
 
 def _snapshots(
-    store: Store, evidence: Evidence, reading: Reading, intact: Mapping[SnapshotKey, SnapshotFiles]
+    store: Store,
+    meter: Meter,
+    evidence: Evidence,
+    *,
+    limit: RateLimit | None,
+    intact: Mapping[SnapshotKey, SnapshotFiles],
 ) -> Reading:
-    """Add what is found of the snapshots' files."""
+    """Return what is found of the snapshots' files, and the proofs of the layers that were read for it."""
     if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
-        return reading
+        return Reading()
+    admit = _admit(meter, limit)
     if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
-        from auditor.snapshots.presence import missing
-
-        return msgspec.structs.replace(reading, snapshot_files=missing(evidence, pause=time.sleep))
+        return _presence(store, evidence, admit)
     from auditor.snapshots.examine import examine
 
-    found = examine(store, evidence, pause=time.sleep, known=intact)
-    return msgspec.structs.replace(reading, snapshot_files=found.files, incomplete=found.incomplete)
+    found = examine(store, evidence, pause=time.sleep, admit=admit, known=intact)
+    return Reading(found.proofs, snapshot_files=found.files, incomplete=found.incomplete)
+
+
+def _admit(meter: Meter, limit: RateLimit | None) -> Callable[[int], None]:
+    """Return a function that waits for the rate limit, and counts bytes for the progress bar."""
+    count = meter.reading(0, "comparing unpacked files")
+
+    def admit(size: int) -> None:
+        if limit is not None:
+            time.sleep(limit.reserve(size))
+        count(size)
+
+    return admit
+
+
+def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) -> Reading:
+    """Look for missing directories and the damage of a crash; a check of nothing else is incomplete without them."""
+    from auditor.snapshots.crashes import crashes
+    from auditor.snapshots.presence import presence
+
+    found = presence(evidence, pause=time.sleep, ends=crashes(evidence.info.address))
+    incomplete = found.incomplete if evidence.verify is Verify.SINCE_CRASH else ()
+    files = found.files
+    if found.suspects:
+        from auditor.snapshots.examine import examine_suspects
+
+        files = {**files, **examine_suspects(store, evidence, found.suspects, admit=admit)}
+    return Reading(snapshot_files=files, incomplete=incomplete)

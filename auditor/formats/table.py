@@ -89,6 +89,8 @@ def _verdict(report: Report, style: Style) -> str:
 def _no_problems(report: Report) -> str:
     """The verdict on a complete report without findings over info: what was checked, and what was not."""
     blobs = report.summary.blobs
+    if report.verify is Verify.SINCE_CRASH:
+        return "No problems found in snapshots that were unpacked before a crash; nothing else was checked."
     if report.verify is Verify.PRESENCE:
         return "No problems found in metadata and sizes; contents not read (--verify digests reads them)."
     if report.verify is Verify.SNAPSHOTS_QUICK:

@@ -163,7 +163,7 @@ class TarWalk:
     def _read_pax(self, records: bytes) -> None:
         at = 0
         while at < len(records):
-            parsed = _pax_record(records, at)
+            parsed = pax_record(records, at)
             if parsed is None:
                 self._fail("a malformed extended header")
                 return
@@ -175,7 +175,7 @@ class TarWalk:
                     self._size = int(value)
 
 
-def _pax_record(records: bytes, at: int) -> tuple[bytes, bytes, int] | None:
+def pax_record(records: bytes, at: int) -> tuple[bytes, bytes, int] | None:
     """The key and the value of the record at `at`, and where the next begins; None where it is malformed.
 
     archive/tar `parsePAXRecord`. Nothing is copied but the record: a header may hold some hundred thousand.
@@ -198,7 +198,7 @@ def _size(block: bytes) -> int | None:
         size: int | None = int(usual[1], 8)
         stated: int | None = int(usual[2], 8)
     else:
-        size = _number(block[124:136])
+        size = number(block[124:136])
         stated = _octal(block[148:156])
     if stated is None or not _sums_to(block, stated):
         return None
@@ -219,10 +219,10 @@ def _sums_to(block: bytes, stated: int) -> bool:
 
 
 def _all_numbers(block: bytes, fields: tuple[tuple[int, int], ...]) -> bool:
-    return all(_number(block[start:end]) is not None for start, end in fields)
+    return all(number(block[start:end]) is not None for start, end in fields)
 
 
-def _number(field: bytes) -> int | None:
+def number(field: bytes) -> int | None:
     """A numeric field, octal or base-256; None where it is neither. archive/tar `parseNumeric`."""
     if not field[0] & 0x80:
         return _octal(field)

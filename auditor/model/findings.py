@@ -47,8 +47,13 @@ class FailOn(enum.StrEnum):
 
 
 class Verify(enum.StrEnum):
-    """Verification level; each includes the one before, except that `digests` does not count snapshots' usage."""
+    """Verification level.
 
+    Each includes the one before, except that `since-crash` judges unpacked files only, and that `digests` does not
+    count snapshots' usage.
+    """
+
+    SINCE_CRASH = "since-crash"
     PRESENCE = "presence"
     SNAPSHOTS_QUICK = "snapshots-quick"
     DIGESTS = "digests"
@@ -57,7 +62,7 @@ class Verify(enum.StrEnum):
 
     @property
     def depth(self) -> int:
-        """0 for presence, 4 for snapshots."""
+        """0 for since-crash, 5 for snapshots."""
         return list(Verify).index(self)
 
 

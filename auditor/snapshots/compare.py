@@ -31,7 +31,7 @@ _TYPES: Final = {
 }
 
 
-def compare(tree: Node, directory: Path, *, privileged: bool = True) -> Differences:
+def compare(tree: Node, directory: Path, *, privileged: bool = True, contents: bool = True) -> Differences:
     """Compare every file below `directory` with the tree; nothing is written.
 
     The root's own attributes are not compared: containerd ignores the layer's entry for it.
@@ -40,6 +40,7 @@ def compare(tree: Node, directory: Path, *, privileged: bool = True) -> Differen
         tree: What the layer unpacks to, from `play`.
         directory: The `fs` directory of the snapshot.
         privileged: Whether `trusted.*` xattrs are visible (CAP_SYS_ADMIN); opaque markers are else not compared.
+        contents: Whether files are read; else their sizes are compared.
 
     Raises:
         FileNotFoundError: There is no directory.
@@ -48,14 +49,15 @@ def compare(tree: Node, directory: Path, *, privileged: bool = True) -> Differen
 
     """
     root = os.fsencode(directory)
-    items = tuple(_Comparison(root, privileged=privileged).run(tree))
+    items = tuple(_Comparison(root, privileged=privileged, contents=contents).run(tree))
     skipped = () if privileged else ("opaque markers: reading trusted.* xattrs needs CAP_SYS_ADMIN",)
     return Differences(items, count(tree), skipped)
 
 
 class _Comparison:
-    def __init__(self, root: bytes, *, privileged: bool) -> None:
+    def __init__(self, root: bytes, *, privileged: bool, contents: bool) -> None:
         self._root = root
+        self._contents = contents
         self._privileged = privileged
         #: The inode of each node that was compared: hard links must share it.
         self._inodes: dict[int, int] = {}
@@ -128,7 +130,9 @@ class _Comparison:
 
     def _body(self, node: Node, path: bytes, full: bytes, info: os.stat_result) -> Iterator[Difference]:
         if node.kind is NodeKind.FILE:
-            yield from _content(node, path, full, info)
+            yield from _size(node, path, info)
+            if self._contents and info.st_size == node.size:
+                yield from _content(node, path, full)
         elif node.kind is NodeKind.SYMLINK and os.readlink(full) != node.target:  # noqa: PTH115 - targets are bytes
             yield Difference(path, Kind.TARGET)
         elif node.kind in (NodeKind.CHARACTER, NodeKind.BLOCK):
@@ -201,16 +205,18 @@ def _extended(node: Node, path: bytes, found: dict[str, bytes] | None) -> Iterat
         yield Difference(path, Kind.CAPABILITY if name == _CAPABILITY else Kind.XATTR, name)
 
 
-def _content(node: Node, path: bytes, full: bytes, info: os.stat_result) -> Iterator[Difference]:
+def _size(node: Node, path: bytes, info: os.stat_result) -> Iterator[Difference]:
     size = info.st_size
     if size != node.size:
         kind = Kind.LONGER if size > node.size else Kind.TRUNCATED if size else Kind.EMPTY
         yield Difference(path, kind, f"{size} bytes, {node.size} in the layer")
-        return
-    if not size:
+
+
+def _content(node: Node, path: bytes, full: bytes) -> Iterator[Difference]:
+    if not node.size:
         return
     try:
-        digest, zeros = _measured(full)
+        digest, zeros = _measured(full, node.size)
     except PermissionError:
         raise
     except OSError as error:
@@ -220,7 +226,7 @@ def _content(node: Node, path: bytes, full: bytes, info: os.stat_result) -> Iter
         yield Difference(path, Kind.ZEROED if zeros else Kind.CONTENT)
 
 
-def _measured(full: bytes) -> tuple[bytes, bool]:
+def _measured(full: bytes, size: int) -> tuple[bytes, bool]:
     """Return a file's SHA-256, and whether all its bytes are zero. Does not change its access time if permitted."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -228,11 +234,18 @@ def _measured(full: bytes) -> tuple[bytes, bool]:
     except PermissionError:
         descriptor = os.open(full, flags)
     try:
-        hashed = hashlib.sha256()
-        zeros = True
-        while piece := os.read(descriptor, _CHUNK):
-            hashed.update(piece)
-            zeros = zeros and not piece.strip(b"\0")
-        return hashed.digest(), zeros
+        if size <= _CHUNK:
+            data = os.read(descriptor, size + 1)
+            return hashlib.sha256(data).digest(), not data.strip(b"\0")
+        return _streamed(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _streamed(descriptor: int) -> tuple[bytes, bool]:
+    hashed = hashlib.sha256()
+    zeros = True
+    while piece := os.read(descriptor, _CHUNK):
+        hashed.update(piece)
+        zeros = zeros and not piece.strip(b"\0")
+    return hashed.digest(), zeros

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -14,11 +15,12 @@ import msgspec
 
 from auditor.checks.evidence import Evidence
 from auditor.errors import AuditorError
+from auditor.model.digest import Digest, Meter
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
-from auditor.model.store import LayerProofKind, Snapshot, SourceKind, Store
+from auditor.model.store import LayerProofKind, Proof, ProofKind, Snapshot, SourceKind, Store
 from auditor.snapshots.compare import compare
-from auditor.snapshots.play import play
+from auditor.snapshots.play import Played, play
 from auditor.snapshots.presence import Needed, location, look, needed, still_missing
 
 _REFERENCE: Final = "containerd.io/snapshot.ref"
@@ -28,6 +30,19 @@ _ADMINISTER: Final = 21
 _OF_COMMITS: Final = frozenset(
     {Kind.MISSING, Kind.TYPE, Kind.EMPTY, Kind.TRUNCATED, Kind.LONGER, Kind.ZEROED, Kind.CONTENT, Kind.TARGET}
 )
+#: Kinds that are compared in a snapshot that was unpacked just before a crash.
+_OF_CRASHES: Final = frozenset(
+    {
+        Kind.MISSING,
+        Kind.EXTRA,
+        Kind.TYPE,
+        Kind.EMPTY,
+        Kind.TRUNCATED,
+        Kind.LONGER,
+        Kind.TARGET,
+        Kind.WHITEOUT_MISSING,
+    }
+)
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
 #: Begins the reason for a snapshot with files that only another user may read.
 _FORBIDDEN: Final = "not permitted to read"
@@ -35,10 +50,51 @@ _UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
 
 
 class Examined(msgspec.Struct, frozen=True):
-    """What was found, by snapshot, and sentences about what could not be examined though it was asked for."""
+    """What was found, by snapshot, and sentences about what could not be examined though it was asked for.
+
+    `proofs` has the blobs of layers that were read on the way and are intact.
+    """
 
     files: Mapping[SnapshotKey, SnapshotFiles] = {}
     incomplete: tuple[str, ...] = ()
+    proofs: Mapping[Digest, Proof] = {}
+
+
+#: Called before bytes of a blob are read, with their number; waits for a rate limit, and counts progress.
+Admit = Callable[[int], None]
+
+
+def at_once(_count: int) -> None:
+    """Admit bytes without a limit."""
+
+
+class _Layers:
+    """Plays layers of a store; keeps the proofs of those that are intact."""
+
+    def __init__(self, store: Store, evidence: Evidence, admit: Admit) -> None:
+        self.evidence = evidence
+        self.proofs: dict[Digest, Proof] = {}
+        self._store = store
+        self._admit = admit
+
+    def play(self, namespace: str, needed: Needed, *, contents: bool) -> Played:
+        """Read and play a layer. Raises StoreError, ObjectError."""
+        digest = needed.layer.descriptor.digest
+        meter = Meter(digest.algorithm)
+        with self._store.stream(namespace, digest) as chunks:
+            played = play(self._metered(chunks, meter), lowest=needed.index == 0, contents=contents)
+        found = meter.result()
+        if found.digest == digest:
+            self.proofs[digest] = Proof(
+                digest, ProofKind.SOUND, size=found.size, actual=found.digest, layer=played.proof
+            )
+        return played
+
+    def _metered(self, chunks: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._admit(len(chunk))
+            meter.update(chunk)
+            yield chunk
 
 
 def examine(
@@ -46,6 +102,7 @@ def examine(
     evidence: Evidence,
     *,
     pause: Callable[[float], None],
+    admit: Admit = at_once,
     known: Mapping[SnapshotKey, SnapshotFiles] = MappingProxyType({}),
 ) -> Examined:
     """Look for the directory of each needed snapshot, and count or compare its files as the level asks.
@@ -56,9 +113,11 @@ def examine(
         store: The store that has the layers.
         evidence: The first look of an audit.
         pause: Sleeps for a number of seconds.
+        admit: Called for each piece of a layer that is read.
         known: What was found before; these snapshots are not examined again.
 
     """
+    layers = _Layers(store, evidence, admit)
     if evidence.info.kind is SourceKind.ARCHIVE:
         return Examined()
     wanted = {key: each for key, each in needed(evidence).items() if key not in known}
@@ -67,18 +126,52 @@ def examine(
     for name in sorted({snapshotter for _, snapshotter, _ in wanted}):
         mine = {key: each for key, each in wanted.items() if key[1] == name}
         try:
-            found |= _of_snapshotter(store, evidence, name, mine, pause)
+            found |= _of_snapshotter(layers, name, mine, pause)
         except (OSError, ValueError) as error:
             incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
     forbidden = [files.reason for files in found.values() if files.reason.startswith(_FORBIDDEN)]
     if forbidden:
         incomplete.append(f"the files of {len(forbidden)} snapshots could not be compared: {forbidden[0]}")
-    return Examined(found, tuple(incomplete))
+    return Examined(found, tuple(incomplete), layers.proofs)
+
+
+def examine_suspects(
+    store: Store,
+    evidence: Evidence,
+    suspects: Mapping[SnapshotKey, tuple[Needed, SnapshotFiles]],
+    *,
+    admit: Admit = at_once,
+) -> Mapping[SnapshotKey, SnapshotFiles]:
+    """Count the files of snapshots that a crash may have damaged, and compare their sizes with the layers' headers.
+
+    Contents, attributes and opaque markers are not compared. Where a layer cannot be used, only the count is judged.
+
+    Args:
+        store: The store that has the layers.
+        evidence: The first look of an audit.
+        suspects: The snapshots, from `presence`.
+        admit: Called for each piece of a layer that is read.
+
+    """
+    layers = _Layers(store, evidence, admit)
+    return {key: _suspected(layers, each, _counted(files)) for key, (each, files) in suspects.items()}
+
+
+def _suspected(layers: _Layers, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
+    if files.counted is None:
+        return files
+    found = _compared(layers, needed, files, contents=False)
+    if found.differences is None:
+        return msgspec.structs.replace(found, reason="")
+    kinds = _OF_CRASHES if found.unpacked else _OF_COMMITS
+    differences = Differences(found.differences.of(kinds), found.differences.expected)
+    return msgspec.structs.replace(found, differences=differences)
 
 
 def _of_snapshotter(
-    store: Store, evidence: Evidence, name: str, wanted: Mapping[SnapshotKey, Needed], pause: Callable[[float], None]
+    layers: _Layers, name: str, wanted: Mapping[SnapshotKey, Needed], pause: Callable[[float], None]
 ) -> dict[SnapshotKey, SnapshotFiles]:
+    evidence = layers.evidence
     place = location(evidence, name)
     if place is None:
         return _unexamined(evidence, name, wanted)
@@ -88,7 +181,7 @@ def _of_snapshotter(
     found |= still_missing(place, [key for key in wanted if key in rows and key not in found], pause)
     if evidence.verify is Verify.SNAPSHOTS_QUICK:
         return {key: _counted(files) for key, files in found.items()}
-    return {key: _compared(store, evidence, wanted[key], files) for key, files in found.items()}
+    return {key: _compared(layers, wanted[key], files) for key, files in found.items()}
 
 
 def _unexamined(
@@ -100,7 +193,12 @@ def _unexamined(
 
 
 def _counted(files: SnapshotFiles) -> SnapshotFiles:
-    return files if files.missing else msgspec.structs.replace(files, counted=usage(Path(files.path)))
+    if files.missing:
+        return files
+    try:
+        return msgspec.structs.replace(files, counted=usage(Path(files.path)))
+    except FileNotFoundError:
+        return files  # it was removed meanwhile
 
 
 def usage(directory: Path) -> Usage:
@@ -129,17 +227,17 @@ def usage(directory: Path) -> Usage:
     return Usage(size, inodes)
 
 
-def _compared(store: Store, evidence: Evidence, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
+def _compared(layers: _Layers, needed: Needed, files: SnapshotFiles, *, contents: bool = True) -> SnapshotFiles:
     if files.missing:
         return files
     if needed.snapshot.snapshotter != "overlayfs":
         return msgspec.structs.replace(files, reason=_UNCOMPARED.format(needed.snapshot.snapshotter))
-    holder = _holder(evidence, needed)
+    holder = _holder(layers.evidence, needed)
     if holder is None:
         return msgspec.structs.replace(files, reason="its layer's blob is absent")
     unpacked = _unpacked(needed.snapshot, Path(files.path))
     try:
-        found = _differences(store, holder, needed, files)
+        found = _differences(layers, holder, needed, files, contents=contents)
     except AuditorError as error:
         return msgspec.structs.replace(files, reason=f"its layer cannot be read: {error}")
     except PermissionError as error:
@@ -155,17 +253,19 @@ def _compared(store: Store, evidence: Evidence, needed: Needed, files: SnapshotF
     return msgspec.structs.replace(files, differences=found, unpacked=unpacked)
 
 
-def _differences(store: Store, namespace: str, needed: Needed, files: SnapshotFiles) -> Differences | str:
+def _differences(
+    layers: _Layers, namespace: str, needed: Needed, files: SnapshotFiles, *, contents: bool
+) -> Differences | str:
     """Return the differences that two looks at the files agree on, or why the files cannot be judged."""
-    with store.stream(namespace, needed.layer.descriptor.digest) as chunks:
-        played = play(chunks, lowest=needed.index == 0)
+    played = layers.play(namespace, needed, contents=contents)
     if played.proof.kind is not LayerProofKind.SOUND or played.proof.diff_id != needed.layer.diff_id:
         return "its layer's blob is damaged or does not match the diffID"
     if played.refusal:
         return f"its layer is not covered: {played.refusal}"
-    found = compare(played.tree, Path(files.path), privileged=administrator())
+    look = partial(compare, played.tree, Path(files.path), privileged=administrator(), contents=contents)
+    found = look()
     if found.items:
-        again = set(compare(played.tree, Path(files.path), privileged=administrator()).items)
+        again = set(look().items)
         found = msgspec.structs.replace(found, items=tuple(item for item in found.items if item in again))
     return found
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from auditor.bbolt import bolt, database_file, varint
+import msgspec
+
+from auditor.bbolt import bolt, database_file, go_time, varint
 from auditor.bbolt.bolt import Bucket, Walk
 from auditor.errors import AuditorError
 from auditor.model.snapshot_files import Row, SnapshotKey, Usage
@@ -14,11 +16,70 @@ from auditor.model.snapshot_files import Row, SnapshotKey, Usage
 _COMMITTED: Final = 3
 
 
-def read_rows(metadata: Path, snapshotter: str, root: Path) -> Mapping[SnapshotKey, Row]:
-    """Return the row of each committed snapshot of a snapshotter, by namespace, snapshotter and name.
+class Folders(msgspec.Struct, frozen=True):
+    """A snapshotter's database, without containerd's names.
+
+    `rows` has the committed snapshots by the key that containerd's record has in `name`. `created` has the time of
+    creation of these in ns since 1970, `writes` that of all snapshots, containers' ones included.
+    """
+
+    rows: Mapping[bytes, Row]
+    created: Mapping[bytes, int] = {}
+    writes: tuple[int, ...] = ()
+
+
+def read_folders(root: Path) -> Folders:
+    """Return the snapshots of a snapshotter's own database.
+
+    Args:
+        root: The snapshotter's root directory, with metadata.db.
+
+    Raises:
+        ValueError: The database is damaged, or was written during each attempt to read it.
+        OSError: The database cannot be read.
+
+    """
+    walk = _open(root / "metadata.db")
+    rows, created, writes = {}, {}, []
+    for key, held in _buckets(walk.top, b"v1", b"snapshots"):
+        fields = _values(held)
+        at = go_time.nanoseconds(fields.get(b"createdat", b""))
+        writes.append(at)
+        if (row := _row(fields)) is not None:
+            rows[key], created[key] = row, at
+    _refuse_damage(walk)
+    return Folders(rows, created, tuple(writes))
+
+
+def named(metadata: Path, snapshotter: str, rows: Mapping[bytes, Row]) -> Mapping[SnapshotKey, Row]:
+    """Return rows by namespace, snapshotter and name.
 
     A chainID occurs once for each namespace, and again for removed snapshots until the garbage collection: containerd's
     record has the key of the right one in `name`.
+
+    Args:
+        metadata: containerd's meta.db.
+        snapshotter: Name of the snapshotter.
+        rows: Rows of its own database, by key.
+
+    Raises:
+        ValueError: The database is damaged, or was written during each attempt to read it.
+        OSError: The database cannot be read.
+
+    """
+    walk = _open(metadata)
+    found = {}
+    for namespace, buckets in _buckets(walk.top, b"v1"):
+        for name, record in _buckets(buckets, b"snapshots", snapshotter.encode()):
+            row = rows.get(_values(record).get(b"name", b""))
+            if row is not None:
+                found[namespace.decode(), snapshotter, name.decode(errors="replace")] = row
+    _refuse_damage(walk)
+    return found
+
+
+def read_rows(metadata: Path, snapshotter: str, root: Path) -> Mapping[SnapshotKey, Row]:
+    """Return the row of each committed snapshot of a snapshotter, by namespace, snapshotter and name.
 
     Args:
         metadata: containerd's meta.db.
@@ -30,19 +91,12 @@ def read_rows(metadata: Path, snapshotter: str, root: Path) -> Mapping[SnapshotK
         OSError: A database cannot be read.
 
     """
-    own = _open(root / "metadata.db")
-    rows = {name: _row(_values(held)) for name, held in _buckets(own.top, b"v1", b"snapshots")}
-    store = _open(metadata)
-    found = {}
-    for namespace, buckets in _buckets(store.top, b"v1"):
-        for name, record in _buckets(buckets, b"snapshots", snapshotter.encode()):
-            row = rows.get(_values(record).get(b"name", b""))
-            if row is not None:
-                found[namespace.decode(), snapshotter, name.decode(errors="replace")] = row
-    for walk in (own, store):
-        if walk.lost:
-            raise ValueError(f"a database is damaged: {walk.lost[0].reason}")
-    return found
+    return named(metadata, snapshotter, read_folders(root).rows)
+
+
+def _refuse_damage(walk: Walk) -> None:
+    if walk.lost:
+        raise ValueError(f"a database is damaged: {walk.lost[0].reason}")
 
 
 def _open(path: Path) -> Walk:

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import IO, Final, cast
+from typing import Final
 
 import msgspec
 
-from auditor.layers import LayerInspector
+from auditor.layers import LayerInspector, tar_entries
+from auditor.layers.tar_entries import Entry, TarUnreadable, entries
 from auditor.model.digest import Measured, Meter
 from auditor.model.store import LayerProof
 from auditor.snapshots.tree import Node, NodeKind, below, parts
 
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
-_XATTR: Final = "SCHILY.xattr."
 _SYMLINKS: Final = 255
 #: Seconds outside this range become 0; pkg/archive/time.go `boundTime`, the range of a signed 64-bit count of ns.
 _LATEST: Final = (1 << 63) - 1
 _CHUNK: Final = 1 << 20
 #: Compressed bytes to decode at a time: bounds the memory that a decompression bomb takes.
 _SLICE: Final = 32 << 10
-_CODEC: Final = "utf-8", "surrogateescape"
 
 _KINDS: Final = {
-    tarfile.REGTYPE: NodeKind.FILE,
-    tarfile.AREGTYPE: NodeKind.FILE,
-    tarfile.DIRTYPE: NodeKind.DIRECTORY,
-    tarfile.SYMTYPE: NodeKind.SYMLINK,
-    tarfile.CHRTYPE: NodeKind.CHARACTER,
-    tarfile.BLKTYPE: NodeKind.BLOCK,
-    tarfile.FIFOTYPE: NodeKind.FIFO,
+    tar_entries.REGULAR: NodeKind.FILE,
+    tar_entries.DIRECTORY: NodeKind.DIRECTORY,
+    tar_entries.SYMLINK: NodeKind.SYMLINK,
+    tar_entries.CHARACTER: NodeKind.CHARACTER,
+    tar_entries.BLOCK_DEVICE: NodeKind.BLOCK,
+    tar_entries.FIFO: NodeKind.FIFO,
 }
 
 
@@ -49,51 +46,30 @@ class Played(msgspec.Struct, frozen=True):
     refusal: str = ""
 
 
-def play(chunks: Iterable[bytes | memoryview], *, lowest: bool) -> Played:
+def play(chunks: Iterable[bytes | memoryview], *, lowest: bool, contents: bool = True) -> Played:
     """Return the tree that unpacking a layer leaves, from one decoding that also gives the diffID.
 
     Args:
         chunks: The layer's blob.
         lowest: Whether the layer has no parent: whiteouts then delete and leave nothing.
+        contents: Whether to hash the content of each file; the layer's diffID is computed in any case.
 
     Raises:
         StoreError: Reading the blob failed.
 
     """
     stream = _LayerStream(chunks)
-    model = _Model(lowest=lowest)
+    model = _Model(lowest=lowest, contents=contents)
     refusal = ""
     try:
-        for entry in _entries(stream):
+        for entry in entries(stream):
             model.add(entry, stream)
         model.finish()
     except Unplayable as reason:
         refusal = str(reason)
-    except (tarfile.TarError, ValueError, OverflowError) as error:
-        refusal = f"the tar cannot be parsed: {error}"
+    except TarUnreadable as reason:
+        refusal = f"the tar cannot be parsed: {reason}"
     return Played(model.root, stream.finish(), refusal)
-
-
-class _NoGlobals(dict[str, str]):
-    """Go's archive/tar does not apply global extended headers to entries; tarfile does."""
-
-    def __setitem__(self, key: str, value: str) -> None:
-        """Drop the value."""
-
-    def copy(self) -> dict[str, str]:
-        """Return an empty dictionary."""
-        return {}
-
-
-def _entries(stream: _LayerStream) -> Iterator[tarfile.TarInfo]:
-    if not stream.peek():
-        return
-    with tarfile.TarFile(
-        fileobj=cast("IO[bytes]", stream), mode="r", encoding="utf-8", pax_headers=_NoGlobals()
-    ) as tar:
-        while (entry := tar.next()) is not None:
-            yield entry
-            vars(tar)["members"] = []  # the list would grow with every entry
 
 
 class _LayerStream:
@@ -103,7 +79,9 @@ class _LayerStream:
         self._chunks = _sliced(chunks)
         self._meter = Meter()
         self._pieces: deque[bytes] = deque()
-        self._held = 0
+        #: The piece that is being read, and how many of its bytes were.
+        self._piece = b""
+        self._begun = 0
         self._at = 0
         self._ended = False
         self._inspector = LayerInspector(meter=self)
@@ -117,9 +95,8 @@ class _LayerStream:
     def update(self, chunk: bytes | memoryview) -> None:
         """Take decompressed bytes from the inspector."""
         self._meter.update(chunk)
-        if not self._ended:
+        if chunk and not self._ended:
             self._pieces.append(bytes(chunk))
-            self._held += len(chunk)
 
     def result(self) -> Measured:
         """Return digest and size of all decompressed bytes."""
@@ -138,43 +115,47 @@ class _LayerStream:
             self._proof = self._inspector.finish()
         return self._proof
 
-    def _fill(self, wanted: int) -> None:
-        while self._held < wanted and self._proof is None:
+    def _next(self) -> bool:
+        """Go on to the next piece; False at the end."""
+        while not self._pieces and self._proof is None:
             chunk = next(self._chunks, None)
             if chunk is None:
                 self._end()
             else:
                 self._inspector.update(chunk)
-
-    def peek(self) -> bool:
-        """Return whether there is a byte to read."""
-        self._fill(1)
-        return self._held > 0
+        self._piece, self._begun = (self._pieces.popleft(), 0) if self._pieces else (b"", 0)
+        return bool(self._piece)
 
     def tell(self) -> int:
         """Return the position."""
         return self._at
 
-    def seek(self, position: int, _whence: int = 0) -> int:
-        """Read forwards to a position."""
-        while self._at < position and self.read(min(_CHUNK, position - self._at)):
-            pass
-        return self._at
+    def skip(self, size: int) -> None:
+        """Pass over the next `size` bytes."""
+        self._at += size
+        while size > (left := len(self._piece) - self._begun):
+            size -= left
+            if not self._next():
+                return
+        self._begun += size
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer at the end."""
-        self._fill(size)
-        found: list[bytes] = []
-        while size and self._pieces:
-            piece = self._pieces.popleft()
-            if len(piece) > size:
-                self._pieces.appendleft(piece[size:])
-                piece = piece[:size]
-            found.append(piece)
-            size -= len(piece)
-            self._held -= len(piece)
-            self._at += len(piece)
-        return found[0] if len(found) == 1 else b"".join(found)
+        end = self._begun + size
+        found = self._piece[self._begun : end]
+        self._begun = min(end, len(self._piece))
+        if len(found) < size:
+            found = self._gathered(found, size)
+        self._at += len(found)
+        return found
+
+    def _gathered(self, start: bytes, size: int) -> bytes:
+        found, left = [start], size - len(start)
+        while left and self._next():
+            found.append(self._piece[:left])
+            self._begun = len(found[-1])
+            left -= self._begun
+        return b"".join(found)
 
 
 def _sliced(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
@@ -187,15 +168,16 @@ def _sliced(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
 class _Model:
     """The tree under construction."""
 
-    def __init__(self, *, lowest: bool) -> None:
+    def __init__(self, *, lowest: bool, contents: bool) -> None:
         self.root = Node(NodeKind.DIRECTORY, implicit=True)
         self._lowest = lowest
+        self._contents = contents
         #: Directory entries in order: their times are set at the end.
         self._directories: list[tuple[bytes, int]] = []
 
-    def add(self, entry: tarfile.TarInfo, stream: _LayerStream) -> None:
+    def add(self, entry: Entry, stream: _LayerStream) -> None:
         """Apply one entry."""
-        path = parts(entry.name.encode(*_CODEC))
+        path = parts(entry.path)
         if not path:
             return
         parent = self._parent(path[:-1])
@@ -204,8 +186,10 @@ class _Model:
         node = self._node(parent, path[-1], entry)
         node.implicit = False
         _fill_attributes(node, entry)
-        if entry.isreg() and node.kind is NodeKind.FILE:
-            _fill_content(node, entry, stream)
+        if entry.kind == tar_entries.REGULAR and node.kind is NodeKind.FILE:
+            node.size = entry.size
+            if self._contents:
+                _fill_content(node, entry, stream)
         if node.kind is NodeKind.DIRECTORY:
             self._directories.append((b"/".join(path), node.mtime))
 
@@ -218,7 +202,7 @@ class _Model:
         for node in below(self.root):
             node.links += 1
 
-    def _whiteout(self, parent: Node, base: bytes, entry: tarfile.TarInfo) -> bool:
+    def _whiteout(self, parent: Node, base: bytes, entry: Entry) -> bool:
         """Apply a whiteout; False where the entry is none. `OverlayConvertWhiteout`, and `applyNaive` at the bottom."""
         if not base.startswith(_WHITEOUT):
             return False
@@ -277,16 +261,16 @@ class _Model:
             waiting.extend(child.target.split(b"/")[::-1])
         return chain[-1]
 
-    def _node(self, parent: Node, name: bytes, entry: tarfile.TarInfo) -> Node:
+    def _node(self, parent: Node, name: bytes, entry: Entry) -> Node:
         children = _children(parent)
         present = children.get(name)
-        if entry.type == tarfile.LNKTYPE:
+        if entry.kind == tar_entries.HARD_LINK:
             children[name] = node = self._linked(entry, present)
             return node
-        kind = _KINDS.get(entry.type)
+        kind = _KINDS.get(entry.kind)
         if kind is None:
-            raise Unplayable(f"an entry of type {entry.type!r}, which containerd does not unpack")
-        device = entry.devmajor << 32 | entry.devminor if kind in (NodeKind.CHARACTER, NodeKind.BLOCK) else 0
+            raise Unplayable(f"an entry of type {entry.kind!r}, which containerd does not unpack")
+        device = entry.device[0] << 32 | entry.device[1] if kind in (NodeKind.CHARACTER, NodeKind.BLOCK) else 0
         if kind is NodeKind.CHARACTER and not device:
             kind = NodeKind.WHITEOUT
         if present is not None and present.kind is kind is NodeKind.DIRECTORY:
@@ -294,11 +278,11 @@ class _Model:
         node = children[name] = Node(kind)
         node.device = device
         if kind is NodeKind.SYMLINK:
-            node.target = entry.linkname.encode(*_CODEC)
+            node.target = entry.link
         return node
 
-    def _linked(self, entry: tarfile.TarInfo, present: Node | None) -> Node:
-        target = self._resolve(parts(entry.linkname.encode(*_CODEC)), last=False)
+    def _linked(self, entry: Entry, present: Node | None) -> Node:
+        target = self._resolve(parts(entry.link), last=False)
         if target is None or target.kind is NodeKind.DIRECTORY or target is present:
             raise Unplayable("a hard link to a file that is not in the layer, which containerd does not unpack")
         return target
@@ -320,50 +304,37 @@ def _clear(directory: Node) -> None:
             _clear(child)
 
 
-def _fill_attributes(node: Node, entry: tarfile.TarInfo) -> None:
+def _fill_attributes(node: Node, entry: Entry) -> None:
     """Set mode, owner, time and xattrs; a hard link's entry sets those of the file that it links."""
     node.mode = entry.mode & 0o7777
     node.uid, node.gid = entry.uid, entry.gid
-    node.mtime = _nanoseconds(entry)
+    node.mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
     if node.xattrs is not None:
         node.xattrs.pop("security.capability", None)  # chown drops it
-    for key, value in entry.pax_headers.items():
-        name = key.removeprefix(_XATTR)
-        if name == key or name.startswith("trusted."):
+    for name, value in entry.xattrs.items():
+        if name.startswith("trusted."):
             continue
         if name.startswith("user.") and node.kind not in (NodeKind.FILE, NodeKind.DIRECTORY):
             continue
-        node.xattrs = {**(node.xattrs or {}), name: value.encode(*_CODEC)}
+        node.xattrs = {**(node.xattrs or {}), name: value}
 
 
-def _nanoseconds(entry: tarfile.TarInfo) -> int:
-    """Return the time in ns since 1970; times outside 1970 to 2262 are 0."""
-    text = entry.pax_headers.get("mtime", "")
-    whole, _, fraction = text.partition(".")
-    if text:
-        seconds = int(whole or 0)
-        found = abs(seconds) * 10**9 + int((fraction + "0" * 9)[:9])
-        found = -found if whole.startswith("-") else found
-    else:
-        found = int(entry.mtime) * 10**9
-    return found if 0 <= found <= _LATEST else 0
-
-
-def _fill_content(node: Node, entry: tarfile.TarInfo, stream: _LayerStream) -> None:
+def _fill_content(node: Node, entry: Entry, stream: _LayerStream) -> None:
     """Hash the content of a file; a sparse file's holes are zeros."""
+    if entry.sparse is None and entry.size <= _CHUNK:
+        data = stream.read(entry.size)
+        if len(data) < entry.size:
+            raise Unplayable("the tar is cut off")
+        node.digest = hashlib.sha256(data).digest()
+        return
     hashed = hashlib.sha256()
     at = 0
-    node.size = entry.size
-    for start, size in _sparse_map(entry) or [(0, entry.size)]:
+    for start, size in [(0, entry.size)] if entry.sparse is None else entry.sparse:
         _hash_zeros(hashed, start - at)
         _hash_data(hashed, stream, size)
         at = start + size
     _hash_zeros(hashed, entry.size - at)
     node.digest = hashed.digest()
-
-
-def _sparse_map(entry: tarfile.TarInfo) -> list[tuple[int, int]] | None:
-    return cast("list[tuple[int, int]] | None", entry.sparse)
 
 
 def _hash_data(hashed: hashlib._Hash, stream: _LayerStream, size: int) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -15,7 +14,8 @@ from auditor.checks.evidence import Evidence
 from auditor.model.image_graph import Layer
 from auditor.model.snapshot_files import Row, SnapshotFiles, SnapshotKey
 from auditor.model.store import Snapshot, SourceKind
-from auditor.snapshots.folders import read_rows
+from auditor.snapshots.crashes import suspects
+from auditor.snapshots.folders import Folders, named, read_folders, read_rows
 
 #: Seconds between two looks at a directory that is missing.
 PAUSE: Final = 0.2
@@ -66,32 +66,83 @@ def location(evidence: Evidence, name: str) -> Location | None:
     return Location(name, content.parent / _METADATA, Path(known.root), known.rows)
 
 
-def missing(evidence: Evidence, *, pause: Callable[[float], None]) -> Mapping[SnapshotKey, SnapshotFiles]:
-    """Return the needed snapshots whose directory is missing at two looks.
+class Presence(msgspec.Struct, frozen=True):
+    """What a look at the directories found of needed snapshots.
 
-    Nothing is written, and the daemon is not asked: its databases are read as files. A snapshotter whose databases
-    cannot be read is left out.
+    `files` has those whose directory is missing at two looks. `suspects` were unpacked just before a crash.
+    `incomplete` has a sentence for each snapshotter that could not be looked at.
+    """
+
+    files: Mapping[SnapshotKey, SnapshotFiles] = {}
+    suspects: Mapping[SnapshotKey, tuple[Needed, SnapshotFiles]] = {}
+    incomplete: tuple[str, ...] = ()
+
+    def joined(self, other: Self) -> Presence:
+        """Return what both have."""
+        return Presence(
+            {**self.files, **other.files},
+            {**self.suspects, **other.suspects},
+            (*self.incomplete, *other.incomplete),
+        )
+
+
+def presence(evidence: Evidence, *, pause: Callable[[float], None], ends: Sequence[int] = ()) -> Presence:
+    """Return the needed snapshots whose directory is missing, and those that a crash may have damaged.
+
+    Nothing is written, and the daemon is not asked: its databases are read as files.
 
     Args:
         evidence: The first look of an audit.
         pause: Sleeps for a number of seconds.
+        ends: When the machine or the daemon ended, from `crashes`; empty: there are no suspects.
 
     """
-    found: dict[SnapshotKey, SnapshotFiles] = {}
+    found = Presence()
     if evidence.info.kind is SourceKind.ARCHIVE:
         return found
-    for name in sorted({name for view in evidence.views for name in view.inventory.snapshots}):
-        place = location(evidence, name)
-        with suppress(OSError, ValueError):
-            if place is not None:
-                found |= _missing(place, evidence, pause)
+    for name in sorted({name for view in evidence.views for name, held in view.inventory.snapshots.items() if held}):
+        found = found.joined(_looked(evidence, name, pause, ends))
     return found
 
 
+def _looked(evidence: Evidence, name: str, pause: Callable[[float], None], ends: Sequence[int]) -> Presence:
+    place = location(evidence, name)
+    if place is None:
+        return Presence(incomplete=(f"the files of snapshots on {name} are not visible or not known",))
+    try:
+        return _presence(place, evidence, pause, ends)
+    except (OSError, ValueError) as error:
+        return Presence(incomplete=(f"the files of snapshots on {name} could not be examined: {error}",))
+
+
+def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None], ends: Sequence[int]) -> Presence:
+    """Look at each directory; containerd's own database is read only where one is missing or suspect.
+
+    A stopped daemon's disk has no suspects: it may be another machine's.
+    """
+    if place.known is not None:
+        return Presence(_missing(place, place.known, evidence, pause))
+    folders = read_folders(place.root)
+    absent = frozenset(key for key, row in folders.rows.items() if _absent(place, row))
+    doubtful = suspects(folders, ends) - absent
+    if not absent and not doubtful:
+        return Presence()
+    wanted = needed(evidence)
+    gone = _of(place, folders, absent)
+    doubted = _of(place, folders, doubtful)
+    return Presence(
+        still_missing(place, [key for key in gone if key in wanted], pause),
+        {key: (wanted[key], look(place, row)) for key, row in doubted.items() if key in wanted},
+    )
+
+
+def _of(place: Location, folders: Folders, keys: Collection[bytes]) -> Mapping[SnapshotKey, Row]:
+    return named(place.metadata, place.name, {key: folders.rows[key] for key in keys}) if keys else {}
+
+
 def _missing(
-    place: Location, evidence: Evidence, pause: Callable[[float], None]
+    place: Location, rows: Mapping[SnapshotKey, Row], evidence: Evidence, pause: Callable[[float], None]
 ) -> Mapping[SnapshotKey, SnapshotFiles]:
-    rows = place.rows()
     gone = [key for key, row in rows.items() if _absent(place, row)]
     wanted = needed(evidence) if gone else {}
     return still_missing(place, [key for key in gone if key in wanted], pause)

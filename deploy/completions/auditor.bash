@@ -27,7 +27,7 @@ _auditor() {
     done
     case "$path" in
         '') flags='--version -h --help' words='check watch scrub repair tree export recover verify diagnose rules report fleet quarantine health' files=0 ;;
-        'check') flags='--verify --fail-on -h --help --every --jitter --listen --can-serve --can-unpack --platform --all-platforms --snapshotter -n --namespace -j --jobs --limit-rate --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
+        'check') flags='--verify --since-crash --fail-on -h --help --every --jitter --listen --can-serve --can-unpack --platform --all-platforms --snapshotter -n --namespace -j --jobs --limit-rate --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'watch') flags='--every --state --exec --listen -h --help -a --address --timeout --content-root --textfile -f --format' words='' files=0 ;;
         'scrub') flags='--state --max-age --max-duration --known-bad --new-only --verify --fail-on -h --help -n --namespace --limit-rate -j --jobs --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'repair') flags='--verify --snapshots --rebuild --dry-run -y --yes -j --jobs --keep-quarantine --fail-on -h --help --platform --all-platforms --snapshotter -n --namespace --from --include-discarded --hosts-dir --docker-config -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;

@@ -17,6 +17,7 @@ complete -c auditor -n 'not __fish_seen_subcommand_from check watch scrub repair
 complete -c auditor -n 'not __fish_seen_subcommand_from check watch scrub repair tree export recover verify diagnose rules report fleet quarantine health' -l version -d 'Print the version'
 complete -c auditor -n 'not __fish_seen_subcommand_from check watch scrub repair tree export recover verify diagnose rules report fleet quarantine health' -s h -l help -d 'Show this message and exit'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l verify -x -a 'presence snapshots-quick digests layers snapshots' -d 'Verification level'
+complete -c auditor -n '__fish_seen_subcommand_from check' -l since-crash -d 'Check only the files of snapshots that were unpacked just before a crash'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l fail-on -x -a 'critical error warning info never' -d 'Lowest severity that makes the exit status 1'
 complete -c auditor -n '__fish_seen_subcommand_from check' -s h -l help -d 'Show this message and exit'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l every -x -d 'Repeat the check at this interval, for example 6h'

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from auditor.model.findings import Verify
 from auditor.snapshots.folders import read_rows
 from tests import images
 from tests.lab.checked import check, loud
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
-
-
-def entry(path: str, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
-    info = tarfile.TarInfo(path)
-    info.mode, info.mtime, info.size = 0o644, 1_600_000_000, len(data)
-    for field, value in fields.items():
-        setattr(info, field, value)
-    return info, data
-
-
-def folder(path: str, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
-    return entry(path, type=tarfile.DIRTYPE, **{"mode": 0o755, **fields})
-
-
-def link(path: str, target: str, kind: bytes = tarfile.SYMTYPE, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
-    return entry(path, type=kind, linkname=target, **fields)
-
-
-def layer(*entries: tuple[tarfile.TarInfo, bytes]) -> images.BuiltLayer:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as tar:
-        for info, data in entries:
-            tar.addfile(info, io.BytesIO(data))
-    return images.raw_layer(gzip.compress(out.getvalue()), diff_id=images.sha256(out.getvalue()))
-
+from tests.lab.odd_layers import entry, folder, layer, link
 
 TOOL = images.noise("tool", 9000)
 LOWEST = layer(
@@ -207,3 +181,19 @@ def test_no_false_alarm_then_each_damage(daemon: Containerd, registry: Registry)
         assert {image.target for image in finding.images} == {ODD.digest}
         shutil.rmtree(target, ignore_errors=True)
         saved.rename(target)
+
+
+def test_check_finds_what_a_crash_left(daemon: Containerd, registry: Registry) -> None:
+    pulled(daemon, registry)
+    daemon.kill()
+    target = directory(daemon, ODD, 1)
+    write("usr/data", b"")(target)
+    daemon.start()
+    for arguments in ((), ("--since-crash",)):
+        run = check(daemon, *arguments)
+        (finding,) = run.report.findings
+        assert (run.status, finding.code, finding.cause) == (1, "snapshot-damaged", "power-loss")
+        assert {image.target for image in finding.images} == {ODD.digest}
+    write("usr/data", images.noise("data", 20000))(target)
+    run = check(daemon, "--since-crash")
+    assert (run.status, run.report.findings, run.report.verify) == (0, (), Verify.SINCE_CRASH), run.report.incomplete

@@ -9,6 +9,8 @@ from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import CheckVerify, FailOn, ReportFormat
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from auditor.audit.audit import AuditResult
     from auditor.model.findings import Report
 
@@ -30,6 +32,10 @@ def check(
     verify: Annotated[
         CheckVerify, Option("--verify", metavar="LEVEL", help="Verification level.")
     ] = CheckVerify.PRESENCE,
+    since_crash: Annotated[
+        bool,
+        Option("--since-crash", help="Check only the files of snapshots that were unpacked just before a crash."),
+    ] = False,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
@@ -93,6 +99,8 @@ def check(
     --verify presence checks records, documents and file sizes. --verify digests also reads and hashes every blob.
     --verify layers also decompresses every layer and compares its diffID. --verify snapshots also compares the
     unpacked files with their layers. --verify snapshots-quick checks presence and the disk usage of unpacked files.
+    --since-crash checks only missing directories, and file sizes of snapshots unpacked in the minute before the last
+    write before each boot or start of the daemon; --verify presence includes it.
 
     Exit status: 0 no findings, 1 findings at or above --fail-on, 2 invalid usage, 3 not everything could be checked.
     """
@@ -109,6 +117,7 @@ def check(
 
     check_target(output)
     check_target(textfile)
+    level = _level(verify, since_crash=since_crash, root=root)
     common = o.common(
         address=address,
         namespaces=namespace,
@@ -123,7 +132,7 @@ def check(
         stream=output_format is ReportFormat.NDJSON and output is None,
     )
     request = Request(
-        verify=findings.Verify(verify),
+        verify=findings.Verify(level),
         namespaces=common.namespaces,
         images=tuple(images or ()),
         platforms=connect.wanted_platforms(platform),
@@ -155,6 +164,18 @@ def check(
     from auditor.cli.runs.check_every import repeat, schedule
 
     return repeat(once, schedule(every, jitter), listen=listen, address=address or "")
+
+
+def _level(verify: CheckVerify, *, since_crash: bool, root: Path | None) -> str:
+    from auditor.errors import UsageError
+
+    if not since_crash:
+        return verify
+    if verify is not CheckVerify.PRESENCE:
+        raise UsageError("--since-crash is a level of its own", hint=f"leave out --since-crash or --verify {verify}")
+    if root is not None:
+        raise UsageError("--since-crash examines a running daemon", hint="leave out --root")
+    return "since-crash"
 
 
 def _with_readiness(report: Report, result: AuditResult, *, serve: bool, snapshotter: str | None) -> Report:

@@ -161,6 +161,7 @@ def _found(report: Report) -> str:
 
 def _level(report: Report) -> str:
     return {
+        Verify.SINCE_CRASH: "snapshots that were unpacked before a crash; nothing else",
         Verify.PRESENCE: "metadata and sizes; contents not read",
         Verify.SNAPSHOTS_QUICK: "metadata, sizes and disk usage of unpacked files; contents not read",
         Verify.DIGESTS: "metadata, sizes and contents",

@@ -252,7 +252,7 @@ def test_counts_are_by_severity() -> None:
     counted = count(damaged().findings)
     assert (counted.critical, counted.error, counted.warning, counted.info) == (1, 2, 0, 0)
     assert [severity.rank for severity in Severity] == [0, 1, 2, 3]
-    assert [verify.depth for verify in Verify] == [0, 1, 2, 3, 4]
+    assert [verify.depth for verify in Verify] == [0, 1, 2, 3, 4, 5]
 
 
 # Trees and rules.

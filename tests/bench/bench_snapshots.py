@@ -1,0 +1,165 @@
+"""What comparing unpacked files costs: `python -m tests.bench.bench_snapshots [--files N…] [--from FOLDER…]`, as root.
+
+On trees of small files and on a copy of folders of this machine, one after the other: decompressing the layer to its
+diffID (what --verify layers does), playing and comparing it (--verify snapshots), counting the files (--verify
+snapshots-quick), `gzip -dc | tar -d`, and `sha256sum` of all files. Processor time, the least of several rounds, page
+cache warm; memory is the most that a process of its own takes for a comparison. Exit status 1 if a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from auditor.layers import LayerInspector
+from auditor.snapshots.compare import compare
+from auditor.snapshots.examine import usage
+from auditor.snapshots.play import play
+from tests.bench.peers import cores, spent
+from tests.lab.kit.process import scratch
+
+#: Bytes of a small file, and files in a folder.
+SIZES, FOLDER = (100, 9000), 40
+#: Goals: times the processor time of decompressing; times that of gzip and tar; MiB; seconds for 100,000 files.
+DECODING, TAR, MEMORY, QUICK = 2.5, 1.0, 150, 1.0
+PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A gzip layer and the files that it unpacks to."""
+
+    name: str
+    blob: Path
+    files: Path
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read the blob."""
+        with self.blob.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
+
+
+def small_files(folder: Path, count: int) -> None:
+    """Files of text and noise, about half of which compresses away."""
+    made = random.Random(count)
+    for number in range(count):
+        parent = folder / f"package-{number // FOLDER}"
+        if not number % FOLDER:
+            parent.mkdir()
+        size = made.randint(*SIZES)
+        (parent / f"module_{number}.py").write_bytes(b"    return value\n" * (size // 34) + made.randbytes(size // 2))
+
+
+def copied(folder: Path, sources: list[str]) -> None:
+    """Copy folders of this machine."""
+    for number, source in enumerate(sources):
+        subprocess.run(["cp", "-a", source, folder / str(number)], check=True)
+
+
+def layer(base: Path, name: str, fill: Callable[[Path], None]) -> Layer:
+    """Make files, and pack them."""
+    place = name.replace(" ", "-")
+    files, blob = base / place, base / f"{place}.tar.gz"
+    files.mkdir()
+    fill(files)
+    pack = f"tar --format=pax --sort=name --xattrs -C {files} -c . | gzip -6 -n > {blob}"
+    subprocess.run(pack, shell=True, check=True)
+    return Layer(name, blob, files)
+
+
+def decoded(made: Layer) -> None:
+    """Decompress the layer to its diffID."""
+    inspector = LayerInspector()
+    for piece in made.pieces():
+        inspector.update(piece)
+    inspector.finish()
+
+
+def compared(made: Layer) -> None:
+    """Play the layer and compare its files."""
+    played = play(made.pieces(), lowest=True)
+    found = compare(played.tree, made.files)
+    if played.refusal or found.items:
+        raise SystemExit(f"{made.name}: {played.refusal or found.items[:3]}")
+
+
+def tar(made: Layer) -> None:
+    """Compare the layer with tar."""
+    command = f"gzip -dc {made.blob} | tar -d -C {made.files}"
+    subprocess.run(command, shell=True, check=True, stdout=subprocess.DEVNULL)
+
+
+def counted(made: Layer) -> None:
+    """Count the files and their disk usage."""
+    usage(made.files)
+
+
+def sha256sum(made: Layer) -> None:
+    """Hash all files."""
+    command = f"find {made.files} -type f -print0 | xargs -0 -n 1000 sha256sum"
+    subprocess.run(command, shell=True, check=True, stdout=subprocess.DEVNULL)
+
+
+def memory(made: Layer) -> float:
+    """Return the most memory, in MiB, of a process that compares the layer."""
+    command = [sys.executable, "-m", "tests.bench.bench_snapshots", "--one", str(made.blob), str(made.files)]
+    process = subprocess.Popen(command)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if status:
+        raise SystemExit("the comparison failed")
+    return used.ru_maxrss / 1024
+
+
+def measure(made: Layer, *, rounds: int) -> bool:
+    """Print a row; whether the goals are met."""
+    sides = (decoded, compared, tar, sha256sum, counted)
+    decode, ours, theirs, hashed, quick = spent(*(partial(side, made) for side in sides), rounds=rounds)
+    count, most = usage(made.files).inodes, memory(made)
+    print(
+        f"| {made.name}, {count:,} | {decode:.2f} | {ours:.2f} | {theirs:.2f} | {hashed:.2f} | {quick:.2f} | "
+        f"{ours / decode:.1f} | {ours / theirs:.2f} | {most:.0f} |"
+    )
+    return (
+        ours <= DECODING * decode
+        and ours <= TAR * theirs
+        and most < MEMORY
+        and quick <= QUICK * max(count / 100_000, 1)
+    )
+
+
+def main() -> int:
+    """Measure each tree."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, nargs="*", default=[36_000, 200_000])
+    parser.add_argument("--from", dest="sources", nargs="*", default=["/usr/bin", "/usr/lib/python3", "/usr/share/doc"])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--one", nargs=2, metavar=("BLOB", "FILES"))
+    given = parser.parse_args()
+    if given.one:
+        compared(Layer("one", *map(Path, given.one)))
+        return 0
+    print(f"{cores()} cores, load {os.getloadavg()[0]:.1f}; seconds of processor time")
+    print("| files | decode | compare | tar -d | sha256sum | count | to decoding | to tar -d | MiB |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    met = True
+    with scratch() as base:
+        if given.sources:
+            made = layer(base, "folders of this machine", partial(copied, sources=given.sources))
+            met = measure(made, rounds=given.rounds) and met
+        for count in given.files:
+            made = layer(base, f"small files {count}", partial(small_files, count=count))
+            met = measure(made, rounds=given.rounds) and met
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
