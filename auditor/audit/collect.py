@@ -27,10 +27,12 @@ from auditor.model.findings import Verify
 from auditor.model.gc_reachability import expired
 from auditor.model.image_graph import Group, Key, Loaded, group, walk
 from auditor.model.platforms import Matcher, Platform
-from auditor.model.store import Blob, FileKind, FileState, Inventory, Store, StoreInfo
+from auditor.model.store import Blob, FileKind, FileState, Inventory, SourceKind, Store, StoreInfo
 
 #: Threads for calls to the daemon; a call takes well under a millisecond, so more threads would only queue.
 JOBS = 8
+#: Why an audit of files without any image record is incomplete.
+_EMPTY = ("no image record exists: only the files were counted",)
 
 #: Progress callback: (activity, done, total).
 Progress = Callable[[str, int, int], None]
@@ -89,7 +91,8 @@ def collect(
     if leases:
         inventories = [_with_resources(store, inventory, now) for inventory in inventories]
     every = [g for i in inventories for g in group(i.images)]
-    lost = bool(info.gaps) and not every
+    unnamed = not every and bool(_unrecorded(info, request, inventories, store.files() or {}))
+    lost = unnamed or (bool(info.gaps) and not every)
     groups = () if lost else choose_images(every, request.images)
     if not lost:
         require_content(inventories, groups, request.namespaces)
@@ -99,7 +102,8 @@ def collect(
         views = _views(inventories, groups, known, matcher, apart=apart, selected=bool(request.images), now=now)
         views = tuple(_in_context(view, every, before) for view in views)
         require_platforms([graph for view in views for graph in view.graphs], request.platforms)
-        files = _files(store, views, pool, on_progress)
+        seen = store.files() or {}
+        files = _files(store, views, seen, pool, on_progress)
     return Evidence(
         info=info,
         verify=request.verify,
@@ -107,8 +111,13 @@ def collect(
         views=views,
         documents=dict(known),
         files=files,
+        unrecorded=_unrecorded(info, request, inventories, seen),
         now=now,
-        incomplete=(*info.gaps, *(gap for inventory in inventories for gap in inventory.gaps)),
+        incomplete=(
+            *info.gaps,
+            *(gap for inventory in inventories for gap in inventory.gaps),
+            *(_EMPTY if unnamed else ()),
+        ),
         bytes_read=read,
         platforms_asked_for=bool(request.platforms or request.of_image) or request.all_platforms,
     )
@@ -178,10 +187,25 @@ def _in_context(view: NamespaceView, every: Sequence[Group], before: Mapping[str
     return msgspec.structs.replace(view, others=graphs, before=before.get(view.name))
 
 
-def _files(
-    store: Store, views: Sequence[NamespaceView], pool: Executor, on_progress: Progress
+def _unrecorded(
+    info: StoreInfo, request: Request, inventories: Sequence[Inventory], seen: Mapping[Digest, FileState]
 ) -> Mapping[Digest, FileState]:
-    """Return the file states of the recorded blobs, from one listing of the content root or one by one from the daemon.
+    """Return the files of a live store that no record names; none where some records were not listed."""
+    whole = not (request.images or request.namespaces or any(inventory.gaps for inventory in inventories))
+    if info.kind is not SourceKind.CONTAINERD or not whole:
+        return {}
+    spare = seen.keys() - set().union(*(inventory.blobs for inventory in inventories))
+    return {digest: seen[digest] for digest in sorted(spare)}
+
+
+def _files(
+    store: Store,
+    views: Sequence[NamespaceView],
+    seen: Mapping[Digest, FileState],
+    pool: Executor,
+    on_progress: Progress,
+) -> Mapping[Digest, FileState]:
+    """Return the file states of the recorded blobs, from the listing `seen` or one by one from the daemon.
 
     A file that is missing or has an unexpected size in the content root is also read through the daemon, because the
     visible folder may not be the daemon's own. A blob whose records disappear meanwhile is left out: it was removed.
@@ -190,7 +214,6 @@ def _files(
     for view in views:
         for digest in view.named & view.inventory.blobs.keys() if view.selected else view.inventory.blobs:
             wanted.setdefault(digest, []).append(view.inventory.blobs[digest])
-    seen = store.files() or {}
     found = {digest: seen[digest] for digest in wanted if digest in seen}
     odd = {
         digest: records
