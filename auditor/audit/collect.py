@@ -42,7 +42,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a store to audit, and the verification level.
 
     Empty tuples mean all; no platform means the node's. `of_image` maps an image's target to the platforms that are
-    wanted of this image instead; an empty tuple means all. `jobs` is a number of threads.
+    wanted of this image instead; an empty tuple means all. `jobs` is a number of threads. `allow_empty`: a store
+    that has nothing is no error, if no part of it is named.
     """
 
     verify: Verify = Verify.PRESENCE
@@ -53,6 +54,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     snapshotters: tuple[str, ...] = ()
     jobs: int = JOBS
     of_image: Mapping[Digest, tuple[Platform, ...]] = {}
+    allow_empty: bool = False
+
+    @property
+    def everything(self) -> bool:
+        """Whether the whole store is to be audited, with all its namespaces."""
+        return not (self.images or self.namespaces)
 
 
 def no_progress(_what: str, _done: int, _total: int, /) -> None:
@@ -94,7 +101,7 @@ def collect(
     unnamed = not every and bool(_unrecorded(info, request, inventories, store.files() or {}))
     lost = unnamed or (bool(info.gaps) and not every)
     groups = () if lost else choose_images(every, request.images)
-    if not lost:
+    if not lost and not (request.allow_empty and request.everything):
         require_content(inventories, groups, request.namespaces)
     with workers(request.jobs, name="look") as pool:
         read = load_documents(store, inventories, every, known=known, pool=pool, on_progress=on_progress)
@@ -191,7 +198,7 @@ def _unrecorded(
     info: StoreInfo, request: Request, inventories: Sequence[Inventory], seen: Mapping[Digest, FileState]
 ) -> Mapping[Digest, FileState]:
     """Return the files of a live store that no record names; none where some records were not listed."""
-    whole = not (request.images or request.namespaces or any(inventory.gaps for inventory in inventories))
+    whole = request.everything and not any(inventory.gaps for inventory in inventories)
     if info.kind is not SourceKind.CONTAINERD or not whole:
         return {}
     spare = seen.keys() - set().union(*(inventory.blobs for inventory in inventories))

@@ -87,6 +87,8 @@ def _verdict(report: Report, style: Style) -> str:
 def _no_problems(report: Report) -> str:
     """The verdict on a complete report without findings over info: what was checked, and what was not."""
     blobs = report.summary.blobs
+    if not (blobs.total or report.summary.images.total):
+        return "Nothing to check: the store has no image and no blob."
     if report.verify is Verify.PRESENCE:
         return "No problems found in metadata and sizes; contents not read (--verify digests reads them)."
     if report.verify is Verify.SNAPSHOTS_QUICK:

@@ -467,3 +467,20 @@ def test_a_layer_that_was_to_be_decompressed_and_was_not_makes_the_run_incomplet
     made = report(found.evidence, found.findings, host="node", started=NOW, finished=NOW, seconds=0)
     assert made.complete is complete
     assert exit_status(made, FailOn.ERROR) == (0 if complete else 3)
+
+
+def test_a_store_that_has_nothing_is_an_error_unless_that_is_allowed() -> None:
+    world = World()
+    with pytest.raises(NothingExamined):
+        looked(world)
+    assert looked(world, allow_empty=True) == ()
+    with pytest.raises(NothingExamined):
+        looked(world, allow_empty=True, namespaces=("k8s.io",))
+    with pytest.raises(NothingExamined):
+        looked(world, allow_empty=True, images=("app:1",))
+
+
+def test_files_of_a_lost_database_are_found_though_an_empty_store_is_allowed() -> None:
+    world = World()
+    world.store.content[Digest.of(b"one")] = b"one"
+    assert codes(looked(world, allow_empty=True)) == ["metadata-lost"]
