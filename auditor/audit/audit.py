@@ -30,13 +30,14 @@ _SLOW = frozenset({"pull-in-progress", "file-without-record", "metadata-lost"})
 class Reading(msgspec.Struct, frozen=True):
     """The result of reading blobs and snapshots.
 
-    A proof for each blob read, the blobs left unread for lack of time, what was found of the snapshots' files, and
-    sentences about what could not be examined.
+    A proof for each blob read, the blobs left unread for lack of time, what was found of the snapshots' files, the
+    snapshots that their snapshotter does not know, and sentences about what could not be examined.
     """
 
     proofs: Mapping[Digest, Proof] = {}
     unread: frozenset[Digest] = frozenset()
     snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
+    unpaired: frozenset[SnapshotKey] = frozenset()
     incomplete: tuple[str, ...] = ()
 
 
@@ -114,6 +115,7 @@ def _with_reading(evidence: Evidence, reading: Reading, proofs: Mapping[Digest, 
         evidence,
         proofs=proofs,
         snapshot_files=reading.snapshot_files,
+        unpaired=reading.unpaired,
         incomplete=(*evidence.incomplete, *reading.incomplete),
     )
 

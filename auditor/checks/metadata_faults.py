@@ -51,6 +51,10 @@ _LOOK: Final = (
     "Nothing, unless an image is missing: then copy the blob files before anything is deleted on this node; "
     "`auditor recover` takes images out of a copy of the root folder."
 )
+_PAIR: Final = (
+    "Stop containerd, copy its root folder, and put back the snapshotter's metadata.db from a copy of the same time as "
+    "meta.db; without one, drain the node, remove its images and containers, and pull again."
+)
 RULES = (METADATA_DAMAGED, METADATA_LOST, FILE_WITHOUT_RECORD, SNAPSHOT_WITHOUT_BACKEND)
 #: The codes of findings that rest on the absence of records of other objects.
 NEED_ALL_RECORDS = frozenset({"container-orphaned", "gc-unprotected", "orphan-blob", "stale-ingest"})
@@ -63,20 +67,30 @@ def check(evidence: Evidence) -> Iterator[Hit]:
         subject = Subject(kind="store", name=fault.subject)
         yield _RULES[fault.kind].hit("", subject, fault.message, facts=dict(fault.facts))
     yield from _unrecorded(evidence)
+    yield from _unpaired(evidence)
+
+
+def _unpaired(evidence: Evidence) -> Iterator[Hit]:
+    """Report the snapshotters of a live store whose database lacks snapshots that meta.db records."""
+    for snapshotter in sorted({name for _, name, _ in evidence.unpaired}):
+        lone = sorted(key for key in evidence.unpaired if key[1] == snapshotter)
+        text = f"{len(lone)} snapshots of {snapshotter} are recorded in meta.db and not in its metadata.db"
+        facts: dict[str, Fact] = {"snapshots": len(lone), "first": lone[0][2]}
+        yield SNAPSHOT_WITHOUT_BACKEND.hit("", Subject(kind="store", name=snapshotter), text, facts=facts, hint=_PAIR)
 
 
 def _unrecorded(evidence: Evidence) -> Iterator[Hit]:
     """Report the files of a live store that no record names; METADATA_LOST where they are most of the store.
 
-    A file of a blob that an image references is left out while they are few: the absent blob is a finding of its own,
-    and a record that was deleted leaves its file until the next collection.
+    A file of a blob that an image references is left out: the absent blob is a finding of its own, and a record that
+    was deleted leaves its file until the next collection.
     """
-    spare = evidence.unrecorded
+    if not evidence.unrecorded:
+        return
+    named = set().union(*(view.named for view in evidence.views))
+    spare = {digest: state for digest, state in evidence.unrecorded.items() if digest not in named}
     recorded = set().union(*(view.inventory.blobs for view in evidence.views))
     rule = METADATA_LOST if len(spare) > len(recorded) else FILE_WITHOUT_RECORD
-    if rule is FILE_WITHOUT_RECORD:
-        named = set().union(*(view.named for view in evidence.views))
-        spare = {digest: state for digest, state in spare.items() if digest not in named}
     if spare:
         yield _files(evidence, rule, spare, len(spare) + len(recorded))
 

@@ -86,9 +86,10 @@ def _snapshots(
     """Add what is found of the snapshots' files."""
     if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
         return reading
-    if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
-        from auditor.snapshots.presence import missing
+    from auditor.snapshots.presence import missing, unpaired
 
+    reading = msgspec.structs.replace(reading, unpaired=unpaired(evidence, pause=time.sleep))
+    if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
         return msgspec.structs.replace(reading, snapshot_files=missing(evidence, pause=time.sleep))
     from auditor.snapshots.examine import examine
 

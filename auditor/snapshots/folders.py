@@ -23,7 +23,23 @@ class Row(msgspec.Struct, frozen=True):
     usage: Usage
 
 
+class Rows(msgspec.Struct, frozen=True):
+    """containerd's records of a snapshotter's snapshots, joined with its own database.
+
+    `committed` has the row of each committed snapshot; `unpaired` are the records of which the snapshotter's database
+    has no row at all.
+    """
+
+    committed: Mapping[SnapshotKey, Row]
+    unpaired: frozenset[SnapshotKey] = frozenset()
+
+
 def read_rows(metadata: Path, snapshotter: str, root: Path) -> Mapping[SnapshotKey, Row]:
+    """Return the row of each committed snapshot; arguments and errors as of `joined`."""
+    return joined(metadata, snapshotter, root).committed
+
+
+def joined(metadata: Path, snapshotter: str, root: Path) -> Rows:
     """Return the row of each committed snapshot of a snapshotter, by namespace, snapshotter and name.
 
     A chainID occurs once for each namespace, and again for removed snapshots until the garbage collection: containerd's
@@ -43,15 +59,20 @@ def read_rows(metadata: Path, snapshotter: str, root: Path) -> Mapping[SnapshotK
     rows = {name: _row(_values(held)) for name, held in _buckets(own.top, b"v1", b"snapshots")}
     store = _open(metadata)
     found = {}
+    unpaired = set()
     for namespace, buckets in _buckets(store.top, b"v1"):
         for name, record in _buckets(buckets, b"snapshots", snapshotter.encode()):
-            row = rows.get(_values(record).get(b"name", b""))
+            key = namespace.decode(), snapshotter, name.decode(errors="replace")
+            own_name = _values(record).get(b"name", b"")
+            row = rows.get(own_name)
             if row is not None:
-                found[namespace.decode(), snapshotter, name.decode(errors="replace")] = row
+                found[key] = row
+            elif own_name not in rows:
+                unpaired.add(key)
     for walk in (own, store):
         if walk.lost:
             raise ValueError(f"a database is damaged: {walk.lost[0].reason}")
-    return found
+    return Rows(found, frozenset(unpaired))
 
 
 def _open(path: Path) -> Walk:

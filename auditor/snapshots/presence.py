@@ -15,7 +15,7 @@ from auditor.checks.evidence import Evidence
 from auditor.model.image_graph import Layer
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Snapshot, SourceKind
-from auditor.snapshots.folders import Row, read_rows
+from auditor.snapshots.folders import Row, joined, read_rows
 
 #: Seconds between two looks at a directory that is missing.
 PAUSE: Final = 0.2
@@ -77,6 +77,40 @@ def missing(evidence: Evidence, *, pause: Callable[[float], None]) -> Mapping[Sn
         with suppress(OSError, ValueError):
             if place is not None:
                 found |= _missing(place, evidence, pause)
+    return found
+
+
+def unpaired(evidence: Evidence, *, pause: Callable[[float], None]) -> frozenset[SnapshotKey]:
+    """Return containerd's records of snapshots of which the snapshotter's database has no row, at two looks.
+
+    Only snapshotters are read that lack a snapshot which the label of a config names: containerd lists no snapshot
+    without such a row.
+
+    Args:
+        evidence: The first look of an audit.
+        pause: Sleeps for a number of seconds.
+
+    """
+    found: set[SnapshotKey] = set()
+    if evidence.info.kind is not SourceKind.CONTAINERD:
+        return frozenset()
+    for name in sorted(_lacking(evidence)):
+        place = location(evidence, name)
+        with suppress(OSError, ValueError):
+            if place is not None and (first := joined(place.metadata, place.name, place.root).unpaired):
+                pause(PAUSE)
+                found |= first & joined(place.metadata, place.name, place.root).unpaired
+    return frozenset(found)
+
+
+def _lacking(evidence: Evidence) -> set[str]:
+    """Return the snapshotters that do not list the snapshot which a config's label names."""
+    found: set[str] = set()
+    for view in evidence.views:
+        for _, node in view.manifests():
+            inside = view.content(node.digest)
+            claims = view.claims(inside.manifest.config.digest) if inside is not None else {}
+            found.update(name for name, top in claims.items() if top not in view.inventory.snapshots.get(name, {}))
     return found
 
 

@@ -199,3 +199,21 @@ def test_no_false_alarm_then_each_damage(daemon: Containerd, registry: Registry)
         assert {image.target for image in finding.images} == {ODD.digest}
         shutil.rmtree(target, ignore_errors=True)
         saved.rename(target)
+
+
+def test_lost_databases(daemon: Containerd, registry: Registry) -> None:
+    pulled(daemon, registry)
+    assert loud(check(daemon).report) == set()
+    daemon.stop()
+    (daemon.root / "io.containerd.snapshotter.v1.overlayfs/metadata.db").unlink()
+    daemon.start()
+    found = check(daemon).report
+    assert loud(found) == {("snapshot-without-backend", "overlayfs")}
+    assert found.findings[0].facts["snapshots"] == len(ODD.layers)
+    daemon.stop()
+    (daemon.root / "io.containerd.metadata.v1.bolt/meta.db").unlink()
+    daemon.start()
+    run = check(daemon)
+    content = str(daemon.root / "io.containerd.content.v1.content")
+    assert (run.status, loud(run.report)) == (3, {("metadata-lost", content)})
+    assert run.report.findings[0].facts["files"] == len(ODD.blobs)
