@@ -11,7 +11,7 @@ import pytest
 
 from auditor import checks
 from auditor.checks.garbage_collection import PINNED
-from auditor.checks.rule import Rule
+from auditor.checks.rule import Rule, at_address
 from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding, Severity, Verify
@@ -455,6 +455,20 @@ def test_a_container_whose_image_was_removed_by_force_is_information() -> None:
     assert [(f.code, f.severity, f.subject.name) for f in world.findings()] == [
         ("container-orphaned", Severity.INFO, "forced")
     ]
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("auditor repair -n k8s.io app:1", "auditor repair --address '/a b.sock' -n k8s.io app:1"),
+        ("ctr -n k8s.io leases rm x", "ctr --address '/a b.sock' -n k8s.io leases rm x"),
+        ("auditor repair --address /c -n k8s.io x", "auditor repair --address /c -n k8s.io x"),
+        ("auditor verify a.tar", "auditor verify a.tar"),
+        ("ctrl and auditor are words", "ctrl and auditor are words"),
+    ],
+)
+def test_a_command_carries_the_address_that_was_given(hint: str, told: str) -> None:
+    assert at_address(hint, "/a b.sock") == told
 
 
 def test_an_emptied_blob_is_said_so() -> None:
