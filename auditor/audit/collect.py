@@ -20,7 +20,7 @@ from auditor.audit.selection import (
 )
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.concurrency import workers
-from auditor.errors import NoRecord
+from auditor.errors import NoRecord, NothingExamined
 from auditor.model import platforms
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
@@ -43,7 +43,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     Empty tuples mean all; no platform means the node's. `of_image` maps an image's target to the platforms that are
     wanted of this image instead; an empty tuple means all. `jobs` is a number of threads. `allow_empty`: a store
-    that has nothing is no error, if no part of it is named.
+    that has nothing is no error, if no part of it is named. `sparse`: absent blobs of an archive are absent on purpose.
     """
 
     verify: Verify = Verify.PRESENCE
@@ -55,6 +55,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     jobs: int = JOBS
     of_image: Mapping[Digest, tuple[Platform, ...]] = {}
     allow_empty: bool = False
+    sparse: bool = False
 
     @property
     def everything(self) -> bool:
@@ -100,7 +101,7 @@ def collect(
     every = [g for i in inventories for g in group(i.images)]
     unnamed = not every and bool(_unrecorded(info, request, inventories, store.files() or {}))
     lost = unnamed or (bool(info.gaps) and not every)
-    groups = () if lost else choose_images(every, request.images)
+    groups = () if lost else _chosen(every, request.images, info)
     if not lost and not (request.allow_empty and request.everything):
         require_content(inventories, groups, request.namespaces)
     with workers(request.jobs, name="look") as pool:
@@ -126,8 +127,19 @@ def collect(
             *(_EMPTY if unnamed else ()),
         ),
         bytes_read=read,
+        sparse=request.sparse,
         platforms_asked_for=bool(request.platforms or request.of_image) or request.all_platforms,
     )
+
+
+def _chosen(every: Sequence[Group], wanted: Sequence[str], info: StoreInfo) -> Sequence[Group]:
+    try:
+        return choose_images(every, wanted)
+    except NothingExamined as error:
+        if not info.gaps:
+            raise
+        hint = "the database was read in part, and its record may be lost: auditor recover lists what can be found"
+        raise NothingExamined(error.message, hint=hint) from None
 
 
 def matcher_for(request: Request, info: StoreInfo) -> Matcher:
