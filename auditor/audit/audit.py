@@ -15,7 +15,7 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
 from auditor.model.image_graph import Documents
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
-from auditor.model.store import Inventory, Proof, Store
+from auditor.model.store import FileState, Inventory, Proof, Store
 
 #: How often the store is looked at before a finding is reported; the last two looks must agree.
 LOOKS = 4
@@ -23,18 +23,21 @@ LOOKS = 4
 PAUSE = 0.1
 #: Seconds between two looks at what may be a pull: long enough for a slow one to move.
 PULL_PAUSE = 1.5
+#: The codes of findings that need the longer pause: what causes them may be a pull or a garbage collection.
+_SLOW = frozenset({"pull-in-progress", "file-without-record", "metadata-lost"})
 
 
 class Reading(msgspec.Struct, frozen=True):
     """The result of reading blobs and snapshots.
 
-    A proof for each blob read, the blobs left unread for lack of time, what was found of the snapshots' files, and
-    sentences about what could not be examined.
+    A proof for each blob read, the blobs left unread for lack of time, what was found of the snapshots' files, the
+    snapshots that their snapshotter does not know, and sentences about what could not be examined.
     """
 
     proofs: Mapping[Digest, Proof] = {}
     unread: frozenset[Digest] = frozenset()
     snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
+    unpaired: frozenset[SnapshotKey] = frozenset()
     incomplete: tuple[str, ...] = ()
 
 
@@ -92,10 +95,11 @@ def audit(
     for _ in range(LOOKS - 1):
         if not any(_needs_second_look(finding, evidence) for finding in found):
             break
-        pause(PULL_PAUSE if any(finding.code == "pull-in-progress" for finding in found) else PAUSE)
+        pause(PULL_PAUSE if any(finding.code in _SLOW for finding in found) else PAUSE)
         before = {finding.key for finding in found}
         again = collect(store, request, known=known, now=clock(), leases=True, before=earlier, on_progress=on_progress)
         earlier = earlier or {view.name: view.inventory for view in again.views}
+        again = msgspec.structs.replace(again, unrecorded=_settled(evidence.unrecorded, again.unrecorded))
         bytes_read = evidence.bytes_read + again.bytes_read
         evidence = _with_reading(msgspec.structs.replace(again, bytes_read=bytes_read), reading, proofs)
         found = checks.judge(evidence)
@@ -111,8 +115,14 @@ def _with_reading(evidence: Evidence, reading: Reading, proofs: Mapping[Digest, 
         evidence,
         proofs=proofs,
         snapshot_files=reading.snapshot_files,
+        unpaired=reading.unpaired,
         incomplete=(*evidence.incomplete, *reading.incomplete),
     )
+
+
+def _settled(before: Mapping[Digest, FileState], after: Mapping[Digest, FileState]) -> Mapping[Digest, FileState]:
+    """Return the files without record of both looks; none where some went: a commit or a collection is under way."""
+    return {digest: after[digest] for digest in before} if before.keys() <= after.keys() else {}
 
 
 def _needs_second_look(finding: Finding, evidence: Evidence) -> bool:

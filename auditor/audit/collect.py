@@ -27,10 +27,12 @@ from auditor.model.findings import Verify
 from auditor.model.gc_reachability import expired
 from auditor.model.image_graph import Group, Key, Loaded, group, walk
 from auditor.model.platforms import Matcher, Platform
-from auditor.model.store import Blob, FileKind, FileState, Inventory, Store, StoreInfo
+from auditor.model.store import Blob, FileKind, FileState, Inventory, SourceKind, Store, StoreInfo
 
 #: Threads for calls to the daemon; a call takes well under a millisecond, so more threads would only queue.
 JOBS = 8
+#: Why an audit of files without any image record is incomplete.
+_EMPTY = ("no image record exists: only the files were counted",)
 
 #: Progress callback: (activity, done, total).
 Progress = Callable[[str, int, int], None]
@@ -40,8 +42,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a store to audit, and the verification level.
 
     Empty tuples mean all; no platform means the node's. `of_image` maps an image's target to the platforms that are
-    wanted of this image instead; an empty tuple means all. `jobs` is a number of threads. `sparse`: absent blobs of an
-    archive are absent on purpose.
+    wanted of this image instead; an empty tuple means all. `jobs` is a number of threads. `allow_empty`: a store
+    that has nothing is no error, if no part of it is named. `sparse`: absent blobs of an archive are absent on purpose.
     """
 
     verify: Verify = Verify.PRESENCE
@@ -52,7 +54,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     snapshotters: tuple[str, ...] = ()
     jobs: int = JOBS
     of_image: Mapping[Digest, tuple[Platform, ...]] = {}
+    allow_empty: bool = False
     sparse: bool = False
+
+    @property
+    def everything(self) -> bool:
+        """Whether the whole store is to be audited, with all its namespaces."""
+        return not (self.images or self.namespaces)
 
 
 def no_progress(_what: str, _done: int, _total: int, /) -> None:
@@ -91,9 +99,10 @@ def collect(
     if leases:
         inventories = [_with_resources(store, inventory, now) for inventory in inventories]
     every = [g for i in inventories for g in group(i.images)]
-    lost = bool(info.gaps) and not every
+    unnamed = not every and bool(_unrecorded(info, request, inventories, store.files() or {}))
+    lost = unnamed or (bool(info.gaps) and not every)
     groups = () if lost else _chosen(every, request.images, info)
-    if not lost:
+    if not lost and not (request.allow_empty and request.everything):
         require_content(inventories, groups, request.namespaces)
     with workers(request.jobs, name="look") as pool:
         read = load_documents(store, inventories, every, known=known, pool=pool, on_progress=on_progress)
@@ -101,7 +110,8 @@ def collect(
         views = _views(inventories, groups, known, matcher, apart=apart, selected=bool(request.images), now=now)
         views = tuple(_in_context(view, every, before) for view in views)
         require_platforms([graph for view in views for graph in view.graphs], request.platforms)
-        files = _files(store, views, pool, on_progress)
+        seen = store.files() or {}
+        files = _files(store, views, seen, pool, on_progress)
     return Evidence(
         info=info,
         verify=request.verify,
@@ -109,8 +119,13 @@ def collect(
         views=views,
         documents=dict(known),
         files=files,
+        unrecorded=_unrecorded(info, request, inventories, seen),
         now=now,
-        incomplete=(*info.gaps, *(gap for inventory in inventories for gap in inventory.gaps)),
+        incomplete=(
+            *info.gaps,
+            *(gap for inventory in inventories for gap in inventory.gaps),
+            *(_EMPTY if unnamed else ()),
+        ),
         bytes_read=read,
         sparse=request.sparse,
         platforms_asked_for=bool(request.platforms or request.of_image) or request.all_platforms,
@@ -191,10 +206,25 @@ def _in_context(view: NamespaceView, every: Sequence[Group], before: Mapping[str
     return msgspec.structs.replace(view, others=graphs, before=before.get(view.name))
 
 
-def _files(
-    store: Store, views: Sequence[NamespaceView], pool: Executor, on_progress: Progress
+def _unrecorded(
+    info: StoreInfo, request: Request, inventories: Sequence[Inventory], seen: Mapping[Digest, FileState]
 ) -> Mapping[Digest, FileState]:
-    """Return the file states of the recorded blobs, from one listing of the content root or one by one from the daemon.
+    """Return the files of a live store that no record names; none where some records were not listed."""
+    whole = request.everything and not any(inventory.gaps for inventory in inventories)
+    if info.kind is not SourceKind.CONTAINERD or not whole:
+        return {}
+    spare = seen.keys() - set().union(*(inventory.blobs for inventory in inventories))
+    return {digest: seen[digest] for digest in sorted(spare)}
+
+
+def _files(
+    store: Store,
+    views: Sequence[NamespaceView],
+    seen: Mapping[Digest, FileState],
+    pool: Executor,
+    on_progress: Progress,
+) -> Mapping[Digest, FileState]:
+    """Return the file states of the recorded blobs, from the listing `seen` or one by one from the daemon.
 
     A file that is missing or has an unexpected size in the content root is also read through the daemon, because the
     visible folder may not be the daemon's own. A blob whose records disappear meanwhile is left out: it was removed.
@@ -203,7 +233,6 @@ def _files(
     for view in views:
         for digest in view.named & view.inventory.blobs.keys() if view.selected else view.inventory.blobs:
             wanted.setdefault(digest, []).append(view.inventory.blobs[digest])
-    seen = store.files() or {}
     found = {digest: seen[digest] for digest in wanted if digest in seen}
     odd = {
         digest: records

@@ -121,9 +121,11 @@ class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     """The input of the rules.
 
-    `files` has an entry for each blob whose file was looked at. `proofs` has an entry for each blob that was read to
+    `files` has an entry for each blob whose file was looked at. `unrecorded` has the files of a live store that no
+    record names, where all records were listed. `proofs` has an entry for each blob that was read to
     its end. `snapshot_files` has what was found of snapshots' directories; at the levels below `snapshots-quick`, of
-    missing ones only. `incomplete` has a sentence for each thing that could not be examined. `bytes_read` counts the
+    missing ones only. `unpaired` are containerd's records of snapshots that the snapshotter's own database does not
+    have. `incomplete` has a sentence for each thing that could not be examined. `bytes_read` counts the
     bytes of the documents. `platforms_asked_for`: the wanted platforms were named by the user.
     """
 
@@ -133,8 +135,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     views: tuple[NamespaceView, ...]
     documents: Documents
     files: Mapping[Digest, FileState]
+    unrecorded: Mapping[Digest, FileState] = {}
     proofs: Mapping[Digest, Proof] = {}
     snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
+    unpaired: frozenset[SnapshotKey] = frozenset()
     now: datetime
     incomplete: tuple[str, ...] = ()
     bytes_read: int = 0

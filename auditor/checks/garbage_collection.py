@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 
+import msgspec
+
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.rule import Hit, Rule, blob_subject, command
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, ImageRef, Severity, Subject
-from auditor.model.gc_reachability import expired
+from auditor.model.gc_reachability import expired, reachable
 from auditor.model.image_graph import Content, ImageGraph, ManifestNode
 from auditor.model.store import Ingest, Resource
 
@@ -20,9 +22,9 @@ _CONFIG_LABEL = "containerd.io/gc.ref.content.config"
 GC_UNPROTECTED = Rule(
     code="gc-unprotected",
     severity=Severity.WARNING,
-    means="A document's gc labels do not name a child that is present, and nothing else protects it: no lease, no "
-    "other label.",
-    impact="The image works until the next garbage collection, which deletes the blob and all content below it.",
+    means="A document's gc labels do not name a child that is present, or the snapshot of layers whose blobs are "
+    "absent, and nothing else protects it: no lease, no other label.",
+    impact="The image works until the next garbage collection, which deletes the blob or snapshot and all below it.",
     remedy="Pull the image again, which sets the labels, before any image or content of this namespace is deleted.",
 )
 STALE_INGEST = Rule(
@@ -46,7 +48,19 @@ EXPIRED_LEASE = Rule(
     impact="No fault: the next garbage collection deletes it and the content that only it held.",
     remedy="Nothing.",
 )
-RULES = (GC_UNPROTECTED, STALE_INGEST, ORPHAN_BLOB, EXPIRED_LEASE)
+LEASE_PINS_CONTENT = Rule(
+    code="lease-pins-content",
+    severity=Severity.INFO,
+    means="A lease without expiry time alone protects a gigabyte or more of content.",
+    impact="The disk space is not freed until the lease is deleted.",
+    remedy="Find out which client made the lease; `ctr leases rm` deletes it, then its content is collected.",
+)
+RULES = (GC_UNPROTECTED, STALE_INGEST, ORPHAN_BLOB, EXPIRED_LEASE, LEASE_PINS_CONTENT)
+#: Bytes that a lease alone protects and that are reported.
+PINNED = 1 << 30
+_EXPIRE = "containerd.io/gc.expire"
+#: Flat leases are BuildKit's: one for each record of its build cache, which has limits of its own.
+_FLAT = "containerd.io/gc.flat"
 
 
 def check(evidence: Evidence) -> Iterator[Hit]:
@@ -59,6 +73,7 @@ def check(evidence: Evidence) -> Iterator[Hit]:
         if not view.selected:
             yield from _orphans(view)
             yield from _leases(view)
+            yield from _pins(view)
             yield from _ingests(view)
 
 
@@ -70,9 +85,32 @@ def _unprotected(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
             yield from _unreachable_below(view, graph, node)
             continue
         inside = view.content(node.digest)
-        lost = [] if inside is None else _unprotected_children(view, node, inside)
-        if lost:
+        if inside is None:
+            continue
+        if lost := _unprotected_children(view, node, inside):
             yield _lost_labels(view, image_ref(graph.group, "manifest", node=node), node.digest, lost)
+        yield from _unprotected_snapshots(view, graph, node, inside)
+
+
+def _unprotected_snapshots(
+    view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
+) -> Iterator[Hit]:
+    """Report the snapshots of discarded layers that no label protects: they are the layers' only copy."""
+    config = inside.manifest.config.digest
+    absent = sum(not view.has(layer.descriptor.digest) for layer in inside.layers)
+    if not (absent and inside.chain and view.has(config) and _discarding(view, node, inside)):
+        return
+    top = inside.chain[-1]
+    holding = view.unpacked_on(top)
+    if not holding or any(view.reach.snapshot(snapshotter, top) for snapshotter in holding):
+        return
+    text = f"gc label missing: the next garbage collection deletes the snapshots, the only copy of {absent} layers"
+    facts: dict[str, Fact] = {"layers": absent, "snapshotter": holding[0], "chain_id": str(top)}
+    ref = image_ref(graph.group, "config", node=node)
+    subject = blob_subject("config", config)
+    yield GC_UNPROTECTED.hit(
+        view.name, subject, text, part="config", cause="labels-missing", images=(ref,), facts=facts
+    )
 
 
 def _unreachable_below(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Hit]:
@@ -131,6 +169,22 @@ def _leases(view: NamespaceView) -> Iterator[Hit]:
             text = f"lease {lease.id}: expired at {when}"
             subject = Subject(kind="lease", name=lease.id)
             yield EXPIRED_LEASE.hit(view.name, subject, text, facts={"expired_at": when})
+
+
+def _pins(view: NamespaceView) -> Iterator[Hit]:
+    """Report leases that alone protect much content; their resources are listed at a second look only."""
+    for lease in view.inventory.leases:
+        if not lease.resources or _EXPIRE in lease.labels or _FLAT in lease.labels:
+            continue
+        others = tuple(other for other in view.inventory.leases if other.id != lease.id)
+        kept = reachable(msgspec.structs.replace(view.inventory, leases=others), now=view.now)
+        alone = [b for d, b in view.inventory.blobs.items() if view.reach.blob(d) and not kept.blob(d)]
+        size = sum(blob.size for blob in alone)
+        if size >= PINNED:
+            text = f"lease {lease.id}: no expiry time, alone protects {len(alone)} blobs ({size} bytes)"
+            facts: dict[str, Fact] = {"blobs": len(alone), "bytes": size}
+            hint = command("ctr", "-n", view.name, "leases", "rm", lease.id)
+            yield LEASE_PINS_CONTENT.hit(view.name, Subject(kind="lease", name=lease.id), text, facts=facts, hint=hint)
 
 
 def _ingests(view: NamespaceView) -> Iterator[Hit]:

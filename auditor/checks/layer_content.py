@@ -31,8 +31,10 @@ LAYER_UNVERIFIABLE = Rule(
     severity=Severity.INFO,
     means="The layer matches its digest; its decompressed content cannot be checked: encrypted, of an unknown type, or "
     "larger than --max-layer-size.",
-    impact="No fault is known.",
-    remedy="Nothing.",
+    impact="No fault is known. The run is incomplete, except for encrypted layers: the check was requested and not "
+    "done.",
+    remedy="Raise --max-layer-size where the layer is larger; a layer of an unknown type is checked by its digest "
+    "alone (--verify digests).",
 )
 RULES = (DIFFID_MISMATCH, LAYER_UNDECODABLE, LAYER_UNVERIFIABLE)
 

@@ -1,13 +1,15 @@
-"""Faults of the databases of a store that is read from its disk."""
+"""Faults of a store's databases: read from its disk, or seen by the files that a live daemon has no record of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from auditor.checks.evidence import Evidence
 from auditor.checks.rule import Hit, Rule
-from auditor.model.findings import Severity, Subject
-from auditor.model.store import DamageKind
+from auditor.model.digest import Digest
+from auditor.model.findings import Fact, Severity, Subject
+from auditor.model.store import DamageKind, FileState
 
 METADATA_DAMAGED = Rule(
     code="metadata-damaged",
@@ -40,6 +42,19 @@ SNAPSHOT_WITHOUT_BACKEND = Rule(
     impact="containerd does not find the snapshot: images that need it neither run nor pull.",
     remedy="Copy the root, remove the images concerned after containerd started, and pull them again.",
 )
+#: What to do on a live daemon, which deletes the files at its next collection.
+_KEEP: Final = (
+    "Pull and delete nothing, and do not restart containerd: that ends with a garbage collection. Copy its root folder "
+    "now; then `auditor recover` takes the images out of the copy."
+)
+_LOOK: Final = (
+    "Nothing, unless an image is missing: then copy the blob files before anything is deleted on this node; "
+    "`auditor recover` takes images out of a copy of the root folder."
+)
+_PAIR: Final = (
+    "Stop containerd, copy its root folder, and put back the snapshotter's metadata.db from a copy of the same time as "
+    "meta.db; without one, drain the node, remove its images and containers, and pull again."
+)
 RULES = (METADATA_DAMAGED, METADATA_LOST, FILE_WITHOUT_RECORD, SNAPSHOT_WITHOUT_BACKEND)
 #: The codes of findings that rest on the absence of records of other objects.
 NEED_ALL_RECORDS = frozenset({"container-orphaned", "gc-unprotected", "orphan-blob", "stale-ingest"})
@@ -47,7 +62,42 @@ _RULES = {DamageKind(rule.code): rule for rule in RULES}
 
 
 def check(evidence: Evidence) -> Iterator[Hit]:
-    """Yield a hit for each fault of a database."""
+    """Yield a hit for each fault of a database, and one for the files without record of a live daemon."""
     for fault in evidence.info.damage:
         subject = Subject(kind="store", name=fault.subject)
         yield _RULES[fault.kind].hit("", subject, fault.message, facts=dict(fault.facts))
+    yield from _unrecorded(evidence)
+    yield from _unpaired(evidence)
+
+
+def _unpaired(evidence: Evidence) -> Iterator[Hit]:
+    """Report the snapshotters of a live store whose database lacks snapshots that meta.db records."""
+    for snapshotter in sorted({name for _, name, _ in evidence.unpaired}):
+        lone = sorted(key for key in evidence.unpaired if key[1] == snapshotter)
+        text = f"{len(lone)} snapshots of {snapshotter} are recorded in meta.db and not in its metadata.db"
+        facts: dict[str, Fact] = {"snapshots": len(lone), "first": lone[0][2]}
+        yield SNAPSHOT_WITHOUT_BACKEND.hit("", Subject(kind="store", name=snapshotter), text, facts=facts, hint=_PAIR)
+
+
+def _unrecorded(evidence: Evidence) -> Iterator[Hit]:
+    """Report the files of a live store that no record names; METADATA_LOST where they are most of the store.
+
+    A file of a blob that an image references is left out: the absent blob is a finding of its own, and a record that
+    was deleted leaves its file until the next collection.
+    """
+    if not evidence.unrecorded:
+        return
+    named = set().union(*(view.named for view in evidence.views))
+    spare = {digest: state for digest, state in evidence.unrecorded.items() if digest not in named}
+    recorded = set().union(*(view.inventory.blobs for view in evidence.views))
+    rule = METADATA_LOST if len(spare) > len(recorded) else FILE_WITHOUT_RECORD
+    if spare:
+        yield _files(evidence, rule, spare, len(spare) + len(recorded))
+
+
+def _files(evidence: Evidence, rule: Rule, spare: Mapping[Digest, FileState], total: int) -> Hit:
+    size = sum(state.size or 0 for state in spare.values())
+    text = f"{len(spare)} of {total} blob files ({size} bytes) have no record in meta.db"
+    facts: dict[str, Fact] = {"files": len(spare), "bytes": size, "first": str(next(iter(spare)))}
+    hint = _KEEP if rule is METADATA_LOST else _LOOK
+    return rule.hit("", Subject(kind="store", name=str(evidence.info.content_root)), text, facts=facts, hint=hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -26,6 +27,10 @@ _UNPACKED: Final = frozenset(
     "snapshot-directory-missing snapshot-empty snapshot-damaged snapshot-whiteouts-lost snapshot-attributes "
     "snapshot-extra-files".split()
 )
+
+
+#: The beginning of a command that takes `--address`: a verb of auditor, or ctr.
+_PROGRAM: Final = re.compile(r"^(auditor (check|repair|export|tree|scrub|diagnose)|ctr)(?= )(?! (--address|-a) )")
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, rename={"impact": "matters", "remedy": "do"}):
@@ -100,6 +105,18 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
 def command(*words: str) -> str:
     """Return a command line; image names are untrusted input and are quoted for the shell."""
     return shlex.join(words)
+
+
+def at_address(hint: str, address: str) -> str:
+    """Return a command of auditor or ctr with the daemon's address in it; any other text as it is.
+
+    Args:
+        hint: A command line or a sentence.
+        address: Path of the daemon's socket.
+
+    """
+    where = command("--address", address)
+    return _PROGRAM.sub(lambda found: f"{found[0]} {where}", hint)
 
 
 def blob_subject(role: str, digest: Digest) -> Subject:

@@ -57,7 +57,7 @@ def _manifest(
     found = absences(evidence, view, graph, node)
     if any(state.state in (State.INCOMPLETE, State.IN_PROGRESS, State.NOT_PULLED) for state in found):
         return
-    missing = tuple(_missing(view, graph, node, inside))
+    missing = tuple(_missing(evidence, view, graph, node, inside))
     yield from missing
     if not missing and not view.unpacked_on(inside.chain[-1]) and not faults(found) and node.wanted:
         ref = image_ref(graph.group, "manifest", node=node)
@@ -65,11 +65,13 @@ def _manifest(
         yield NOT_UNPACKED.hit(view.name, blob_subject("manifest", node.digest), text, part="", images=(ref,))
 
 
-def _missing(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content) -> Iterator[Hit]:
+def _missing(
+    evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
+) -> Iterator[Hit]:
     config = inside.manifest.config.digest
     for snapshotter, name in sorted(view.claims(config).items()):
         held = view.inventory.snapshots.get(snapshotter)
-        if held is None or name in held:
+        if held is None or name in held or (view.name, snapshotter, name) in evidence.unpaired:
             continue
         unpack = ("snapshots", "--snapshotter", snapshotter, "unpack")
         yield SNAPSHOT_MISSING.hit(

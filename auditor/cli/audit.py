@@ -15,6 +15,7 @@ import msgspec
 
 from auditor.audit import audit, collect
 from auditor.checks.evidence import Evidence
+from auditor.checks.rule import at_address
 from auditor.cli.options import Common
 from auditor.cli.progress import Meter, progress
 from auditor.model.findings import Fact, Finding, Report, order
@@ -92,7 +93,8 @@ def audited(
             store, request, clock=now, pause=time.sleep, documents=documents, read=read, on_progress=meter
         )
     evidence = msgspec.structs.replace(result.evidence, incomplete=(*result.evidence.incomplete, *incomplete))
-    result = audit.AuditResult(evidence, order((*also, *result.findings)), result.unread)
+    findings = order((*also, *_addressed(result.findings, evidence.info, options)))
+    result = audit.AuditResult(evidence, findings, result.unread)
     made = build.report(
         evidence,
         result.findings,
@@ -103,6 +105,15 @@ def audited(
         facts=_facts(evidence.info),
     )
     return result, image_tree.add_trees(made, evidence, result.findings) if trees else made
+
+
+def _addressed(findings: tuple[Finding, ...], info: StoreInfo, options: Common) -> Iterator[Finding]:
+    """Yield the findings; their commands carry the address that was given on the command line or in the environment."""
+    for finding in findings:
+        if options.address and info.kind is SourceKind.CONTAINERD:
+            yield msgspec.structs.replace(finding, hint=at_address(finding.hint, options.address))
+        else:
+            yield finding
 
 
 def _facts(info: StoreInfo) -> Mapping[str, Fact]:

@@ -24,12 +24,21 @@ if TYPE_CHECKING:
 def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
     """The store that the options select. Raises StoreUnreachable, UsageError."""
     root = content_root(options.content_root)
-    address = containerd.discover(options.address, environ=os.environ)
+    address = _discovered(options)
     with containerd.connect(address, timeout=options.timeout, content_root=root) as store:
         if options.verbose:
             for note in store.info().notes:
                 say(f"note: {note}")
         yield store
+
+
+def _discovered(options: Common) -> Path:
+    """The socket of the options; without one, other sockets are named on stderr."""
+    address = containerd.discover(options.address, environ=os.environ)
+    if not (options.quiet or options.address or os.environ.get(containerd.ADDRESS_VARIABLE)):
+        for note in containerd.notes(address, environ=os.environ):
+            say(f"note: {note}")
+    return address
 
 
 @contextmanager
@@ -100,7 +109,7 @@ def export_store(options: Common) -> Iterator[Store]:
 @contextmanager
 def connected_writable(options: Common) -> Iterator[WritableContainerdStore]:
     """The store that the options select, writable. Raises StoreUnreachable, UsageError."""
-    address = containerd.discover(options.address, environ=os.environ)
+    address = _discovered(options)
     root = content_root(options.content_root)
     with containerd.connect_writable(address, timeout=options.timeout, content_root=root) as store:
         if options.verbose:

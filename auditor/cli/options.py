@@ -124,6 +124,12 @@ Snapshotters = Annotated[
         show_default=False,
     ),
 ]
+AllowEmpty = Annotated[
+    bool,
+    Option(
+        "--allow-empty", group="Selection", help="Exit with 0 if the store has no image and no blob, as on a new node."
+    ),
+]
 
 Jobs = Annotated[
     int | None,

@@ -99,9 +99,15 @@ def _snapshots(
     if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
         return _presence(store, evidence, admit)
     from auditor.snapshots.examine import examine
+    from auditor.snapshots.presence import unpaired
 
     found = examine(store, evidence, pause=time.sleep, admit=admit, known=intact)
-    return Reading(found.proofs, snapshot_files=found.files, incomplete=found.incomplete)
+    return Reading(
+        found.proofs,
+        snapshot_files=found.files,
+        unpaired=unpaired(evidence, pause=time.sleep),
+        incomplete=found.incomplete,
+    )
 
 
 def _admit(meter: Meter, limit: RateLimit | None) -> Callable[[int], None]:
@@ -119,7 +125,7 @@ def _admit(meter: Meter, limit: RateLimit | None) -> Callable[[int], None]:
 def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) -> Reading:
     """Look for missing directories and the damage of a crash; a check of nothing else is incomplete without them."""
     from auditor.snapshots.crashes import crashes
-    from auditor.snapshots.presence import presence
+    from auditor.snapshots.presence import presence, unpaired
 
     found = presence(evidence, pause=time.sleep, ends=crashes(evidence.info.address))
     incomplete = found.incomplete if evidence.verify is Verify.SINCE_CRASH else ()
@@ -128,4 +134,4 @@ def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) ->
         from auditor.snapshots.examine import examine_suspects
 
         files = {**files, **examine_suspects(store, evidence, found.suspects, admit=admit)}
-    return Reading(snapshot_files=files, incomplete=incomplete)
+    return Reading(snapshot_files=files, unpaired=unpaired(evidence, pause=time.sleep), incomplete=incomplete)

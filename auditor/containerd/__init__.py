@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from auditor.containerd import grpc_import  # noqa: F401 - before anything imports grpc
 from auditor.containerd.channel import open_connection
-from auditor.containerd.discover import discover
+from auditor.containerd.discover import ADDRESS_VARIABLE, discover, notes
 from auditor.containerd.find_content_root import ContentRootOption
 from auditor.containerd.store import ContainerdStore
 
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from auditor.containerd.lookup_store import LookupContainerdStore
     from auditor.containerd.writable_store import WritableContainerdStore
 
-__all__ = ["ContainerdStore", "connect", "connect_lookup", "connect_writable", "discover"]
+__all__ = [
+    "ADDRESS_VARIABLE",
+    "ContainerdStore",
+    "connect",
+    "connect_lookup",
+    "connect_writable",
+    "discover",
+    "notes",
+]
 
 #: Timeout in seconds of a unary call, and of the next message of a stream.
 DEFAULT_TIMEOUT = 30.0

@@ -91,6 +91,8 @@ def _no_problems(report: Report) -> str:
     blobs = report.summary.blobs
     if report.verify is Verify.SINCE_CRASH:
         return "No problems found in snapshots that were unpacked before a crash; nothing else was checked."
+    if not (blobs.total or report.summary.images.total):
+        return "Nothing to check: the store has no image and no blob."
     if report.verify is Verify.PRESENCE:
         return "No problems found in metadata and sizes; contents not read (--verify digests reads them)."
     if report.verify is Verify.SNAPSHOTS_QUICK:

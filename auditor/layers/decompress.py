@@ -34,8 +34,6 @@ class Decoder(Protocol):
     name: str
     #: Fault of the compressed bytes, as a sentence without subject; empty while there is none.
     fault: str
-    #: Reason why decoding stopped without a fault.
-    refusal: str
 
     def feed(self, data: memoryview) -> Iterator[bytes | memoryview]:
         """Take the next compressed bytes, yield the decompressed ones in pieces of at most OUTPUT bytes."""
@@ -50,7 +48,7 @@ class Plain:
     name = "none"
 
     def __init__(self) -> None:
-        self.fault = self.refusal = ""
+        self.fault = ""
 
     def feed(self, data: memoryview) -> Iterator[bytes | memoryview]:
         """Yield `data` itself."""
@@ -87,7 +85,7 @@ class Framed:
 
     def __init__(self, form: _Format, *, piece: int) -> None:
         self.name = form.name
-        self.fault = self.refusal = ""
+        self.fault = ""
         self._form = form
         self._piece = piece
         self._engine: _Engine | None = None
@@ -100,14 +98,14 @@ class Framed:
         """Decode `data`, in small pieces while parts are short."""
         at = 0
         step = self._piece
-        while at < len(data) and not (self.fault or self.refusal):
+        while at < len(data) and not self.fault:
             ended = self._parts
             yield from self._decode(data[at : at + step])
             at += step
             step = min(self._piece, SMALL_PIECE) if self._parts > ended else self._piece
 
     def _decode(self, rest: memoryview) -> Iterator[bytes]:
-        while rest and not (self.fault or self.refusal):
+        while rest and not self.fault:
             if self._trailing:
                 self._trailing.add(rest)
                 return
@@ -138,7 +136,7 @@ class Framed:
         while True:
             if output:
                 yield output
-            if self.fault or self.refusal or engine.eof or engine.needs_input:
+            if self.fault or engine.eof or engine.needs_input:
                 return
             output = self._guarded(engine, b"")
 
@@ -160,7 +158,8 @@ class Framed:
 
     def _set_fault(self, words: str, by: int) -> None:
         if "too much memory" in words:
-            self.refusal = "its zstd window is larger than the 128 MiB that are spent on one layer"
+            # Go's decoder (klauspost/compress) refuses what libzstd refuses by default: windows over 2^27 bytes.
+            self.fault = "its zstd window is larger than the 128 MiB that containerd accepts"
         elif "checksum" in words:
             self.fault = f"a {self.name} checksum does not match what was decoded by byte {by}"
         else:
@@ -168,7 +167,7 @@ class Framed:
 
     def finish(self) -> None:
         """End the stream: set `fault` where it is truncated or other bytes follow."""
-        if self.fault or self.refusal:
+        if self.fault:
             return
         if self._head and self._parts:
             self._trailing.add(self._head)

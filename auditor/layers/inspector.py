@@ -8,7 +8,7 @@ from auditor.layers.decompress import PIECE, SNIFF, Decoder, decoder
 from auditor.layers.tar_checker import TarWalk
 from auditor.model import oci
 from auditor.model.digest import Digest, Measured, Meter
-from auditor.model.store import LayerProof, LayerProofKind
+from auditor.model.store import ENCRYPTED, LayerProof, LayerProofKind
 
 _OCI_TARS = frozenset({oci.OCI_LAYER, "application/vnd.oci.image.layer.nondistributable.v1.tar"})
 _DOCKER_TARS = frozenset(
@@ -27,7 +27,7 @@ def verifiable(media_type: str) -> str | None:
     compression is detected by content: the type may be wrong.
     """
     if oci.is_encrypted(media_type):
-        return "its bytes are encrypted"
+        return ENCRYPTED
     base, _, suffix = media_type.partition("+")
     if (base in _OCI_TARS and suffix in _OCI_SUFFIXES) or media_type in _DOCKER_TARS:
         return None
@@ -90,8 +90,8 @@ class LayerInspector:
         """Return the verdict; its `diff_id` is set where the whole layer was decompressed."""
         source = self._decoder or self._begin()
         source.finish()
-        if refusal := self._refusal or source.refusal:
-            return self._proof(LayerProofKind.UNVERIFIABLE, refusal)
+        if self._refusal:
+            return self._proof(LayerProofKind.UNVERIFIABLE, self._refusal)
         if source.fault:
             return self._proof(LayerProofKind.UNDECODABLE, source.fault)
         fault = self._tar.finish()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -224,6 +224,10 @@ class LayerProofKind(enum.StrEnum):
     DIFFERS = "differs"
     UNDECODABLE = "undecodable"
     UNVERIFIABLE = "unverifiable"
+
+
+#: Why an encrypted layer cannot be checked, as `LayerProof.detail`.
+ENCRYPTED: Final = "its bytes are encrypted"
 
 
 class LayerProof(msgspec.Struct, frozen=True):

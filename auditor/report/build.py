@@ -26,7 +26,7 @@ from auditor.model.findings import (
     count,
 )
 from auditor.model.image_graph import Broken, ImageGraph, ManifestNode
-from auditor.model.store import ProofKind
+from auditor.model.store import ENCRYPTED, ProofKind
 from auditor.version import __version__
 
 TOOL = Tool(name="auditor", version=__version__)
@@ -83,8 +83,13 @@ def report(
 
 
 def _unread(findings: Iterable[Finding]) -> Iterable[str]:
-    """Return the messages about unreadable blobs: their content was not audited."""
-    return (finding.message for finding in findings if finding.code == "blob-unreadable")
+    """Return the messages about blobs whose content was to be verified and was not; encrypted layers cannot be."""
+    return (
+        finding.message
+        for finding in findings
+        if finding.code == "blob-unreadable"
+        or (finding.code == "layer-unverifiable" and finding.facts.get("detail") != ENCRYPTED)
+    )
 
 
 def image_states(evidence: Evidence, findings: Sequence[Finding]) -> tuple[ImageState, ...]:

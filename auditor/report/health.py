@@ -13,6 +13,8 @@ MAX_REPORT: Final = 256 << 20
 #: Tolerated clock difference: a report this far in the future is accepted.
 SKEW: Final = timedelta(minutes=5)
 _AWARE = msgspec.Meta(tz=True)
+#: The verification levels that read no contents.
+_UNREAD: Final = frozenset({"presence", "snapshots-quick"})
 _SCHEMA: Final = "containerd-auditor/report/v1"
 _RANKS: Final = {"critical": 0, "error": 1, "warning": 2, "info": 3}
 
@@ -61,6 +63,7 @@ class _Saved(msgspec.Struct, frozen=True):
     summary: _Summary
     findings: tuple[Finding, ...]
     incomplete: tuple[str, ...] = ()
+    verify: str = ""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +149,8 @@ def _text(state: State, saved: _Saved, counts: dict[str, int], age: float) -> st
         why = f": {saved.incomplete[0]}" if saved.incomplete else ""
         return f"not all could be examined, {when}{why}"
     if not found:
-        return f"{images.total} images sound, {when}{looked}"
+        unread = " in metadata, contents not read" if saved.verify in _UNREAD else ""
+        return f"{images.total} images sound{unread}, {when}{looked}"
     return f"{images.damaged} of {images.total} images damaged ({found}), {when}{looked}"
 
 

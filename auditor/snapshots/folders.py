@@ -20,12 +20,14 @@ class Folders(msgspec.Struct, frozen=True):
     """A snapshotter's database, without containerd's names.
 
     `rows` has the committed snapshots by the key that containerd's record has in `name`. `created` has the time of
-    creation of these in ns since 1970, `writes` that of all snapshots, containers' ones included.
+    creation of these in ns since 1970, `writes` that of all snapshots, containers' ones included. `keys` are those of
+    all snapshots.
     """
 
     rows: Mapping[bytes, Row]
     created: Mapping[bytes, int] = {}
     writes: tuple[int, ...] = ()
+    keys: frozenset[bytes] = frozenset()
 
 
 def read_folders(root: Path) -> Folders:
@@ -40,15 +42,16 @@ def read_folders(root: Path) -> Folders:
 
     """
     walk = _open(root / "metadata.db")
-    rows, created, writes = {}, {}, []
+    rows, created, writes, keys = {}, {}, [], []
     for key, held in _buckets(walk.top, b"v1", b"snapshots"):
         fields = _values(held)
         at = go_time.nanoseconds(fields.get(b"createdat", b""))
         writes.append(at)
+        keys.append(key)
         if (row := _row(fields)) is not None:
             rows[key], created[key] = row, at
     _refuse_damage(walk)
-    return Folders(rows, created, tuple(writes))
+    return Folders(rows, created, tuple(writes), frozenset(keys))
 
 
 def named(metadata: Path, snapshotter: str, rows: Mapping[bytes, Row]) -> Mapping[SnapshotKey, Row]:
@@ -92,6 +95,20 @@ def read_rows(metadata: Path, snapshotter: str, root: Path) -> Mapping[SnapshotK
 
     """
     return named(metadata, snapshotter, read_folders(root).rows)
+
+
+def unpaired_records(metadata: Path, snapshotter: str, root: Path) -> frozenset[SnapshotKey]:
+    """Return containerd's records of snapshots of which the snapshotter's database has no row; as `read_rows`."""
+    known = read_folders(root).keys
+    walk = _open(metadata)
+    found = frozenset(
+        (namespace.decode(), snapshotter, name.decode(errors="replace"))
+        for namespace, buckets in _buckets(walk.top, b"v1")
+        for name, record in _buckets(buckets, b"snapshots", snapshotter.encode())
+        if _values(record).get(b"name", b"") not in known
+    )
+    _refuse_damage(walk)
+    return found
 
 
 def _refuse_damage(walk: Walk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -15,7 +16,7 @@ from auditor.model.image_graph import Layer
 from auditor.model.snapshot_files import Row, SnapshotFiles, SnapshotKey
 from auditor.model.store import Snapshot, SourceKind
 from auditor.snapshots.crashes import suspects
-from auditor.snapshots.folders import Folders, named, read_folders, read_rows
+from auditor.snapshots.folders import Folders, named, read_folders, read_rows, unpaired_records
 
 #: Seconds between two looks at a directory that is missing.
 PAUSE: Final = 0.2
@@ -138,6 +139,40 @@ def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None
 
 def _of(place: Location, folders: Folders, keys: Collection[bytes]) -> Mapping[SnapshotKey, Row]:
     return named(place.metadata, place.name, {key: folders.rows[key] for key in keys}) if keys else {}
+
+
+def unpaired(evidence: Evidence, *, pause: Callable[[float], None]) -> frozenset[SnapshotKey]:
+    """Return containerd's records of snapshots of which the snapshotter's database has no row, at two looks.
+
+    Only snapshotters are read that lack a snapshot which the label of a config names: containerd lists no snapshot
+    without such a row.
+
+    Args:
+        evidence: The first look of an audit.
+        pause: Sleeps for a number of seconds.
+
+    """
+    found: set[SnapshotKey] = set()
+    if evidence.info.kind is not SourceKind.CONTAINERD:
+        return frozenset()
+    for name in sorted(_lacking(evidence)):
+        place = location(evidence, name)
+        with suppress(OSError, ValueError):
+            if place is not None and (first := unpaired_records(place.metadata, name, place.root)):
+                pause(PAUSE)
+                found |= first & unpaired_records(place.metadata, name, place.root)
+    return frozenset(found)
+
+
+def _lacking(evidence: Evidence) -> set[str]:
+    """Return the snapshotters that do not list the snapshot which a config's label names."""
+    found: set[str] = set()
+    for view in evidence.views:
+        for _, node in view.manifests():
+            inside = view.content(node.digest)
+            claims = view.claims(inside.manifest.config.digest) if inside is not None else {}
+            found.update(name for name, top in claims.items() if top not in view.inventory.snapshots.get(name, {}))
+    return found
 
 
 def _missing(

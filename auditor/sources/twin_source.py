@@ -101,5 +101,5 @@ def _decompressed(chunks: Iterable[bytes], twin: Twin) -> Iterator[bytes]:
 
 
 def _check(decode: Decoder, twin: Twin) -> None:
-    if decode.fault or decode.refusal:
-        raise BadBytes(f"the twin {twin.digest.short} cannot be decompressed: {decode.fault or decode.refusal}")
+    if decode.fault:
+        raise BadBytes(f"the twin {twin.digest.short} cannot be decompressed: {decode.fault}")

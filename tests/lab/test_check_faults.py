@@ -263,8 +263,8 @@ def test_the_only_snapshot_of_the_node_is_gone(daemon: Containerd, registry: Reg
     daemon.cri_pull(registry.push(OTHER, "lab/fault-other:1"))
     faults.remove_snapshots_from(daemon, OTHER.chain_ids, 0)
     report = assert_faults(daemon, ("snapshot-missing", f"overlayfs/{OTHER.chain_ids[-1]}"))
-    program, _, namespace, *words = shlex.split(the(report, "snapshot-missing").hint)
-    assert program == "ctr"
+    program, option, address, _, namespace, *words = shlex.split(the(report, "snapshot-missing").hint)
+    assert (program, option, address) == ("ctr", "--address", str(daemon.socket))
     daemon.ctr(*words, namespace=namespace)
     assert_faults(daemon)
 

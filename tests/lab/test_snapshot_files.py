@@ -197,3 +197,21 @@ def test_check_finds_what_a_crash_left(daemon: Containerd, registry: Registry) -
     write("usr/data", images.noise("data", 20000))(target)
     run = check(daemon, "--since-crash")
     assert (run.status, run.report.findings, run.report.verify) == (0, (), Verify.SINCE_CRASH), run.report.incomplete
+
+
+def test_lost_databases(daemon: Containerd, registry: Registry) -> None:
+    pulled(daemon, registry)
+    assert loud(check(daemon).report) == set()
+    daemon.stop()
+    (daemon.root / "io.containerd.snapshotter.v1.overlayfs/metadata.db").unlink()
+    daemon.start()
+    found = check(daemon).report
+    assert loud(found) == {("snapshot-without-backend", "overlayfs")}
+    assert found.findings[0].facts["snapshots"] == len(ODD.layers)
+    daemon.stop()
+    (daemon.root / "io.containerd.metadata.v1.bolt/meta.db").unlink()
+    daemon.start()
+    run = check(daemon)
+    content = str(daemon.root / "io.containerd.content.v1.content")
+    assert (run.status, loud(run.report)) == (3, {("metadata-lost", content)})
+    assert run.report.findings[0].facts["files"] == len(ODD.blobs)

@@ -203,6 +203,7 @@ SEVERITY = {
             "not-unpacked",
             "orphan-blob",
             "expired-lease",
+            "lease-pins-content",
         ),
         Severity.INFO,
     ),

@@ -39,6 +39,7 @@ def check(
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
+    allow_empty: o.AllowEmpty = False,
     fail_on: o.FailsOn = FailOn.ERROR,
     jobs: o.Jobs = None,
     limit_rate: o.LimitRate = None,
@@ -138,6 +139,7 @@ def check(
         platforms=connect.wanted_platforms(platform),
         all_platforms=all_platforms,
         snapshotters=tuple(snapshotter or ()),
+        allow_empty=allow_empty,
     )
     limit, bound = prover.pace(limit_rate), size(max_layer_size) if max_layer_size else None
     echo_limits(

@@ -36,6 +36,7 @@ def scrub(
     known_bad: Annotated[bool, Option("--known-bad", help="Only blobs that were found damaged before.")] = False,
     new_only: Annotated[bool, Option("--new-only", help="Only blobs that were never verified.")] = False,
     verify: Annotated[Depth, Option("--verify", metavar="LEVEL", help="Verification level.")] = Depth.DIGESTS,
+    allow_empty: o.AllowEmpty = False,
     fail_on: o.FailsOn = FailOn.ERROR,
     address: o.Address = None,
     root: o.Root = None,
@@ -94,7 +95,7 @@ def scrub(
         layers=sanitize.size(budget.max_layer) if budget.max_layer else None,
         age=shown(budget.max_age),
     )
-    request = Request(verify=findings.Verify(verify), namespaces=common.namespaces)
+    request = Request(verify=findings.Verify(verify), namespaces=common.namespaces, allow_empty=allow_empty)
     report: Report
     places = metrics_places(common, output_format, textfile)
     with failure_told(places, command="scrub", address=address or ""), connect.read_store(common) as store:

@@ -17,7 +17,18 @@ from auditor.errors import NothingExamined, StoreError
 from auditor.model import platforms
 from auditor.model.digest import Digest
 from auditor.model.findings import FailOn, Finding, Report, Severity, Status, Verify, exit_status
-from auditor.model.store import Container, FileState, Inventory, Proof, ProofKind, Resource, StoreInfo
+from auditor.model.store import (
+    ENCRYPTED,
+    Container,
+    FileState,
+    Inventory,
+    LayerProof,
+    LayerProofKind,
+    Proof,
+    ProofKind,
+    Resource,
+    StoreInfo,
+)
 from auditor.report.build import report
 from tests.unit.build import APP, BASE, MIDDLE, NODE, NOW, TOP, Layer, World, image, index
 from tests.unit.fakes import MemoryStore
@@ -394,3 +405,82 @@ def test_a_namespace_that_holds_only_containers_is_examined() -> None:
     world = World()
     world.change(containers=(Container(world.namespace, "c"),))
     assert looked(world, namespaces=(world.namespace,)) == ()
+
+
+# Files without a record.
+
+
+def test_a_file_that_no_record_names_is_counted_with_its_bytes() -> None:
+    world = pulled()
+    world.store.content[Digest.of(b"stray")] = b"stray"
+    (found,) = looked(world)
+    assert (found.code, found.severity, found.namespace) == ("file-without-record", Severity.WARNING, "")
+    assert found.facts == {"files": 1, "bytes": 5, "first": Digest.of(b"stray")}
+
+
+def test_the_file_of_a_blob_whose_record_was_deleted_is_part_of_that_finding() -> None:
+    world = pulled()
+    world.drop(TOP.digest)
+    world.store.content[TOP.digest] = TOP.data
+    assert codes(looked(world)) == ["snapshot-without-blob"]
+
+
+def test_files_that_are_most_of_the_store_are_a_lost_database() -> None:
+    world = World()
+    world.store.content |= {Digest.of(data): data for data in (b"one", b"two")}
+    found = audit.audit(world.store, collect.Request(), clock=lambda: NOW, pause=lambda _: None)
+    assert [(f.code, f.severity, f.facts["files"]) for f in found.findings] == [("metadata-lost", Severity.CRITICAL, 2)]
+    made = report(found.evidence, found.findings, host="node", started=NOW, finished=NOW, seconds=0)
+    assert not made.complete
+    assert exit_status(made, FailOn.ERROR) == 3
+
+
+def test_files_of_a_commit_or_a_collection_are_no_finding() -> None:
+    world = pulled()
+    stray = Digest.of(b"stray")
+    world.store.content[stray] = b"stray"
+    assert looked(world, lambda: world.store.content.pop(stray)) == ()
+    world.store.content |= {stray: b"stray", Digest.of(b"more"): b"more"}
+    assert looked(world, lambda: world.store.content.pop(stray)) == ()
+
+
+@pytest.mark.parametrize("part", [{"images": ("app:1",)}, {"namespaces": ("k8s.io",)}])
+def test_an_audit_of_a_part_does_not_know_which_files_have_no_record(part: dict[str, Any]) -> None:
+    world = pulled()
+    world.store.content[Digest.of(b"stray")] = b"stray"
+    assert looked(world, **part) == ()
+
+
+@pytest.mark.parametrize(("why", "complete"), [(ENCRYPTED, True), ("it decompresses to more than 5 bytes", False)])
+def test_a_layer_that_was_to_be_decompressed_and_was_not_makes_the_run_incomplete(why: str, complete: bool) -> None:
+    world = pulled()
+    layer = LayerProof(LayerProofKind.UNVERIFIABLE, detail=why)
+    proof = Proof(TOP.digest, ProofKind.SOUND, actual=TOP.digest, layer=layer)
+    found = audit.audit(
+        world.store,
+        collect.Request(verify=Verify.LAYERS),
+        clock=lambda: NOW,
+        pause=lambda _: None,
+        read=lambda _: audit.Reading({TOP.digest: proof}),
+    )
+    assert codes(found.findings) == ["layer-unverifiable"]
+    made = report(found.evidence, found.findings, host="node", started=NOW, finished=NOW, seconds=0)
+    assert made.complete is complete
+    assert exit_status(made, FailOn.ERROR) == (0 if complete else 3)
+
+
+def test_a_store_that_has_nothing_is_an_error_unless_that_is_allowed() -> None:
+    world = World()
+    with pytest.raises(NothingExamined):
+        looked(world)
+    assert looked(world, allow_empty=True) == ()
+    with pytest.raises(NothingExamined):
+        looked(world, allow_empty=True, namespaces=("k8s.io",))
+    with pytest.raises(NothingExamined):
+        looked(world, allow_empty=True, images=("app:1",))
+
+
+def test_files_of_a_lost_database_are_found_though_an_empty_store_is_allowed() -> None:
+    world = World()
+    world.store.content[Digest.of(b"one")] = b"one"
+    assert codes(looked(world, allow_empty=True)) == ["metadata-lost"]

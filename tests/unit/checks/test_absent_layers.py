@@ -180,6 +180,16 @@ def test_discarded_layers_are_no_fault() -> None:
     assert len(world.notes()) == 3
 
 
+def test_the_only_copy_of_discarded_layers_without_a_gc_label_is_a_warning() -> None:
+    world = World()
+    world.pull(APP)
+    discard(world, APP)
+    world.unlabel(APP.config.digest)
+    assert world.faults() == [("gc-unprotected", APP.config.digest)]
+    world.lease("pull", Resource(f"snapshots/{OVERLAY}", APP.chain[-1]))
+    assert world.faults() == []
+
+
 def test_layers_about_to_be_discarded_are_no_fault() -> None:
     world = World()
     world.pull(APP)

@@ -10,12 +10,23 @@ import msgspec
 import pytest
 
 from auditor import checks
-from auditor.checks.rule import Rule
+from auditor.checks.garbage_collection import PINNED
+from auditor.checks.rule import Rule, at_address
 from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding, Severity, Verify
 from auditor.model.snapshot_files import Difference, Differences, Kind, SnapshotFiles, Usage
-from auditor.model.store import Container, DamageKind, Image, LayerProof, LayerProofKind, Proof, ProofKind, StoreDamage
+from auditor.model.store import (
+    Container,
+    DamageKind,
+    Image,
+    LayerProof,
+    LayerProofKind,
+    Proof,
+    ProofKind,
+    Resource,
+    StoreDamage,
+)
 from tests.unit.build import APP, BASE, CONTENT, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
 
 ARM = image(Layer("arm base"), platform="linux/arm64")
@@ -80,10 +91,11 @@ def _(world: World) -> str:
 @fault("container-orphaned")
 def _(world: World) -> str:
     world.pull(APP)
-    here = Container(world.namespace, "here", "app:1", OVERLAY, APP.chain[-1])
-    unlisted = Container(world.namespace, "unlisted", "app:1", "native", "gone")
+    name = world.inventory.images[0].name
+    here = Container(world.namespace, "here", name, OVERLAY, APP.chain[-1])
+    unlisted = Container(world.namespace, "unlisted", name, "native", "gone")
     bare = Container(world.namespace, "bare")
-    lost = Container(world.namespace, "lost", "app:1", OVERLAY, "gone")
+    lost = Container(world.namespace, "lost", name, OVERLAY, "gone")
     world.change(containers=(here, unlisted, bare, lost))
     return "lost"
 
@@ -307,6 +319,17 @@ def _(world: World) -> str:
     return "old"
 
 
+@fault("lease-pins-content")
+def _(world: World) -> str:
+    world.pull(APP)
+    digest = world.put(b"model")
+    blob = msgspec.structs.replace(world.inventory.blobs[digest], size=PINNED)
+    world.change(blobs={**world.inventory.blobs, digest: blob})
+    world.store.content[digest] = b"model"
+    world.lease("forever", Resource("content", digest))
+    return "forever"
+
+
 def unpacked_as(code: str, **found: object) -> None:
     """A fault of the files of APP's lowest snapshot."""
 
@@ -335,7 +358,8 @@ unpacked_as("snapshot-unverifiable", reason="its layer's blob is absent")
 
 
 #: What else over info a fault comes with, because it is what the fault is made of.
-COMPANY = {"suspect-storage": {"size-mismatch"}}
+#: What comes with a fault; the gigabyte that a lease pins is in the record only.
+COMPANY = {"suspect-storage": {"size-mismatch"}, "lease-pins-content": {"size-mismatch"}}
 
 
 def test_every_rule_is_exercised() -> None:
@@ -422,6 +446,29 @@ def test_the_codes_and_severities_of_the_contract_exist() -> None:
     wanted = {code: severity for severity, codes in CONTRACT.items() for code in codes.split()}
     found = {rule.code: rule.severity for rule in checks.RULES}
     assert {code: found.get(code) for code in wanted} == wanted
+
+
+def test_a_container_whose_image_was_removed_by_force_is_information() -> None:
+    world = World()
+    world.pull(APP)
+    world.change(containers=(Container(world.namespace, "forced", "gone:1", OVERLAY, APP.chain[-1]),))
+    assert [(f.code, f.severity, f.subject.name) for f in world.findings()] == [
+        ("container-orphaned", Severity.INFO, "forced")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("auditor repair -n k8s.io app:1", "auditor repair --address '/a b.sock' -n k8s.io app:1"),
+        ("ctr -n k8s.io leases rm x", "ctr --address '/a b.sock' -n k8s.io leases rm x"),
+        ("auditor repair --address /c -n k8s.io x", "auditor repair --address /c -n k8s.io x"),
+        ("auditor verify a.tar", "auditor verify a.tar"),
+        ("ctrl and auditor are words", "ctrl and auditor are words"),
+    ],
+)
+def test_a_command_carries_the_address_that_was_given(hint: str, told: str) -> None:
+    assert at_address(hint, "/a b.sock") == told
 
 
 def test_an_emptied_blob_is_said_so() -> None:

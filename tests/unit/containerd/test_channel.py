@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from auditor.containerd import connect
-from auditor.containerd.discover import USUAL_SOCKETS, discover, socket_path
+from auditor.containerd.discover import USUAL_SOCKETS, discover, notes, socket_path
 from auditor.errors import StoreTimeout, StoreUnreachable, UsageError
 from tests.contract.small_containerd import SmallContainerd, World
 
@@ -66,6 +66,41 @@ def test_no_socket_at_all_says_how_to_name_one(folder: Path) -> None:
     with pytest.raises(StoreUnreachable) as raised:
         discover(None, environ={}, root=folder)
     assert "--address" in raised.value.hint
+
+
+def test_a_socket_without_daemon_is_passed_over_for_one_with_a_daemon(folder: Path) -> None:
+    first, live = folder / USUAL_SOCKETS[0], folder / USUAL_SOCKETS[4]
+    for path in (first, live):
+        path.parent.mkdir(parents=True)
+    listener(first).close()
+    with listener(live):
+        assert discover(None, environ={}, root=folder) == live
+        assert notes(live, environ={}, root=folder) == (f"no daemon listens on {first}",)
+
+
+def test_other_daemons_are_named_once(folder: Path) -> None:
+    first, second = folder / USUAL_SOCKETS[0], folder / USUAL_SOCKETS[1]
+    third = folder / USUAL_SOCKETS[4]
+    for path in (first, second, third):
+        path.parent.mkdir(parents=True)
+    with listener(first), listener(second):
+        third.symlink_to(second)
+        assert discover(None, environ={}, root=folder) == first
+        (note,) = notes(first, environ={}, root=folder)
+    assert f"--address {second}" in note
+
+
+def test_the_daemon_of_a_user_is_found(folder: Path) -> None:
+    path = place(folder / "user", "containerd/containerd.sock")
+    assert discover(None, environ={"XDG_RUNTIME_DIR": str(folder / "user")}, root=folder) == path
+
+
+@pytest.mark.parametrize(("usual", "name"), [("run/podman/podman.sock", "podman"), ("run/crio/crio.sock", "CRI-O")])
+def test_a_node_without_containerd_is_told_whose_socket_it_has(folder: Path, usual: str, name: str) -> None:
+    place(folder, usual)
+    with pytest.raises(StoreUnreachable) as raised:
+        discover(None, environ={}, root=folder)
+    assert f"/{usual} is {name}'s socket" in raised.value.hint
 
 
 @pytest.mark.parametrize("address", ["/a/b.sock", "unix:///a/b.sock", "unix:/a/b.sock"])

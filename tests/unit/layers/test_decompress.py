@@ -152,12 +152,18 @@ def test_a_limit_that_is_reached_and_not_passed_stops_nothing() -> None:
     assert inspect(packed(CONTENT), max_size=len(CONTENT)).kind is LayerProofKind.SOUND
 
 
-def test_a_window_too_large_for_our_memory_is_unverifiable_not_corrupt() -> None:
+def test_a_zstd_window_over_containerds_limit_cannot_be_decompressed() -> None:
     options: dict[int, int] = {zstd.CompressionParameter.window_log: 28}
     compressor = zstd.ZstdCompressor(options=options)
     proof = inspect(compressor.compress(CONTENT) + compressor.flush())
-    assert proof.kind is LayerProofKind.UNVERIFIABLE
-    assert "128 MiB" in proof.detail
+    assert proof.kind is LayerProofKind.UNDECODABLE
+    assert proof.detail == "its zstd window is larger than the 128 MiB that containerd accepts"
+
+
+def test_a_zstd_window_of_containerds_limit_is_decompressed() -> None:
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 27}
+    compressor = zstd.ZstdCompressor(options=options)
+    assert inspect(compressor.compress(CONTENT) + compressor.flush()).kind is LayerProofKind.SOUND
 
 
 @pytest.mark.parametrize(

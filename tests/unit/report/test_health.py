@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from auditor.cli.app import main
 from auditor.formats import health, json_report
-from auditor.model.findings import Report
+from auditor.model.findings import Report, Verify
 from auditor.report.health import State, Thresholds, judge
 from tests.unit import reports
 
@@ -47,6 +47,12 @@ def only(severity: str) -> Report:
 )
 def test_the_state(report: Report, state: State) -> None:
     assert state_of(report) is state
+
+
+@pytest.mark.parametrize(("verify", "unread"), [(Verify.PRESENCE, True), (Verify.DIGESTS, False)])
+def test_a_sound_node_states_whether_contents_were_read(verify: Verify, unread: bool) -> None:
+    saved = json_report.render(replace(reports.sound(), verify=verify)).encode()
+    assert ("contents not read" in judge(saved, now=NOW, thresholds=DAY).text) is unread
 
 
 def test_thresholds_move_what_is_critical() -> None:
