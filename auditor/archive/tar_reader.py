@@ -17,6 +17,7 @@ from auditor.archive import sparse
 from auditor.archive.problems import ArchiveProblem, StopReading, shown
 from auditor.archive.sparse import Extent
 from auditor.checks.archive_faults import MALFORMED, TRAILING, TRUNCATED
+from auditor.model.findings import Severity
 
 BLOCK: Final = 512
 #: Bytes of one PAX header or GNU long name; Linux paths end at 4096.
@@ -160,8 +161,16 @@ def walk(cursor: Cursor, report: Callable[[ArchiveProblem], None]) -> Iterator[t
         yield header, stored if header.extents is None else sparse.expand(stored, header.extents, header.size)
         for _ in stored:
             pass
-        cursor.take(-header.stored % BLOCK, f"the padding of {shown(header.name)}")
+        _skip_padding(header, cursor, report)
     _finish(cursor, report)
+
+
+def _skip_padding(header: Header, cursor: Cursor, report: Callable[[ArchiveProblem], None]) -> None:
+    """Skip the padding behind a member's data; readers ignore it, and writers fill it with zeros."""
+    padding = cursor.take(-header.stored % BLOCK, f"the padding of {shown(header.name)}")
+    if padding.count(0) != len(padding):
+        message = f"bytes other than zeros pad the member {shown(header.name)}"
+        report(ArchiveProblem(TRAILING, message, member=shown(header.name), level=Severity.WARNING))
 
 
 def _next_block(cursor: Cursor) -> bytes:

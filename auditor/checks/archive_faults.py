@@ -22,7 +22,7 @@ MALFORMED = Rule(
 TRAILING = Rule(
     code="archive-trailing-garbage",
     severity=Severity.ERROR,
-    means="There are non-zero bytes after the end of the archive.",
+    means="There are non-zero bytes after the end of the archive; behind the data of a member they are a warning.",
     impact="The file holds two archives, or a longer file was overwritten: readers disagree on what is inside.",
     remedy="Write the archive again to a new file.",
 )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests import images
 from tests.unit import archives
@@ -70,3 +73,94 @@ def test_half_an_attestation_fails(tmp_path: Path) -> None:
     assert "a part of the attestation" in half.stdout
     absent = without(*proof.blobs)
     assert [verify(absent).returncode, verify(absent, "--all-platforms").returncode] == [0, 1]
+
+
+#: Words of a node, which say nothing of an archive.
+NODE_WORDS = re.compile(
+    r"namespace|snapshot|pulled|\bpull\b|\brecord\b|publish|auditor repair|second read|\bnode\b", re.IGNORECASE
+)
+
+
+def faulty(kind: str) -> list[Member]:
+    """The members of an archive with one fault in its image."""
+    built = archives.image()
+    layers = built.layers
+    parts = archives.oci(built)
+    match kind:
+        case "a lying config":
+            return archives.oci(images.image(layers, diff_ids=[layers[1].diff_id, layers[0].diff_id]))
+        case "a lying config of docker":
+            return archives.old_docker(images.image(layers, diff_ids=[layers[1].diff_id, layers[0].diff_id]))
+        case "a count that differs":
+            return archives.oci(images.image(layers, diff_ids=[layers[0].diff_id]))
+        case "no manifest":
+            return archives.drop(parts, archives.blob_name(built.digest))
+        case "no config":
+            return archives.drop(parts, archives.blob_name(built.config_digest))
+        case "no layer":
+            return archives.drop(parts, archives.blob_name(layers[0].digest))
+        case "a flipped layer":
+            data = layers[0].blob
+            return archives.swap(parts, archives.blob_name(layers[0].digest), data[:-1] + bytes([data[-1] ^ 1]))
+        case "a short layer":
+            return archives.swap(parts, archives.blob_name(layers[0].digest), layers[0].blob[:-1])
+        case "another platform and its attestation":
+            arm = images.image([images.layer(images.files("arm"))], platform="linux/arm64")
+            gone = {archives.blob_name(digest) for digest in arm.blobs}
+            return [m for m in archives.oci(images.index([built, arm], attestations=True)) if m.name not in gone]
+        case _:
+            raise AssertionError(kind)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a lying config",
+        "a lying config of docker",
+        "a count that differs",
+        "no manifest",
+        "no config",
+        "no layer",
+        "a flipped layer",
+        "a short layer",
+        "another platform and its attestation",
+    ],
+)
+def test_findings_are_in_the_words_of_an_archive(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path / "a.tar", tar(faulty(kind)))
+    done = verify(path, "--verbose")
+    assert done.returncode == (0 if kind.startswith("another") else 1)
+    # The codes are the same for every kind of store, and so is the code of a cause.
+    text = re.sub(r"[a-z]+(-[a-z]+)+", "", done.stdout)
+    assert "means:" in text
+    assert NODE_WORDS.findall(text) == []
+    [*findings] = json.loads(verify(path, "-f", "json").stdout)["findings"]
+    assert NODE_WORDS.findall(" ".join(f"{found['message']} {found['hint']}" for found in findings)) == []
+
+
+def test_layouts_that_are_sparse_on_purpose(tmp_path: Path) -> None:
+    for kind in ("no layer", "no config", "no manifest"):
+        parts = archives.drop(faulty(kind), "manifest.json")
+        path = written(tmp_path / "a.tar", tar(parts))
+        assert [verify(path).returncode, verify(path, "--sparse").returncode] == [1, 0]
+    flipped = written(tmp_path / "b.tar", tar(faulty("a flipped layer")))
+    assert verify(flipped, "--sparse").returncode == 1
+    bare = written(
+        tmp_path / "c.tar", tar([m for m in archives.oci(archives.image()) if m.name in ("index.json", "oci-layout")])
+    )
+    done = verify(bare, "--sparse")
+    assert done.returncode == 3
+    assert "nothing was examined" in done.stderr
+
+
+def test_blobs_in_a_shared_folder(tmp_path: Path) -> None:
+    parts = archives.oci(archives.image())
+    archives.unpack([m for m in parts if m.name.startswith("blobs/")], tmp_path / "pool")
+    bare = [m for m in parts if not m.name.startswith("blobs/")]
+    layout = archives.unpack(archives.drop(bare, "manifest.json"), tmp_path / "layout")
+    assert verify(layout).returncode == 1
+    for folder in ("pool", "pool/blobs"):
+        assert verify(layout, "--blobs", tmp_path / folder).returncode == 0
+    wrong = verify(layout, "--blobs", tmp_path)
+    assert wrong.returncode == 2
+    assert "has no folder sha256" in wrong.stderr
