@@ -21,6 +21,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from auditor.errors import SourceError
+from auditor.sources.authorities import system_context
 from auditor.sources.hosts import Endpoint
 from auditor.sources.network_errors import broken, network_error
 from auditor.sources.proxies import Proxies
@@ -264,7 +265,7 @@ def _proxy_manager(address: str, context: ssl.SSLContext) -> urllib3.ProxyManage
 
 def _context(endpoint: Endpoint, *, own: bool) -> ssl.SSLContext:
     """Build the TLS settings; authorities are added to the system's; containerd hosts.go `updateTLSConfigFromHost`."""
-    context = ssl.create_default_context()
+    context = system_context()
     if endpoint.skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -62,7 +62,7 @@ def test_a_service_is_exposed_by_less_than_three(unit: Path, units: Path) -> Non
 
 def programs() -> list[list[str]]:
     """Each command line of ours under deploy/."""
-    found = [re.search(r"(?m)^ExecStart=/usr/local/bin/auditor (.*)$", unit.read_text()) for unit in SERVICES]
+    found = [re.search(r"(?m)^ExecStart=.* exec /usr/local/bin/auditor (.*) \"\$\$@\"' auditor$", unit.read_text()) for unit in SERVICES]
     lines = [line[1].split() for line in found if line]
     npd = json.loads((DEPLOY / "node-problem-detector" / "containerd-auditor.json").read_text())
     lines += [rule["args"] for rule in npd["rules"]]
@@ -78,7 +78,7 @@ def test_each_command_line_is_one_that_the_program_takes(line: list[str], tmp_pa
     """Options are parsed before anything else; an address where nobody is gives 3, a wrong option 2."""
     values = {"EVERY": "6h", "JITTER": "30m", "VERIFY": "presence", "LIMIT_RATE": "50MiB"}
     filled = [re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], word) for word in line]
-    filled = [re.sub(r"\$\{\w+\}|/textfiles|/var/lib/containerd-auditor", str(tmp_path), word) for word in filled]
+    filled = [re.sub(r"%S/containerd-auditor|/textfiles|/var/lib/containerd-auditor", str(tmp_path), word) for word in filled]
     if filled[0] == "health":
         assert auditor(*filled).status == 2, "no report is unknown"
         return
