@@ -1,6 +1,6 @@
 """`make dist`: write every artefact of a release to a folder.
 
-    python -m tools.dist [--output dist] [--work build/dist]
+python -m tools.dist [--output dist] [--work build/dist]
 """
 
 from __future__ import annotations

@@ -31,7 +31,11 @@ def _wheel(wheel: Path, root: Path) -> Json:
         "version": version,
         "purl": f"pkg:pypi/{fields['Name'].lower().replace('_', '-')}@{version}",
         "hashes": [{"alg": "SHA-256", "content": archives.sha256(wheel.read_bytes())}],
-        **({"licenses": [{"license": {"name": licence if isinstance(licence, str) else licence[0]}}]} if licence else {}),
+        **(
+            {"licenses": [{"license": {"name": licence if isinstance(licence, str) else licence[0]}}]}
+            if licence
+            else {}
+        ),
     }
 
 
@@ -65,7 +69,7 @@ def sbom(parts: list[Json]) -> bytes:
 
 
 def provenance(files: dict[str, bytes], parts: list[Json]) -> bytes:
-    """Return the statement that names each file's digest, the commit, and the parts it was made of. It is not signed."""
+    """Return the statement that names each file's digest, the commit and the parts. Not signed."""
     used = [{"uri": each["purl"], **_digest(each)} for each in parts]
     source = {"uri": "git+file:.", "digest": {"gitCommit": recipe.commit()}}
     return _text(

@@ -14,7 +14,17 @@ from tools.dist import archives, recipe
 
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 #: Where a pod or `ctr run` mounts the node's folders; in a read-only root they must exist.
-MOUNTS = ("run", "run/containerd", "var/lib/containerd", "var/lib/containerd-auditor", "textfiles", "host", "proc", "sys", "dev")
+MOUNTS = (
+    "run",
+    "run/containerd",
+    "var/lib/containerd",
+    "var/lib/containerd-auditor",
+    "textfiles",
+    "host",
+    "proc",
+    "sys",
+    "dev",
+)
 FILES = {
     "etc/passwd": "root:x:0:0:root:/:/usr/bin/auditor\n",
     "etc/group": "root:x:0:\n",

@@ -77,7 +77,9 @@ def test_the_fields_of_the_contract() -> None:
     made = json.loads(json_report.render(damaged()))
     assert made["schema"] == SCHEMA == "containerd-auditor/report/v1"
     wanted = "schema tool host source started_at finished_at duration_seconds verify complete incomplete summary"
-    assert [*wanted.split(), "findings", "images"] == [name for name in made if name not in ("coverage", "facts", "trees")]
+    assert [*wanted.split(), "findings", "images"] == [
+        name for name in made if name not in ("coverage", "facts", "trees")
+    ]
     assert set(made["tool"]) == {"name", "version"}
     assert set(made["source"]) == {"kind", "address", "version"}
     assert set(made["summary"]) == {"images", "blobs", "bytes", "snapshots", "findings"}

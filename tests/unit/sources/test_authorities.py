@@ -22,7 +22,7 @@ def bundle(tmp_path: Path) -> Path:
 def _no_own_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As with an OpenSSL of another distribution: its compiled-in paths are absent."""
     absent = str(tmp_path / "absent")
-    paths = ssl.DefaultVerifyPaths(None, None, "SSL_CERT_FILE", absent, "SSL_CERT_DIR", absent)
+    paths = ssl.DefaultVerifyPaths("", "", "SSL_CERT_FILE", absent, "SSL_CERT_DIR", absent)
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)
 
@@ -40,10 +40,8 @@ def test_a_named_file_is_the_only_one(bundle: Path) -> None:
     assert system_context([bundle], {"SSL_CERT_FILE": "/absent"}).cert_store_stats()["x509_ca"] == 0
 
 
-def test_an_existing_folder_of_openssl_is_enough(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = ssl.DefaultVerifyPaths(None, None, "SSL_CERT_FILE", "/absent", "SSL_CERT_DIR", str(tmp_path))
+def test_an_existing_folder_of_openssl_is_enough(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = ssl.DefaultVerifyPaths("", "", "SSL_CERT_FILE", "/absent", "SSL_CERT_DIR", str(tmp_path))
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: paths)
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_: None)
     assert system_context([bundle], {}).cert_store_stats()["x509_ca"] == 0
