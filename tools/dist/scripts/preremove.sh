@@ -1,0 +1,13 @@
+#!/bin/sh
+# Stops the timers when the package is removed (deb: "remove", rpm: 0), not when it is upgraded.
+set -e
+case "${1:-remove}" in
+    remove | 0)
+        if [ -d /run/systemd/system ]; then
+            systemctl disable --now containerd-auditor-check.timer containerd-auditor-scrub.timer || true
+        else
+            rm -f /etc/systemd/system/timers.target.wants/containerd-auditor-check.timer \
+                /etc/systemd/system/timers.target.wants/containerd-auditor-scrub.timer
+        fi
+        ;;
+esac
