@@ -213,9 +213,15 @@ def image(
     return assemble(config, CONFIG_TYPES[flavour], layers, platform=platform, flavour=flavour, annotations=annotations)
 
 
-def artifact(layers: Sequence[BuiltLayer], *, artifact_type: str = "application/vnd.example.thing") -> BuiltImage:
-    """Build an artifact: no image config, layers that are not layers."""
-    return assemble(EMPTY, EMPTY_TYPE, layers, extra={"artifactType": artifact_type})
+def artifact(
+    layers: Sequence[BuiltLayer],
+    *,
+    artifact_type: str = "application/vnd.example.thing",
+    subject: Descriptor | None = None,
+) -> BuiltImage:
+    """Build an artifact: no image config, layers that are not layers; with a subject it is a referrer."""
+    refers = {} if subject is None else {"subject": subject.json()}
+    return assemble(EMPTY, EMPTY_TYPE, layers, extra={"artifactType": artifact_type, **refers})
 
 
 def blob_layer(data: bytes, *, media_type: str = "application/vnd.example.data") -> BuiltLayer:

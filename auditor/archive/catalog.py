@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from auditor.archive import docker_manifest, recognise
+from auditor.archive import dir_folder, docker_manifest, recognise
 from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files
 from auditor.archive.members import Collector, Seen, claimed, cleaned
 from auditor.archive.problems import ArchiveProblem, shown
@@ -47,7 +47,7 @@ class Catalog:
         held: by digest, the file of each blob.
         made: by digest, the manifests made for the images of a docker archive.
         documents: the documents that were parsed.
-        layout: `oci`, `docker`, or empty.
+        layout: `oci`, `docker`, `dir`, or empty.
 
     """
 
@@ -83,6 +83,9 @@ class Catalog:
 
     def _interpret(self) -> None:
         self._check_links()
+        if dir_folder.is_dir_folder(self.files.files):
+            self._dir_folder()
+            return
         layout, index = self._check_layout(), self._index()
         entries = self._entries()
         if index is not None:
@@ -95,6 +98,12 @@ class Catalog:
             self.images = tuple(image for entry in entries for image in self._docker(entry))
         if INDEX_JSON not in self.files.files:
             self._lacks_index(layout)
+
+    def _dir_folder(self) -> None:
+        self.layout = dir_folder.LAYOUT
+        found = dir_folder.read(self.files.files, self._report, complete=self._complete)
+        self.held.update(found.held)
+        self.images = tuple(Image(namespace=NAMESPACE, name=str(x.digest), target=x) for x in found.targets)
 
     def _check_links(self) -> None:
         for name, target in self.files.links.items():
@@ -187,10 +196,14 @@ class Catalog:
         absent = [name for name in absent if claimed(cleaned(name) or "") not in foreign]
         if absent and self._complete:
             whose = f"of {', '.join(entry.repo_tags)}" if entry.repo_tags else "of an image without a name"
-            message = f"manifest.json names {len(absent)} files {whose} that are not in the archive: {shown(absent[0])}"
+            message = f"manifest.json names {_files(len(absent))} {whose} not in the archive: {shown(absent[0])}"
             message += " and others" if len(absent) > 1 else ""
             facts = {"absent": len(absent), "named": len(entry.paths)}
             self._report(ArchiveProblem(INCOMPLETE, message, member=MANIFEST_JSON, facts=facts))
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 class _Reached:

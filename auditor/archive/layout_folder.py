@@ -13,11 +13,13 @@ from auditor.concurrency import CHUNK
 
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.SYMLINK}
 _DOCUMENTS = ("index.json", "manifest.json", "oci-layout")
+#: Of an archive that importers of today refuse.
+_OLD = "repositories"
 
 
 def is_image(folder: Path) -> bool:
     """Whether the folder has one of the documents of an image layout."""
-    return any((folder / name).exists() for name in _DOCUMENTS)
+    return any((folder / name).exists() for name in (*_DOCUMENTS, _OLD))
 
 
 def walk(folder: Path) -> Iterator[tuple[Header, Body, Path]]:

@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from auditor.archive.layer_pipeline import Inspector, MakeInspector, SharedMeter, ThreadedInspector, ThreadedMeter
-from auditor.archive.problems import ArchiveProblem, StopReading, shown
+from auditor.archive.problems import ArchiveProblem, Problems, StopReading, shown
+from auditor.archive.sparse import Extent
 from auditor.archive.tar_reader import Header, Kind
 from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE
 from auditor.checks.rule import Rule
@@ -25,6 +26,9 @@ from auditor.model.store import LayerProof
 KEEP_TOTAL: Final = 64 << 20
 #: Members of one archive; an image has some hundreds.
 MAX_MEMBERS: Final = 100_000
+#: The file that marks a `dir:` folder, and the most bytes of it that are read.
+DIR_VERSION: Final = "version"
+_MAX_VERSION: Final = 256
 _LINKS: Final = (Kind.SYMLINK, Kind.HARDLINK)
 
 
@@ -33,7 +37,7 @@ class Seen(msgspec.Struct, frozen=True):
 
     `size` is that of its header, `read` the number of bytes that were there; `digest` is of those. `offset` is where
     the data begins in the unpacked tar, `path` the path in a layout folder. `error` is the system's message where
-    reading this one file failed.
+    reading this one file failed. `extents` are the parts of a sparse file that are stored.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Seen(msgspec.Struct, frozen=True):
     offset: int | None = None
     path: Path | None = None
     error: str = ""
+    extents: tuple[Extent, ...] | None = None
 
     @property
     def whole(self) -> bool:
@@ -60,6 +65,18 @@ def claimed(name: str) -> Digest | None:
         return None
     try:
         return Digest.parse(f"{parts[1]}:{parts[2]}")
+    except InvalidDigest:
+        return None
+
+
+def dir_digest(name: str) -> Digest | None:
+    """Return the digest in a file name of a `dir:` folder: the hex of a blob, or of a manifest below the root.
+
+    containers/image directory/directory_transport.go `layerPath`, `manifestPath`.
+    """
+    algorithm, dash, encoded = name.removesuffix(".manifest.json").partition("-")
+    try:
+        return Digest.parse(f"{algorithm}:{encoded}" if dash else f"sha256:{algorithm}")
     except InvalidDigest:
         return None
 
@@ -96,7 +113,7 @@ class Collector:
     ) -> None:
         self.files: dict[str, Seen] = {}
         self.links: dict[str, str] = {}
-        self.problems: list[ArchiveProblem] = []
+        self.problems = Problems()
         self.bytes = 0
         self._inspect = inspect
         self._looks = looks
@@ -166,9 +183,11 @@ class Collector:
 
     def _measure(self, header: Header, name: str, body: Iterable[memoryview], path: Path | None) -> None:
         promise = claimed(name)
+        named = promise or dir_digest(name)
         passing = _Passing(
-            algorithm=promise.algorithm if promise else "sha256",
+            algorithm=named.algorithm if named else "sha256",
             keep=header.size <= min(oci.MAX_DOCUMENT, KEEP_TOTAL - self._kept),
+            text=name == DIR_VERSION and header.size <= _MAX_VERSION,
             inspect=self._inspect if promise is None or self._looks(promise) else None,
             large=header.size > CHUNK,
         )
@@ -195,10 +214,11 @@ class Collector:
 class _Passing:
     """One file while it is read."""
 
-    def __init__(self, *, algorithm: str, keep: bool, inspect: MakeInspector | None, large: bool) -> None:
+    def __init__(self, *, algorithm: str, keep: bool, text: bool, inspect: MakeInspector | None, large: bool) -> None:
         self._meter = Meter(algorithm)
         self._algorithm = algorithm
         self._keep = keep
+        self._text = text
         self._inspect = inspect
         self._inspector: Inspector | None = None
         self._large = large
@@ -208,7 +228,7 @@ class _Passing:
     def update(self, piece: memoryview) -> None:
         if not self._meter.size:
             self._head = bytes(piece[:512])
-            self._keep = self._keep and _like_json(self._head)
+            self._keep = self._keep and (self._text or _like_json(self._head))
             self._look()
         self._meter.update(piece)
         if self._keep:
@@ -244,6 +264,7 @@ class _Passing:
             offset=None if path else header.offset,
             path=path,
             error=error,
+            extents=header.extents,
         )
 
 

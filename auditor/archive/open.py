@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from auditor.archive import compression, layout_folder, tar_reader
+from auditor.archive import compression, layout_folder, shared_blobs, tar_reader
 from auditor.archive.catalog import Catalog
 from auditor.archive.layer_pipeline import MakeInspector
 from auditor.archive.members import Collector, Seen
@@ -40,6 +40,7 @@ def open_archive(
     layers: Layers = True,
     inspect: MakeInspector = LayerInspector,
     on_bytes: Callable[[int], None] | None = None,
+    blobs: Path | None = None,
 ) -> ArchiveStore:
     """Read an archive or an OCI layout folder once, from start to end, in constant memory, and return it as a store.
 
@@ -51,6 +52,7 @@ def open_archive(
         layers: which blobs to decompress as layers.
         inspect: makes the inspector of a layer.
         on_bytes: progress callback: unpacked bytes that were read since the last call.
+        blobs: a shared folder that has blobs of the archive.
 
     Returns:
         The store. Faults of the archive are in its `problems`, also where the archive ends early.
@@ -63,13 +65,13 @@ def open_archive(
     members = collector(layers=layers, inspect=inspect, on_bytes=on_bytes)
     if str(path) == PIPE:
         chunks = _chunks(stdin or io.BytesIO(), "from the pipe")
-        return read_archive(chunks, members, address=PIPE, seekable=False)
+        return read_archive(chunks, members, address=PIPE, seekable=False, blobs=blobs)
     with read_errors(path):
         if Path(path).is_dir():
-            return _open_folder(Path(path), members)
+            return _open_folder(Path(path), members, blobs)
         with Path(path).open("rb", buffering=0) as file:
             seekable = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            return read_archive(_chunks(file, path), members, address=str(path), seekable=seekable)
+            return read_archive(_chunks(file, path), members, address=str(path), seekable=seekable, blobs=blobs)
 
 
 def _chunks(file: BinaryIO, name: Path | str) -> Iterator[bytes]:
@@ -77,7 +79,9 @@ def _chunks(file: BinaryIO, name: Path | str) -> Iterator[bytes]:
         yield from iter(lambda: file.read(CHUNK), b"")
 
 
-def read_archive(chunks: Iterator[bytes], members: Collector, *, address: str, seekable: bool) -> ArchiveStore:
+def read_archive(
+    chunks: Iterator[bytes], members: Collector, *, address: str, seekable: bool, blobs: Path | None = None
+) -> ArchiveStore:
     """Read an archive from `chunks`, which a thread draws ahead.
 
     Args:
@@ -85,6 +89,7 @@ def read_archive(chunks: Iterator[bytes], members: Collector, *, address: str, s
         members: takes in the members; see `collector`.
         address: name of the archive in messages, and its path where it is `seekable`.
         seekable: the file can be opened again; otherwise a thread that hangs in `chunks` is not waited for.
+        blobs: a shared folder that has blobs of the archive.
 
     Returns:
         The store, as `open_archive`.
@@ -106,6 +111,8 @@ def read_archive(chunks: Iterator[bytes], members: Collector, *, address: str, s
         except StopReading as stop:
             members.problems.append(stop.problem)
             complete = stop.problem.fault is TRAILING
+    if blobs is not None:
+        _take_shared(members, blobs)
     return _opened(members, address, packing=packing, seekable=seekable, complete=complete)
 
 
@@ -146,10 +153,17 @@ def _walk(members: Collector, unpacked: Iterator[bytes]) -> None:
         members.take(header, body)
 
 
-def _open_folder(path: Path, members: Collector) -> ArchiveStore:
+def _take_shared(members: Collector, blobs: Path) -> None:
+    with read_errors(blobs):
+        shared_blobs.take_shared(members, blobs)
+
+
+def _open_folder(path: Path, members: Collector, blobs: Path | None) -> ArchiveStore:
     if layout_folder.is_image(path):
         for header, body, where in layout_folder.walk(path):
             members.take(header, body, path=where)
+    if blobs is not None:
+        _take_shared(members, blobs)
     return _opened(members, str(path), packing=FOLDER, seekable=True, complete=True)
 
 

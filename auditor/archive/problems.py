@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
 from auditor.checks.rule import Rule, merge
 from auditor.model.findings import Fact, Finding, Severity, Subject
+
+#: Problems of one code and severity that are listed one by one.
+KEPT: Final = 100
 
 
 class ArchiveProblem(msgspec.Struct, frozen=True):
@@ -39,6 +44,32 @@ class ArchiveProblem(msgspec.Struct, frozen=True):
         name = f"{archive}:{self.member}" if self.member else archive
         (finding,) = merge([self.fault.hit(namespace, Subject(kind="archive", name=name), self.message, facts=facts)])
         return msgspec.structs.replace(finding, severity=self.severity)
+
+
+class Problems:
+    """The problems of one archive; of each code and severity the first ones are kept, the others are counted."""
+
+    def __init__(self) -> None:
+        self._kept: list[ArchiveProblem] = []
+        self._counts: Counter[tuple[str, Severity]] = Counter()
+        self._rules: dict[tuple[str, Severity], Rule] = {}
+
+    def append(self, problem: ArchiveProblem) -> None:
+        """Add a problem."""
+        key = (problem.code, problem.severity)
+        self._counts[key] += 1
+        self._rules[key] = problem.fault
+        if self._counts[key] <= KEPT:
+            self._kept.append(problem)
+
+    def __iter__(self) -> Iterator[ArchiveProblem]:
+        """Yield the problems that were kept, and for each code and severity one with the number of the others."""
+        yield from self._kept
+        for (code, severity), count in self._counts.items():
+            if count > KEPT:
+                message = f"{count - KEPT} more problems with the code {code}"
+                facts: dict[str, Fact] = {"more": count - KEPT}
+                yield ArchiveProblem(self._rules[code, severity], message, facts=facts, level=severity)
 
 
 class StopReading(Exception):

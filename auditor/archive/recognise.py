@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from pathlib import PurePath
 from typing import Final
 
 from auditor.archive.problems import ArchiveProblem, StopReading, shown
-from auditor.checks.archive_faults import MALFORMED, TRUNCATED
+from auditor.checks.archive_faults import MALFORMED, MISNAMED, TRUNCATED
 
 #: Bytes of a tar header, which has zeros in it where the files below have none.
 _HEAD: Final = 512
@@ -50,6 +51,17 @@ def _by_start(head: bytes, packing: str) -> str:
         return f"compressed twice: there is another compressed stream in the {packing} stream"
     start = head.lstrip().lower()
     return next((what for magic, what in _STARTS.items() if start.startswith(magic) and b"\0" not in head), "")
+
+
+_SUFFIXES: Final = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".tzst": "zstd"}
+
+
+def misnamed(path: str, packing: str) -> Iterator[ArchiveProblem]:
+    """Yield a note for a file whose name ends as another compression than it has."""
+    claimed = _SUFFIXES.get(PurePath(path).suffix.lower())
+    if claimed is not None and packing in ("none", "gzip", "zstd") and claimed != packing:
+        held = "not compressed" if packing == "none" else f"compressed with {packing}"
+        yield ArchiveProblem(MISNAMED, f"the file's name says {claimed}, and it is {held}")
 
 
 def by_members(names: Collection[str]) -> str:

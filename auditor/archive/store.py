@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from auditor.archive import compression, image_layers, layout_folder
+from auditor.archive import compression, image_layers, layout_folder, sparse
 from auditor.archive.catalog import NAMESPACE, Catalog
 from auditor.archive.docker_manifest import VIRTUAL
 from auditor.archive.members import Seen
@@ -66,9 +66,12 @@ def _of_file(path: Path) -> Iterator[bytes]:
 
 
 def _of_tar(path: Path, seen: Seen, packing: str) -> Iterator[bytes]:
-    if packing == "none":
-        return _at(path, seen.offset or 0, seen.size)
-    return _unpacked(path, seen.offset or 0, seen.size)
+    stored = seen.size if seen.extents is None else sum(length for _, length in seen.extents)
+    read = _at if packing == "none" else _unpacked
+    pieces = read(path, seen.offset or 0, stored)
+    if seen.extents is None:
+        return pieces
+    return map(bytes, sparse.expand(map(memoryview, pieces), seen.extents, seen.size))
 
 
 def _at(path: Path, offset: int, size: int) -> Iterator[bytes]:
@@ -106,7 +109,8 @@ class ArchiveStore:
     """An archive or an OCI layout folder as a Store; opening it has verified every blob.
 
     `problems` are the faults of the archive itself; `complete`: it was read to its end; `layout` is `oci`, `docker`, or
-    empty where it is neither; `packing` is `gzip`, `zstd`, `none` or `folder`; `bytes_read` counts the
+    `dir`, or
+    empty where it is none of them; `packing` is `gzip`, `zstd`, `none` or `folder`; `bytes_read` counts the
     unpacked bytes of all files.
     """
 

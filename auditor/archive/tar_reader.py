@@ -13,7 +13,9 @@ from typing import Final
 
 import msgspec
 
+from auditor.archive import sparse
 from auditor.archive.problems import ArchiveProblem, StopReading, shown
+from auditor.archive.sparse import Extent
 from auditor.checks.archive_faults import MALFORMED, TRAILING, TRUNCATED
 
 BLOCK: Final = 512
@@ -52,13 +54,22 @@ _BODILESS = frozenset({Kind.FOLDER, Kind.SYMLINK, Kind.HARDLINK, Kind.SPECIAL})
 
 
 class Header(msgspec.Struct, frozen=True):
-    """A member's name as written (bytes that are not UTF-8 as surrogates), type, size, and the offset of its data."""
+    """A member's name as written (bytes that are not UTF-8 as surrogates), type, size, and the offset of its data.
+
+    `extents` are the parts of a sparse file that are stored, one after the other.
+    """
 
     name: str
     kind: Kind
     size: int
     offset: int
     link: str = ""
+    extents: tuple[Extent, ...] | None = None
+
+    @property
+    def stored(self) -> int:
+        """Bytes of data in the archive."""
+        return self.size if self.extents is None else sum(length for _, length in self.extents)
 
 
 Body = Iterator[memoryview]
@@ -123,7 +134,7 @@ class _Extension(msgspec.Struct):
     name: str | None = None
     link: str | None = None
     size: int | None = None
-    sparse: bool = False
+    sparse: list[tuple[str, str]] = []
 
 
 def walk(cursor: Cursor, report: Callable[[ArchiveProblem], None]) -> Iterator[tuple[Header, Body]]:
@@ -145,11 +156,11 @@ def walk(cursor: Cursor, report: Callable[[ArchiveProblem], None]) -> Iterator[t
             continue
         header = _header(info, block, cursor, extension)
         extension = _Extension()
-        body = cursor.pieces(header.size, f"the member {shown(header.name)}")
-        yield header, body
-        for _ in body:
+        stored = cursor.pieces(header.stored, f"the member {shown(header.name)}")
+        yield header, stored if header.extents is None else sparse.expand(stored, header.extents, header.size)
+        for _ in stored:
             pass
-        cursor.take(-header.size % BLOCK, f"the padding of {shown(header.name)}")
+        cursor.take(-header.stored % BLOCK, f"the padding of {shown(header.name)}")
     _finish(cursor, report)
 
 
@@ -184,7 +195,7 @@ def _extended(
         case tarfile.XHDTYPE | tarfile.SOLARIS_XHDTYPE:
             _apply(_records(_extension_data(info, cursor), cursor), extension)
         case tarfile.XGLTYPE:
-            if _records(_extension_data(info, cursor), cursor).keys() & {"path", "linkpath", "size"}:
+            if dict(_records(_extension_data(info, cursor), cursor)).keys() & {"path", "linkpath", "size"}:
                 report(ArchiveProblem(MALFORMED, "a global header renames or resizes members, which readers ignore"))
         case _:
             return False
@@ -203,9 +214,9 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _records(data: bytes, cursor: Cursor) -> dict[str, str]:
+def _records(data: bytes, cursor: Cursor) -> list[tuple[str, str]]:
     """Parse the records of a PAX header, each `<length> <key>=<value>` and a newline; POSIX pax(1)."""
-    found = {}
+    found = []
     while data:
         digits, _, _ = data[:20].partition(b" ")
         length = int(digits) if digits.isdigit() else 0
@@ -214,15 +225,16 @@ def _records(data: bytes, cursor: Cursor) -> dict[str, str]:
         if length > len(data) or not record.endswith(b"\n") or not equals or b"\0" in value:
             message = f"an extended header before byte {cursor.position} is damaged"
             raise StopReading(ArchiveProblem(MALFORMED, message))
-        found[_text(key)] = _text(value)
+        found.append((_text(key), _text(value)))
         data = data[length:]
     return found
 
 
-def _apply(records: dict[str, str], extension: _Extension) -> None:
+def _apply(pairs: list[tuple[str, str]], extension: _Extension) -> None:
+    records = dict(pairs)
     extension.name = records.get("path") or extension.name
     extension.link = records.get("linkpath") or extension.link
-    extension.sparse = any(key.startswith("GNU.sparse.") for key in records)
+    extension.sparse = [pair for pair in pairs if pair[0].startswith(sparse.PREFIX)]
     size = records.get("size")
     if size is None:
         return
@@ -232,16 +244,34 @@ def _apply(records: dict[str, str], extension: _Extension) -> None:
 
 
 def _header(info: tarfile.TarInfo, block: bytes, cursor: Cursor, extension: _Extension) -> Header:
-    kind = Kind.SPARSE if extension.sparse else _KINDS.get(info.type, Kind.OTHER)
+    kind = _KINDS.get(info.type, Kind.OTHER)
     size = info.size if extension.size is None else extension.size
     if info.type == tarfile.GNUTYPE_SPARSE:
         _skip_sparse_map(block, cursor)
+    if extension.sparse and kind is Kind.FILE:
+        return _sparse_header(extension.name or info.name, size, cursor, extension)
     return Header(
         name=extension.name or info.name,
         kind=kind,
         size=0 if kind in _BODILESS else size,
         offset=cursor.position,
         link=extension.link or info.linkname,
+    )
+
+
+def _sparse_header(name: str, size: int, cursor: Cursor, extension: _Extension) -> Header:
+    """Return the header of a sparse file of the PAX kind, with the file's own name and size."""
+    try:
+        found = sparse.parse(extension.sparse)
+        extents, taken = found.extents, 0
+        if extents is None:
+            extents, taken = sparse.read_map(lambda: cursor.take(BLOCK, f"the map of {shown(name)}"))
+        sparse.check(extents, size=found.size, stored=size - taken)
+    except sparse.SparseError as error:
+        message = f"the sparse file {shown(name)} cannot be read: {error}"
+        raise StopReading(ArchiveProblem(MALFORMED, message, member=shown(name))) from None
+    return Header(
+        name=found.name or name, kind=Kind.FILE, size=found.size, offset=cursor.position, extents=tuple(extents)
     )
 
 

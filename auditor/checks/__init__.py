@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from auditor.checks import (
     absent_layers,
     archive_faults,
@@ -14,9 +16,10 @@ from auditor.checks import (
     snapshots,
 )
 from auditor.checks import suspect_storage as storage
+from auditor.checks.archive_words import IN_ARCHIVE
 from auditor.checks.evidence import Evidence
 from auditor.checks.rule import ARCHIVE_REMEDY, OFFLINE_REMEDY, Hit, Rule, merge
-from auditor.model.findings import Finding, order
+from auditor.model.findings import Finding, Severity, order
 from auditor.model.store import SourceKind
 
 CHECKS = (
@@ -33,6 +36,10 @@ CHECKS = (
 _REMEDIES = {SourceKind.ARCHIVE: ARCHIVE_REMEDY, SourceKind.OFFLINE: OFFLINE_REMEDY}
 #: The checks of an archive, which has no snapshots and no garbage collection.
 ARCHIVE_CHECKS = (documents.check, absent_layers.check, blobs.check)
+
+
+#: The codes of blobs that an archive lacks.
+ABSENT_IN_ARCHIVE = frozenset({"incomplete-image", "missing-manifest", "missing-config"})
 
 
 def _sorted(*rules: Rule) -> tuple[Rule, ...]:
@@ -55,6 +62,10 @@ RULES = _sorted(
 RULEBOOK = {rule.code: rule for rule in _sorted(*RULES, *archive_faults.RULES)}
 
 
+#: The rulebook in the words of an archive.
+ARCHIVE_RULEBOOK = RULEBOOK | dict(IN_ARCHIVE)
+
+
 def judge(evidence: Evidence) -> tuple[Finding, ...]:
     """Run every rule that applies to the kind of store.
 
@@ -67,10 +78,20 @@ def judge(evidence: Evidence) -> tuple[Finding, ...]:
     """
     chosen = ARCHIVE_CHECKS if evidence.archive else CHECKS
     hits = (hit for check in chosen for hit in check(evidence) if not _needs_lost_records(hit, evidence))
-    found = merge(hits, remedy=_REMEDIES.get(evidence.info.kind, ""))
+    words = IN_ARCHIVE if evidence.archive else {}
+    found = merge(hits, remedy=_REMEDIES.get(evidence.info.kind, ""), words=words)
+    if evidence.sparse:
+        found = tuple(_on_purpose(finding) for finding in found)
     return order((*found, *storage.check(found)))
 
 
 def _needs_lost_records(hit: Hit, evidence: Evidence) -> bool:
     """Whether a hit rests on the absence of records in a namespace that lost some."""
     return hit.namespace in evidence.info.partial and hit.rule.code in metadata_faults.NEED_ALL_RECORDS
+
+
+def _on_purpose(finding: Finding) -> Finding:
+    """Return the finding about an absent blob of an archive that is sparse on purpose as info."""
+    if finding.code not in ABSENT_IN_ARCHIVE:
+        return finding
+    return msgspec.structs.replace(finding, severity=Severity.INFO, hint="Nothing, with --sparse.")

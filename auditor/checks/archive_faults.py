@@ -57,4 +57,11 @@ DISAGREE = Rule(
     impact="`docker load` and `ctr images import` would load different images from the same file.",
     remedy="Write the archive again with one tool.",
 )
-RULES = (TRUNCATED, MALFORMED, TRAILING, UNSAFE, DUPLICATE, INCOMPLETE, DISAGREE)
+MISNAMED = Rule(
+    code="archive-misnamed",
+    severity=Severity.INFO,
+    means="The file's name ends as that of another compression than it has.",
+    impact="No fault: importers look at the content. Scripts and `tar` options that go by the name fail.",
+    remedy="Rename the file.",
+)
+RULES = (MISNAMED, TRUNCATED, MALFORMED, TRAILING, UNSAFE, DUPLICATE, INCOMPLETE, DISAGREE)

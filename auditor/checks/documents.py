@@ -103,6 +103,7 @@ RULES = (
 )
 
 
+_LACKS = "not in the archive"
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -198,7 +199,7 @@ def _missing(view: NamespaceView, descriptor: Descriptor, role: str, ref: ImageR
         yield PULL_IN_PROGRESS.hit(view.name, subject, text, part=role, images=(ref,), facts=facts)
         return
     rule = MISSING_CONFIG if role == "config" else MISSING_MANIFEST
-    text = f"blob missing: namespace {view.name} has no record of {descriptor.digest.short}"
+    text = f"blob missing: namespace {view.name} has no record of {descriptor.digest.short}" if view.name else _LACKS
     cause = "record-absent"
     yield rule.hit(view.name, subject, text, part=role, cause=cause, images=(ref,), facts=facts, repairable=True)
 
@@ -254,7 +255,7 @@ def _not_pulled(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> H
     inside = view.content(node.digest)
     layers = inside.layers if inside is not None else ()
     held = sum(view.has(layer.descriptor.digest) for layer in layers)
-    text = f"{node.platform or 'a manifest without a platform'} of {graph.group.name} was not pulled"
+    text = f"{node.platform or 'a manifest without a platform'} of {graph.group.name} {_absent(view)}"
     return PLATFORM_NOT_PULLED.hit(
         view.name,
         blob_subject("manifest", node.digest),
@@ -270,8 +271,13 @@ def _attestation(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> 
         return
     ref = image_ref(graph.group, "attestation", node=node)
     subject = blob_subject("attestation", node.digest)
-    text = f"an attestation of {graph.group.name} was not pulled"
+    text = f"an attestation of {graph.group.name} {_absent(view)}"
     yield ATTESTATION_NOT_PULLED.hit(view.name, subject, text, images=(ref,))
+
+
+def _absent(view: NamespaceView) -> str:
+    """Return the words for content that is absent by design; the only namespace of an archive has no name."""
+    return "was not pulled" if view.name else f"is {_LACKS}"
 
 
 def _flaws(

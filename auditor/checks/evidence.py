@@ -139,6 +139,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     incomplete: tuple[str, ...] = ()
     bytes_read: int = 0
     platforms_asked_for: bool = False
+    #: Absent blobs of the archive are absent on purpose.
+    sparse: bool = False
 
     @property
     def archive(self) -> bool:

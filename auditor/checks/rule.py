@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -106,12 +107,15 @@ def blob_subject(role: str, digest: Digest) -> Subject:
     return Subject(kind=role, digest=str(digest))
 
 
-def merge(hits: Iterable[Hit], *, remedy: str = "") -> tuple[Finding, ...]:
+def merge(
+    hits: Iterable[Hit], *, remedy: str = "", words: Mapping[str, Rule] = MappingProxyType({})
+) -> tuple[Finding, ...]:
     """Make one finding of all hits with the same code, namespace and subject.
 
     Args:
         hits: The hits of all rules.
         remedy: The hint of repairable findings about a store that no command repairs.
+        words: By code, the rule in the words of the kind of store.
 
     Returns:
         The findings, sorted by `order`; each names the images of all its hits.
@@ -120,10 +124,10 @@ def merge(hits: Iterable[Hit], *, remedy: str = "") -> tuple[Finding, ...]:
     by: dict[tuple[str, str, Subject], list[Hit]] = {}
     for hit in hits:
         by.setdefault((hit.rule.code, hit.namespace, hit.subject), []).append(hit)
-    return order(_finding(same, remedy=remedy) for same in by.values())
+    return order(_finding(same, remedy=remedy, words=words) for same in by.values())
 
 
-def _finding(hits: list[Hit], *, remedy: str) -> Finding:
+def _finding(hits: list[Hit], *, remedy: str, words: Mapping[str, Rule]) -> Finding:
     first = hits[0]
     images = tuple(sorted({image for hit in hits for image in hit.images}, key=ref_order))
     return Finding(
@@ -135,7 +139,7 @@ def _finding(hits: list[Hit], *, remedy: str) -> Finding:
         cause=first.cause,
         images=images,
         facts=first.facts,
-        hint=_hint(first, remedy=remedy),
+        hint=_hint(first, words.get(first.rule.code, first.rule), remedy=remedy),
     )
 
 
@@ -145,7 +149,7 @@ def _message(hit: Hit, images: tuple[ImageRef, ...]) -> str:
     return f"{hit.part} of {_names(images)}: {hit.text}" if hit.part else f"{_names(images)}: {hit.text}"
 
 
-def _hint(hit: Hit, *, remedy: str) -> str:
+def _hint(hit: Hit, rule: Rule, *, remedy: str) -> str:
     if hit.repairable and remedy:
         return remedy
     if hit.repairable and hit.images:
@@ -153,7 +157,7 @@ def _hint(hit: Hit, *, remedy: str) -> str:
         # A name that begins with a dash would be taken for an option.
         name = image.target if image.name.startswith("-") else image.name
         return command("auditor", "repair", "-n", hit.namespace, *hit.rule.level, name)
-    return hit.hint or hit.rule.remedy
+    return hit.hint or rule.remedy
 
 
 def _names(images: tuple[ImageRef, ...]) -> str:

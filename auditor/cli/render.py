@@ -52,13 +52,15 @@ def many(reports: Sequence[Report], output_format: ReportFormat, look: Look) -> 
     return _MANY[output_format](reports, look)
 
 
-def changes(reports: Sequence[Report], compared: Sequence[Comparison], output_format: ReportFormat) -> str:
+def changes(
+    reports: Sequence[Report], compared: Sequence[Comparison], output_format: ReportFormat, *, width: int = 100
+) -> str:
     """The changes since older reports. Raises UsageError for a format that cannot show them."""
     from auditor.formats import comparison
 
     match output_format:
         case ReportFormat.TABLE:
-            return comparison.render(compared)
+            return comparison.render(compared, width=width)
         case ReportFormat.MARKDOWN:
             return comparison.markdown(compared)
         case ReportFormat.NDJSON:
@@ -97,7 +99,7 @@ def _run(report: Report, look: Look, *, success: float | None = None, node: str 
 def _html(report: Report, _look: Look) -> str:
     from auditor.formats import html
 
-    return html.render(report, advice=advice())
+    return html.render(report, advice=advice(report))
 
 
 def _html_fleet(reports: Sequence[Report], look: Look) -> str:
@@ -114,7 +116,7 @@ def _html_changes(reports: Sequence[Report], compared: Sequence[Comparison]) -> 
         raise UsageError(
             "the page shows the changes of one node only", hint="give one report, or use table or markdown"
         )
-    return html.render(reports[0], advice=advice(), comparison=compared[0])
+    return html.render(reports[0], advice=advice(reports[0]), comparison=compared[0])
 
 
 def _prometheus_fleet(reports: Sequence[Report], look: Look) -> str:
@@ -159,7 +161,7 @@ def _table_fleet(reports: Sequence[Report], look: Look) -> str:
     from auditor.formats import fleet as fleet_text
     from auditor.report import fleet
 
-    return fleet_text.render(fleet.join(reports, look.unread))
+    return fleet_text.render(fleet.join(reports, look.unread), width=look.style.width)
 
 
 def _json_fleet(reports: Sequence[Report], look: Look) -> str:
@@ -176,7 +178,7 @@ def _markdown_fleet(reports: Sequence[Report], look: Look) -> str:
 
 
 _ONE: Mapping[ReportFormat, Callable[[Report, Look], str]] = {
-    ReportFormat.TABLE: lambda report, look: table.render(report, advice=advice(), style=look.style),
+    ReportFormat.TABLE: lambda report, look: table.render(report, advice=advice(report), style=look.style),
     ReportFormat.JSON: lambda report, _: json_report.render(report),
     ReportFormat.NDJSON: lambda report, look: _ndjson([report], look),
     ReportFormat.PROMETHEUS: metrics,
@@ -199,6 +201,7 @@ _MANY: Mapping[ReportFormat, Callable[[Sequence[Report], Look], str]] = {
 }
 
 
-def advice() -> Mapping[str, Rule]:
-    """Return the rule of each code, for formats that explain findings."""
-    return checks.RULEBOOK
+def advice(report: Report | None = None) -> Mapping[str, Rule]:
+    """Return the rule of each code, for formats that explain findings, in the words of the report's kind of store."""
+    archive = report is not None and report.source.kind == "archive"
+    return checks.ARCHIVE_RULEBOOK if archive else checks.RULEBOOK

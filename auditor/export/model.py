@@ -59,7 +59,7 @@ class PlannedImage(msgspec.Struct, frozen=True):
     """An image of the archive; docker loads the first platform.
 
     `names` are those in the archive, `name` is the best one in the store. `absent` are the manifests and other content
-    that its indexes list and the archive does not hold.
+    that its indexes list and the archive does not hold. `subject` is what a referrer refers to.
     """
 
     names: tuple[str, ...]
@@ -67,6 +67,7 @@ class PlannedImage(msgspec.Struct, frozen=True):
     platforms: tuple[PlannedPlatform, ...]
     name: str
     absent: tuple[Digest, ...] = ()
+    subject: str = ""
 
     @property
     def indexed(self) -> bool:

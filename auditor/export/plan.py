@@ -13,7 +13,7 @@ from auditor.layers import verifiable
 from auditor.model import image_graph, oci
 from auditor.model.digest import Digest
 from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Layer, ManifestNode
-from auditor.model.oci import Descriptor
+from auditor.model.oci import Descriptor, Index, Manifest
 from auditor.model.platforms import EVERYTHING, Matcher
 
 
@@ -127,7 +127,13 @@ class _Planner:
             platforms=tuple(found for _, found in ranked),
             name=group.name,
             absent=tuple(sorted(self._absent(walked, {node.digest for node, _ in platforms}))),
+            subject=self._subject(target),
         )
+
+    def _subject(self, target: Descriptor) -> str:
+        found = self.documents.get(image_graph.key_of_root(target, self.documents))
+        subject = found.subject if isinstance(found, Index | Manifest) else None
+        return "" if subject is None else subject.digest
 
     def _flattened(self, group: Group) -> Group:
         """Return the image with the manifest of its one wanted platform as target; as it is where there is none."""

@@ -26,12 +26,16 @@ class PlatformRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An image in the archive, with its names; `absent` are manifests of its index that the archive does not hold."""
+    """An image in the archive, with its names; `absent` are manifests of its index that the archive does not hold.
+
+    `subject` is the digest that a referrer refers to.
+    """
 
     names: tuple[str, ...]
     target: str
     platforms: tuple[PlatformRow, ...]
     absent: tuple[str, ...] = ()
+    subject: str = ""
 
 
 class LeftOutRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,10 +86,14 @@ def _lines(exported: Exported) -> Iterator[str]:
         yield plain(image.names[0] if image.names else image.target, width=200)
         for name in image.names[1:]:
             yield f"  also    {plain(name, width=200)}"
+        if image.subject:
+            yield f"  refers to     {plain(image.subject)}"
         if image.target not in {row.manifest for row in image.platforms}:
             yield f"  {'index':<13} {image.target}"
         for row in image.platforms:
-            label = "attestation" if row.attestation else plain(row.platform) or "image"
+            label = (
+                "attestation" if row.attestation else plain(row.platform) or ("manifest" if image.subject else "image")
+            )
             yield f"  {label:<13} {row.manifest}  {plural(row.layers, 'layer')}"
             if row.original is not None:
                 yield from _salvaged(row)

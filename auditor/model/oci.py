@@ -126,6 +126,7 @@ class Index(msgspec.Struct, frozen=True):
 
     manifests: tuple[Descriptor, ...]
     media_type: str = ""
+    subject: Descriptor | None = None
     annotations: dict[str, str] = {}
 
 
@@ -189,6 +190,7 @@ class _Descriptor(msgspec.Struct, rename="camel"):
 class _Index(msgspec.Struct, rename="camel"):
     manifests: list[_Descriptor] | None = None
     media_type: _Text = None
+    subject: _Descriptor | None = None
     annotations: _Annotations | None = None
     config: msgspec.Raw = _NOTHING
     layers: msgspec.Raw = _NOTHING
@@ -300,6 +302,7 @@ def _index(raw: bytes) -> Index:
     return Index(
         manifests=tuple(_descriptor(child) for child in children),
         media_type=wire.media_type or "",
+        subject=_descriptor(wire.subject) if wire.subject else None,
         annotations=_annotations(wire.annotations),
     )
 

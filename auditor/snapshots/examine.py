@@ -18,7 +18,6 @@ from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
 from auditor.model.store import LayerProofKind, Snapshot, SourceKind, Store
 from auditor.snapshots.compare import compare
-from auditor.snapshots.folders import read_rows
 from auditor.snapshots.play import play
 from auditor.snapshots.presence import Needed, location, look, needed, still_missing
 
@@ -60,7 +59,7 @@ def examine(
         known: What was found before; these snapshots are not examined again.
 
     """
-    if evidence.info.kind is not SourceKind.CONTAINERD:
+    if evidence.info.kind is SourceKind.ARCHIVE:
         return Examined()
     wanted = {key: each for key, each in needed(evidence).items() if key not in known}
     found: dict[SnapshotKey, SnapshotFiles] = dict(known)
@@ -83,7 +82,7 @@ def _of_snapshotter(
     place = location(evidence, name)
     if place is None:
         return _unexamined(evidence, name, wanted)
-    rows = read_rows(place.metadata, name, place.root)
+    rows = place.rows()
     found = {key: look(place, rows[key]) for key in wanted if key in rows}
     found = {key: files for key, files in found.items() if not files.missing}
     found |= still_missing(place, [key for key in wanted if key in rows and key not in found], pause)

@@ -21,6 +21,7 @@ from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
+from tests.unit import archives
 
 OCI_NAME = "io.containerd.image.name"
 
@@ -296,18 +297,85 @@ def test_the_same_bytes_by_files_and_by_the_api(pulled: Containerd, named: Calla
     assert len({(base / str(number)).read_bytes() for number in range(3)}) == 1
 
 
-def test_the_same_bytes_on_every_release(
+def test_the_same_bytes_on_every_release_and_from_every_way_of_pulling(
     start_daemon: Callable[..., Containerd], registry: Registry, base: Path
 ) -> None:
-    wanted = [registry.push(built, f"lab/export-{name}:1") for name, built in (("plain", PLAIN), ("both", BOTH))]
+    """Pulled by CRI or ctr, by name or digest, imported, under other names too; selected by name or digest."""
+    built = (("plain", PLAIN), ("both", BOTH))
+    wanted = [registry.push(image, f"lab/export-{name}:1") for name, image in built]
+    pinned = registry.reference(f"lab/export-both@{BOTH.digest}")
     for version in VERSIONS:
         daemon = start_daemon(version)
         for name in wanted if version == "1.7" else wanted[::-1]:
             daemon.cri_pull(name)
-        for number in range(2):
-            assert export(daemon, *wanted, "-o", base / f"{version}-{number}.tar").status == 0
+        assert export(daemon, "-n", CRI_NAMESPACE, *wanted, "-o", base / f"two-{version}-cri.tar").status == 0
+        daemon.ctr("images", "pull", "--plain-http", pinned, namespace="pinned")
+        daemon.ctr("images", "import", base / f"two-{version}-cri.tar", namespace="loaded")
+        daemon.ctr("images", "tag", wanted[1], "example.org/alias:1", namespace="loaded")
+        for name in wanted:
+            daemon.ctr("images", "pull", "--plain-http", name, namespace="pulled")
+        for namespace in ("loaded", "pulled"):
+            ran = export(daemon, "-n", namespace, *wanted, "-o", base / f"two-{version}-{namespace}.tar")
+            assert ran.status == 0, ran.err
+        for number, (namespace, chosen) in enumerate(
+            [(CRI_NAMESPACE, wanted[1]), (CRI_NAMESPACE, pinned), ("pinned", pinned), ("loaded", BOTH.digest)]
+        ):
+            target = base / f"one-{version}-{number}.tar"
+            ran = export(daemon, "-n", namespace, chosen, "--name", "same:1", "-o", target)
+            assert ran.status == 0, ran.err
         daemon.stop()
-    assert len({path.read_bytes() for path in base.glob("*.tar")}) == 1
+    for group, count in (("two", 9), ("one", 12)):
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in base.glob(f"{group}-*.tar")]
+        assert (len(digests), len(set(digests))) == (count, 1)
+
+
+def test_referrers_go_along_when_asked(pulled: Containerd, registry: Registry, base: Path) -> None:
+    blob = images.blob_layer(b"a signature")
+    signature = images.artifact([blob], subject=PLAIN.target)
+    sbom = images.artifact([images.blob_layer(b"of the signature")], subject=signature.target)
+    name = registry.push(PLAIN, "lab/export-referred:1")
+    pulled.ctr("content", "fetch", "--plain-http", name, namespace="referred")
+    for number, built in enumerate((signature, sbom)):
+        pushed = registry.push(built, f"lab/export-referred:referrer-{number}")
+        pulled.ctr("content", "fetch", "--plain-http", pushed, namespace="referred")
+    without = summary(export(pulled, name, "-n", "referred", "-o", base / "without", "-f", "json"))
+    assert [image["target"] for image in without["images"]] == [PLAIN.digest]
+    ran = export(pulled, name, "-n", "referred", "--referrers", "-o", base / "all", "-f", "json")
+    held = {(image["target"], image["subject"]): image["names"] for image in summary(ran)["images"]}
+    assert held == {
+        (PLAIN.digest, ""): [name],
+        (signature.digest, PLAIN.digest): [],
+        (sbom.digest, signature.digest): [],
+    }
+    assert {child["digest"] for child in index_of(base / "all")} == {PLAIN.digest, signature.digest, sbom.digest}
+    assert verify(base / "all").status == 0
+    copy = ["skopeo", "--insecure-policy", "copy", f"oci-archive:{base / 'all'}:1", f"dir:{base / 'copied'}"]
+    subprocess.run(copy, check=True, capture_output=True)
+    pulled.ctr("images", "import", base / "all", namespace="referred-again")
+    assert pulled.images(namespace="referred-again") == (name,)
+    with damaged(pulled, blob.digest, faults.flip):
+        bad = export(pulled, name, "-n", "referred", "--referrers", "-o", base / "bad")
+    assert (bad.status, (base / "bad").exists()) == (1, False)
+
+
+def test_what_is_no_image_is_refused(pulled: Containerd, base: Path) -> None:
+    """An image name that leads to the login page of a proxy."""
+    page = b"<!doctype html><title>log in</title>"
+    target = {"mediaType": "text/html", "digest": images.sha256(page), "size": len(page)}
+    notes = {OCI_NAME: "example.org/page:1", "org.opencontainers.image.ref.name": "1"}
+    listed = {"schemaVersion": 2, "manifests": [{**target, "annotations": notes}]}
+    parts = [
+        archives.Member(archives.blob_name(images.sha256(page)), page),
+        archives.json_member("index.json", listed),
+        archives.json_member("oci-layout", {"imageLayoutVersion": "1.0.0"}),
+    ]
+    (base / "page.tar").write_bytes(archives.tar(parts))
+    local = ["--local"] if pulled.version == "2.1" else []
+    pulled.ctr("images", "import", *local, "--no-unpack", base / "page.tar", namespace="page")
+    for options in ((), ("--all-platforms",), ("--flat",)):
+        ran = export(pulled, "example.org/page:1", "-n", "page", *options, "-o", base / "out.tar")
+        assert (ran.status, (base / "out.tar").exists()) == (1, False), ran.out
+        assert "not an image" in ran.err
 
 
 def test_wrong_usage(pulled: Containerd, named: Callable[[str], str], base: Path) -> None:

@@ -47,6 +47,9 @@ def export(
     no_attestations: Annotated[
         bool, Option("--no-attestations", help="Leave out SBOM and provenance with --all-platforms.")
     ] = False,
+    referrers: Annotated[
+        bool, Option("--referrers", help="Include what the store has that refers to the images: signatures, SBOM.")
+    ] = False,
     compress: Annotated[Compress, Option("--compress", help="Compression of the archive.")] = Compress.NONE,
     digest: Annotated[
         bool,
@@ -111,6 +114,7 @@ def export(
         names=tuple(name or ()),
         flat=flat,
         attestations=not no_attestations,
+        referrers=referrers,
         compress=compress,
         digest=digest,
         refetch=refetch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from auditor.cli import options as o
@@ -22,6 +23,18 @@ def verify(
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     max_layer_size: o.MaxLayer = None,
+    blobs: Annotated[
+        Path | None,
+        Option(
+            "--blobs",
+            metavar="DIR",
+            help="Shared folder with blobs of the archives: DIR/sha256/...",
+            show_default=False,
+        ),
+    ] = None,
+    sparse: Annotated[
+        bool, Option("--sparse", help="Absent blobs are absent on purpose; verify those that are present.")
+    ] = False,
     fail_on: o.FailsOn = FailOn.ERROR,
     output_format: o.ReportFormats = ReportFormat.TABLE,
     output: o.Output = None,
@@ -57,6 +70,8 @@ def verify(
         platforms=connect.wanted_platforms(platform),
         all_platforms=all_platforms,
         max_layer=size(max_layer_size) if max_layer_size else None,
+        blobs=run.shared(blobs),
+        sparse=sparse,
     )
     echo_limits(quiet=quiet, layers=sanitize.size(wish.max_layer) if wish.max_layer else None)
     reports = run.verified_all(run.distinct(paths), wish, common)

@@ -21,6 +21,7 @@ from auditor.cli.connect import export_store
 from auditor.cli.options import Common
 from auditor.cli.output import say
 from auditor.cli.progress import progress
+from auditor.cli.runs.export_referrers import with_referrers
 from auditor.cli.runs.export_refusal import refuse
 from auditor.cli.runs.repair import Session
 from auditor.cli.sources import Choice
@@ -59,6 +60,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...]
     flat: bool
     attestations: bool
+    referrers: bool
     compress: Compress
     digest: bool
     refetch: bool
@@ -214,9 +216,9 @@ def _plan(store: Store, view: NamespaceView, evidence: Evidence, wish: Wish, opt
         flat=wish.flat,
     )
     made = make()
-    if not (wish.salvage and made.missing):
-        return made
-    return make(raw=_raw(store, view), twins=_twins(store, view, options))
+    if wish.salvage and made.missing:
+        made = make(raw=_raw(store, view), twins=_twins(store, view, options))
+    return with_referrers(made, store, view) if wish.referrers else made
 
 
 def _present(view: NamespaceView) -> Mapping[str, tuple[str, ...]]:
@@ -326,6 +328,7 @@ def _image(image: PlannedImage) -> ImageRow:
         names=image.names,
         target=str(image.target.digest),
         absent=tuple(map(str, image.absent)) if image.indexed else (),
+        subject=str(image.subject),
         platforms=tuple(
             PlatformRow(
                 platform=p.platform,

@@ -15,8 +15,10 @@ from auditor.archive.catalog import NAMESPACE
 from auditor.archive.image_layers import platforms_held
 from auditor.archive.open import PIPE, open_archive
 from auditor.archive.parts_missing import parts_missing
+from auditor.archive.recognise import misnamed
 from auditor.archive.store import ArchiveStore
 from auditor.audit import collect
+from auditor.checks.archive_faults import INCOMPLETE
 from auditor.cli import audit
 from auditor.cli.choices import ReportFormat
 from auditor.cli.options import Common
@@ -39,6 +41,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     platforms: tuple[Platform, ...]
     all_platforms: bool
     max_layer: int | None
+    blobs: Path | None = None
+    sparse: bool = False
 
 
 def distinct(paths: list[str]) -> list[str]:
@@ -55,6 +59,21 @@ def distinct(paths: list[str]) -> list[str]:
     if PIPE in wanted and sys.stdin.isatty():
         raise UsageError("an archive is not typed on a terminal", hint="pipe it in, or name a file")
     return wanted
+
+
+def shared(folder: Path | None) -> Path | None:
+    """Return the folder of --blobs; its `blobs` folder where a layout is given.
+
+    Raises:
+        UsageError: it is no folder with blobs.
+
+    """
+    if folder is None:
+        return None
+    for each in (folder, folder / "blobs"):
+        if any((each / name).is_dir() for name in ("sha256", "sha512")):
+            return each
+    raise UsageError(f"{folder} has no folder sha256", hint="--blobs takes the folder that holds sha256/")
 
 
 def verified_all(paths: list[str], wish: Wish, options: Common) -> list[Report]:
@@ -81,7 +100,11 @@ def _outcome(path: str, wish: Wish, options: Common) -> Report:
 
 def _request(wish: Wish, of_image: Mapping[Digest, tuple[Platform, ...]] = MappingProxyType({})) -> collect.Request:
     return collect.Request(
-        verify=wish.depth, platforms=wish.platforms, all_platforms=wish.all_platforms, of_image=of_image
+        verify=wish.depth,
+        platforms=wish.platforms,
+        all_platforms=wish.all_platforms,
+        of_image=of_image,
+        sparse=wish.sparse,
     )
 
 
@@ -98,11 +121,14 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
     asked = wish.platforms or wish.all_platforms
     wanted = _request(wish) if asked else _request(wish, platforms_held(inventory, store.documents))
     problems = (*store.problems, *parts_missing(inventory, store.documents, everything=wish.all_platforms))
-    also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in problems)
+    if wish.sparse:
+        problems = tuple(problem for problem in problems if problem.code != INCOMPLETE.code or not inventory.images)
+    note = misnamed(path, store.packing)
+    also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in (*problems, *note))
     cut = () if store.complete else (f"{path} could not be read to its end",)
-    if inventory.images:
+    if inventory.images and (inventory.blobs or not wish.sparse):
         return audit.audited(store, wanted, options, documents=store.documents, also=also, incomplete=cut)[1]
-    if not also:
+    if not problems:
         raise NothingExamined(f"{path} holds no image: nothing was examined", hint="is it an image archive?")
     return audit.empty(store.info(), wanted, findings=order(also), incomplete=cut)
 
@@ -114,6 +140,7 @@ def _opened(path: str, wish: Wish, options: Common) -> ArchiveStore:
             stdin=sys.stdin.buffer if path == PIPE else None,
             layers=wish.depth is Verify.LAYERS,
             inspect=partial(LayerInspector, max_size=wish.max_layer),
+            blobs=wish.blobs,
             on_bytes=meter.reading(_size(path), f"reading {Path(path).name[:40]}"),
         )
 

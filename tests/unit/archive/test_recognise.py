@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from auditor.archive.problems import KEPT
+from auditor.archive.recognise import misnamed
+from auditor.model.findings import Severity
 from tests.unit import archives
 from tests.unit.archives import Member, opened, tar
 
@@ -45,3 +48,30 @@ def test_an_archive_of_something_else_is_named(members: list[Member], words: str
 
 def test_a_member_whose_name_begins_like_json_is_no_json() -> None:
     assert opened(tar([Member("{odd}" + "d" * 94, b"x"), *OCI])).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "packing", "words"),
+    [
+        ("a.tar.zst", "gzip", "says zstd, and it is compressed with gzip"),
+        ("a/b.tgz", "none", "says gzip, and it is not compressed"),
+        ("A.TAR.GZ", "zstd", "says gzip, and it is compressed with zstd"),
+        ("a.tar.gz", "gzip", ""),
+        ("a.tar", "gzip", ""),
+        ("-", "gzip", ""),
+        ("layout.gz", "folder", ""),
+    ],
+)
+def test_a_name_that_says_another_compression_is_noted(path: str, packing: str, words: str) -> None:
+    found = list(misnamed(path, packing))
+    assert [(problem.code, problem.severity, words in problem.message) for problem in found] == (
+        [("archive-misnamed", Severity.INFO, True)] if words else []
+    )
+
+
+def test_problems_of_one_kind_are_folded() -> None:
+    members = [*OCI, *(Member(f"../{n}", b"") for n in range(250)), OCI[3]]
+    *listed, last = opened(tar(members)).problems
+    assert len(listed) == KEPT + 1
+    assert (last.code, last.facts, last.severity) == ("archive-unsafe-member", {"more": 150}, Severity.ERROR)
+    assert "150 more" in last.message

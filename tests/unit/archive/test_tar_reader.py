@@ -205,10 +205,6 @@ MEMBERS: dict[str, tuple[bytes, list[Member]]] = {
         pax(b"path=p") + gnu(b"n\0") + file() + END,
         [hello(2560, "n")],
     ),
-    "a sparse file of PAX": (
-        pax(b"GNU.sparse.major=1") + file() + END,
-        [member("f", 5, 1536, b"hello", Kind.SPARSE)],
-    ),
     "a key that only contains the sparse keyword": (pax(b"x.GNU.sparse.major=1") + file() + END, [hello(1536)]),
     "a later extended header that says nothing of holes": (
         pax(b"GNU.sparse.major=1") + pax(b"mtime=1") + file() + END,
