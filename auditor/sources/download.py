@@ -14,7 +14,7 @@ from auditor.sources.client import Client
 from auditor.sources.http import Answer, Limits
 from auditor.sources.network_errors import Interrupted
 from auditor.sources.repositories import Repository, paths
-from auditor.sources.retry import Backoff, Timing
+from auditor.sources.retry import Backoff, Timing, TryLater
 from auditor.sources.socket_limits import LEAST
 
 _PARTIAL = 206
@@ -34,7 +34,7 @@ class Download:
         backoff: Pauses between attempts.
         timing: Clock.
         deadline: End of all attempts, by `timing.monotonic`.
-        others: Another server is asked next; an interruption before the first byte is then not retried.
+        others: Another server is left; a connection that fails before the first byte is then not tried again.
 
     """
 
@@ -66,7 +66,7 @@ class Download:
                         yield piece
                 self._check_end(offset)
             except Interrupted as error:
-                if self.others and not offset:
+                if self.others and not offset and not isinstance(error, TryLater):
                     raise
                 tried = 1 if offset - begun >= LEAST else tried + 1
                 begun = offset

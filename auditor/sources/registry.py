@@ -22,7 +22,7 @@ from auditor.sources.http import Limits
 from auditor.sources.network_errors import Interrupted
 from auditor.sources.proxies import Proxies
 from auditor.sources.repositories import Repository, repositories
-from auditor.sources.retry import SYSTEM, Backoff, Timing
+from auditor.sources.retry import SYSTEM, Backoff, Timing, TryLater
 
 #: Maximum of failing servers that are named while others are left to ask.
 _NAMED = 5
@@ -142,8 +142,9 @@ class RegistrySource:
         """Try the servers until one yields a first chunk, which is the whole of a small blob."""
         failures: list[SourceError] = []
         places = self._places(offer.digest, offer.hints)
-        for left, place in zip(reversed(range(len(places))), places, strict=True):
-            pieces = self._download(offer, place, deadline, others=left > 0)
+        for number, place in enumerate(places):
+            others = any(other.endpoint != place.endpoint for other in places[number + 1 :])
+            pieces = self._download(offer, place, deadline, others=others)
             try:
                 return next(pieces, b""), pieces, place
             except SourceError as error:
@@ -154,7 +155,8 @@ class RegistrySource:
     def _note_unreachable(self, error: SourceError, place: _Place) -> None:
         """Ask a server that does not answer after all others from now on."""
         with self._lock:
-            new = isinstance(error, Interrupted) and place.endpoint not in self._unreachable
+            lost = isinstance(error, Interrupted) and not isinstance(error, TryLater)
+            new = lost and place.endpoint not in self._unreachable
             if new:
                 self._unreachable.add(place.endpoint)
             count = len(self._unreachable)
