@@ -22,7 +22,7 @@ from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.power_cut import small_disk
 from tests.lab.kit.registry import Registry
 from tests.lab.rebuilt import mounted
-from tests.lab.repaired import repair
+from tests.lab.repaired import archive, repair
 from tests.lab.test_snapshot_files import DAMAGES, ODD, directory, pulled
 
 DATA = [{f"data/{name}-{n}": images.noise(f"{name}-{n}", 5000) for name in "abc"} for n in range(2)]
@@ -185,9 +185,8 @@ def test_a_second_repair_and_a_drop_wait_for_the_first(newest: Stage) -> None:
 
 def test_an_imported_image_is_repaired(stage: Stage, base: Path) -> None:
     """Some releases set no label on snapshots that an import unpacks."""
-    daemon, archive = stage.daemon, base / "image.tar"
-    daemon.ctr("images", "export", "--platform", "linux/amd64", archive, stage.name)
-    daemon.ctr("images", "import", archive, namespace="other")
+    daemon = stage.daemon
+    daemon.ctr("images", "import", archive(base / "image.tar", stage.image, name=stage.name), namespace="other")
     daemon.ctr("images", "remove", "--sync", *daemon.images())
     (directory(daemon, stage.image, 1, namespace="other") / "data/a-0").write_bytes(b"")
     document = stage.repair()
