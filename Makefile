@@ -5,15 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Programs that the tests use besides the lab's servers, which are always installed.
-TOOLS := skopeo,umoci,podman,buildah,zstd,chromium,systemd-analyze,prometheus,node-exporter
+TOOLS := skopeo,umoci,podman,buildah,zstd,chromium,systemd-analyze,mkfs.ext4,mkfs.xfs,prometheus,node-exporter
 # More workers than cores: tests wait for daemons half of their time.
 WORKERS ?= 6
+# Time and choice of `make soak`.
+SECONDS ?= 600
+ONLY ?=
 
 # Tests start Python hundreds of times; without cached bytecode each start compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab mutants protos schema samples pictures bench clean
+.PHONY: help install lab-install demo test lint format unit lab wide mutants protos schema samples pictures bench clean docs soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +57,10 @@ unit: $(STAMP) ## run the tests that need no root and no daemon
 lab: $(STAMP) lab-install ## run the tests on real daemons and registries
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/lab
 
+wide: $(STAMP) lab-install ## kill and damage at every step and in every combination; `make test` takes a third of them
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --wide tests/lab/test_repair_kill.py \
+		tests/lab/test_repair_damage.py tests/lab/test_repair_trouble.py
+
 mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
 	@$(BIN)/python -m tests.mutants
 
@@ -62,9 +69,11 @@ protos: $(STAMP) ## compile protos/ into the adapter, and the lab's protos
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Itests/lab/kit/_proto=tests/lab/kit/protos --python_out=. \
 		--grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. tests/lab/kit/protos/cri.proto
 
-schema: $(STAMP) ## write the report's JSON Schema to reports/schema.json
-	@$(BIN)/python -c 'from auditor.formats.json_report import render_schema; print(render_schema(), end="")' > reports/schema.json.new
-	@mv reports/schema.json.new reports/schema.json
+schema: $(STAMP) ## write the JSON Schemas of all documents to reports/schemas, and the report's to reports/schema.json
+	@$(BIN)/python tools/schemas .
+
+docs: $(STAMP) ## write the man pages and completions again, from the commands
+	@$(BIN)/python tools/manual .
 
 samples: $(STAMP) lab-install ## write the sample reports again, from the lab
 	@$(BIN)/python -m tests.lab.samples
@@ -77,6 +86,9 @@ pictures: $(STAMP) lab-install ## take the pictures in docs/pictures again
 
 bench: $(STAMP) lab-install ## run all benchmarks (minutes)
 	@for file in tests/bench/bench_*.py; do name=$${file##*/}; echo "== $$name"; $(BIN)/python -m tests.bench.$${name%.py} || exit 1; done
+
+soak: $(STAMP) lab-install ## run the long campaigns: fuzzing, hostile servers, kills (SECONDS=600, ONLY=archives,reports)
+	@$(BIN)/python -m tests.soak --seconds '$(SECONDS)' --only '$(ONLY)'
 
 clean: ## remove everything that make created
 	rm -rf $(VENV) .lab build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

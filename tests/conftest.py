@@ -25,6 +25,11 @@ settings.load_profile("auditor")
 set_hypothesis_home_dir(os.devnull)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --wide: sweeps take every step and every combination, where a plain run takes a share of them."""
+    parser.addoption("--wide", action="store_true", help="sweep every step and combination, not a share of them")
+
+
 def pytest_configure() -> None:
     """Let Ctrl-C be heard by us and by what we start, also where a shell began us in the background, deaf to it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

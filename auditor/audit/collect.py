@@ -91,8 +91,10 @@ def collect(
     if leases:
         inventories = [_with_resources(store, inventory, now) for inventory in inventories]
     every = [g for i in inventories for g in group(i.images)]
-    groups = choose_images(every, request.images)
-    require_content(inventories, groups, request.namespaces)
+    lost = bool(info.gaps) and not every
+    groups = () if lost else choose_images(every, request.images)
+    if not lost:
+        require_content(inventories, groups, request.namespaces)
     with workers(request.jobs, name="look") as pool:
         read = load_documents(store, inventories, every, known=known, pool=pool, on_progress=on_progress)
         apart = {target: platforms.only(wanted) for target, wanted in request.of_image.items()}
@@ -108,7 +110,7 @@ def collect(
         documents=dict(known),
         files=files,
         now=now,
-        incomplete=tuple(gap for inventory in inventories for gap in inventory.gaps),
+        incomplete=(*info.gaps, *(gap for inventory in inventories for gap in inventory.gaps)),
         bytes_read=read,
         sparse=request.sparse,
         platforms_asked_for=bool(request.platforms or request.of_image) or request.all_platforms,
@@ -123,7 +125,8 @@ def matcher_for(request: Request, info: StoreInfo) -> Matcher:
 
 
 def _inventories(store: Store, request: Request, info: StoreInfo, on_progress: Progress) -> Iterator[Inventory]:
-    names = choose_namespaces(store.namespaces(), request.namespaces)
+    present = store.namespaces()
+    names = choose_namespaces(present, request.namespaces) if present or not info.gaps else ()
     snapshotters = choose_snapshotters(info.snapshotters, request.snapshotters)
     for done, name in enumerate(names):
         on_progress("listing namespaces", done, len(names))

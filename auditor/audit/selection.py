@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from auditor.errors import NothingExamined
@@ -10,6 +11,12 @@ from auditor.model import reference
 from auditor.model.image_graph import Group, ImageGraph
 from auditor.model.platforms import Platform, only
 from auditor.model.store import Inventory, Snapshotter
+
+#: The beginning of a digest; fewer digits could be a name.
+_PREFIX = re.compile(r"(?:sha256:)?(?P<digits>[0-9a-f]{6,64})", re.ASCII)
+#: How alike a misspelt name and a suggested one are, by difflib's ratio.
+_ALIKE = 0.6
+_SUGGESTED = 3
 
 
 def choose_namespaces(present: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
@@ -44,31 +51,64 @@ def choose_images(groups: Sequence[Group], wanted: Sequence[str]) -> tuple[Group
     """Return the images to audit; all of them where none is named.
 
     Raises:
-        NothingExamined: A name matches no image.
+        NothingExamined: A name matches no image, or a beginning of a digest several.
 
     """
     if not wanted:
         return tuple(groups)
     chosen: dict[int, Group] = {}
     for name in wanted:
-        found = [i for i, group in enumerate(groups) if matches(group, name)]
+        found = [i for i, group in enumerate(groups) if _is_named(group, name)]
         if not found:
-            known = [known for group in groups for known in group.names]
-            raise NothingExamined(f"no image is named {name[:200]!r}", hint=_suggest(name, known, "images"))
+            found = [i for i, group in enumerate(groups) if _has_prefix(group, name)]
+            _require_one_digest(name, [groups[i] for i in found])
+        if not found:
+            raise NothingExamined(f"no image is named {name[:200]!r}", hint=_near_images(name[:200], groups))
         chosen.update((i, groups[i]) for i in found)
     return tuple(chosen[i] for i in sorted(chosen))
 
 
 def matches(group: Group, wanted: str) -> bool:
-    """Whether `wanted` selects this image: a recorded name, a short name, a digest, or at least 12 digits of one."""
-    if wanted in group.names or wanted == group.target.digest:
-        return True
+    """Whether `wanted` selects this image: a recorded name, a short name, a digest, or at least 6 digits of one."""
+    return _is_named(group, wanted) or _has_prefix(group, wanted)
+
+
+def _is_named(group: Group, wanted: str) -> bool:
     full = reference.find(wanted)
-    if full is not None and str(full) in group.names:
-        return True
-    prefix = wanted if wanted.startswith("sha256:") else f"sha256:{wanted}"
+    return wanted in group.names or wanted == group.target.digest or (full is not None and str(full) in group.names)
+
+
+def _has_prefix(group: Group, wanted: str) -> bool:
+    prefix = _PREFIX.fullmatch(wanted)
     ids = [str(group.target.digest), *(name for name in group.names if name.startswith("sha256:"))]
-    return len(prefix) >= len("sha256:") + 12 and any(known.startswith(prefix) for known in ids)
+    return prefix is not None and any(known.startswith(f"sha256:{prefix['digits']}") for known in ids)
+
+
+def _require_one_digest(name: str, found: Sequence[Group]) -> None:
+    """Refuse the beginning of several images' digests; an image may be in several namespaces."""
+    if len({group.target.digest for group in found}) > 1:
+        listed = ", ".join(f"{group.target.digest.short} ({group.names[0]})" for group in found[:5])
+        raise NothingExamined(f"{name} begins the digests of several images", hint=f"give more digits: {listed}")
+
+
+def _near_images(name: str, groups: Sequence[Group]) -> str:
+    """A hint with the images whose repository is spelled almost like that of `name`, the closest first."""
+    names = [known for group in groups for known in group.names if not known.startswith("sha256:")]
+    wanted = _repository(name)
+    near = [known for known in names if _alike(wanted, _repository(known)) >= _ALIKE]
+    closest = sorted(near, key=lambda known: ("@" in known, -_alike(name, known), known))[:_SUGGESTED]
+    if closest:
+        return f"did you mean {' or '.join(closest)}?"
+    return "auditor check --verbose lists the images" if groups else "there are no images"
+
+
+def _repository(name: str) -> str:
+    """The last part of a name's path, without tag and digest."""
+    return name.partition("@")[0].rpartition("/")[2].partition(":")[0]
+
+
+def _alike(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(a=other, b=one).ratio()
 
 
 def require_content(inventories: Sequence[Inventory], groups: Sequence[Group], wanted: Sequence[str]) -> None:
@@ -108,7 +148,7 @@ def require_platforms(graphs: Sequence[ImageGraph], wanted: Sequence[Platform]) 
 
 
 def _suggest(name: str, known: Sequence[str], what: str) -> str:
-    close = difflib.get_close_matches(name[:200], known, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(name[:200], known, n=_SUGGESTED, cutoff=_ALIKE)
     if close:
         return f"did you mean {' or '.join(close)}?"
     listed = ", ".join(sorted(known)[:5])

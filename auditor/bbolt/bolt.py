@@ -15,7 +15,11 @@ import msgspec
 
 MAGIC: Final = 0xED0CDAED
 VERSION: Final = 2
-BRANCH, LEAF, META = 1, 2, 4
+BRANCH, LEAF, META, FREELIST = 1, 2, 4, 16
+#: The freelist page of a database that keeps none on disk; bbolt internal/common/types.go `PgidNoFreelist`.
+NO_FREELIST: Final = (1 << 64) - 1
+#: The count of a freelist page whose first element is the count.
+_COUNTED: Final = 0xFFFF
 #: A leaf element with this flag has a bucket as value.
 BUCKET: Final = 1
 PAGE_HEADER: Final = struct.Struct("<QHHI")
@@ -46,6 +50,7 @@ class Meta(msgspec.Struct, frozen=True):
     root: int
     high_water: int
     txid: int
+    freelist: int = NO_FREELIST
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -69,12 +74,12 @@ def meta_at(data: Buffer, offset: int) -> Meta | None:
     start = offset + PAGE_HEADER.size
     if start + META_BODY.size > len(data):
         return None
-    magic, version, size, _, root, _, _, high, txid, checksum = META_BODY.unpack_from(data, start)
+    magic, version, size, _, root, _, freelist, high, txid, checksum = META_BODY.unpack_from(data, start)
     if magic != MAGIC or version != VERSION or checksum != fnv1a(data[start : start + META_BODY.size - 8]):
         return None
     if size not in PAGE_SIZES or offset not in {0, size}:
         return None
-    return Meta(page=offset // size, page_size=size, root=root, high_water=high, txid=txid)
+    return Meta(page=offset // size, page_size=size, root=root, high_water=high, txid=txid, freelist=freelist)
 
 
 def metas(data: Buffer) -> tuple[Meta, ...]:
@@ -84,6 +89,31 @@ def metas(data: Buffer) -> tuple[Meta, ...]:
     others = (meta_at(data, offset) for offset in offsets)
     second = next((meta for meta in others if meta is not None), None)
     return tuple(sorted((m for m in (first, second) if m is not None), key=lambda meta: -meta.txid))
+
+
+def freelist_fault(data: Buffer, meta: Meta) -> str:
+    """Return what is wrong with the list of free pages, in one sentence; empty where nothing is, or there is none.
+
+    A reader does not need the list. bbolt reads it when it opens the database for writing, and panics where it is
+    damaged (internal/freelist/shared.go `Read`).
+    """
+    number, size = meta.freelist, meta.page_size
+    if number == NO_FREELIST:
+        return ""
+    if not FIRST_PAGE <= number < min(meta.high_water, len(data) // size):
+        return f"the freelist, page {number}, is outside the database"
+    found, kind, count, overflow = PAGE_HEADER.unpack_from(data, number * size)
+    if found != number or kind != FREELIST:
+        return f"the freelist, page {number}, is not a freelist"
+    start = number * size + PAGE_HEADER.size
+    if count == _COUNTED:
+        (count,) = struct.unpack_from("<Q", data, start)
+        start += 8
+    if start + count * 8 > min((number + 1 + overflow) * size, len(data)):
+        return f"the freelist, page {number}, has more elements than fit"
+    ids = struct.unpack_from(f"<{count}Q", data, start)
+    odd = next((page for page in ids if not FIRST_PAGE <= page < meta.high_water), None)
+    return f"the freelist, page {number}, lists page {odd}" if odd is not None else ""
 
 
 class Page(msgspec.Struct, frozen=True):

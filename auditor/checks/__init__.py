@@ -18,7 +18,7 @@ from auditor.checks import (
 from auditor.checks import suspect_storage as storage
 from auditor.checks.archive_words import IN_ARCHIVE
 from auditor.checks.evidence import Evidence
-from auditor.checks.rule import ARCHIVE_REMEDY, OFFLINE_REMEDY, Rule, merge
+from auditor.checks.rule import ARCHIVE_REMEDY, OFFLINE_REMEDY, Hit, Rule, merge
 from auditor.model.findings import Finding, Severity, order
 from auditor.model.store import SourceKind
 
@@ -77,7 +77,7 @@ def judge(evidence: Evidence) -> tuple[Finding, ...]:
 
     """
     chosen = ARCHIVE_CHECKS if evidence.archive else CHECKS
-    hits = (hit for check in chosen for hit in check(evidence))
+    hits = (hit for check in chosen for hit in check(evidence) if not _needs_lost_records(hit, evidence))
     words = IN_ARCHIVE if evidence.archive else {}
     found = merge(hits, remedy=_REMEDIES.get(evidence.info.kind, ""), words=words)
     if evidence.sparse:
@@ -90,3 +90,8 @@ def _on_purpose(finding: Finding) -> Finding:
     if finding.code not in ABSENT_IN_ARCHIVE:
         return finding
     return msgspec.structs.replace(finding, severity=Severity.INFO, hint="Nothing, with --sparse.")
+
+
+def _needs_lost_records(hit: Hit, evidence: Evidence) -> bool:
+    """Whether a hit rests on the absence of records in a namespace that lost some."""
+    return hit.namespace in evidence.info.partial and hit.rule.code in metadata_faults.NEED_ALL_RECORDS

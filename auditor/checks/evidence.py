@@ -213,6 +213,7 @@ def image_ref(image: Group, role: str, *, node: ManifestNode | None = None, laye
         manifest=str(node.digest) if node is not None else "",
         role=role,
         layer=layer,
+        layer_number=None if layer is None else layer + 1,
     )
 
 

@@ -15,14 +15,16 @@ METADATA_DAMAGED = Rule(
     means="A page of meta.db, or of a snapshotter's metadata.db, is damaged; the records in it are lost.",
     impact="containerd panics at the damaged page, or starts with fewer records; its garbage collection can then "
     "delete blobs and snapshots.",
-    remedy="Do not start containerd on this root. Copy it, and export the images with `auditor export --root`.",
+    remedy="Do not start containerd on this root. Copy it; `auditor recover --meta-db` makes a sound database where "
+    "that is possible, `auditor recover -o` takes the images out.",
 )
 METADATA_LOST = Rule(
     code="metadata-lost",
     severity=Severity.CRITICAL,
     means="Most blob files have no record in meta.db, as after the database was deleted.",
     impact="The next garbage collection that removes a record also deletes every file without one.",
-    remedy="Do not start containerd on this root. Copy it, and put back a copy of meta.db if there is one.",
+    remedy="Do not start containerd on this root. Copy it; put back a copy of meta.db if there is one, else take the "
+    "images out with `auditor recover`.",
 )
 FILE_WITHOUT_RECORD = Rule(
     code="file-without-record",
@@ -39,6 +41,8 @@ SNAPSHOT_WITHOUT_BACKEND = Rule(
     remedy="Copy the root, remove the images concerned after containerd started, and pull them again.",
 )
 RULES = (METADATA_DAMAGED, METADATA_LOST, FILE_WITHOUT_RECORD, SNAPSHOT_WITHOUT_BACKEND)
+#: The codes of findings that rest on the absence of records of other objects.
+NEED_ALL_RECORDS = frozenset({"container-orphaned", "gc-unprotected", "orphan-blob", "stale-ingest"})
 _RULES = {DamageKind(rule.code): rule for rule in RULES}
 
 

@@ -11,6 +11,11 @@ from auditor.checks.rule import Hit, Rule
 from auditor.model.findings import Fact, ImageRef, Severity, Subject
 from auditor.model.snapshot_files import Difference, Kind, SnapshotFiles, Usage
 
+_REBUILD: Final = (
+    "`auditor repair --snapshots` rebuilds the files from the layer while containers run, and lists the containers to "
+    "restart. Pulling again changes nothing while the snapshot exists."
+)
+#: Hint for what `auditor repair --snapshots` refuses: other snapshotters, and committed snapshots.
 _PULL_AGAIN: Final = (
     "Pulling again changes nothing while the snapshot exists. Remove all containers and images that use it in every "
     "namespace, then pull; or drain the node and do it there."
@@ -20,14 +25,14 @@ SNAPSHOT_DIRECTORY_MISSING = Rule(
     severity=Severity.CRITICAL,
     means="The snapshot has its record; its directory does not exist (confirmed by a second look).",
     impact="Containers of the image do not start: `failed to stat parent`, `no such file or directory`.",
-    remedy=_PULL_AGAIN,
+    remedy=_REBUILD,
 )
 SNAPSHOT_EMPTY = Rule(
     code="snapshot-empty",
     severity=Severity.CRITICAL,
     means="The snapshot's directory is empty; its layer, or its recorded usage, has files.",
     impact="Containers of the image do not start or miss files: `exec: no such file or directory`.",
-    remedy=_PULL_AGAIN,
+    remedy=_REBUILD,
 )
 SNAPSHOT_DAMAGED = Rule(
     code="snapshot-damaged",
@@ -35,7 +40,7 @@ SNAPSHOT_DAMAGED = Rule(
     means="Unpacked files are missing, or differ from their layer in content, size, type or link target. The layer's "
     "blob matches its diffID.",
     impact="Containers run damaged files: `exec format error`, missing libraries, crashes, or no sign at all.",
-    remedy=_PULL_AGAIN,
+    remedy=_REBUILD,
 )
 SNAPSHOT_WHITEOUTS_LOST = Rule(
     code="snapshot-whiteouts-lost",
@@ -43,21 +48,21 @@ SNAPSHOT_WHITEOUTS_LOST = Rule(
     means="Marks of deleted files (whiteouts or opaque directories) are missing, nothing else is.",
     impact="Containers see files that the image has deleted. Known cause: unpacking layers in parallel, containerd "
     "issue 13030.",
-    remedy=_PULL_AGAIN,
+    remedy=_REBUILD,
 )
 SNAPSHOT_ATTRIBUTES = Rule(
     code="snapshot-attributes",
     severity=Severity.WARNING,
     means="Unpacked files have another mode, owner, time, xattr or hard link than in their layer.",
     impact="Programs may lack permissions or capabilities, or have too many.",
-    remedy=_PULL_AGAIN,
+    remedy=_REBUILD,
 )
 SNAPSHOT_EXTRA_FILES = Rule(
     code="snapshot-extra-files",
     severity=Severity.WARNING,
     means="The snapshot has files that its layer does not have.",
     impact="Containers see files that the image does not have: something wrote to the snapshot's directory.",
-    remedy=_PULL_AGAIN,
+    remedy=_REBUILD,
 )
 SNAPSHOT_USAGE_DIFFERS = Rule(
     code="snapshot-usage-differs",
@@ -134,6 +139,7 @@ class _Judge:
         self._files = files
         self._image = image
         self._subject = Subject(kind="snapshot", name=f"{snapshotter}/{name}")
+        self._rebuildable = snapshotter == "overlayfs" and files.unpacked
         users = _containers(view, snapshotter, name)
         self._facts: dict[str, Fact] = {
             "snapshotter": snapshotter,
@@ -210,6 +216,8 @@ class _Judge:
             images=(self._image,),
             facts={**self._facts, **(facts or {})},
             cause=cause,
+            hint="" if self._rebuildable or not rule.level else _PULL_AGAIN,
+            repairable=self._rebuildable and bool(rule.level),
         )
 
 

@@ -22,7 +22,21 @@ TERMINATED = 143
 #: Set by a shell that asks typer for completions.
 _COMPLETION = "_AUDITOR_COMPLETE"
 #: In the order of `--help`. Each is a module of `cli.commands` with a function of that name, or a typer `app`.
-COMMANDS = ("check", "scrub", "repair", "tree", "export", "verify", "diagnose", "rules", "report", "health")
+COMMANDS = (
+    "check",
+    "scrub",
+    "repair",
+    "tree",
+    "export",
+    "recover",
+    "verify",
+    "diagnose",
+    "rules",
+    "report",
+    "fleet",
+    "quarantine",
+    "health",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

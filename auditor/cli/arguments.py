@@ -15,11 +15,14 @@ from typing import NamedTuple, get_args, get_type_hints
 
 
 class Option:
-    """An option of a command: its flags, and keyword arguments of `typer.Option`."""
+    """An option of a command: its flags, and keyword arguments of `typer.Option`.
 
-    def __init__(self, *flags: str, **settings: object) -> None:
+    `group` is the title under which `--help` lists it; without one, it is among the command's own options.
+    """
+
+    def __init__(self, *flags: str, group: str = "", **settings: object) -> None:
         self.flags = flags
-        self.settings = settings
+        self.settings = settings | ({"rich_help_panel": group} if group else {})
 
 
 class Argument:

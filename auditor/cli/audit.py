@@ -17,9 +17,9 @@ from auditor.audit import audit, collect
 from auditor.checks.evidence import Evidence
 from auditor.cli.options import Common
 from auditor.cli.progress import Meter, progress
-from auditor.model.findings import Finding, Report, order
+from auditor.model.findings import Fact, Finding, Report, order
 from auditor.model.image_graph import Documents
-from auditor.model.store import Store, StoreInfo
+from auditor.model.store import SourceKind, Store, StoreInfo
 from auditor.report import build, image_tree
 
 
@@ -100,8 +100,18 @@ def audited(
         started=started,
         finished=now(),
         seconds=time.monotonic() - clock,
+        facts=_facts(evidence.info),
     )
     return result, image_tree.add_trees(made, evidence, result.findings) if trees else made
+
+
+def _facts(info: StoreInfo) -> Mapping[str, Fact]:
+    """Facts of the host, where the store is this host's."""
+    if info.kind is not SourceKind.CONTAINERD:
+        return {}
+    from auditor.cli.host_facts import host_facts
+
+    return host_facts(info.content_root)
 
 
 def empty(

@@ -12,6 +12,14 @@ class Format(enum.StrEnum):
     JSON = "json"
 
 
+class FleetFormat(enum.StrEnum):
+    """Output formats of the picture of a fleet."""
+
+    TABLE = "table"
+    JSON = "json"
+    HTML = "html"
+
+
 class ReportFormat(enum.StrEnum):
     """Output formats of a report; the first two are those of Format."""
 
@@ -22,6 +30,8 @@ class ReportFormat(enum.StrEnum):
     JUNIT = "junit"
     MARKDOWN = "markdown"
     HTML = "html"
+    SARIF = "sarif"
+    GITLAB = "gitlab"
 
 
 class Verify(enum.StrEnum):

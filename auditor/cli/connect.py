@@ -33,8 +33,11 @@ def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
 
 
 @contextmanager
-def read_store(options: Common) -> Iterator[Store]:
-    """The daemon or the root of the options, for reading. Raises StoreError, UsageError."""
+def read_store(options: Common, *, without_records: bool = False) -> Iterator[Store]:
+    """The daemon or the root of the options, for reading; `without_records` takes a root whose meta.db is lost.
+
+    Raises StoreError, UsageError.
+    """
     if options.root is None:
         with connected(options) as store:
             yield store
@@ -42,6 +45,8 @@ def read_store(options: Common) -> Iterator[Store]:
     from auditor.offline.store import OfflineStore
 
     found = OfflineStore(options.root, while_running=options.while_running)
+    if found.lost is not None and not without_records:
+        raise found.lost
     if options.verbose:
         for note in found.info().notes:
             say(f"note: {note}")
@@ -50,9 +55,9 @@ def read_store(options: Common) -> Iterator[Store]:
 
 @contextmanager
 def opened(options: Common, archive: Path | None) -> Iterator[Store]:
-    """The archive if one is given, else the daemon of the options. Raises StoreUnreachable, UsageError."""
+    """The archive if one is given, else the daemon or the root of the options. Raises StoreError, UsageError."""
     if archive is None:
-        with connected(options) as store:
+        with read_store(options) as store:
             yield store
     else:
         from auditor.archive.open import open_archive

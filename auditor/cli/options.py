@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,8 @@ from typing import Annotated
 import msgspec
 
 from auditor.cli.arguments import Option
-from auditor.cli.choices import ReportFormat
+from auditor.cli.choices import FailOn, Format, ReportFormat
+from auditor.cli.units import seconds
 from auditor.errors import UsageError
 
 Address = Annotated[
@@ -18,6 +18,7 @@ Address = Annotated[
     Option(
         "--address",
         "-a",
+        group="Store",
         envvar="CONTAINERD_ADDRESS",
         metavar="SOCKET",
         help="Path of containerd's socket. Default: the first of the usual paths that exists.",
@@ -28,19 +29,21 @@ Root = Annotated[
     Path | None,
     Option(
         "--root",
+        group="Store",
         metavar="DIR",
         help="Read the files of a stopped containerd: its root, or the mount point of its disk. Writes nothing there.",
         show_default=False,
     ),
 ]
 WhileRunning = Annotated[
-    bool, Option("--while-running", help="With --root: read the databases though a daemon uses them.")
+    bool, Option("--while-running", group="Store", help="With --root: read the databases though a daemon uses them.")
 ]
 Namespaces = Annotated[
     list[str] | None,
     Option(
         "--namespace",
         "-n",
+        group="Selection",
         envvar="CONTAINERD_NAMESPACE",
         metavar="NAMESPACE",
         help="Only this namespace; repeatable. Default: all.",
@@ -49,30 +52,50 @@ Namespaces = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    Option("--output", "-o", metavar="FILE", help="Write the report to FILE atomically."),
+    Option("--output", "-o", group="Output", metavar="FILE", help="Write the report to FILE atomically."),
 ]
-ReportFormats = Annotated[ReportFormat, Option("--format", "-f", help="Output format.")]
+FailsOn = Annotated[
+    FailOn, Option("--fail-on", metavar="SEVERITY", help="Lowest severity that makes the exit status 1.")
+]
+ReportFormats = Annotated[ReportFormat, Option("--format", "-f", group="Output", help="Output format.")]
+PlainFormats = Annotated[Format, Option("--format", "-f", group="Output", help="Output format.")]
 Textfile = Annotated[
     Path | None,
     Option(
         "--textfile",
+        group="Output",
         metavar="FILE",
-        help="Also write metrics to FILE, for node_exporter's textfile collector; end its name in .prom.",
+        help="Also write metrics to FILE for node_exporter's textfile collector (NAME.prom; a new file has mode 0644).",
         show_default=False,
     ),
 ]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing if the exit status is 0.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", group="Output", help="Print nothing if the exit status is 0.")]
 Verbose = Annotated[
-    bool, Option("--verbose", "-v", help="Also print findings of severity info, and notes on how the store was read.")
+    bool,
+    Option(
+        "--verbose",
+        "-v",
+        group="Output",
+        help="Also print findings of severity info, and notes on how the store was read.",
+    ),
 ]
-NoProgress = Annotated[bool, Option("--no-progress", help="Show no progress bar.")]
+NoProgress = Annotated[bool, Option("--no-progress", group="Output", help="Show no progress bar.")]
 Timeout = Annotated[
-    float, Option("--timeout", metavar="SECONDS", min=0.1, help="Time limit for one response of the daemon.")
+    float,
+    Option(
+        "--timeout",
+        group="Store",
+        metavar="TIME",
+        parser=seconds,
+        show_default="30s",
+        help="Time limit for one response of the daemon, for example 5s.",
+    ),
 ]
 ContentRoot = Annotated[
     str,
     Option(
         "--content-root",
+        group="Store",
         metavar="auto|none|DIR",
         help="How to read blobs: from the daemon's content folder if it is visible here, only through the API, or from "
         "DIR, where that folder is mounted.",
@@ -82,16 +105,20 @@ Platforms = Annotated[
     list[str] | None,
     Option(
         "--platform",
+        group="Selection",
         metavar="OS/ARCH",
         help="Require this platform; repeatable. Default: the node's.",
         show_default=False,
     ),
 ]
-AllPlatforms = Annotated[bool, Option("--all-platforms", help="Require every platform that an index lists.")]
+AllPlatforms = Annotated[
+    bool, Option("--all-platforms", group="Selection", help="Require every platform that an index lists.")
+]
 Snapshotters = Annotated[
     list[str] | None,
     Option(
         "--snapshotter",
+        group="Selection",
         metavar="NAME",
         help="Only this snapshotter; repeatable. Default: all that the daemon has.",
         show_default=False,
@@ -103,6 +130,7 @@ Jobs = Annotated[
     Option(
         "--jobs",
         "-j",
+        group="Reading",
         metavar="N",
         min=1,
         max=256,
@@ -112,12 +140,19 @@ Jobs = Annotated[
 ]
 LimitRate = Annotated[
     str | None,
-    Option("--limit-rate", metavar="RATE", help="Maximum read rate per second, for example 50MiB.", show_default=False),
+    Option(
+        "--limit-rate",
+        group="Reading",
+        metavar="RATE",
+        help="Maximum read rate per second, for example 50MiB.",
+        show_default=False,
+    ),
 ]
 MaxLayer = Annotated[
     str | None,
     Option(
         "--max-layer-size",
+        group="Reading",
         metavar="SIZE",
         help="Maximum decompressed size of a layer; larger layers are reported as unverifiable.",
         show_default=False,
@@ -158,8 +193,6 @@ def common(
     while_running: bool = False,
 ) -> Common:
     """Build the record; CONTAINERD_NAMESPACE may hold several names, separated by commas or spaces."""
-    if not math.isfinite(timeout):
-        raise UsageError(f"--timeout {timeout} is not a number of seconds", hint="give seconds, for example 30")
     _refuse_with_root(root, address=address, content_root=content_root, while_running=while_running)
     names = [part for text in namespaces or [] for part in text.replace(",", " ").split()]
     return Common(
@@ -198,6 +231,7 @@ From = Annotated[
     list[str] | None,
     Option(
         "--from",
+        group="Sources",
         metavar="namespace|archive:PATH|registry",
         help="Source of missing content; repeatable, tried in order. Default: namespace, registry.",
         show_default=False,
@@ -205,12 +239,15 @@ From = Annotated[
 ]
 HostsDir = Annotated[
     Path,
-    Option("--hosts-dir", metavar="DIR", help="containerd's folder of hosts.toml files for registries."),
+    Option(
+        "--hosts-dir", group="Sources", metavar="DIR", help="containerd's folder of hosts.toml files for registries."
+    ),
 ]
 DockerConfig = Annotated[
     Path | None,
     Option(
         "--docker-config",
+        group="Sources",
         metavar="PATH",
         help="Docker's config.json or its folder, for credentials. Default: $DOCKER_CONFIG or ~/.docker.",
         show_default=False,

@@ -60,6 +60,13 @@ def complain(error: AuditorError) -> None:
         say(f"hint: {plain(error.hint)}")
 
 
+def echo_limits(*, quiet: bool, **limits: str | None) -> None:
+    """Print the limits of a run as they were understood, on stderr; None is no limit."""
+    given = [f"{name.replace('_', ' ')} {text}" for name, text in limits.items() if text is not None]
+    if given and not quiet:
+        say(f"auditor: limits: {', '.join(given)}")
+
+
 def say(text: str) -> None:
     """Print a line on stderr; errors of stderr are ignored."""
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Mapping
 from types import FunctionType, ModuleType
 from typing import Annotated
@@ -10,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from auditor.cli.arguments import Option, Parameter, parameters
+from auditor.cli.help import SETTINGS, HelpCommand, HelpGroup
 from auditor.errors import UsageError
 from auditor.version import __version__
 
@@ -23,7 +26,9 @@ def program(commands: Mapping[str, ModuleType]) -> typer.Typer:
     """
     app = typer.Typer(
         name="auditor",
-        help="fsck for containerd: audit every image, name the cause of every fault, prove it.",
+        help="fsck for containerd: audit every image, name the cause of every fault, repair it.",
+        cls=HelpGroup,
+        context_settings=SETTINGS,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -31,9 +36,16 @@ def program(commands: Mapping[str, ModuleType]) -> typer.Typer:
     app.callback()(_main)
     for name, module in commands.items():
         if hasattr(module, "app"):
-            app.add_typer(module.app)
+            app.add_typer(_with_help(module.app), cls=HelpGroup, context_settings=SETTINGS)
         else:
-            app.command()(_annotated(getattr(module, name)))
+            make = app.command(cls=HelpCommand, context_settings=SETTINGS, epilog=getattr(module, "EXAMPLES", None))
+            make(annotated(getattr(module, name)))
+    return app
+
+
+def _with_help(app: typer.Typer) -> typer.Typer:
+    for command in app.registered_commands:
+        command.cls, command.context_settings = HelpCommand, SETTINGS
     return app
 
 
@@ -55,10 +67,12 @@ def run(commands: Mapping[str, ModuleType], words: list[str], *, command: str) -
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else command
-        raise UsageError(_sentence(error.format_message()), hint=f"{path} --help lists what it takes") from None
+        text, near = _answer(error)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"{path} --help lists what it takes"
+        raise UsageError(text, hint=hint) from None
 
 
-def _annotated(command: Callable[..., int]) -> Callable[..., int]:
+def annotated(command: Callable[..., int]) -> Callable[..., int]:
     """A copy of a command with the annotations that typer knows."""
     assert isinstance(command, FunctionType)
     copy = FunctionType(command.__code__, command.__globals__, command.__name__, command.__defaults__)
@@ -79,8 +93,23 @@ def _version(wanted: bool) -> None:
 
 
 def _main(version: bool = typer.Option(False, "--version", callback=_version, help="Print the version.")) -> None:
-    """Fsck for containerd: audit every image, name the cause of every fault, prove it."""
+    """Fsck for containerd: audit every image, name the cause of every fault, repair it."""
 
 
-def _sentence(text: str) -> str:
-    return text.strip().rstrip(".") or "nothing was asked for"
+#: The texts of typer about an unknown word, and how they list the words that it knows.
+_UNKNOWN = (
+    re.compile(r"(?P<text>No such option: (?P<word>\S+)) \(Possible options: (?P<known>.*)\)"),
+    re.compile(r"(?P<text>No such command '(?P<word>.*)')\. Did you mean (?P<known>.*)\?"),
+    re.compile(r"(?P<text>.*: '(?P<word>.*)' is not one of (?P<known>.*))"),
+)
+
+
+def _answer(error: TyperException) -> tuple[str, list[str]]:
+    """The sentence of an error, and the words that are spelled almost like an unknown one."""
+    text = error.format_message().strip().rstrip(".") or "nothing was asked for"
+    for known in _UNKNOWN:
+        found = known.fullmatch(text)
+        if found:
+            words = found["known"].replace("'", "").split(", ")
+            return found["text"], difflib.get_close_matches(found["word"], words, cutoff=0.75)
+    return text, []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +16,7 @@ from auditor.cli.audit import Reader
 from auditor.cli.progress import Meter
 from auditor.cli.units import rate
 from auditor.model.findings import Verify
+from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Store
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ def reader(
     jobs: int | None = None,
     limit: RateLimit | None = None,
     max_layer: int | None = None,
+    intact: Mapping[SnapshotKey, SnapshotFiles] = MappingProxyType({}),
 ) -> Reader:
     """Return the function that reads the audited blobs and examines the snapshots' files.
 
@@ -50,10 +54,11 @@ def reader(
         jobs: Number of threads; one per core by default.
         limit: Rate limit.
         max_layer: Largest decompressed size of a layer, in bytes, that is checked.
+        intact: Snapshots that were compared before and are not compared again.
 
     """
     if verify in (Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
-        return lambda _, evidence: _snapshots(store, evidence, Reading())
+        return lambda _, evidence: _snapshots(store, evidence, Reading(), intact)
 
     from auditor import scrub
 
@@ -70,12 +75,14 @@ def reader(
             pace=limit,
             on_bytes=meter.reading(sum(target.size for target in targets)),
         )
-        return _snapshots(store, evidence, Reading({proof.digest: proof for proof in proofs}))
+        return _snapshots(store, evidence, Reading({proof.digest: proof for proof in proofs}), intact)
 
     return read
 
 
-def _snapshots(store: Store, evidence: Evidence, reading: Reading) -> Reading:
+def _snapshots(
+    store: Store, evidence: Evidence, reading: Reading, intact: Mapping[SnapshotKey, SnapshotFiles]
+) -> Reading:
     """Add what is found of the snapshots' files."""
     if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
         return reading
@@ -85,5 +92,5 @@ def _snapshots(store: Store, evidence: Evidence, reading: Reading) -> Reading:
         return msgspec.structs.replace(reading, snapshot_files=missing(evidence, pause=time.sleep))
     from auditor.snapshots.examine import examine
 
-    found = examine(store, evidence, pause=time.sleep)
+    found = examine(store, evidence, pause=time.sleep, known=intact)
     return msgspec.structs.replace(reading, snapshot_files=found.files, incomplete=found.incomplete)

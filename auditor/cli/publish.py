@@ -85,7 +85,9 @@ def style(options: Common) -> table.Style:
     """The layout of a table for the output of the options."""
     to_terminal = options.output is None and sys.stdout.isatty()
     width = _terminal_width() if to_terminal else _WIDEST
-    return table.Style(colour=colour(to_terminal), verbose=options.verbose, width=width)
+    return table.Style(
+        colour=colour(to_terminal), verbose=options.verbose, width=width, complete=options.output is not None
+    )
 
 
 def _terminal_width() -> int:

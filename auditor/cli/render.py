@@ -137,6 +137,18 @@ def _junit(reports: Sequence[Report], look: Look) -> str:
     return junit.render(reports, fail_on=look.fail_on)
 
 
+def _sarif(reports: Sequence[Report], _look: Look) -> str:
+    from auditor.formats import sarif
+
+    return sarif.render(reports, advice=advice())
+
+
+def _gitlab(reports: Sequence[Report], _look: Look) -> str:
+    from auditor.formats import gitlab
+
+    return gitlab.render(reports)
+
+
 def _markdown(report: Report, _look: Look) -> str:
     from auditor.formats import markdown
 
@@ -171,6 +183,8 @@ _ONE: Mapping[ReportFormat, Callable[[Report, Look], str]] = {
     ReportFormat.JUNIT: lambda report, look: _junit([report], look),
     ReportFormat.MARKDOWN: _markdown,
     ReportFormat.HTML: _html,
+    ReportFormat.SARIF: lambda report, look: _sarif([report], look),
+    ReportFormat.GITLAB: lambda report, look: _gitlab([report], look),
 }
 _MANY: Mapping[ReportFormat, Callable[[Sequence[Report], Look], str]] = {
     ReportFormat.TABLE: _table_fleet,
@@ -180,6 +194,8 @@ _MANY: Mapping[ReportFormat, Callable[[Sequence[Report], Look], str]] = {
     ReportFormat.JUNIT: _junit,
     ReportFormat.MARKDOWN: _markdown_fleet,
     ReportFormat.HTML: _html_fleet,
+    ReportFormat.SARIF: _sarif,
+    ReportFormat.GITLAB: _gitlab,
 }
 
 

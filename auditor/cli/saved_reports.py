@@ -17,9 +17,7 @@ from auditor.errors import AuditorError, UsageError
 from auditor.formats.json_report import load
 from auditor.model.findings import Report
 from auditor.report.fleet import UnreadFile
-
-#: Largest report read, in bytes after decompression; a store of 20,000 images makes a tenth of it.
-_MOST = 1 << 30
+from auditor.report.health import MAX_REPORT
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -45,7 +43,7 @@ def load_all(paths: Sequence[Path]) -> Loaded:
     reports: list[Report] = []
     errors: list[tuple[str, UsageError]] = []
     for path in paths:
-        for file in _files(path):
+        for file in files_of(path):
             try:
                 reports.append(load_one(file) if file == path else _regular(file))
             except UsageError as error:
@@ -67,6 +65,7 @@ def load_one(path: Path) -> Report:
     try:
         if str(path) == "-":
             return load(_content(sys.stdin.buffer), name=name)
+        _refuse_pipe(path)
         with path.open("rb") as file:
             return load(_content(file), name=name)
     except OSError as error:
@@ -77,6 +76,33 @@ def load_one(path: Path) -> Report:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{name} cannot be read: {error.message}", hint=error.hint) from None
+
+
+def content(file: BinaryIO, *, name: str) -> bytes:
+    """Return the bytes of a file, unpacked where it is gzip or zstd.
+
+    Raises:
+        UsageError: it cannot be unpacked.
+        OSError: it cannot be read, or has more than _MOST bytes.
+
+    """
+    try:
+        return _content(file)
+    except StopReading as stopped:
+        raise UsageError(f"{name} cannot be read: {stopped.problem.message}") from None
+    except AuditorError as error:
+        raise UsageError(f"{name} cannot be read: {error.message}", hint=error.hint) from None
+
+
+def _refuse_pipe(path: Path) -> None:
+    """Refuse a named pipe, which may have no writer; those of a shell's `<(command)` have one.
+
+    Raises:
+        UsageError: It is one.
+
+    """
+    if path.is_fifo() and Path("/dev/fd") not in path.parents and Path("/proc") not in path.parents:
+        raise UsageError(f"{path} cannot be read: it is a pipe", hint=f"auditor report - < {path}")
 
 
 def _regular(path: Path) -> Report:
@@ -91,17 +117,17 @@ def _unreadable(name: str, why: str) -> UsageError:
 
 
 def _content(file: BinaryIO) -> bytes:
-    """The bytes of a file, unpacked. Raises StopReading, Unsupported, and OSError for more than _MOST bytes."""
+    """The bytes of a file, unpacked. Raises StopReading, Unsupported, and OSError for more than MAX_REPORT bytes."""
     _, chunks = decompress(iter(lambda: file.read(CHUNK), b""))
     content = bytearray()
     for chunk in chunks:
         content += chunk
-        if len(content) > _MOST:
-            raise OSError(0, f"it is larger than {_MOST >> 20} MiB")
+        if len(content) > MAX_REPORT:
+            raise OSError(0, f"it is larger than {MAX_REPORT >> 20} MiB")
     return bytes(content)
 
 
-def _files(path: Path) -> Iterator[Path]:
+def files_of(path: Path) -> Iterator[Path]:
     """The path itself; for a folder every file below it that is not hidden. Raises UsageError for an empty folder."""
     if str(path) == "-" or not path.is_dir():
         yield path

@@ -11,8 +11,10 @@ import msgspec
 from auditor.archive.catalog import NAMESPACE as IN_ARCHIVES
 from auditor.archive.open import open_archive
 from auditor.checks.evidence import Evidence
+from auditor.cli.output import say
 from auditor.cli.progress import progress
 from auditor.errors import UsageError
+from auditor.formats.sanitize import plain
 from auditor.model.blob_source import Source
 from auditor.model.digest import Digest
 from auditor.model.store import Store
@@ -50,7 +52,7 @@ def choice(texts: list[str] | None, *, hosts_dir: Path, docker_config: Path | No
 
 def _config_file(given: Path | None, environment: Mapping[str, str]) -> Path:
     path = given or Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    return path / "config.json" if path.is_dir() or given is None else path
+    return path / "config.json" if given is None or path.is_dir() else path
 
 
 def opener(store: Store, chosen: Choice, *, show: bool) -> Callable[[Evidence], Sequence[Source]]:
@@ -108,6 +110,7 @@ def _registry(chosen: Choice) -> Source:
         credentials=load_docker_config(chosen.docker_config),
         proxies=Proxies.of(os.environ),
         user_agent=f"containerd-auditor/{__version__}",
+        on_note=lambda note: say(f"note: {plain(note)}"),
     )
 
 

@@ -69,6 +69,17 @@ def blob(namespace: str, info: content_pb2.Info) -> Blob:
     )
 
 
+def to_image(record: Image) -> images_pb2.Image:
+    """Return the message of an image record."""
+    target = types_pb2.Descriptor(
+        media_type=record.target.media_type,
+        digest=record.target.digest,
+        size=record.target.size,
+        annotations=record.target.annotations,
+    )
+    return images_pb2.Image(name=record.name, labels=dict(record.labels), target=target)
+
+
 def image(namespace: str, record: images_pb2.Image) -> Image:
     """Convert an image record.
 

@@ -12,7 +12,7 @@ from auditor.containerd import convert
 from auditor.containerd._proto import introspection_pb2
 from auditor.containerd.channel import Connection
 from auditor.containerd.grpc_errors import translated
-from auditor.errors import AuditorError, StoreTimeout, StoreUnreachable
+from auditor.errors import AuditorError, StoreError, StoreTimeout, StoreUnreachable
 from auditor.model.platforms import Platform, host
 from auditor.model.store import Snapshotter
 
@@ -53,7 +53,15 @@ def describe(connection: Connection) -> SelfDescription:
 
 
 def read_plugins(plugins: Sequence[introspection_pb2.Plugin], *, uuid: str = "") -> SelfDescription:
-    """Read the exports of the plugins that started; plugins with an error are ignored."""
+    """Read the exports of the plugins that started; other plugins with an error than the database are ignored.
+
+    Raises:
+        StoreError: The metadata database did not open; containerd then runs without the services that an audit needs.
+
+    """
+    for plugin in plugins:
+        if (plugin.type, plugin.id) == _METADATA and plugin.HasField("init_err"):
+            raise _without_database(plugin.init_err.message, plugins)
     running = {(p.type, p.id): p for p in plugins if not p.HasField("init_err")}
     root = _export(running, _CONTENT, "root")
     discards = _export(running, _CRI_IMAGES, "DiscardUnpackedLayers")
@@ -65,6 +73,16 @@ def read_plugins(plugins: Sequence[introspection_pb2.Plugin], *, uuid: str = "")
         discards_layers=discards.lower() == "true" if discards else None,
         uuid=uuid,
         notes=() if discards else (NO_DISCARD,),
+    )
+
+
+def _without_database(words: str, plugins: Sequence[introspection_pb2.Plugin]) -> StoreError:
+    """Return the error for a daemon whose metadata plugin failed."""
+    content = next((p.exports.get("root", "") for p in plugins if (p.type, p.id) == _CONTENT), "")
+    root = str(Path(content).parent) if content else "/var/lib/containerd"
+    return StoreError(
+        f"containerd runs without its metadata database, which is damaged or in use: {words}",
+        hint=f"do not delete meta.db; stop containerd, then: auditor check --root {root}",
     )
 
 

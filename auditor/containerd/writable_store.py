@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from auditor.containerd import api_read, ingest, replace_file, unpack
-from auditor.containerd._proto import content_pb2, leases_pb2
+from auditor.containerd import api_read, convert, ingest, replace_file, unpack
+from auditor.containerd._proto import content_pb2, images_pb2, leases_pb2
 from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.find_content_root import ContentRootOption
 from auditor.containerd.grpc_errors import translated
@@ -21,7 +21,7 @@ from auditor.containerd.store import ContainerdStore
 from auditor.errors import AlreadyThere, AuditorError, Busy, NoRecord, StoreTimeout
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
-from auditor.model.store import Labels, Resource
+from auditor.model.store import Image, Labels, Resource
 from auditor.model.writable_store import LeaseHandle, Mount
 
 #: Label with the expiry of a lease in RFC 3339; containerd core/metadata/gc.go.
@@ -311,6 +311,19 @@ class WritableContainerdStore(ContainerdStore):
         )
         with translated(f"label {digest}"):
             self._connection.content.Update(request, timeout=self._connection.timeout, metadata=namespaced(namespace))
+
+    def create_image(self, lease: LeaseHandle, image: Image) -> None:
+        """Create an image record in the lease's namespace, whose content must be recorded there.
+
+        Raises:
+            AlreadyThere: There is an image of this name; its target is not compared.
+
+        """
+        request = images_pb2.CreateImageRequest(image=convert.to_image(image))
+        with translated(f"create the image {image.name!r}"):
+            self._connection.images.Create(
+                request, timeout=self._connection.timeout, metadata=namespaced(lease.namespace, lease=lease.id)
+            )
 
     def prepare_snapshot(
         self, lease: LeaseHandle, snapshotter: str, key: str, *, parent: str, labels: Labels | None = None

@@ -21,6 +21,10 @@ _ABSENT = frozenset({"incomplete-image", "missing-manifest", "missing-config"})
 _DAMAGED = frozenset({"blob-file-missing", "size-mismatch", "digest-mismatch"})
 #: Commands of auditor with an option `--platform`.
 _BY_PLATFORM = frozenset({"check", "export", "repair", "tree"})
+#: Commands of auditor with an option `--root`.
+_BY_ROOT = frozenset({"check", "diagnose", "export", "recover", "scrub", "tree"})
+#: Beginnings of commands that need a running daemon.
+_LIVE = ("auditor repair ", "crictl ", "ctr ", "docker ", "nsenter ")
 #: Maximum of platforms that are named in commands.
 _PLATFORMS = 2
 _PUBLISHED = frozenset({"malformed-manifest", "layer-count-mismatch", "layer-undecodable", "diffid-mismatch"})
@@ -33,6 +37,7 @@ class CommandTarget(msgspec.Struct, frozen=True, kw_only=True):
         kind: Kind of the store.
         address: Path of the socket, if the user named one.
         archive: Path of the archive, if the store is one.
+        root: Root of the stopped daemon, if the store is its disk.
         platforms: Platforms that the user asked about, for commands that take `--platform`.
 
     """
@@ -40,12 +45,15 @@ class CommandTarget(msgspec.Struct, frozen=True, kw_only=True):
     kind: SourceKind = SourceKind.CONTAINERD
     address: str = ""
     archive: str = ""
+    root: str = ""
     platforms: tuple[str, ...] = ()
 
     def auditor(self, verb: str, *words: str) -> str:
         """Return an auditor command."""
-        address = ("--address", self.address) if self.address else ()
-        return command("auditor", verb, *address, *(self._for_platforms() if verb in _BY_PLATFORM else ()), *words)
+        place = ("--address", self.address) if self.address else ()
+        if self.root and verb in _BY_ROOT:
+            place = ("--root", self.root)
+        return command("auditor", verb, *place, *(self._for_platforms() if verb in _BY_PLATFORM else ()), *words)
 
     def ctr(self, namespace: str, *words: str) -> str:
         """Return a ctr command."""
@@ -161,6 +169,15 @@ def for_platforms(target: CommandTarget, namespace: str, name: str, platforms: S
         yield f"{shown}  # the same with ctr"
 
 
+def without_daemon(steps: Sequence[str], target: CommandTarget) -> tuple[str, ...]:
+    """Return the commands that need no running daemon, and the one that lists what can be recovered."""
+    kept = [step for step in steps if step and not step.startswith(_LIVE) and "--refetch" not in step]
+    if any(step.startswith("auditor recover ") for step in kept):
+        return tuple(kept)
+    recover = target.auditor("recover", "--dry-run") + "  # lists the images that can be taken elsewhere"
+    return tuple(dict.fromkeys((*kept, recover)))
+
+
 def for_folder(folder: str) -> Iterator[str]:
     """Yield the commands that compare what this shell and containerd see of a snapshot's folder."""
     yield command("ls", "-ld", folder)
@@ -183,10 +200,13 @@ def filled(step: str, *, name: str, digest: str, namespace: str, target: Command
         step = step.replace(" {image}", "")
     if (
         step.startswith("auditor ")
-        and (target.address or target.platforms)
+        and (target.address or target.root or target.platforms)
         and not step.startswith(("auditor verify", "auditor diagnose"))
+        and "--root " not in step
     ):
         verb, _, rest = step.removeprefix("auditor ").partition(" ")
         step = f"{target.auditor(verb)} {rest}".rstrip()
+    if target.root:
+        step = step.replace("/var/lib/containerd", command(target.root))
     step = step.replace("{image}", shown or "IMAGE").replace("{digest}", digest or "DIGEST")
     return step.replace("{namespace}", command(namespace))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from auditor.diagnose import verdicts
+import msgspec
+
+from auditor.diagnose import commands, verdicts
 from auditor.diagnose.commands import CommandTarget
 from auditor.diagnose.describe import known
 from auditor.diagnose.evidence_index import EvidenceIndex
@@ -39,6 +41,9 @@ def explain(
     """
     named = find(mentions, index) if index is not None else Named()
     verdict = verdicts.judge(mentions, named, index, target, folders=folders or {})
+    if target.root:
+        helps = commands.without_daemon(verdict.commands, target)
+        verdict = msgspec.structs.replace(verdict, commands=helps)
     return Diagnosis(
         line=mentions.line[:_SHOWN],
         lines=mentions.lines,

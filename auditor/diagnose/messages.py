@@ -23,13 +23,24 @@ class Confidence(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+#: `.`, a class or `\S`, repeated without a limit.
+_GAP = re.compile(r"(\.|\]|\\S|\\w)([*+])")
+#: Maximum length of what a gap of a pattern matches.
+_GAP_LENGTH = 600
+
+
+def _bounded(gap: re.Match[str]) -> str:
+    return f"{gap[1]}{{{int(gap[2] == '+')},{_GAP_LENGTH}}}"
+
+
 class KnownMessage(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
     """One message.
 
     Attributes:
         anchors: Constant parts of the message. Every text that `pattern` matches contains one of them, so that a log
             is searched by substring first.
-        pattern: Regular expression; without it, any anchor matches.
+        pattern: Regular expression; without it, any anchor matches. A repetition such as `.*` matches at most 600
+            characters.
         meaning: What the message states, one sentence.
         cause: The most likely cause where no store is available.
         confidence: Confidence in `cause` from the message alone. Certain only for a message that proves itself, such
@@ -59,8 +70,8 @@ class KnownMessage(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
-        """The compiled pattern."""
-        return re.compile(self.pattern or "|".join(map(re.escape, self.anchors)), re.IGNORECASE)
+        """The compiled pattern; its gaps are bounded, so that a text full of anchors is searched in linear time."""
+        return re.compile(_GAP.sub(_bounded, self.pattern) or "|".join(map(re.escape, self.anchors)), re.IGNORECASE)
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,9 +17,9 @@ _NODES = ("node", "verdict", "images", "damaged", "critical", "error", "warning"
 
 
 def render(fleet: Fleet) -> str:
-    """Plain text: the nodes, the findings with their nodes, the images that are damaged or unknown anywhere."""
+    """Plain text: the verdict, the nodes, the findings with their nodes, the images with damage or unknown."""
     rows = [[plain(str(cell), width=40) for cell in _cells(node)] for node in fleet.nodes]
-    lines = [tabulate(rows, headers=_headers(fleet), tablefmt="simple", disable_numparse=True)]
+    lines = [verdict(fleet), "", tabulate(rows, headers=_headers(fleet), tablefmt="simple", disable_numparse=True)]
     for finding in fleet.findings[:LISTED]:
         lines += ["", *_finding(finding)]
     lines += _more(len(fleet.findings), "finding")
@@ -28,7 +28,7 @@ def render(fleet: Fleet) -> str:
         lines += ["", "images:", *(f"  {_image(image)}" for image in bad[:LISTED]), *_more(len(bad), "image")]
     if fleet.unread:
         lines += ["", "files that could not be read:", *(f"  {reason}" for reason in _unread(fleet))]
-    return "\n".join([*lines, "", verdict(fleet)]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def verdict(fleet: Fleet) -> str:

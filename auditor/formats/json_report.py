@@ -1,8 +1,6 @@
-"""The JSON report, version 1, and its JSON Schema."""
+"""The JSON report, version 1."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
@@ -45,14 +43,3 @@ def load(raw: bytes, *, name: str) -> Report:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         hint = f"a report has {SCHEMA!r} in `schema`; auditor check --format json writes one"
         raise UsageError(f"{name} is not a report of this version: {str(error)[:200]}", hint=hint) from None
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema of the report, from the same types."""
-    made = msgspec.json.schema(Report)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": SCHEMA, **made}
-
-
-def render_schema() -> str:
-    """The text of reports/schema.json."""
-    return msgspec.json.format(msgspec.json.encode(schema(), order="deterministic"), indent=2).decode() + "\n"

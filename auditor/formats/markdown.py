@@ -59,7 +59,7 @@ def escape(text: str, *, width: int = 600) -> str:
 
 def sentence(finding: Finding) -> str:
     """The finding's message, with the names in it as code."""
-    names = sorted({image.name for image in finding.images if image.name in finding.message}, key=len)
+    names = sorted({image.name for image in finding.images if image.name and image.name in finding.message}, key=len)
     if not names:
         return escape(finding.message)
     before, _, after = finding.message.partition(names[-1])

@@ -66,6 +66,7 @@ def summary(report: Report) -> str:
         incomplete=report.incomplete,
         summary=report.summary,
         coverage=report.coverage,
+        facts=report.facts,
     )
 
 

@@ -7,18 +7,28 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
-from tabulate import tabulate
 
+from auditor.formats.repair_snapshots import (
+    SnapshotOutcomeRow,
+    SnapshotRow,
+    image_cell,
+    outcome_lines,
+    plan_lines,
+    snapshot_outcome_row,
+    snapshot_row,
+    table_lines,
+)
 from auditor.formats.sanitize import plain, plural, size
 from auditor.model.findings import Report
 from auditor.repair.apply import Outcome, Result
 from auditor.repair.needs import Need, Skip
 from auditor.repair.plan import Action, Plan
+from auditor.repair.plan_snapshots import REBUILT, SnapshotPlan
+from auditor.repair.snapshot_session import SnapshotOutcome
 
 SCHEMA: Literal["containerd-auditor/repair/v1"] = "containerd-auditor/repair/v1"
 #: Maximum of skips that are listed one by one; the others are counted by reason.
 LISTED = 20
-_IMAGE_WIDTH = 46
 _PLACE_WIDTH = 44
 
 
@@ -58,9 +68,10 @@ class OutcomeRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanRows(msgspec.Struct, frozen=True, kw_only=True):
-    """JSON of a plan."""
+    """JSON of a plan; `snapshots` with --snapshots."""
 
     actions: tuple[ActionRow, ...] = ()
+    snapshots: tuple[SnapshotRow, ...] = ()
     skips: tuple[Skip, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -72,14 +83,33 @@ class RepairDocument(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool
     plan: PlanRows
     outcomes: tuple[OutcomeRow, ...] = ()
+    snapshots: tuple[SnapshotOutcomeRow, ...] = ()
     skips: tuple[Skip, ...] = ()
     notes: tuple[str, ...] = ()
     after: Report
 
 
-def plan_rows(plan: Plan) -> PlanRows:
-    """Return the JSON record of a plan."""
-    return PlanRows(actions=tuple(map(_action_row, plan.actions)), skips=plan.skips, notes=plan.notes)
+def plan_rows(plan: Plan, snapshots: SnapshotPlan | None = None) -> PlanRows:
+    """Return the JSON record of a plan; with a plan for snapshots, of both."""
+    rows = PlanRows(actions=tuple(map(_action_row, plan.actions)), skips=plan.skips, notes=plan.notes)
+    if snapshots is None:
+        return rows
+    return msgspec.structs.replace(
+        rows,
+        snapshots=tuple(map(snapshot_row, snapshots.actions)),
+        skips=all_skips(plan.skips, snapshots),
+        notes=(*plan.notes, *snapshots.notes),
+    )
+
+
+def all_skips(skips: Sequence[Skip], snapshots: SnapshotPlan) -> tuple[Skip, ...]:
+    """Return the skips of a repair of blobs and snapshots: those of its snapshots are in their own plan."""
+    return tuple(sorted((*(skip for skip in skips if skip.code not in REBUILT), *snapshots.skips)))
+
+
+def snapshot_rows(outcomes: Sequence[SnapshotOutcome]) -> tuple[SnapshotOutcomeRow, ...]:
+    """Return the JSON records of rebuilds."""
+    return tuple(map(snapshot_outcome_row, outcomes))
 
 
 def _action_row(action: Action) -> ActionRow:
@@ -130,26 +160,37 @@ def render_plan(plan: PlanRows, *, verbose: bool = False) -> str:
     """Render a plan as text that ends with a newline."""
     lines: list[str] = []
     if plan.actions:
-        lines += ["plan:", *_table([_planned(row) for row in plan.actions], _PLAN_HEAD)]
+        lines += ["plan:", *table_lines([_planned(row) for row in plan.actions], _PLAN_HEAD)]
         if verbose:
             lines += [f"  {line}" for row in plan.actions for line in _details(row)]
         lines += [f"  warning: {warning}" for warning in _warnings(plan.actions)]
         total = sum(row.size for row in plan.actions)
         lines.append(f"{plural(len(plan.actions), 'action')}, {size(total)}")
-    else:
+    lines += plan_lines(plan.snapshots, verbose=verbose)
+    if not lines:
         lines.append("plan: nothing that can be repaired")
     lines += [f"note: {plain(note)}" for note in plan.notes]
     lines += _skips(plan.skips, verbose=verbose)
     return "\n".join(lines) + "\n"
 
 
-def render_outcomes(outcomes: Sequence[OutcomeRow], skips: Sequence[Skip], *, verbose: bool = False) -> str:
+def render_outcomes(
+    outcomes: Sequence[OutcomeRow],
+    skips: Sequence[Skip],
+    *,
+    snapshots: Sequence[SnapshotOutcomeRow] = (),
+    verbose: bool = False,
+) -> str:
     """Render outcomes as text that ends with a newline."""
-    lines = ["done:", *_table([_ended(row) for row in outcomes], _DONE_HEAD)] if outcomes else []
+    lines = ["done:", *table_lines([_ended(row) for row in outcomes], _DONE_HEAD)] if outcomes else []
     for row in outcomes:
         lines += [f"  {row.digest[:19]}: {plain(line)}" for line in _remarks(row)]
     counted = Counter(row.result for row in outcomes)
-    lines.append(", ".join(f"{number} {result}" for result, number in sorted(counted.items())) or "nothing was done")
+    if counted or not snapshots:
+        lines.append(
+            ", ".join(f"{number} {result}" for result, number in sorted(counted.items())) or "nothing was done"
+        )
+    lines += outcome_lines(snapshots)
     lines += _skips(skips, verbose=verbose)
     return "\n".join(lines) + "\n"
 
@@ -160,24 +201,12 @@ _DONE_HEAD = ("result", "did", "what", "digest", "size", "from", "image")
 
 def _planned(row: ActionRow) -> tuple[str, ...]:
     source = plain(row.sources[0], width=_PLACE_WIDTH) if row.sources else ""
-    return (row.kind, row.role, row.digest[:19], size(row.size), source, row.way, _image(row.images))
+    return (row.kind, row.role, row.digest[:19], size(row.size), source, row.way, image_cell(row.images))
 
 
 def _ended(row: OutcomeRow) -> tuple[str, ...]:
     source = plain(row.source, width=_PLACE_WIDTH)
-    return (row.result, row.kind, row.role, row.digest[:19], size(row.size), source, _image(row.images))
-
-
-def _image(images: Sequence[str]) -> str:
-    if not images:
-        return "none"
-    more = f" and {len(images) - 1} more" if len(images) > 1 else ""
-    return plain(images[0], width=_IMAGE_WIDTH) + more
-
-
-def _table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
-    drawn = tabulate(rows, headers=head, tablefmt="plain", disable_numparse=True)
-    return [f"  {line}".rstrip() for line in drawn.splitlines()]
+    return (row.result, row.kind, row.role, row.digest[:19], size(row.size), source, image_cell(row.images))
 
 
 def _details(row: ActionRow) -> Iterator[str]:
@@ -214,4 +243,4 @@ def _skips(skips: Sequence[Skip], *, verbose: bool) -> list[str]:
 
 def _skipped(skip: Skip) -> str:
     what = skip.id[:19] if skip.id.startswith("sha256:") else plain(skip.id, width=40)
-    return f"{skip.kind} {what} of {_image(skip.images)} ({skip.code}): {plain(skip.reason)}"
+    return f"{skip.kind} {what} of {image_cell(skip.images)} ({skip.code}): {plain(skip.reason)}"

@@ -1,42 +1,61 @@
-"""The report as plain text for terminals, mail and journals: findings by image, the worst first."""
+"""The report as plain text for terminals, mail and journals: the verdict, the findings by rule, the counts."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
 
 from auditor.checks.rule import Rule
-from auditor.formats.sanitize import plain, plural, size
+from auditor.formats.sanitize import is_command, plain, plural, shorten, size
 from auditor.model.findings import BlobCounts, Finding, ImageRef, PlatformState, Report, Severity, Status, Verify
 
-#: Most findings of one code listed per image; the rest is counted.
-LISTED = 8
+#: Findings of one rule that are listed; the first with its details, the others on a line each.
+LISTED = 5
+#: Lines after which a rule has one finding and no meaning, and after which it has its title only.
+ENOUGH = 90
+MOST = 150
+#: Remedies listed for one rule, and reasons why not everything could be checked.
+REMEDIES = 3
+REASONS = 10
 _NAME_WIDTH = 100
 INCOMPLETE = "No problems found, but not everything could be checked."
 _COLOURS = {Severity.CRITICAL: "1;31", Severity.ERROR: "31", Severity.WARNING: "33", Severity.INFO: "2"}
+#: A word of a shell command, with its quoted parts.
+_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"(?:[^"\\]|\\.)*")+|['"]""")
 
 
 class Style(msgspec.Struct, frozen=True):
-    """Layout: colour, whether to list info findings and images, width in columns."""
+    """Layout: colour, whether to list info findings and images, width in columns, whether to list every finding."""
 
     colour: bool = False
     verbose: bool = False
     width: int = 100
+    complete: bool = False
+
+    @property
+    def all(self) -> bool:
+        """Whether every finding is listed with its details."""
+        return self.complete or self.verbose
 
 
 def render(report: Report, *, advice: Mapping[str, Rule], style: Style) -> str:
     """The whole report, with a newline at its end."""
-    lines = [_head(report)]
-    lines += (f"note: {plain(why)}" for why in report.incomplete)
+    lines = [_verdict(report, style), *_wrapped("", _head(report), style.width), *_notes(report, style)]
     shown = [f for f in report.findings if style.verbose or f.severity is not Severity.INFO]
-    for title, findings in _sections(shown, whole="the archive" if report.source.kind == "archive" else "the store"):
-        lines += ["", _paint(style, "1", title)]
-        lines += _section(findings, advice, style)
+    left = 0
+    for _, group in groupby(shown, key=lambda f: (f.severity, f.code)):
+        found = list(group)
+        most = len(found) if style.all else LISTED if len(lines) < ENOUGH else int(len(lines) < MOST)
+        lines += ["", *_rule(found, advice.get(found[0].code), style, most=most)] if most else [_title(found, style)]
+        left += max(0, len(found) - most)
+    if left:
+        lines += ["", f"and {plural(left, 'more finding')}; --output FILE has all"]
     if style.verbose:
         lines += ["", *_images(report)]
-    lines += ["", _verdict(report, style), *_coverage(report), counts(report)]
+    lines += ["", *_coverage(report), *_counts(report, style.width)]
     return "\n".join(lines) + "\n"
 
 
@@ -44,6 +63,14 @@ def _head(report: Report) -> str:
     source = report.source
     version = f" {source.version}" if source.version else ""
     return plain(f"{source.kind}{version} at {source.address}, verification level {report.verify}")
+
+
+def _notes(report: Report, style: Style) -> Iterator[str]:
+    shown = report.incomplete if style.all else report.incomplete[:REASONS]
+    for why in shown:
+        yield from _wrapped("note: ", plain(why), style.width)
+    if len(shown) < len(report.incomplete):
+        yield f"note: and {plural(len(report.incomplete) - len(shown), 'more reason')}; --output FILE has all"
 
 
 def _verdict(report: Report, style: Style) -> str:
@@ -54,7 +81,7 @@ def _verdict(report: Report, style: Style) -> str:
         damaged = report.summary.images.damaged
         text = f"{plural(damaged, 'image')} damaged" if damaged else "problems found; no image damaged"
         code = _COLOURS[worst]
-    return _paint(style, code, text)
+    return "\n".join(_paint(style, code, line) for line in _wrapped("", text, style.width))
 
 
 def _no_problems(report: Report) -> str:
@@ -80,65 +107,94 @@ def _coverage(report: Report) -> Iterator[str]:
 
 
 def counts(report: Report) -> str:
-    """The last line: all counts."""
+    """All counts on one line."""
+    return " | ".join(_parts(report))
+
+
+def _counts(report: Report, width: int) -> Iterator[str]:
+    """All counts, on as many lines as the width asks for."""
+    line = ""
+    for part in _parts(report):
+        if line and len(line) + len(part) + 3 > width:
+            yield line
+            line = ""
+        line = f"{line} | {part}" if line else part
+    yield line
+
+
+def _parts(report: Report) -> list[str]:
     s = report.summary
-    parts = [
+    return [
         f"{plural(s.images.total, 'image')}: {s.images.sound} sound, {s.images.damaged} damaged",
         f"{plural(s.blobs.total, 'blob')}: {s.blobs.present} present ({size(s.bytes.present)}), {_blobs(s.blobs)}",
         "findings: " + ", ".join(f"{getattr(s.findings, severity)} {severity}" for severity in Severity),
         f"{report.duration_seconds:.2f} s",
     ]
-    return " | ".join(parts)
 
 
 def _blobs(blobs: BlobCounts) -> str:
     return f"{blobs.absent} absent, {blobs.verified} verified, {blobs.corrupt} corrupt"
 
 
-def _sections(findings: Sequence[Finding], *, whole: str) -> Iterator[tuple[str, list[Finding]]]:
-    """Findings by the first image that each affects; those that affect none are titled `whole`."""
-    by: dict[tuple[str, str, str], list[Finding]] = {}
-    for finding in findings:
-        first = finding.images[0] if finding.images else None
-        key = (finding.namespace, first.name if first else "", first.target if first else "")
-        by.setdefault(key, []).append(finding)
-    for (namespace, name, _), found in by.items():
-        where = f"namespace {plain(namespace, width=_NAME_WIDTH)}" if namespace else whole
-        yield (f"{plain(name, width=_NAME_WIDTH)}  ({where})" if name else where), found
+def _rule(found: Sequence[Finding], known: Rule | None, style: Style, *, most: int) -> Iterator[str]:
+    """The first findings of a rule, what they mean, and what to do; a single one of them on one line."""
+    yield _title(found, style)
+    brief = most == 1 and not style.all
+    for number, finding in enumerate(found[:most]):
+        if brief or (number and not style.all):
+            yield shorten(f"  - {_place(finding, found[0])}", style.width)
+        else:
+            yield from _finding(finding, style)
+    if most < len(found) and not brief:
+        yield f"    and {len(found) - most} more of this rule"
+    if known is not None and not brief:
+        yield from _wrapped("    means: ", f"{known.means} {known.impact}", style.width)
+    yield from _remedies(found, style, most=1 if brief else REMEDIES)
 
 
-def _section(findings: Sequence[Finding], advice: Mapping[str, Rule], style: Style) -> Iterator[str]:
-    for code, same in groupby(findings, key=lambda f: f.code):
-        found = list(same)
-        severity = found[0].severity
-        yield f"  {_paint(style, _COLOURS[severity], severity.upper())} {code}" + _how_many(found)
-        for finding in found[:LISTED]:
-            yield from _finding(finding, style.width)
-        if len(found) > LISTED:
-            yield f"    and {len(found) - LISTED} more of the same; --format json lists all"
-        known = advice.get(code)
-        if known is not None:
-            yield from _wrapped("    means: ", f"{known.means} {known.impact}", style.width)
-        for hint in dict.fromkeys(finding.hint for finding in found[:LISTED] if finding.hint):
-            yield f"    do:    {plain(hint)}"
+def _title(found: Sequence[Finding], style: Style) -> str:
+    severity = found[0].severity
+    images = len({(image.namespace, image.target or image.name) for finding in found for image in finding.images})
+    number = f" ({plural(len(found), 'finding')} in {plural(images, 'image')})" if len(found) > 1 else ""
+    return f"{_paint(style, _COLOURS[severity], severity.upper())} {plain(found[0].code, width=_NAME_WIDTH)}{number}"
 
 
-def _how_many(found: Sequence[Finding]) -> str:
-    return f" ({len(found)})" if len(found) > 1 else ""
+def _remedies(found: Sequence[Finding], style: Style, *, most: int) -> Iterator[str]:
+    hints = list(dict.fromkeys(plain(finding.hint) for finding in found if finding.hint))
+    shown = hints if style.all else hints[:most]
+    for hint in shown:
+        lines = _command if is_command(hint) else _wrapped
+        yield from lines("    do:    ", hint, style.width)
+    if most > 1 and len(shown) < len(hints):
+        yield f"           and {plural(len(hints) - len(shown), 'more command')} like this"
 
 
-def _finding(finding: Finding, width: int) -> Iterator[str]:
-    yield from _wrapped("    - ", plain(finding.message, width=400), width)
-    details = [finding.subject.id, *_facts(finding)]
-    yield f"      {plain('  '.join(details), width=400)}"
+def _finding(finding: Finding, style: Style) -> Iterator[str]:
+    yield from _wrapped("  - ", plain(finding.message, width=400), style.width)
+    yield f"    {plain(finding.subject.id, width=400 if style.all else style.width - 4)}"
+    yield from _wrapped("    ", plain(", ".join(_facts(finding)), width=400), style.width)
     others = _others(finding.images)
     if others:
-        yield f"      also affects: {plain(', '.join(others), width=300)}"
+        yield from _wrapped("    also affects: ", plain(", ".join(others), width=300), style.width)
+
+
+def _place(finding: Finding, first: Finding) -> str:
+    """The object of a finding on one line; its namespace if it is not that of the first."""
+    image = finding.images[0] if finding.images else None
+    where = f" in {finding.namespace}" if finding.namespace and finding.namespace != first.namespace else ""
+    short = finding.subject.id[: len("sha256:") + 12] if finding.subject.digest else finding.subject.name
+    if image is None:
+        return plain(f"{finding.subject.kind} {short}{where}", width=_NAME_WIDTH)
+    part = image.role if image.layer is None else f"{image.role} {image.layer + 1}"
+    platform = f" ({image.platform})" if image.platform else ""
+    return f"{plain(f'{part} of {image.name}{platform}{where}', width=_NAME_WIDTH)}  {plain(short)}"
 
 
 def _facts(finding: Finding) -> Iterator[str]:
-    if "size" in finding.facts:
-        yield size(int(finding.facts["size"] or 0))
+    if finding.namespace:
+        yield f"namespace {finding.namespace}"
+    if isinstance(number := finding.facts.get("size"), int):
+        yield size(number)
     if finding.facts.get("namespaces"):
         yield f"namespaces {finding.facts['namespaces']}"
     if finding.cause:
@@ -152,14 +208,24 @@ def _others(images: Sequence[ImageRef]) -> list[str]:
 
 
 def _wrapped(label: str, text: str, width: int) -> Iterator[str]:
+    return _filled(label, text.split(), width, end="")
+
+
+def _command(label: str, text: str, width: int) -> Iterator[str]:
+    r"""A command that can be pasted: lines end with `\` between words; quoted parts stay whole."""
+    return _filled(label, _WORD.findall(text), width - 2, end=" \\")
+
+
+def _filled(label: str, words: Sequence[str], width: int, *, end: str) -> Iterator[str]:
     indent = " " * len(label)
     line = label
-    for word in text.split():
-        if len(line) + len(word) > width and line.strip() and line != indent:
-            yield line.rstrip()
+    for number, word in enumerate(words):
+        if number and len(line) + len(word) > width and line.strip():
+            yield line.rstrip() + end
             line = indent
         line += f"{word} "
-    yield line.rstrip()
+    if words:
+        yield line.rstrip()
 
 
 def _images(report: Report) -> Iterator[str]:
@@ -167,7 +233,8 @@ def _images(report: Report) -> Iterator[str]:
     for image in report.images:
         mark = {Status.SOUND: "sound  ", Status.DAMAGED: "DAMAGED", Status.UNKNOWN: "unknown"}[image.status]
         shown = ", ".join(_platforms(image.platforms)) or "no platform here"
-        yield f"  {mark} {plain(image.namespace)} {plain(image.names[0], width=_NAME_WIDTH)}  {plain(shown)}"
+        name = image.names[0] if image.names else image.target
+        yield f"  {mark} {plain(image.namespace)} {plain(name, width=_NAME_WIDTH)}  {plain(shown)}"
 
 
 def _platforms(states: Iterable[PlatformState]) -> Iterator[str]:

@@ -12,6 +12,10 @@ import msgspec
 SCHEMA: Literal["containerd-auditor/report/v1"] = "containerd-auditor/report/v1"
 
 
+#: A number of a report: 64 bits, so that no format overflows.
+Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class Severity(enum.StrEnum):
     """critical: does not run or unpack; error: runs, cannot be exported or pushed; warning: latent; info: no fault."""
 
@@ -82,7 +86,7 @@ class Subject(msgspec.Struct, frozen=True, order=True, omit_defaults=True, kw_on
 
 
 class ImageRef(msgspec.Struct, frozen=True, order=True, kw_only=True):
-    """An image that a finding affects, and the subject's role in it; `layer` counts from 0."""
+    """An image that a finding affects, and the subject's role in it; `layer` counts from 0, `layer_number` from 1."""
 
     namespace: str
     #: The best name: the tag, where there is one.
@@ -94,10 +98,12 @@ class ImageRef(msgspec.Struct, frozen=True, order=True, kw_only=True):
     #: The digest of the manifest that references the subject; empty where none does.
     manifest: str = ""
     role: str = ""
-    layer: int | None = None
+    layer: Number | None = None
+    #: As texts and image trees count layers.
+    layer_number: Number | None = None
 
 
-Fact = str | int | bool | None
+Fact = str | Number | bool | None
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,9 +154,9 @@ class Source(msgspec.Struct, frozen=True):
 class ImageCounts(msgspec.Struct, frozen=True):
     """Images by verdict; `total` includes those of unknown state."""
 
-    total: int = 0
-    sound: int = 0
-    damaged: int = 0
+    total: Number = 0
+    sound: Number = 0
+    damaged: Number = 0
 
 
 class BlobCounts(msgspec.Struct, frozen=True):
@@ -160,34 +166,34 @@ class BlobCounts(msgspec.Struct, frozen=True):
     fault. `verified`, `corrupt` and `unreadable` count present blobs, in this run.
     """
 
-    total: int = 0
-    present: int = 0
-    absent: int = 0
-    verified: int = 0
-    corrupt: int = 0
-    unreadable: int = 0
+    total: Number = 0
+    present: Number = 0
+    absent: Number = 0
+    verified: Number = 0
+    corrupt: Number = 0
+    unreadable: Number = 0
 
 
 class ByteCounts(msgspec.Struct, frozen=True):
     """Bytes of present blobs, and bytes read by this run."""
 
-    present: int = 0
-    read: int = 0
+    present: Number = 0
+    read: Number = 0
 
 
 class SnapshotCounts(msgspec.Struct, frozen=True):
     """Snapshots of all audited snapshotters."""
 
-    total: int = 0
+    total: Number = 0
 
 
 class FindingCounts(msgspec.Struct, frozen=True):
     """Findings by severity."""
 
-    critical: int = 0
-    error: int = 0
-    warning: int = 0
-    info: int = 0
+    critical: Number = 0
+    error: Number = 0
+    warning: Number = 0
+    info: Number = 0
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -217,7 +223,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     kind: str
     digest: str
-    size: int
+    size: Number
     state: str = "present"
     platform: str = ""
     children: tuple[Node, ...] = ()
@@ -238,11 +244,11 @@ class ImageState(msgspec.Struct, frozen=True):
 class Coverage(msgspec.Struct, frozen=True):
     """How much of the store a scrub and earlier ones have verified; `oldest_proof_at` is RFC 3339."""
 
-    blobs: int
-    bytes: int
-    proven_blobs: int
-    proven_bytes: int
-    known_bad: int
+    blobs: Number
+    bytes: Number
+    proven_blobs: Number
+    proven_bytes: Number
+    known_bad: Number
     oldest_proof_at: datetime | None = None
 
 
@@ -264,6 +270,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[ImageState, ...]
     #: Only in the report of a scrub.
     coverage: Coverage | None = None
+    #: Facts of the host, for questions over many nodes: kernel, file system and disk of the content root. Optional.
+    facts: dict[str, Fact] = {}
 
 
 def count(findings: Sequence[Finding]) -> FindingCounts:
@@ -274,13 +282,20 @@ def count(findings: Sequence[Finding]) -> FindingCounts:
     return FindingCounts(**{str(severity): n for severity, n in by.items()})
 
 
+#: The codes of findings about a database that was not read in whole.
+UNREAD_DATABASE = frozenset({"metadata-damaged", "metadata-lost"})
+
+
 def exit_status(report: Report, fail_on: FailOn) -> int:
     """Return the exit status of a report.
 
     Returns:
-        1 with a finding of severity `fail_on` or worse, else 3 if something could not be examined, else 0.
+        3 if a database was read in part, else 1 with a finding of severity `fail_on` or worse, else 3 if something
+        could not be examined, else 0.
 
     """
+    if not report.complete and any(finding.code in UNREAD_DATABASE for finding in report.findings):
+        return 3
     if fail_on is not FailOn.NEVER:
         limit = Severity(fail_on).rank
         if any(finding.severity.rank <= limit for finding in report.findings):

@@ -170,6 +170,10 @@ class StoreInfo(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     #: Faults of the databases, for a store that is read from its disk.
     damage: tuple[StoreDamage, ...] = ()
+    #: Parts of the databases that were not read, as sentences; they make the run incomplete.
+    gaps: tuple[str, ...] = ()
+    #: The namespaces in which some records are lost: nothing follows there from the absence of a record.
+    partial: frozenset[str] = frozenset()
 
 
 class FileKind(enum.StrEnum):

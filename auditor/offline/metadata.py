@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -11,17 +12,28 @@ from auditor.bbolt import bolt
 from auditor.bbolt.database_file import Copy
 from auditor.model.store import DamageKind, StoreDamage
 from auditor.offline import salvage, schema
+from auditor.offline.lost_records import lost_kinds
 
 #: How many lost parts are named one by one.
 NAMED: Final = 20
+#: Length of the path to the deepest bucket that holds records: v1/NAMESPACE/content/blob.
+_BUCKETS: Final = 4
+#: Length of the path to a namespace.
+_NAMESPACE: Final = 2
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """The records of meta.db by namespace, its faults, and a sentence for each part that was not read."""
+    """The records of meta.db by namespace, its faults, and a sentence for each part that was not read.
+
+    `lost` has the kinds of records of which some are lost, by namespace. `names_lost`: image records are lost, or whole
+    namespaces.
+    """
 
     records: tuple[schema.Records, ...]
     damage: tuple[StoreDamage, ...] = ()
     gaps: tuple[str, ...] = ()
+    lost: Mapping[str, frozenset[str]] = {}
+    names_lost: bool = False
 
 
 def read(copied: Copy, path: Path) -> Metadata:
@@ -33,8 +45,38 @@ def read(copied: Copy, path: Path) -> Metadata:
 
     """
     walk, faults = tree(copied, schema_of_meta=True)
-    records = tuple(schema.namespaces(walk.top)) if walk is not None else ()
-    return Metadata(records, *_told(path, [*faults, *(lost_sentence(one) for one in (walk.lost if walk else ()))]))
+    if walk is None:
+        return Metadata((), *_told(path, faults))
+    records = tuple(schema.namespaces(walk.top))
+    start = start_faults(copied, path)
+    faults += map(lost_sentence, walk.lost)
+    older = _older(copied, search=not records) if any(len(one.path) <= _BUCKETS for one in walk.lost) else None
+    if older is None:
+        lost = lost_kinds(walk.lost)
+        above = any(len(one.path) < _NAMESPACE for one in walk.lost)
+        names_lost = above or any("images" in kinds for kinds in lost.values())
+        damage, gaps = _told(path, faults)
+        return Metadata(records, (*damage, *start), gaps, lost, names_lost)
+    faults.append(f"the whole tree at page {older.top.root} is read instead and may lack the last transactions")
+    return Metadata(tuple(schema.namespaces(older.top)), *_told(path, faults))
+
+
+def _older(copied: Copy, *, search: bool) -> bolt.Walk | None:
+    """Return a whole tree older than the newest one: that of the other meta page; else, with `search`, by a search."""
+    for meta in bolt.metas(copied.data)[1:]:
+        database = bolt.Database(copied.data, page_size=meta.page_size, high_water=meta.high_water)
+        if salvage.examine(database, meta.root) is not None:
+            return bolt.Walk(database, meta.root)
+    return _searched(copied) if search else None
+
+
+def _searched(copied: Copy) -> bolt.Walk | None:
+    """Return the newest whole tree that has containerd's schema, by a search of all pages."""
+    for database in salvage.databases(copied.data):
+        page = salvage.find_root(database)
+        if page is not None:
+            return bolt.Walk(database, page)
+    return None
 
 
 def tree(copied: Copy, *, schema_of_meta: bool) -> tuple[bolt.Walk | None, list[str]]:
@@ -57,12 +99,21 @@ def tree(copied: Copy, *, schema_of_meta: bool) -> tuple[bolt.Walk | None, list[
         database = bolt.Database(copied.data, page_size=meta.page_size, high_water=meta.high_water)
         return bolt.Walk(database, meta.root), faults
     faults.append("both meta pages are damaged")
-    for database in salvage.databases(copied.data) if schema_of_meta else ():
-        page = salvage.find_root(database)
-        if page is not None:
-            faults.append(f"the tree at page {page} was found by a search and may lack the last transaction")
-            return bolt.Walk(database, page), faults
+    found = _searched(copied) if schema_of_meta else None
+    if found is not None:
+        faults.append(f"the tree at page {found.top.root} was found by a search and may lack the last transaction")
+        return found, faults
     return None, [*faults, "no whole tree was found"]
+
+
+def start_faults(copied: Copy, path: Path) -> tuple[StoreDamage, ...]:
+    """Return what keeps containerd from starting and loses no record: a damaged list of free pages."""
+    valid = bolt.metas(copied.data)
+    fault = bolt.freelist_fault(copied.data, valid[0]) if valid else ""
+    if not fault:
+        return ()
+    sentence = f"{path}: {fault}; its records are whole, and containerd does not start with it"
+    return (StoreDamage(DamageKind.DAMAGED, str(path), sentence, {"faults": 1}),)
 
 
 def lost_sentence(lost: bolt.Lost) -> str:

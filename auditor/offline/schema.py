@@ -118,7 +118,7 @@ def _namespace(name: str, bucket: Bucket) -> Records:
             case b"leases":
                 _leases(found, value)
             case b"containers":
-                found.containers = [_container(name, one, fields) for one, fields in _all(value)]
+                found.containers = [_container(name, one, fields) for one, fields in _all(value) if fields]
             case b"labels":
                 found.labels = strings(value)
             case _ if key not in NAMESPACE_BUCKETS:
@@ -134,28 +134,35 @@ def _all(value: bytes | Bucket | None) -> Iterator[tuple[str, Fields]]:
 
 def _images(found: Records, value: bytes | Bucket) -> None:
     for name, bucket in buckets(value):
-        labels: Labels = {}
-        target: dict[bytes, bytes | Bucket] = {}
-        annotations: Labels = {}
-        for key, item in bucket.items():
-            if key == b"labels":
-                labels = strings(item)
-            elif key == b"target" and isinstance(item, Bucket):
-                target = dict(item.items())
-            elif key == b"annotations":
-                annotations = strings(item)
-        digest = text(target.get(b"digest"))
-        try:
-            descriptor = Descriptor(
-                intern(text(target.get(b"mediatype"))),
-                Digest.parse(digest),
-                number(target.get(b"size")),
-                annotations=dict(annotations),
-            )
-        except InvalidDigest:
-            found.bad.append(f"image {name!r} of {found.namespace} points to {digest!r}, which is not a digest")
-            continue
-        found.images.append(Image(found.namespace, name, descriptor, labels))
+        add_image(found, name, bucket)
+
+
+def add_image(found: Records, name: str, bucket: Bucket) -> None:
+    """Read the record of an image, and add it."""
+    labels: Labels = {}
+    target: dict[bytes, bytes | Bucket] = {}
+    annotations: Labels = {}
+    for key, item in bucket.items():
+        if key == b"labels":
+            labels = strings(item)
+        elif key == b"target" and isinstance(item, Bucket):
+            target = dict(item.items())
+        elif key == b"annotations":
+            annotations = strings(item)
+    if not target:
+        return  # its page is lost
+    digest = text(target.get(b"digest"))
+    try:
+        descriptor = Descriptor(
+            intern(text(target.get(b"mediatype"))),
+            Digest.parse(digest),
+            number(target.get(b"size")),
+            annotations=dict(annotations),
+        )
+    except InvalidDigest:
+        found.bad.append(f"image {name!r} of {found.namespace} points to {digest!r}, which is not a digest")
+        return
+    found.images.append(Image(found.namespace, name, descriptor, labels))
 
 
 def _content(found: Records, value: bytes | Bucket) -> None:
@@ -175,6 +182,8 @@ def _blob(found: Records, name: str, bucket: Bucket) -> None:
             fields[key] = item
         elif key == b"labels":
             labels = strings(item)
+    if b"size" not in fields:
+        return  # its page is lost
     try:
         digest = Digest.parse(name)
     except InvalidDigest:
@@ -201,6 +210,8 @@ def _snapshots(found: Records, value: bytes | Bucket) -> None:
                     fields[name] = item
                 elif name == b"labels":
                     labels = strings(item)
+            if b"name" not in fields:
+                continue  # its page is lost
             record = Snapshot(found.namespace, intern(snapshotter), key, text(fields.get(b"parent")), labels=labels)
             kept.append(SnapshotKey(record, text(fields.get(b"name"))))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,8 @@ from auditor.bbolt import database_file
 from auditor.containerd.content_root import Absent, ContentRoot
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreError
 from auditor.model.digest import Digest
+from auditor.model.oci import MAX_DOCUMENT
+from auditor.model.platforms import Platform
 from auditor.model.store import (
     DamageKind,
     FileKind,
@@ -31,6 +34,8 @@ from auditor.model.store import (
 from auditor.offline import metadata, schema
 from auditor.offline.find_root import CONTENT, METADATA, find_root
 from auditor.offline.ingests import ingest
+from auditor.offline.lost_records import from_files
+from auditor.offline.node_platform import unpacked_platform
 
 _SNAPSHOTTER: Final = "io.containerd.snapshotter.v1."
 #: A text without meaning; its presence keeps an id of another kind of store apart.
@@ -48,37 +53,51 @@ class OfflineStore:
 
     Raises:
         UsageError: There is no root, or more than one.
-        StoreError: A daemon holds the databases, or meta.db is missing or has no records for the files.
+        StoreError: A daemon holds the databases.
+
+    Attributes:
+        root: containerd's root.
+        content: The folder of the blobs.
+        lost: Why no record can be read; None where meta.db was read, in whole or in part.
 
     """
 
     def __init__(self, folder: Path, *, while_running: bool = False) -> None:
         self.root = find_root(folder)
         self._running = while_running
-        self._content = ContentRoot(self.root / CONTENT)
+        self.content = ContentRoot(self.root / CONTENT)
         self._damage: list[StoreDamage] = []
         self._snapshot_gaps: dict[str, str] = {}
+        self.lost: StoreError | None = None
         found = self._metadata()
         self._damage += found.damage
         self._gaps = found.gaps
+        self._lost_kinds = found.lost
+        self._names_lost = found.names_lost
         self._records = {records.namespace: records for records in found.records}
         self._kinds = {name: self._backend(name) for name in self._snapshotters()}
         self._judge()
+        self._complete()
 
     def info(self) -> StoreInfo:
-        """Return the root's properties; the platform and the settings of the daemon are not on the disk."""
+        """Return the root's properties; the settings of the daemon are not on the disk."""
         return self._info
 
     @cached_property
     def _info(self) -> StoreInfo:
+        blobs = chain.from_iterable(records.blobs.values() for records in self._records.values())
+        platform = unpacked_platform(blobs, partial(self.content.read, limit=MAX_DOCUMENT))
         return StoreInfo(
             kind=SourceKind.OFFLINE,
             address=str(self.root),
             id=self._uuid(),
-            content_root=self._content.path,
+            content_root=self.content.path,
             snapshotters=tuple(Snapshotter(name, lazy=name in _LAZY) for name in self._kinds),
-            notes=("the daemon's settings are not known from its disk",),
+            platform=platform,
+            notes=("the daemon's settings are not known from its disk", _platform_note(platform)),
             damage=tuple(self._damage),
+            gaps=self._gaps,
+            partial=frozenset(self._lost_kinds),
         )
 
     def namespaces(self) -> Sequence[str]:
@@ -89,7 +108,9 @@ class OfflineStore:
         """Return all records of a namespace."""
         records = self._records.get(namespace, schema.Records(namespace))
         wanted = [name for name in self._kinds if snapshotters is None or name in snapshotters]
-        first = self._gaps if namespace == min(self._records, default=namespace) else ()
+        if "snapshots" in self._lost_kinds.get(namespace, ()):
+            # Unknown, not empty.
+            wanted = []
         backends = tuple(self._snapshot_gaps[name] for name in wanted if name in self._snapshot_gaps)
         return Inventory(
             namespace=namespace,
@@ -98,11 +119,11 @@ class OfflineStore:
             snapshots={n: self._snapshots(records, n) for n in wanted if n not in self._snapshot_gaps},
             leases=tuple(records.leases),
             ingests=tuple(
-                found for key in records.ingests if (found := ingest(self._content.path, namespace, key)) is not None
+                found for key in records.ingests if (found := ingest(self.content.path, namespace, key)) is not None
             ),
             containers=tuple(records.containers),
             labels=records.labels,
-            gaps=(*first, *_bad(records.bad), *backends),
+            gaps=(*_bad(records.bad), *backends),
         )
 
     def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
@@ -113,7 +134,7 @@ class OfflineStore:
     def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
         """Return a small blob, unverified."""
         try:
-            return self._content.read(digest, limit=limit)
+            return self.content.read(digest, limit=limit)
         except Absent:
             raise self._no_file(namespace, digest) from None
 
@@ -121,21 +142,21 @@ class OfflineStore:
     def stream(self, namespace: str, digest: Digest, *, fresh: bool = False) -> Iterator[Iterator[bytes]]:
         """Open a blob as chunks, unverified; `fresh` bypasses the page cache."""
         try:
-            with self._content.opened(digest) as descriptor:
-                yield self._content.pieces(descriptor, digest, fresh=fresh)
+            with self.content.opened(digest) as descriptor:
+                yield self.content.pieces(descriptor, digest, fresh=fresh)
         except Absent:
             raise self._no_file(namespace, digest) from None
 
     def open_file(self, namespace: str, digest: Digest) -> int | None:
         """Open the blob's file; the caller closes the descriptor."""
         try:
-            return self._content.open(digest)
+            return self.content.open(digest)
         except Absent:
             raise self._no_file(namespace, digest) from None
 
     def files(self) -> Mapping[Digest, FileState]:
         """Return kind and size of every blob's file."""
-        return self._content.states()
+        return self.content.states()
 
     def probe(self, namespace: str, digest: Digest, size: int) -> FileState:
         """Return the state of one blob's file."""
@@ -148,9 +169,19 @@ class OfflineStore:
         """Return nothing: opening verifies no content."""
         return {}
 
+    @property
+    def lost_kinds(self) -> Mapping[str, frozenset[str]]:
+        """The kinds of records of which some are lost, by namespace."""
+        return self._lost_kinds
+
+    @property
+    def names_lost(self) -> bool:
+        """Whether image records are lost."""
+        return self.lost is not None or self._names_lost
+
     @cached_property
     def _states(self) -> Mapping[Digest, FileState]:
-        return self._content.states()
+        return self.content.states()
 
     def _recorded(self, namespace: str, digest: Digest) -> bool:
         records = self._records.get(namespace)
@@ -166,13 +197,27 @@ class OfflineStore:
         try:
             copied = database_file.copy(path, while_running=self._running)
         except FileNotFoundError:
-            raise _lost(path, "is missing", len(self._states)) from None
+            return self._without_records(path, "is missing")
         if not copied.data:
-            raise _lost(path, "is empty", len(self._states))
+            return self._without_records(path, "is empty")
         found = metadata.read(copied, path)
         if found.damage and not found.records:
-            raise _lost(path, f"cannot be read: {found.damage[0].message}", len(self._states))
+            return self._without_records(path, f"cannot be read: {found.damage[0].message}")
         return found
+
+    def _without_records(self, path: Path, what: str) -> metadata.Metadata:
+        """Return what is known where no record is left: that the files in blobs/ have none."""
+        self.lost = _lost(path, what, len(self._states))
+        facts = {"files": len(self._states), "bytes": sum(state.size or 0 for state in self._states.values())}
+        damage = StoreDamage(DamageKind.LOST, str(path), self.lost.message, facts)
+        return metadata.Metadata((), (damage,), (f"{path} {what}: no image is known",))
+
+    def _complete(self) -> None:
+        """Add a record without labels for each file that may have a record in a lost part of meta.db."""
+        recorded = frozenset(digest for records in self._records.values() for digest in records.blobs)
+        for name, kinds in self._lost_kinds.items():
+            if name in self._records and "content" in kinds:
+                self._records[name].blobs |= from_files(name, self._states, recorded)
 
     def _snapshotters(self) -> list[str]:
         on_disk = {
@@ -194,6 +239,7 @@ class OfflineStore:
             return {}
         walk, faults = metadata.tree(copied, schema_of_meta=False)
         found = schema.kinds(walk.top) if walk is not None else {}
+        self._damage += metadata.start_faults(copied, path)
         faults += [metadata.lost_sentence(lost) for lost in (walk.lost if walk is not None else ())]
         if faults:
             self._damage.append(metadata.damaged(path, faults))
@@ -235,13 +281,19 @@ class OfflineStore:
         kind = DamageKind.LOST if count * 2 > files else DamageKind.UNRECORDED
         message = f"{count} of {files} blob files ({size} bytes) have no record in meta.db"
         facts = {"files": count, "bytes": size}
-        self._damage.append(StoreDamage(kind, str(self._content.path), message, facts))
+        self._damage.append(StoreDamage(kind, str(self.content.path), message, facts))
 
     def _uuid(self) -> str:
         try:
             return (self.root / _UUID).read_text("ascii").strip()
         except (OSError, UnicodeDecodeError):
             return hashlib.sha256(str(self.root).encode()).hexdigest()
+
+
+def _platform_note(platform: Platform | None) -> str:
+    if platform is None:
+        return "no image is unpacked: the node's platform is not known, and that of this machine is assumed"
+    return f"the node's platform is taken for {platform}, that of most of the unpacked images"
 
 
 def _bad(sentences: list[str]) -> tuple[str, ...]:
@@ -255,5 +307,5 @@ def _lost(path: Path, what: str, files: int) -> StoreError:
     return StoreError(
         f"{path} {what}; {files} blob files have no record",
         hint="do not start containerd on this root: its next garbage collection deletes files without a record; "
-        "keep a copy of the root, and put back a copy of meta.db",
+        "keep a copy of the root, and put back a copy of meta.db; auditor recover brings the images elsewhere",
     )

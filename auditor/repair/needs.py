@@ -22,6 +22,7 @@ DISCARDED = "blob-discarded"
 
 _PUBLISHED = "published with this fault: fetching it again brings the same bytes"
 _NOT_BYTES = "no blob is damaged"
+_FILES = "unpacked files are rebuilt with --snapshots"
 #: Reason why a finding leads to no action, by code.
 _SKIP_REASONS: Mapping[str, str] = {
     DISCARDED: "the node discards layers by policy; --include-discarded fetches them against it",
@@ -39,6 +40,12 @@ _SKIP_REASONS: Mapping[str, str] = {
     "media-type-mismatch": _PUBLISHED,
     "broken-snapshot-chain": "snapshots are not blobs: remove the image and pull it again on a drained node",
     "snapshot-missing": "snapshots are not blobs: unpack the image again",
+    "snapshot-directory-missing": _FILES,
+    "snapshot-empty": _FILES,
+    "snapshot-damaged": _FILES,
+    "snapshot-whiteouts-lost": _FILES,
+    "snapshot-attributes": _FILES,
+    "snapshot-extra-files": _FILES,
     "gc-unprotected": _NOT_BYTES,
     "stale-ingest": _NOT_BYTES,
     "suspect-storage": "check the disk and the memory before writing to them",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from auditor.errors import StoreError
+from auditor.repair.mounts import Mount, Overlay, overlay, uptime
 
 #: The folder in a snapshotter's root. overlayfs lists `snapshots/` only (plugins/snapshots/overlay, `Cleanup`).
 FOLDER = "auditor-quarantine"
@@ -41,6 +42,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         containers: Containers that may use the old files, as `namespace/id`.
         started_at: Time before the first step.
         exchanged_at: Time after the exchange; None before.
+        uptime: Seconds from the boot to a time after the exchange.
+        overlays: The overlays that may use the old files: those that were mounted on the folder after the exchange.
+            None where the mounts of the node were not visible.
 
     """
 
@@ -55,6 +59,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     containers: tuple[str, ...] = ()
     started_at: datetime
     exchanged_at: datetime | None = None
+    uptime: float = 0.0
+    overlays: tuple[Overlay, ...] | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -62,6 +68,11 @@ class Entry(msgspec.Struct, frozen=True):
 
     folder: Path
     record: Record
+
+    @property
+    def id(self) -> str:
+        """The name of its folder."""
+        return self.folder.name
 
     @property
     def files(self) -> Path:
@@ -113,6 +124,12 @@ def entries(root: Path) -> tuple[Entry, ...]:
         with suppress(OSError, msgspec.DecodeError):
             found.append(Entry(path, msgspec.json.decode((path / _RECORD).read_bytes(), type=Record)))
     return tuple(sorted(found, key=lambda entry: entry.record.started_at))
+
+
+def unreadable(root: Path) -> tuple[Path, ...]:
+    """Return the entries whose record cannot be read; they may hold files in use."""
+    known = {entry.folder for entry in entries(root)}
+    return tuple(path for path in _folders(root) if path not in known and os.path.lexists(path / _RECORD))
 
 
 def take(entry: Entry, new: Path) -> None:
@@ -167,7 +184,15 @@ def discard(entry: Entry) -> None:
             entry.folder.parent.rmdir()
 
 
-def settle(entry: Entry, *, now: datetime) -> Entry | None:
+#: Returns the overlays that are mounted on a snapshot's folder; None where the node's mounts are not visible.
+Overlays = Callable[[Path], tuple[Mount, ...] | None]
+
+
+def unknown(_folder: Path) -> None:
+    """Return that the mounts are not visible."""
+
+
+def settle(entry: Entry, *, now: datetime, overlays: Overlays = unknown) -> Entry | None:
     """Bring an entry of an ended run to one of two states: old files kept, or nothing.
 
     The temporary snapshot must have been removed before.
@@ -175,15 +200,18 @@ def settle(entry: Entry, *, now: datetime) -> Entry | None:
     Args:
         entry: The entry.
         now: The time, which is recorded as that of an exchange without one.
+        overlays: Returns the overlays on a folder, which are recorded with the time.
 
     Returns:
         The entry, if it holds old files; else None.
 
     """
     if entry.holds_old:
-        return (
-            entry if entry.record.exchanged_at else entry.write(msgspec.structs.replace(entry.record, exchanged_at=now))
-        )
+        if entry.record.exchanged_at:
+            return entry
+        using = overlays(Path(entry.record.target))
+        found = None if using is None else tuple(sorted({overlay(mount) for mount in using}))
+        return entry.write(msgspec.structs.replace(entry.record, exchanged_at=now, uptime=uptime(), overlays=found))
     if entry.record.inode == 0:
         with suppress(OSError):
             Path(entry.record.target).rmdir()  # succeeds only for an empty folder

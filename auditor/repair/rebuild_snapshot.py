@@ -27,8 +27,6 @@ from auditor.repair.quarantine import Entry, Record
 PREFIX = "auditor-rebuild-"
 #: Label that protects the temporary snapshot where the lease has expired; containerd core/metadata/gc.go.
 _ROOT_LABEL = "containerd.io/gc.root"
-#: Label that an unpacker sets to the chainID; a snapshot without it was not made by unpacking a layer.
-_REF_LABEL = "containerd.io/snapshot.ref"
 #: Start of the key of a snapshot into which a pull unpacks; containerd core/unpack/unpacker.go.
 _EXTRACT = "extract-"
 #: Parameters of the overlay module that bind an upper directory to the identity of its lower ones.
@@ -47,6 +45,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         folder: Its folder, `<root>/snapshots/<id>`.
         layer: The layer that it was unpacked from.
         diff_id: Digest of the decompressed layer.
+        unpacked: Whether it was made by unpacking the layer, and not by committing a container.
 
     """
 
@@ -54,6 +53,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     layer: Descriptor
     diff_id: Digest
+    unpacked: bool = True
 
     @property
     def root(self) -> Path:
@@ -73,6 +73,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
         now: Returns the time.
         boot: Identifier of this boot.
         compare: Compares an unpacked tree with the layer.
+        overlays: Returns the overlays that are mounted on a snapshot's folder.
 
     """
 
@@ -80,6 +81,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     now: Callable[[], datetime]
     boot: str
     compare: Compare
+    overlays: quarantine.Overlays = quarantine.unknown
 
 
 def refusal(target: Target, inventories: Iterable[Inventory], *, identity: Iterable[Path] = _IDENTITY) -> str:
@@ -94,8 +96,10 @@ def refusal(target: Target, inventories: Iterable[Inventory], *, identity: Itera
     snapshot = target.snapshot
     if snapshot.snapshotter != "overlayfs":
         return f"only snapshots of overlayfs are exchanged; {snapshot.snapshotter} stores them in another form"
-    if snapshot.kind != "committed" or snapshot.labels.get(_REF_LABEL) != snapshot.name:
-        return "the snapshot was not made by unpacking a layer, so there is nothing to rebuild it from"
+    if snapshot.kind != "committed" or not target.unpacked:
+        return (
+            "the snapshot was not made by unpacking a layer but by committing a container, and differs from its layer"
+        )
     if any(_enabled(path) for path in identity):
         return "overlayfs runs with index or nfs_export on: containers on an exchanged layer could not be mounted again"
     if not os.access(target.folder.parent, os.W_OK | os.X_OK):
@@ -146,18 +150,21 @@ def rebuild(
         quarantine.exchange(entry)
     except BaseException:
         with suppress(AuditorError):
-            recover_entry(store, entry, now=around.now())
+            recover_entry(store, entry, now=around.now(), overlays=around.overlays)
         raise
-    return quarantine.settle(entry, now=around.now())
+    return quarantine.settle(entry, now=around.now(), overlays=around.overlays)
 
 
-def recover(store: SnapshotStore, root: Path, *, now: datetime) -> tuple[str, ...]:
+def recover(
+    store: SnapshotStore, root: Path, *, now: datetime, overlays: quarantine.Overlays = quarantine.unknown
+) -> tuple[str, ...]:
     """Finish or remove what killed rebuilds left; the caller holds the repair lock.
 
     Args:
         store: The store.
         root: Root of the snapshotter.
         now: The time.
+        overlays: Returns the overlays that are mounted on a snapshot's folder.
 
     Returns:
         One sentence for each interrupted rebuild.
@@ -167,15 +174,21 @@ def recover(store: SnapshotStore, root: Path, *, now: datetime) -> tuple[str, ..
 
     """
     quarantine.clear_unrecorded(root)
-    pending = [entry for entry in quarantine.entries(root) if not (entry.holds_old and entry.record.exchanged_at)]
-    return tuple(recover_entry(store, entry, now=now) for entry in pending)
+    return tuple(recover_entry(store, entry, now=now, overlays=overlays) for entry in interrupted(root))
 
 
-def recover_entry(store: SnapshotStore, entry: Entry, *, now: datetime) -> str:
+def interrupted(root: Path) -> tuple[Entry, ...]:
+    """Return the entries of rebuilds that were killed."""
+    return tuple(entry for entry in quarantine.entries(root) if not (entry.holds_old and entry.record.exchanged_at))
+
+
+def recover_entry(
+    store: SnapshotStore, entry: Entry, *, now: datetime, overlays: quarantine.Overlays = quarantine.unknown
+) -> str:
     """Remove the temporary snapshot of a rebuild, then settle its entry."""
     record = entry.record
     store.remove_snapshot(record.namespace, record.snapshotter, record.key)
-    kept = quarantine.settle(entry, now=now)
+    kept = quarantine.settle(entry, now=now, overlays=overlays)
     done = "had exchanged its files" if kept else "is cleared"
     return f"an interrupted rebuild of the snapshot {record.chain} {done}"
 

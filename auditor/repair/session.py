@@ -45,12 +45,14 @@ class RepairOptions(msgspec.Struct, frozen=True, kw_only=True):
         include_discarded: Restore layers that the node discarded by policy, too.
         jobs: Number of parallel actions.
         quarantine: Folder for copies of damaged files; None keeps none.
+        snapshots: Rebuild damaged snapshots, too.
 
     """
 
     include_discarded: bool = False
     jobs: int = 4
     quarantine: Path | None = None
+    snapshots: bool = False
 
 
 class RepairResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,12 +62,14 @@ class RepairResult(msgspec.Struct, frozen=True, kw_only=True):
         outcomes: One for each action.
         skips: The findings without an action.
         audit_failure: Why the last audit failed; empty where it did not.
+        seen: The last audit after a change; None without one.
 
     """
 
     outcomes: tuple[Outcome, ...] = ()
     skips: tuple[Skip, ...] = ()
     audit_failure: str = ""
+    seen: AuditResult | None = None
 
 
 class Repair:
@@ -197,19 +201,19 @@ class Repair:
                 recover.release_finished(self._store, self._leftovers)
             finally:
                 leases.release()
-            outcomes, failure = self._last_audit(outcomes)
+            outcomes, last, failure = self._last_audit(outcomes)
             kept = tuple(self._quarantined(outcome) for outcome in outcomes)
         handled = {str(outcome.action.digest) for outcome in kept}
         skips = tuple(skip for skip in last_plan.skips if skip.id not in handled)
-        return RepairResult(outcomes=kept, skips=skips, audit_failure=failure)
+        return RepairResult(outcomes=kept, skips=skips, audit_failure=failure, seen=last)
 
-    def _last_audit(self, outcomes: list[Outcome]) -> tuple[list[Outcome], str]:
+    def _last_audit(self, outcomes: list[Outcome]) -> tuple[list[Outcome], AuditResult | None, str]:
         """Audit again and add notes to the outcomes; where the store cannot be read, return why."""
         try:
             last = self.audit(_touched(outcomes))
         except StoreError as error:
-            return outcomes, error.message
-        return [_with_unprotected(outcome, last.evidence) for outcome in outcomes], ""
+            return outcomes, None, error.message
+        return [_with_unprotected(outcome, last.evidence) for outcome in outcomes], last, ""
 
     def _rounds(
         self, seen: AuditResult, current: Plan, leases: Leases, staging: Staging | None

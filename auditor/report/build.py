@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.model.digest import Digest
 from auditor.model.findings import (
     BlobCounts,
     ByteCounts,
+    Fact,
     Finding,
     ImageCounts,
     ImageState,
@@ -34,7 +36,14 @@ _Key = tuple[str, str]
 
 
 def report(
-    evidence: Evidence, findings: Sequence[Finding], *, host: str, started: datetime, finished: datetime, seconds: float
+    evidence: Evidence,
+    findings: Sequence[Finding],
+    *,
+    host: str,
+    started: datetime,
+    finished: datetime,
+    seconds: float,
+    facts: Mapping[str, Fact] = MappingProxyType({}),
 ) -> Report:
     """Build the report.
 
@@ -45,6 +54,7 @@ def report(
         started: The start of the run, in UTC.
         finished: The end of the run, in UTC.
         seconds: The duration of the run by a monotonic clock.
+        facts: Facts of the host.
 
     """
     images = image_states(evidence, findings)
@@ -68,6 +78,7 @@ def report(
         ),
         findings=tuple(findings),
         images=images,
+        facts=dict(facts),
     )
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Final
 
 import msgspec
 
+#: Maximum length of a report in bytes, unpacked; a store of 20,000 images makes less than half of it.
+MAX_REPORT: Final = 256 << 20
 #: Tolerated clock difference: a report this far in the future is accepted.
 SKEW: Final = timedelta(minutes=5)
 _AWARE = msgspec.Meta(tz=True)

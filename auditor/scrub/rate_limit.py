@@ -41,6 +41,11 @@ class RateLimit:
         self._lock = threading.Lock()
         self._free_at = clock()
 
+    @property
+    def rate(self) -> int:
+        """Bytes per second; zero for no limit."""
+        return int(self._rate or 0)
+
     def reserve(self, count: int) -> float:
         """Reserve `count` bytes; return the seconds to wait before reading them.
 

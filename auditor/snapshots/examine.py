@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -39,7 +40,13 @@ class Examined(msgspec.Struct, frozen=True):
     incomplete: tuple[str, ...] = ()
 
 
-def examine(store: Store, evidence: Evidence, *, pause: Callable[[float], None]) -> Examined:
+def examine(
+    store: Store,
+    evidence: Evidence,
+    *,
+    pause: Callable[[float], None],
+    known: Mapping[SnapshotKey, SnapshotFiles] = MappingProxyType({}),
+) -> Examined:
     """Look for the directory of each needed snapshot, and count or compare its files as the level asks.
 
     Nothing is written, and the daemon is not asked: its databases are read as files.
@@ -48,12 +55,13 @@ def examine(store: Store, evidence: Evidence, *, pause: Callable[[float], None])
         store: The store that has the layers.
         evidence: The first look of an audit.
         pause: Sleeps for a number of seconds.
+        known: What was found before; these snapshots are not examined again.
 
     """
     if evidence.info.kind is not SourceKind.CONTAINERD:
         return Examined()
-    wanted = needed(evidence)
-    found: dict[SnapshotKey, SnapshotFiles] = {}
+    wanted = {key: each for key, each in needed(evidence).items() if key not in known}
+    found: dict[SnapshotKey, SnapshotFiles] = dict(known)
     incomplete = []
     for name in sorted({snapshotter for _, snapshotter, _ in wanted}):
         mine = {key: each for key, each in wanted.items() if key[1] == name}

@@ -69,7 +69,7 @@ class Client:
             path: Path and query.
             scope: Scope of the token.
             headers: Headers of the request.
-            limits: Time limits.
+            limits: Time limits; `total` is that of the request with its redirects and tokens.
 
         Returns:
             The answer, with status 200 or 206.
@@ -85,21 +85,30 @@ class Client:
         """
         url, own, seen = self.endpoint.root + path, True, [self.endpoint.root + path]
         shown, challenged = self._authorizer.header(scope), False
+        end = self._timing.monotonic() + limits.total
         while True:
             private = {**self._header, **shown} if own else {}
+            left = limits.within(self._seconds(end, url))
             sent = {**self._user_agent, **private, "Accept-Encoding": "identity", **headers}
-            with self._transport.send("GET", url, headers=sent, limits=limits, own=own) as answer:
+            with self._transport.send("GET", url, headers=sent, limits=left, own=own) as answer:
                 if answer.status in _REDIRECTS:
                     url = _next(url, answer, seen)
                     own = own and Origin.of(url) == self._origin
                 elif answer.status == _UNAUTHORIZED and own and not challenged:
                     challenged = True
                     challenges = answer.headers("www-authenticate")
-                    shown = self._authorizer.answer(challenges, scope, limits=limits)
+                    shown = self._authorizer.answer(challenges, scope, limits=left)
                 else:
                     self._check(answer, url)
                     yield answer
                     return
+
+    def _seconds(self, end: float, url: str) -> float:
+        """Return the seconds until `end`. Raises Stalled if there are none."""
+        left = end - self._timing.monotonic()
+        if left <= 0:
+            raise Stalled(f"{Origin.of(url)} does not send in time")
+        return left
 
     def _check(self, answer: Answer, url: str) -> None:
         """Raise an error for a status without content; the server's text is dropped, because it may repeat secrets."""

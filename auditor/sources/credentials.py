@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +12,17 @@ from pathlib import Path
 import msgspec
 
 from auditor.errors import SourceError
+from auditor.regular_file import read_regular
+from auditor.sources.credential_helper import HelperFailed, run_helper
 
 #: Key of docker.io in docker's configuration; docker/cli cli/command/registry.go.
 _DOCKER_KEY = "https://index.docker.io/v1/"
 _DOCKER_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 #: User name that marks a helper's secret as an identity token; docker/docker-credential-helpers.
 _TOKEN_USER = "<token>"  # noqa: S105 - a marker, not a secret
+#: Maximum length of a config.json in bytes.
+_MAX_FILE = 16 << 20
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
-_HELPER_SECONDS = 30
 
 #: Runs `docker-credential-<name> get` with a server on its input: exit status and output.
 RunHelper = Callable[[str, str], tuple[int, bytes]]
@@ -49,23 +51,27 @@ class Credential:
 ANONYMOUS = Credential()
 
 
+#: docker, written in Go, reads null as an absent value.
+_Text = str | None
+
+
 class _Auth(msgspec.Struct, rename="lower"):
-    auth: str = ""
-    username: str = ""
-    password: str = ""
-    identity_token: str = msgspec.field(name="identitytoken", default="")
-    registry_token: str = msgspec.field(name="registrytoken", default="")
+    auth: _Text = None
+    username: _Text = None
+    password: _Text = None
+    identity_token: _Text = msgspec.field(name="identitytoken", default=None)
+    registry_token: _Text = msgspec.field(name="registrytoken", default=None)
 
 
 class _Config(msgspec.Struct, rename="camel"):
-    auths: dict[str, _Auth] | None = None
-    cred_helpers: dict[str, str] | None = None
-    creds_store: str = ""
+    auths: dict[str, _Auth | None] | None = None
+    cred_helpers: dict[str, _Text] | None = None
+    creds_store: _Text = None
 
 
 class _Helped(msgspec.Struct, rename="pascal"):
-    username: str = ""
-    secret: str = ""
+    username: _Text = None
+    secret: _Text = None
 
 
 def login(host: str) -> str:
@@ -73,39 +79,14 @@ def login(host: str) -> str:
     return "docker login" if host in _DOCKER_HOSTS else f"docker login {host}"
 
 
-def run_helper(name: str, server: str) -> tuple[int, bytes]:
-    """Run a credential helper as docker does; its standard error is discarded.
-
-    Args:
-        name: Suffix of the program `docker-credential-`.
-        server: The registry, sent to its standard input.
-
-    Returns:
-        Exit status and standard output.
-
-    Raises:
-        OSError: It is not installed.
-        subprocess.TimeoutExpired: It runs longer than 30 seconds.
-
-    """
-    done = subprocess.run(
-        [f"docker-credential-{name}", "get"],
-        input=server.encode(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        timeout=_HELPER_SECONDS,
-        check=False,
-    )
-    return done.returncode, done.stdout
-
-
 class DockerConfig:
     """The credentials of a config.json."""
 
     def __init__(self, config: _Config | None = None, *, run: RunHelper = run_helper) -> None:
-        self._auths = (config.auths if config else None) or {}
-        self._helpers: Mapping[str, str] = (config.cred_helpers if config else None) or {}
-        self._store = config.creds_store if config else ""
+        found = config or _Config()
+        self._auths = {key: auth or _Auth() for key, auth in (found.auths or {}).items()}
+        self._helpers: Mapping[str, str] = {host: name or "" for host, name in (found.cred_helpers or {}).items()}
+        self._store = found.creds_store or ""
         self._run = run
 
     def find(self, host: str) -> Credential:
@@ -128,8 +109,10 @@ class DockerConfig:
             raise SourceError("docker's config.json names a credential helper with an invalid name")
         try:
             status, output = self._run(helper, server)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise _helper_failed(helper, type(error).__name__) from None
+        except HelperFailed as error:
+            raise _helper_failed(helper, error.message) from None
+        except (OSError, ValueError) as error:
+            raise _helper_failed(helper, getattr(error, "strerror", None) or type(error).__name__) from None
         if status != 0:
             if b"credentials not found" in output:
                 return ANONYMOUS
@@ -155,33 +138,36 @@ def load_docker_config(path: Path | None, *, run: RunHelper = run_helper) -> Doc
 
     """
     try:
-        raw = path.read_bytes() if path is not None else b"{}"
+        raw = read_regular(path, limit=_MAX_FILE) if path is not None else b"{}"
     except FileNotFoundError:
         raw = b"{}"
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        return DockerConfig(msgspec.json.decode(raw or b"{}", type=_Config), run=run)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return DockerConfig(msgspec.json.decode(raw or b"{}", type=_Config | None), run=run)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise SourceError(f"{path} is not a docker configuration", hint="`docker login` writes one") from None
 
 
 def _from_helper(helper: str, output: bytes) -> Credential:
     try:
         helped = msgspec.json.decode(output, type=_Helped)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _helper_failed(helper, "its output is not the expected JSON") from None
     if helped.username == _TOKEN_USER:
-        return Credential(identity_token=helped.secret)
-    return Credential(username=helped.username, secret=helped.secret)
+        return Credential(identity_token=helped.secret or "")
+    return Credential(username=helped.username or "", secret=helped.secret or "")
 
 
 def _from_entry(entry: _Auth, host: str) -> Credential:
-    username, secret = entry.username, entry.password
+    username, secret = entry.username or "", entry.password or ""
     if entry.auth:
         username, secret = _decode(entry.auth, host)
     return Credential(
-        username=username, secret=secret, identity_token=entry.identity_token, access_token=entry.registry_token
+        username=username,
+        secret=secret,
+        identity_token=entry.identity_token or "",
+        access_token=entry.registry_token or "",
     )
 
 

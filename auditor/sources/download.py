@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from auditor.errors import BadBytes, NotOffered, SourceError
@@ -34,6 +34,7 @@ class Download:
         backoff: Pauses between attempts.
         timing: Clock.
         deadline: End of all attempts, by `timing.monotonic`.
+        others: Another server is asked next; an interruption before the first byte is then not retried.
 
     """
 
@@ -45,6 +46,7 @@ class Download:
     backoff: Backoff
     timing: Timing
     deadline: float
+    others: bool = False
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the bytes in order, unverified; at most one chunk beyond the size.
@@ -64,6 +66,8 @@ class Download:
                         yield piece
                 self._check_end(offset)
             except Interrupted as error:
+                if self.others and not offset:
+                    raise
                 tried = 1 if offset - begun >= LEAST else tried + 1
                 begun = offset
                 self._wait(tried, error)
@@ -107,7 +111,7 @@ class Download:
             path + query,
             scope=f"repository:{self.repository.name}:pull",
             headers=self._headers(offset),
-            limits=self.limits.within(left),
+            limits=replace(self.limits.within(left), total=left),
         ) as answer:
             yield answer
 

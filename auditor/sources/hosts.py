@@ -13,10 +13,13 @@ from urllib.parse import urlsplit
 
 from auditor.errors import SourceError
 from auditor.model.reference import DEFAULT_HOST, hostname
+from auditor.regular_file import read_regular
 from auditor.sources.hosts_file import HostsFileError, HostTable, read_hosts_file
 
 #: The usual `config_path` of containerd's packages.
 DEFAULT_DIRECTORY = Path("/etc/containerd/certs.d")
+#: Maximum length of a `hosts.toml` in bytes.
+_MAX_FILE = 1 << 20
 #: The server behind docker.io; core/remotes/docker/resolver.go `DefaultHost`.
 _DOCKER_SERVER = "registry-1.docker.io"
 
@@ -96,13 +99,13 @@ def _folder(root: Path, host: str) -> Path | None:
 
 def _read(folder: Path, host: str) -> Hosts:
     file = folder / "hosts.toml"
-    raw = file.read_bytes() if file.exists() else b""
+    raw = read_regular(file, limit=_MAX_FILE) if file.exists() else b""
     if not raw:
         return Hosts((_finish(_certificates(folder), host),))
     try:
         tables = read_hosts_file(raw, folder)
-    except (HostsFileError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        note = f"{file} is skipped, as containerd does: {error}"
+    except (HostsFileError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        note = f"{file} is skipped, as containerd does: {str(error)[:200]}"
         return Hosts((_finish(_certificates(folder), host),), (note,))
     return Hosts(tuple(endpoint for table in tables if (endpoint := _finish(table, host)).pull))
 

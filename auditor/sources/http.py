@@ -40,7 +40,7 @@ class Limits:
 
     Attributes:
         connect: For each address of a host, and again for the TLS handshake.
-        stall: For the head of an answer, and for each 64 KiB of its body.
+        stall: For the head of an answer, by the clock; for each 64 KiB of its body; for the whole of a small answer.
         total: For one blob, with all retries, redirects, tokens and mirrors; may be exceeded by one `stall`.
 
     """
@@ -87,9 +87,10 @@ class Origin:
 class Answer:
     """The answer to a request."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, origin: Origin) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse, origin: Origin, *, stall: float = math.inf) -> None:
         self._response = response
         self._origin = origin
+        self._stall = stall
         self.status = response.status
 
     def header(self, name: str) -> str:
@@ -138,12 +139,12 @@ class Answer:
         """Return the body of a small answer.
 
         Raises:
-            Interrupted: The connection failed.
+            Interrupted: The connection failed, or the body did not arrive within the stall limit.
             SourceError: It has more than `limit` bytes.
 
         """
         body = bytearray()
-        for piece in self.pieces():
+        for piece in self.pieces(seconds=self._stall):
             body += piece
             if len(body) > limit:
                 raise SourceError(f"{self._origin} answered with more than {limit} bytes")
@@ -220,7 +221,7 @@ class Transport:
         except (HTTPError, OSError, ValueError) as error:
             raise network_error(error, str(origin)) from None
         try:
-            answer = Answer(response, origin)
+            answer = Answer(response, origin, stall=limits.stall)
             yield answer
             answer.drain()
         finally:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,10 +19,15 @@ from auditor.sources.credentials import DockerConfig
 from auditor.sources.download import Download
 from auditor.sources.hosts import Endpoint, Hosts, find_hosts
 from auditor.sources.http import Limits
+from auditor.sources.network_errors import Interrupted
 from auditor.sources.proxies import Proxies
 from auditor.sources.repositories import Repository, repositories
 from auditor.sources.retry import SYSTEM, Backoff, Timing
 
+#: Maximum of failing servers that are named while others are left to ask.
+_NAMED = 5
+#: Seconds for a connection while others are left to ask.
+_HURRY = 10.0
 #: Minimum length of a secret that is removed from messages; a shorter one matches at random.
 _SHORTEST_SECRET = 4
 
@@ -52,6 +58,7 @@ class RegistrySource:
         backoff: Pauses between attempts.
         timing: Clock.
         user_agent: User-Agent header.
+        on_note: Called with a sentence for each unusable `hosts.toml`, and for servers that cannot be reached.
 
     """
 
@@ -67,6 +74,7 @@ class RegistrySource:
         backoff: Backoff | None = None,
         timing: Timing = SYSTEM,
         user_agent: str = "containerd-auditor",
+        on_note: Callable[[str], None] = lambda _note: None,
     ) -> None:
         self._hosts_dir = hosts_dir
         self._credentials = credentials
@@ -75,7 +83,9 @@ class RegistrySource:
         self._backoff = backoff or Backoff()
         self._timing = timing
         self._user_agent = user_agent
+        self._on_note = on_note
         self._lock = threading.Lock()
+        self._unreachable: set[Endpoint] = set()
         self._hosts: dict[str, Hosts] = {}
         self._clients: dict[Endpoint, Client] = {}
         self._making: dict[Endpoint, threading.Lock] = {}
@@ -131,24 +141,39 @@ class RegistrySource:
     def _begin(self, offer: Offer, deadline: float) -> tuple[bytes, Generator[bytes], _Place]:
         """Try the servers until one yields a first chunk, which is the whole of a small blob."""
         failures: list[SourceError] = []
-        for place in self._places(offer.digest, offer.hints):
-            pieces = self._download(offer, place, deadline)
+        places = self._places(offer.digest, offer.hints)
+        for left, place in zip(reversed(range(len(places))), places, strict=True):
+            pieces = self._download(offer, place, deadline, others=left > 0)
             try:
                 return next(pieces, b""), pieces, place
             except SourceError as error:
                 failures.append(self._failure(error, offer, place))
+                self._note_unreachable(error, place)
         raise _none_gave(offer, failures, self.notes)
 
-    def _download(self, offer: Offer, place: _Place, deadline: float) -> Generator[bytes]:
+    def _note_unreachable(self, error: SourceError, place: _Place) -> None:
+        """Ask a server that does not answer after all others from now on."""
+        with self._lock:
+            new = isinstance(error, Interrupted) and place.endpoint not in self._unreachable
+            if new:
+                self._unreachable.add(place.endpoint)
+            count = len(self._unreachable)
+        if new and count <= _NAMED:
+            more = "; further ones are not named" if count == _NAMED else ""
+            self._on_note(f"{error.message}; other servers are asked first from now on{more}")
+
+    def _download(self, offer: Offer, place: _Place, deadline: float, *, others: bool) -> Generator[bytes]:
+        limits = replace(self._limits, connect=min(self._limits.connect, _HURRY)) if others else self._limits
         download = Download(
             offer=offer,
             repository=place.repository,
             client=partial(self._client, place.endpoint),
             mirrored=place.mirrored,
-            limits=self._limits,
+            limits=limits,
             backoff=self._backoff,
             timing=self._timing,
             deadline=deadline,
+            others=others,
         )
         return proven(gathered(download.pieces()), digest=offer.digest, size=offer.size, place=str(place))
 
@@ -167,13 +192,18 @@ class RegistrySource:
             for endpoint in self._find(repository.host).endpoints
         ]
         with self._lock:
-            return [place for place in found if (digest, place) not in self._failed]
+            left = [place for place in found if (digest, place) not in self._failed]
+            return sorted(left, key=lambda place: place.endpoint in self._unreachable)
 
     def _find(self, host: str) -> Hosts:
         with self._lock:
-            if host not in self._hosts:
+            new = host not in self._hosts
+            if new:
                 self._hosts[host] = find_hosts(self._hosts_dir, host)
-            return self._hosts[host]
+            found = self._hosts[host]
+        for note in found.notes if new else ():
+            self._on_note(note)
+        return found
 
     def _client(self, endpoint: Endpoint) -> Client:
         """Return the client of an endpoint; created once, under a lock of its own, because that may send a request."""

@@ -1,4 +1,8 @@
-"""Sockets with a minimum transfer rate: urllib3's timeout applies to each `recv`, so one byte a minute passes it."""
+"""Sockets with a minimum transfer rate: urllib3's timeout applies to each `recv`, so one byte a minute passes it.
+
+The head of an answer has a limit of wall-clock time instead: a server that sends `100 Continue` without end never lets
+the reader wait.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import io
 import math
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
@@ -21,7 +27,6 @@ class PacedSocket:
     The limit is set by `settimeout`. Only the time spent waiting for the server counts.
 
     Attributes:
-        strict: The limit applies to all bytes, as for the head of an answer.
         deadline: End of all reading, by `time.monotonic`; also for bytes that do not reach the caller, such as
             trailers.
 
@@ -32,7 +37,7 @@ class PacedSocket:
         self._span = math.inf
         self._waited = 0.0
         self._arrived = 0
-        self.strict = False
+        self._head_end = math.inf
         self.deadline = math.inf
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - everything but reading is the socket's own
@@ -49,6 +54,15 @@ class PacedSocket:
         """Return a buffered reader with the limits; http.client reads answers through it."""
         return io.BufferedReader(_PacedReader(self, self._sock.makefile("rb", buffering=0)))
 
+    @contextmanager
+    def head(self) -> Iterator[None]:
+        """Limit everything that is read during the block to the stall limit, by the clock."""
+        self._head_end = time.monotonic() + self._span
+        try:
+            yield
+        finally:
+            self._head_end = math.inf
+
     def read_into(self, raw: socket.SocketIO, buffer: memoryview) -> int | None:
         """Read once.
 
@@ -57,7 +71,7 @@ class PacedSocket:
 
         """
         before = time.monotonic()
-        left = min(self._span - self._waited, self.deadline - before)
+        left = min(self._span - self._waited, self.deadline - before, self._head_end - before)
         if left <= 0:
             raise TimeoutError
         self._sock.settimeout(None if left == math.inf else left)
@@ -68,7 +82,7 @@ class PacedSocket:
     def _account(self, seconds: float, count: int) -> None:
         self._waited += seconds
         self._arrived += count
-        if self._arrived >= LEAST and not self.strict:
+        if self._arrived >= LEAST:
             self._waited, self._arrived = 0.0, 0
 
 
@@ -104,11 +118,20 @@ class _Paced(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         if self.paced is None:
             return super().getresponse()
-        self.paced.strict = True
-        try:
+        with self.paced.head():
             return super().getresponse()
+
+    def _tunnel(self) -> None:
+        """Read the answer of a proxy to CONNECT with the limit of a head; TLS needs the plain socket afterwards."""
+        plain = self.sock
+        paced = PacedSocket(plain)
+        paced.settimeout(plain.gettimeout())
+        self.sock = cast("socket.socket", paced)
+        try:
+            with paced.head():
+                super()._tunnel()
         finally:
-            self.paced.strict = False
+            self.sock = plain
 
 
 class PacedHTTPConnection(_Paced):

@@ -82,7 +82,7 @@ def bare_loops(stock: Stocked, digests: Sequence[Digest], *, jobs: int) -> None:
 def held(stock: Stocked) -> float:
     """The rate that the program holds over ten seconds, as a part of its limit, by what the kernel saw it read."""
     state = stock.scratch / "state.db"
-    line = command("scrub", "--address", stock.daemon.socket, "--state", state, "--limit-rate", str(LIMIT))
+    line = command("scrub", "--address", stock.daemon.socket, "--state", state, "--limit-rate", f"{LIMIT}B")
     with subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL) as run:
         began = _read_by(run.pid)
         while _read_by(run.pid) - began < 2 * LIMIT:

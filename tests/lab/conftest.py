@@ -15,6 +15,7 @@ from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.process import scratch, sweep
 from tests.lab.kit.registry import Registry
+from tests.lab.stopped_node import StoppedNode, stopped_node
 
 pytest.register_assert_rewrite("tests.lab.checked")
 
@@ -99,6 +100,13 @@ def shared_daemon(request: pytest.FixtureRequest, session_base: Path) -> Iterato
     folder = tempfile.mkdtemp(dir=session_base, prefix=f"{request.param}-")  # a version may have several turns
     with Containerd(request.param, Path(folder)) as running:
         yield running
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def stopped(request: pytest.FixtureRequest, session_base: Path, registry: Registry) -> StoppedNode:
+    """Make a stopped daemon a version; tests damage copies of its root."""
+    folder = tempfile.mkdtemp(dir=session_base, prefix=f"stopped-{request.param}-")
+    return stopped_node(request.param, Path(folder), registry)
 
 
 @pytest.fixture

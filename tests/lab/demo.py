@@ -13,8 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests import images
 from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS, NotInstalledError
+from tests.lab.kit.containers import running, shell_layer
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd, parse_check
 from tests.lab.kit.process import scratch, sweep
 from tests.lab.kit.registry import Registry
@@ -67,7 +69,33 @@ def show(daemon: Containerd, registry: Registry, base: Path) -> int:
     daemon.ctr("images", "import", archive, namespace="elsewhere")
     verdict = parse_check(daemon.ctr("images", "check", namespace="elsewhere"))[found.second]
     say(f"and ctr imports the archive: {found.second}  {verdict}")
-    return max(last)
+    return max(*last, show_files(daemon, registry))
+
+
+def show_files(daemon: Containerd, registry: Registry) -> int:
+    """Damage a program that containers run, as a power cut does; return the exit status of the last check."""
+    image = images.image([shell_layer(), images.layer({"etc/motd": b"hello"})])
+    name = registry.push(image, "demo/shell:1")
+    daemon.cri_pull(name)
+    with running(daemon, name, "web") as web:
+        say(
+            "container web runs; a power cut leaves one of its programs with 0 bytes, and pulling again changes nothing"
+        )
+        (faults.snapshot_folder(daemon, image.chain_ids[0]) / "bin/sleep").write_bytes(b"")
+        daemon.cri_pull(name)
+        print(f"  ctr images check    {name}  {parse_check(daemon.ctr('images', 'check'))[name]}")
+        failed = daemon.ctr("run", "--rm", "--null-io", name, "second", "/bin/sleep", "1", check=False)
+        print(f"  ctr run             exit {failed.returncode}: {failed.stderr.strip()}")
+        auditor(daemon, "check", "--verify", "snapshots", name)
+        auditor(daemon, "repair", "--snapshots", "--yes", name)
+        say("the second container runs now; web keeps its old files until it is restarted")
+        again = daemon.ctr("run", "--rm", "--null-io", name, "second", "/bin/sleep", "0", check=False)
+        print(f"  ctr run             exit {again.returncode}")
+        run("quarantine", "list", "--address", str(daemon.socket))
+        web.stop()
+        web.start()
+        run("quarantine", "drop", "--address", str(daemon.socket))
+    return auditor(daemon, "check", "--verify", "snapshots")
 
 
 def auditor(daemon: Containerd, command: str, *arguments: str) -> int:

@@ -25,9 +25,16 @@ from auditor.cli.runs import repair as imported
 from tests.lab.checked import ROOT, environment
 
 #: The calls that change a store; those that only look are no steps.
-WRITES: Final = ("Write", "Create", "Delete", "Update", "Abort", "AddResource", "DeleteResource")
+WRITES: Final = (
+    *("Write", "Create", "Delete", "Update", "Abort", "AddResource", "DeleteResource"),
+    *("Prepare", "View", "Apply", "Remove"),
+)
 #: What Python tells its audit hooks of changes to files.
 CHANGES: Final = frozenset("os.rename os.link os.remove os.rmdir os.mkdir os.chmod os.chown os.truncate".split())
+#: Functions of libc that change files, which Python tells of when they are looked up.
+FUNCTIONS: Final = ("syncfs", "renameat2")
+#: Parts of the paths that are the store's.
+STORE: Final = ("/io.containerd.content", "/io.containerd.snapshotter")
 #: What a child that was not to be killed is told by.
 FINISHED: Final = 0
 
@@ -61,7 +68,8 @@ class Steps:
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Take what Python says of its own calls; only files in the store count."""
         opened = event == "open" and isinstance(arguments[1], str) and "w" in arguments[1]
-        if (opened or event in CHANGES) and "/io.containerd.content" in str(arguments[0]):
+        changes = (opened or event in CHANGES) and any(part in str(arguments[0]) for part in STORE)
+        if changes or (event == "ctypes.dlsym" and arguments[1] in FUNCTIONS):
             self()
 
 

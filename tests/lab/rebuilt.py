@@ -15,13 +15,15 @@ from typing import Any
 
 import grpc
 
-from auditor import containerd, snapshots
+from auditor import containerd
 from auditor.containerd.writable_store import WritableContainerdStore
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.repair.own_state import LEASE_LABEL, RUN
 from auditor.repair.quarantine import Entry
 from auditor.repair.rebuild_snapshot import Surroundings, Target, rebuild, recover, top_folder
+from auditor.snapshots.compare import compare as compare_folder
+from auditor.snapshots.play import play
 from tests.images import BuiltLayer
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 
@@ -52,9 +54,9 @@ def target_of(store: WritableContainerdStore, chain: str, layer: BuiltLayer, fol
 def surroundings(store: WritableContainerdStore) -> Surroundings:
     def compare(target: Target, folder: Path) -> Sequence[str]:
         with store.stream(target.snapshot.namespace, target.layer.digest) as chunks:
-            played = snapshots.play(chunks, lowest=not target.snapshot.parent)
+            played = play(chunks, lowest=not target.snapshot.parent)
         assert not played.refusal
-        return [f"{os.fsdecode(item.path)}: {item.kind}" for item in snapshots.compare(played.tree, folder).items]
+        return [f"{os.fsdecode(item.path)}: {item.kind}" for item in compare_folder(played.tree, folder).items]
 
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return Surroundings(token=lambda: secrets.token_hex(8), now=now, boot=boot, compare=compare)

@@ -110,7 +110,7 @@ def test_damaged_databases(node: Containerd) -> None:
     for first, count in ((bolt.metas(whole)[0].page, 1), (0, 2)):
         path.write_bytes(whole[: first * size] + bytes(count * size) + whole[(first + count) * size :])
         ran = offline(node)
-        assert ran.status == 1, ran.err
+        assert ran.status == 3, ran.err
         assert not ran.report.complete
         assert "metadata-damaged" in {finding.code for finding in ran.report.findings}
         if count == 2:
@@ -121,8 +121,11 @@ def test_damaged_databases(node: Containerd) -> None:
         if damaged is not None:
             path.write_bytes(damaged)
         ran = offline(node)
-        assert (ran.status, ran.out) == (3, "")
-        assert "do not start containerd" in ran.err
+        assert ran.status == 3, ran.err
+        assert {finding.code for finding in ran.report.findings} == {"metadata-lost"}
+        tree = auditor("tree", "--root", node.root, "lab/offline-1:1")
+        assert (tree.status, tree.out) == (3, "")
+        assert "do not start containerd" in tree.err
 
 
 def store_images(node: Containerd, namespace: str) -> list[str]:

@@ -169,8 +169,8 @@ def test_containerd_killed_in_the_middle_of_the_bytes(pulled: Containerd, root: 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("version", ["1.6", "2.1"])
-def test_containerd_killed_at_each_third_step_of_a_swap(
-    version: str, start_daemon: StartDaemon, registry: Registry, base: Path
+def test_containerd_killed_at_steps_of_a_swap(
+    version: str, start_daemon: StartDaemon, registry: Registry, base: Path, request: pytest.FixtureRequest
 ) -> None:
     daemon = start_daemon(version)
     daemon.cri_pull(registry.push(IMAGE, "lab/trouble:1"))
@@ -178,7 +178,7 @@ def test_containerd_killed_at_each_third_step_of_a_swap(
     whole = dump(daemon)
     arguments = ("repair", "--address", str(daemon.socket), "--yes", "--content-root", "none")
     with killer(base) as killing:
-        for last in range(1, 1000, 3):
+        for last in range(1, 1000, 1 if request.config.getoption("--wide") else 5):
             faults.empty_file(daemon, IMAGE.digest)
             ended = killing.run(*arguments, last=last, victim=daemon.pid)
             if ended.status == 0 and ended.steps < last:

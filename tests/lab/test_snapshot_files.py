@@ -92,11 +92,11 @@ ODD = images.image([LOWEST, UPPER, layer()])
 Damage = Callable[[Path], object]
 
 
-def directory(daemon: Containerd, image: images.BuiltImage, index: int) -> Path:
+def directory(daemon: Containerd, image: images.BuiltImage, index: int, *, namespace: str = CRI_NAMESPACE) -> Path:
     """The directory of a layer, by the databases."""
     root = daemon.root / "io.containerd.snapshotter.v1.overlayfs"
     rows = read_rows(daemon.root / "io.containerd.metadata.v1.bolt/meta.db", "overlayfs", root)
-    return root / "snapshots" / rows[CRI_NAMESPACE, "overlayfs", image.chain_ids[index]].id / "fs"
+    return root / "snapshots" / rows[namespace, "overlayfs", image.chain_ids[index]].id / "fs"
 
 
 def pulled(daemon: Containerd, registry: Registry) -> Containerd:

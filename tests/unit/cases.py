@@ -133,6 +133,8 @@ def ref(role: str, manifest: Document | None, *, target: Document | None = None,
         manifest=str(manifest.digest) if manifest else "",
         role=role,
     )
+    if changes.get("layer") is not None:
+        changes["layer_number"] = changes["layer"] + 1
     return msgspec.structs.replace(made, **changes)
 
 

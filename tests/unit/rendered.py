@@ -24,6 +24,8 @@ ENDINGS: Final = {
     ReportFormat.JUNIT: "xml",
     ReportFormat.MARKDOWN: "md",
     ReportFormat.HTML: "html",
+    ReportFormat.SARIF: "sarif",
+    ReportFormat.GITLAB: "gitlab.json",
 }
 
 

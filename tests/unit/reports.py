@@ -83,6 +83,7 @@ def ref(state: ImageState, *, role: str = "layer", index: int | None = None) -> 
         manifest=state.platforms[0].manifest,
         role=role,
         layer=index,
+        layer_number=None if index is None else index + 1,
     )
 
 

@@ -16,16 +16,23 @@ Images = Annotated[
     Argument(metavar="IMAGE", help="Names, digests or ids. Default: all images.", show_default=False),
 ]
 
+EXAMPLES = """\
+auditor check
+auditor check docker.io/library/nginx:1.27
+auditor check --verify digests --limit-rate 50MiB
+auditor check --format json --output report.json
+auditor check --every 6h --jitter 30m --listen :9469"""
+
 
 def check(
     images: Images = None,
-    verify: Annotated[CheckVerify, Option("--verify", help="Verification level.")] = CheckVerify.PRESENCE,
+    verify: Annotated[
+        CheckVerify, Option("--verify", metavar="LEVEL", help="Verification level.")
+    ] = CheckVerify.PRESENCE,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
-    fail_on: Annotated[
-        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
-    ] = FailOn.ERROR,
+    fail_on: o.FailsOn = FailOn.ERROR,
     jobs: o.Jobs = None,
     limit_rate: o.LimitRate = None,
     max_layer_size: o.MaxLayer = None,
@@ -36,16 +43,22 @@ def check(
     every: Annotated[
         str | None,
         Option(
-            "--every", metavar="TIME", help="Repeat the check at this interval, for example 6h.", show_default=False
+            "--every",
+            group="Repetition",
+            metavar="TIME",
+            help="Repeat the check at this interval, for example 6h.",
+            show_default=False,
         ),
     ] = None,
     jitter: Annotated[
-        str, Option("--jitter", metavar="TIME", help="With --every: add a random delay of up to this.")
+        str,
+        Option("--jitter", group="Repetition", metavar="TIME", help="With --every: add a random delay of up to this."),
     ] = "0s",
     listen: Annotated[
         str | None,
         Option(
             "--listen",
+            group="Repetition",
             metavar="HOST:PORT",
             help="With --every: serve /metrics and /healthz on this address.",
             show_default=False,
@@ -72,10 +85,11 @@ def check(
 
     from auditor.audit.collect import Request
     from auditor.cli import audit, connect, prover
-    from auditor.cli.output import check_target
+    from auditor.cli.output import check_target, echo_limits
     from auditor.cli.publish import failure_told, metrics_places, publish
     from auditor.cli.render import tells_trees
     from auditor.cli.units import size
+    from auditor.formats import sanitize
     from auditor.model import findings
 
     check_target(output)
@@ -102,13 +116,18 @@ def check(
         snapshotters=tuple(snapshotter or ()),
     )
     limit, bound = prover.pace(limit_rate), size(max_layer_size) if max_layer_size else None
+    echo_limits(
+        quiet=quiet,
+        reading=f"{sanitize.size(limit.rate)}/s" if limit else None,
+        layers=sanitize.size(bound) if bound else None,
+    )
     failing = findings.FailOn(fail_on)
     told = partial(
         failure_told, metrics_places(common, output_format, textfile), command="check", address=address or ""
     )
 
     def once() -> tuple[Report, int]:
-        with told(), connect.read_store(common) as store:
+        with told(), connect.read_store(common, without_records=True) as store:
             reader = prover.reader(store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
             _, report = audit.audited(store, request, common, reader=reader, trees=tells_trees(output_format))
         status = findings.exit_status(report, failing)

@@ -8,6 +8,13 @@ from typing import Annotated
 
 from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
+from auditor.errors import UsageError
+
+EXAMPLES = """\
+auditor diagnose 'content digest sha256:0a37…: not found'
+auditor diagnose 0a37c1d2
+auditor diagnose docker.io/library/nginx:1.27
+journalctl -u containerd --since -1h | auditor diagnose -"""
 
 
 class Format(enum.StrEnum):
@@ -35,9 +42,11 @@ def diagnose(
         str, Option("--max-duration", metavar="TIME", help="Time limit for reading content.")
     ] = "20s",
     address: o.Address = None,
+    root: o.Root = None,
+    while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
     platform: o.Platforms = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TEXT,
+    output_format: Annotated[Format, Option("--format", "-f", group="Output", help="Output format.")] = Format.TEXT,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -68,7 +77,11 @@ def diagnose(
         no_progress=no_progress,
         timeout=timeout,
         content_root=content_root,
+        root=root,
+        while_running=while_running,
     )
+    if archive is not None and root is not None:
+        raise UsageError("--archive and --root exclude each other", hint="leave one of them out")
     if archive is not None and (message_only or not archive.exists()):
         raise _unusable(archive, message_only=message_only)
     budget = duration(max_duration)
@@ -88,9 +101,7 @@ def diagnose(
     return status
 
 
-def _unusable(archive: Path, *, message_only: bool) -> Exception:
-    from auditor.errors import UsageError
-
+def _unusable(archive: Path, *, message_only: bool) -> UsageError:
     if message_only:
         return UsageError("--archive and --message-only exclude each other", hint="leave one of them out")
     return UsageError(f"there is no {archive}", hint="name an archive or a layout folder")

@@ -9,6 +9,12 @@ from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import Compress, Format
 
+EXAMPLES = """\
+auditor export docker.io/library/nginx:1.27 -o nginx.tar
+auditor export app:1 db:2 --compress zstd -o images.tar.zst
+auditor export app:1 --all-platforms --layout app/
+auditor export app:1 --refetch --name app:export -o app.tar"""
+
 Images = Annotated[list[str], Argument(metavar="IMAGE", help="Names, digests or ids.")]
 Target = Annotated[
     Path | None,
@@ -68,14 +74,14 @@ def export(
     root: o.Root = None,
     while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format of the summary.")] = Format.TABLE,
+    output_format: o.PlainFormats = Format.TABLE,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     no_progress: o.NoProgress = False,
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Write an archive that ctr, docker, podman and skopeo can load; hash every byte and read the archive back.
+    """Write an archive for ctr, docker, podman and skopeo; hash every byte and read the archive back.
 
     Exit status: 0 written; 1 content is missing or damaged, nothing was written; 2 invalid usage; 3 the store could not
     be read or the archive not be written.

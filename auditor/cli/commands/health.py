@@ -64,26 +64,15 @@ def _health(path: Path, *, max_age: str, critical: Level, warning: Level) -> Hea
     from datetime import UTC, datetime
 
     from auditor.cli.units import duration
+    from auditor.regular_file import read_regular
     from auditor.report import health
 
     thresholds = health.Thresholds(critical=str(critical), warning=str(warning), max_age=duration(max_age))
     try:
-        raw = _read(path)
+        raw = read_regular(path, limit=health.MAX_REPORT)
     except OSError as error:
         return health.unknown(f"no report: {(error.strerror or str(error)).lower()}: {path}")
     return health.judge(raw, now=datetime.now(UTC), thresholds=thresholds)
-
-
-def _read(path: Path) -> bytes:
-    """Read a regular file. Refuse pipes and devices: reading one may block."""
-    import os
-    import stat
-
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "not a regular file")
-        return file.read()
 
 
 def _print(text: str) -> None:

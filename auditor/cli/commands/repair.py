@@ -9,19 +9,35 @@ from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, Format, Verify
 
+EXAMPLES = """\
+auditor repair --dry-run
+auditor repair docker.io/library/nginx:1.27
+auditor repair --verify digests --yes
+auditor repair --from archive:/backup/nginx.tar --from registry --yes"""
+
 
 def repair(
     images: Annotated[
         list[str] | None,
         Argument(metavar="IMAGE", help="Names, digests or ids. Default: all images.", show_default=False),
     ] = None,
-    verify: Annotated[Verify, Option("--verify", help="Verification level of the first check.")] = Verify.PRESENCE,
+    verify: Annotated[
+        Verify, Option("--verify", metavar="LEVEL", help="Verification level of the first check.")
+    ] = Verify.PRESENCE,
+    snapshots: Annotated[
+        bool,
+        Option("--snapshots", help="Also compare all unpacked files with their layers, and rebuild damaged snapshots."),
+    ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and write nothing.")] = False,
     yes: Annotated[bool, Option("--yes", "-y", help="Apply the plan without asking.")] = False,
     sources: o.From = None,
     include_discarded: Annotated[
         bool,
-        Option("--include-discarded", help="Also fetch layers that the node discards by its configuration."),
+        Option(
+            "--include-discarded",
+            group="Sources",
+            help="Also fetch layers that the node discards by its configuration.",
+        ),
     ] = False,
     hosts_dir: o.HostsDir = o.HOSTS_DIR,
     docker_config: o.DockerConfig = None,
@@ -35,12 +51,10 @@ def repair(
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
-    fail_on: Annotated[
-        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
-    ] = FailOn.ERROR,
+    fail_on: o.FailsOn = FailOn.ERROR,
     address: o.Address = None,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
+    output_format: o.PlainFormats = Format.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -48,7 +62,7 @@ def repair(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Restore missing and damaged blobs: check, print a plan, apply it, check again.
+    """Restore missing and damaged blobs and unpacked files: check, print a plan, apply it, check again.
 
     Without --yes, ask for confirmation on a terminal; without a terminal, refuse. --dry-run writes nothing.
 
@@ -75,7 +89,7 @@ def repair(
         content_root=content_root,
     )
     request = Request(
-        verify=findings.Verify(verify),
+        verify=findings.Verify.SNAPSHOTS if snapshots else findings.Verify(verify),
         namespaces=common.namespaces,
         images=tuple(images or ()),
         platforms=connect.wanted_platforms(platform),
@@ -84,7 +98,10 @@ def repair(
     )
     chosen = choice(sources, hosts_dir=hosts_dir, docker_config=docker_config)
     options = RepairOptions(
-        include_discarded=include_discarded, jobs=jobs, quarantine=_kept(keep_quarantine, dry_run=dry_run)
+        include_discarded=include_discarded,
+        jobs=jobs,
+        quarantine=_kept(keep_quarantine, dry_run=dry_run),
+        snapshots=snapshots,
     )
     session = Session(common, request, chosen, options, output_format, yes=yes, dry_run=dry_run)
     document = session.run()

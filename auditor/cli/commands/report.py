@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from auditor.model.findings import FailOn as Failing
     from auditor.model.findings import Finding
 
+EXAMPLES = """\
+auditor report report.json --format html --output report.html
+auditor report reports/ --format markdown
+auditor report today.json --against yesterday.json"""
+
 
 def report(
     files: Annotated[
@@ -29,9 +34,7 @@ def report(
             show_default=False,
         ),
     ] = None,
-    fail_on: Annotated[
-        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
-    ] = FailOn.ERROR,
+    fail_on: o.FailsOn = FailOn.ERROR,
     output_format: o.ReportFormats = ReportFormat.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from auditor.cli.arguments import Argument, Option
+from auditor.cli import options as o
+from auditor.cli.arguments import Argument
 from auditor.cli.choices import Format
+
+EXAMPLES = """\
+auditor rules
+auditor rules snapshot-without-blob"""
 
 
 def rules(
     code: Annotated[str | None, Argument(metavar="CODE", help="A finding code. Default: all.")] = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
+    output_format: o.PlainFormats = Format.TABLE,
 ) -> int:
     """Explain the finding codes: severity, meaning, impact and remedy."""
     import difflib
@@ -23,7 +28,7 @@ def rules(
     known = tuple(checks.RULEBOOK.values())
     chosen = [rule for rule in known if code in (None, rule.code)]
     if not chosen:
-        close = difflib.get_close_matches(code or "", [rule.code for rule in known], n=3)
+        close = difflib.get_close_matches(code or "", [rule.code for rule in known], n=3, cutoff=0.7)
         hint = f"did you mean {' or '.join(close)}?" if close else "auditor rules lists them all"
         raise UsageError(f"there is no rule {(code or '')[:100]!r}", hint=hint)
     if output_format is Format.JSON:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 #: Default of --state.
 STATE = Path("/var/lib/containerd-auditor/state.db")
 
+EXAMPLES = """\
+auditor scrub --max-duration 30m --limit-rate 50MiB
+auditor scrub --known-bad
+auditor scrub --new-only --format prometheus --output /run/auditor.prom"""
+
 
 def scrub(
     state: Annotated[Path, Option("--state", metavar="FILE", help="File that records verified blobs.")] = STATE,
@@ -30,10 +35,8 @@ def scrub(
     max_layer_size: o.MaxLayer = None,
     known_bad: Annotated[bool, Option("--known-bad", help="Only blobs that were found damaged before.")] = False,
     new_only: Annotated[bool, Option("--new-only", help="Only blobs that were never verified.")] = False,
-    verify: Annotated[Depth, Option("--verify", help="Verification level.")] = Depth.DIGESTS,
-    fail_on: Annotated[
-        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
-    ] = FailOn.ERROR,
+    verify: Annotated[Depth, Option("--verify", metavar="LEVEL", help="Verification level.")] = Depth.DIGESTS,
+    fail_on: o.FailsOn = FailOn.ERROR,
     address: o.Address = None,
     root: o.Root = None,
     while_running: o.WhileRunning = False,
@@ -53,10 +56,11 @@ def scrub(
     """
     from auditor.audit.collect import Request
     from auditor.cli import connect, prover
-    from auditor.cli.output import check_target
+    from auditor.cli.output import check_target, echo_limits
     from auditor.cli.publish import failure_told, metrics_places, publish
     from auditor.cli.runs import scrub as run
-    from auditor.cli.units import duration, size
+    from auditor.cli.units import duration, shown, size
+    from auditor.formats import sanitize
     from auditor.model import findings
 
     check_target(output)
@@ -82,6 +86,13 @@ def scrub(
         max_layer=size(max_layer_size) if max_layer_size else None,
         known_bad=known_bad,
         new_only=new_only,
+    )
+    echo_limits(
+        quiet=quiet or (max_duration is None and budget.pace is None and budget.max_layer is None),
+        time=shown(budget.max_duration) if budget.max_duration is not None else None,
+        reading=f"{sanitize.size(budget.pace.rate)}/s" if budget.pace else None,
+        layers=sanitize.size(budget.max_layer) if budget.max_layer else None,
+        age=shown(budget.max_age),
     )
     request = Request(verify=findings.Verify(verify), namespaces=common.namespaces)
     report: Report

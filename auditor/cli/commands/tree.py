@@ -8,6 +8,11 @@ from typing import Annotated
 from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
 
+EXAMPLES = """\
+auditor tree docker.io/library/nginx:1.27
+auditor tree --all-platforms nginx:1.27
+auditor tree nginx:1.27 --format dot --output nginx.dot"""
+
 
 class Format(enum.StrEnum):
     """Output formats of a tree."""
@@ -26,7 +31,7 @@ def tree(
     root: o.Root = None,
     while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
+    output_format: Annotated[Format, Option("--format", "-f", group="Output", help="Output format.")] = Format.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -34,7 +39,7 @@ def tree(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Print an image's index, manifests, configs and layers, the state of each, and the cause where one is absent.
+    """Print the descriptor graph of an image: index, manifests, configs, layers, their state and its cause.
 
     --format dot is for Graphviz: auditor tree IMAGE -f dot | dot -Tsvg -o image.svg. Exit status: as of check.
     """

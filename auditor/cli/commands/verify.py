@@ -9,12 +9,17 @@ from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import FailOn, ReportFormat, Verify
 
+EXAMPLES = """\
+auditor verify nginx.tar
+auditor verify backup/*.tar.gz some-oci-layout/
+ctr images export - docker.io/library/nginx:1.27 | auditor verify -"""
+
 
 def verify(
     paths: Annotated[
         list[str], Argument(metavar="PATH", help="Archives or OCI layout folders; - reads standard input.")
     ],
-    depth: Annotated[Verify, Option("--verify", help="Verification level.")] = Verify.LAYERS,
+    depth: Annotated[Verify, Option("--verify", metavar="LEVEL", help="Verification level.")] = Verify.LAYERS,
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     max_layer_size: o.MaxLayer = None,
@@ -30,24 +35,23 @@ def verify(
     sparse: Annotated[
         bool, Option("--sparse", help="Absent blobs are absent on purpose; verify those that are present.")
     ] = False,
-    fail_on: Annotated[
-        FailOn, Option("--fail-on", help="Lowest severity that makes the exit status 1.")
-    ] = FailOn.ERROR,
-    output_format: Annotated[ReportFormat, Option("--format", "-f", help="Output format.")] = ReportFormat.TABLE,
+    fail_on: o.FailsOn = FailOn.ERROR,
+    output_format: o.ReportFormats = ReportFormat.TABLE,
     output: o.Output = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
     no_progress: o.NoProgress = False,
 ) -> int:
-    """Check archives of ctr, docker save, podman save, skopeo, buildah or nerdctl; plain, gzip or zstd; OCI layouts.
+    """Check archives and OCI layouts: of ctr, docker save, podman save, skopeo, buildah, nerdctl; plain, gzip or zstd.
 
     Each archive is read once, in constant memory, and not unpacked. Default platforms: those that the archive holds.
     Exit status: as of check, the worst of all archives.
     """
     from auditor.cli import connect
-    from auditor.cli.output import check_target
+    from auditor.cli.output import check_target, echo_limits
     from auditor.cli.runs import verify as run
     from auditor.cli.units import size
+    from auditor.formats import sanitize
     from auditor.model import findings
 
     check_target(output)
@@ -69,5 +73,6 @@ def verify(
         blobs=run.shared(blobs),
         sparse=sparse,
     )
+    echo_limits(quiet=quiet, layers=sanitize.size(wish.max_layer) if wish.max_layer else None)
     reports = run.verified_all(run.distinct(paths), wish, common)
     return run.publish_all(reports, common, output_format, fail_on=findings.FailOn(fail_on))

@@ -27,7 +27,7 @@ from auditor.diagnose.explain import exit_status, explain
 from auditor.diagnose.extract import Mentions, asked, search
 from auditor.diagnose.model import Diagnosis
 from auditor.diagnose.read_order import Wanted, wanted
-from auditor.errors import NothingExamined, StoreUnreachable, UsageError
+from auditor.errors import NothingExamined, StoreError, StoreUnreachable, UsageError
 from auditor.formats import redact
 from auditor.formats.sanitize import plain
 from auditor.model.digest import Digest
@@ -102,7 +102,7 @@ def answer(question: Question, options: Common) -> tuple[Diagnosis, int]:
         The diagnosis and the exit status.
 
     Raises:
-        StoreUnreachable: The archive cannot be opened; or the named daemon, and the text has no known message.
+        StoreError: The archive cannot be opened; or the named daemon or root, and the text has no known message.
 
     """
     mentions, target = question.mentions, _target(question, options)
@@ -115,8 +115,10 @@ def answer(question: Question, options: Common) -> tuple[Diagnosis, int]:
             index, address = _index(store, question, options), store.info().address
     except NothingExamined as error:
         say(f"note: {plain(error.message)}; the text alone is explained")
-    except StoreUnreachable as error:
-        if question.archive is not None or (options.address is not None and not mentions.known):
+    except StoreError as error:
+        named = options.address is not None or options.root is not None
+        lost = isinstance(error, StoreUnreachable) or options.root is not None
+        if question.archive is not None or not lost or (named and not mentions.known):
             raise
         say(f"note: {plain(error.message)}; the text alone is explained")
     else:
@@ -139,6 +141,7 @@ def _target(question: Question, options: Common) -> CommandTarget:
     return CommandTarget(
         address=(options.address or "").removeprefix("unix://"),
         archive=archive,
+        root=str(options.root) if options.root is not None else "",
         platforms=tuple(map(str, question.platforms)),
     )
 

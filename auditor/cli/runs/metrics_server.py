@@ -1,23 +1,28 @@
-"""/metrics and /healthz over HTTP, read-only: the last results of the loop."""
+"""/metrics and /healthz over HTTP, read-only: the last results of the loop.
+
+Clients cannot take the loop's descriptors or threads: connections are limited in number and in time.
+"""
 
 from __future__ import annotations
 
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import Any, Final
 
 from auditor.errors import UsageError
 
 #: Content type of the Prometheus text format.
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _PLAIN: Final = "text/plain; charset=utf-8"
-#: Seconds after which an idle client is disconnected.
-_PATIENCE: Final = 10
+#: Seconds after which a client is disconnected, whatever it sends or reads.
+_PATIENCE: Final = 10.0
+#: Maximum of connections at a time; further ones are closed at once.
+CONNECTIONS: Final = 16
 
 
 class Board:
@@ -81,6 +86,22 @@ def _server(host: str, port: int, board: Board) -> ThreadingHTTPServer:
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
         block_on_close = False
+        free = threading.BoundedSemaphore(CONNECTIONS)
+
+        def verify_request(self, request: object, client_address: object) -> bool:  # noqa: ARG002 - the library's
+            """Whether a connection is free; where it is not, the library closes the new one."""
+            return self.free.acquire(blocking=False)
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+            """Serve one connection, for a limited time."""
+            end = threading.Timer(_PATIENCE, _hang_up, (request,))
+            end.daemon = True
+            end.start()
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                end.cancel()
+                self.free.release()
 
         def handle_error(self, request: object, client_address: object) -> None:
             """Ignore clients that disconnect."""
@@ -93,6 +114,12 @@ def _server(host: str, port: int, board: Board) -> ThreadingHTTPServer:
     except (OSError, UnicodeError) as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(f"cannot listen on {host}:{port}: {words}", hint="choose another --listen") from None
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """End a connection under the thread that serves it."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

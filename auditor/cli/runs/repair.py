@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import secrets
 import sys
 import threading
 from pathlib import Path
@@ -21,14 +22,19 @@ from auditor.cli.progress_bars import bars
 from auditor.cli.publish import COULD_NOT, style
 from auditor.cli.repair_watchdog import Watchdog
 from auditor.cli.sources import Choice
-from auditor.errors import Busy, OutputError
+from auditor.containerd.writable_store import WritableContainerdStore
+from auditor.errors import Busy, OutputError, StoreError
 from auditor.formats import json_report, table
 from auditor.formats import repair as text
-from auditor.formats.repair import PlanRows, RepairDocument, outcome_row, plan_rows
+from auditor.formats.repair import PlanRows, RepairDocument, all_skips, outcome_row, plan_rows, snapshot_rows
 from auditor.formats.sanitize import plain
 from auditor.model.findings import Report
+from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Store
+from auditor.repair.plan import Plan
+from auditor.repair.plan_snapshots import SnapshotPlan
 from auditor.repair.session import Repair, RepairOptions, RepairResult
+from auditor.repair.snapshot_session import SnapshotOutcome, SnapshotRepair, surroundings
 
 #: Seconds to wait after a signal until the repair has undone its unfinished steps; its leases expire in any case.
 _PATIENCE = 60.0
@@ -63,6 +69,8 @@ class Session:
         self._messages: queue.SimpleQueue[PlanRows | RepairDocument | BaseException] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._repair: Repair | None = None
+        self._snapshots: SnapshotRepair | None = None
+        self._intact: dict[SnapshotKey, SnapshotFiles] = {}
         self._stopped = False
 
     def run(self) -> RepairDocument:
@@ -96,8 +104,9 @@ class Session:
     def _stop(self) -> None:
         self._stopped = True
         self._answers.put(False)
-        if self._repair is not None:
-            self._repair.interrupt()
+        for part in (self._repair, self._snapshots):
+            if part is not None:
+                part.interrupt()
 
     def _work(self) -> None:
         try:
@@ -119,8 +128,10 @@ class Session:
                 on_end=drawn.end,
             )
             self._repair = repair
+            if self._options.snapshots:
+                self._snapshots = _snapshot_repair(store)
             if self._stopped:
-                repair.interrupt()
+                self._stop()
             try:
                 return self._plan_only(repair) if self._dry_run else self._exclusively(repair, watchdog)
             finally:
@@ -143,15 +154,26 @@ class Session:
         return status
 
     def _audit(self, store: Store) -> AuditResult:
-        reader = prover.reader(store, self._request.verify)
+        reader = prover.reader(store, self._request.verify, intact=self._intact)
         seen, report = audit.audited(store, self._request, self._common, reader=reader)
         self._reports.append(report)
+        found = seen.evidence.snapshot_files.items()
+        self._intact = {key: files for key, files in found if files.differences and not files.differences.items}
         return seen
 
     def _plan_only(self, repair: Repair) -> RepairDocument:
         notes = repair.leftovers()
-        rows = plan_rows(repair.plan(repair.audit()))
+        if self._snapshots is not None:
+            notes += self._snapshots.leftovers()
+        seen = repair.audit()
+        plan = repair.plan(seen)
+        rows = plan_rows(plan, self._snapshot_plan(seen, plan))
         return RepairDocument(dry_run=True, plan=rows, skips=rows.skips, notes=notes, after=self._reports[-1])
+
+    def _snapshot_plan(self, seen: AuditResult, plan: Plan) -> SnapshotPlan | None:
+        if self._snapshots is None:
+            return None
+        return self._snapshots.plan(seen, restored=[action.digest for action in plan.actions])
 
     def _exclusively(self, repair: Repair, watchdog: Watchdog) -> RepairDocument:
         try:
@@ -165,16 +187,30 @@ class Session:
 
     def _apply(self, repair: Repair, watchdog: Watchdog) -> RepairDocument:
         notes = repair.recover()
+        if self._snapshots is not None:
+            notes += self._snapshots.recover()
         seen = repair.audit()
         plan = repair.plan(seen)
-        rows = plan_rows(plan)
-        if plan.actions and not self._confirmed(rows):
-            return self._document(rows, RepairResult(skips=plan.skips), notes)
+        snapshots = self._snapshot_plan(seen, plan)
+        rows = plan_rows(plan, snapshots)
+        if (rows.actions or rows.snapshots) and not self._confirmed(rows):
+            return self._document(rows, RepairResult(skips=rows.skips), notes)
         if plan.actions:
             watchdog.start()  # before the first write: a repair without it stops here
-        return self._document(rows, repair.apply(seen, plan), notes)
+        result = repair.apply(seen, plan)
+        if self._snapshots is None or snapshots is None:
+            return self._document(rows, result, notes)
+        if plan.actions and result.seen is not None:
+            snapshots = self._snapshots.plan(result.seen)  # more can be compared now
+        done = () if result.audit_failure else self._snapshots.apply(snapshots)
+        if done:
+            result = _checked_again(repair, result)
+        result = msgspec.structs.replace(result, skips=all_skips(result.skips, snapshots))
+        return self._document(rows, result, notes, done)
 
-    def _document(self, rows: PlanRows, result: RepairResult, notes: tuple[str, ...]) -> RepairDocument:
+    def _document(
+        self, rows: PlanRows, result: RepairResult, notes: tuple[str, ...], done: tuple[SnapshotOutcome, ...] = ()
+    ) -> RepairDocument:
         after = self._reports[-1]
         if result.audit_failure:
             why = f"the store could not be checked again: {result.audit_failure}"
@@ -183,6 +219,7 @@ class Session:
             dry_run=False,
             plan=rows,
             outcomes=tuple(map(outcome_row, result.outcomes)),
+            snapshots=snapshot_rows(done),
             skips=result.skips,
             notes=notes,
             after=after,
@@ -203,9 +240,27 @@ class Session:
         if self._dry_run or self._yes or not sys.stderr.isatty():
             parts.append(text.render_plan(document.plan, verbose=verbose))
         if not self._dry_run:
-            parts += ["\n", text.render_outcomes(document.outcomes, document.skips, verbose=verbose)]
+            parts += ["\n", _outcomes(document, verbose=verbose)]
         parts += ["\n", table.render(document.after, advice=render.advice(), style=style(self._common))]
         return "".join(parts)
+
+
+def _snapshot_repair(store: WritableContainerdStore) -> SnapshotRepair:
+    address = Path(store.info().address)
+    around = surroundings(store, address, token=lambda: secrets.token_hex(8), now=audit.now)
+    return SnapshotRepair(store, around=around)
+
+
+def _checked_again(repair: Repair, result: RepairResult) -> RepairResult:
+    """Audit after the rebuilds."""
+    try:
+        return msgspec.structs.replace(result, seen=repair.audit())
+    except StoreError as error:
+        return msgspec.structs.replace(result, audit_failure=error.message)
+
+
+def _outcomes(document: RepairDocument, *, verbose: bool) -> str:
+    return text.render_outcomes(document.outcomes, document.skips, snapshots=document.snapshots, verbose=verbose)
 
 
 def _confirm(rows: PlanRows, *, verbose: bool) -> bool:

@@ -39,12 +39,23 @@ class ImagesStub:
                 request_serializer=auditor_dot_containerd_dot___proto_dot_images__pb2.ListImagesRequest.SerializeToString,
                 response_deserializer=auditor_dot_containerd_dot___proto_dot_images__pb2.ListImagesResponse.FromString,
                 _registered_method=True)
+        self.Create = channel.unary_unary(
+                '/containerd.services.images.v1.Images/Create',
+                request_serializer=auditor_dot_containerd_dot___proto_dot_images__pb2.CreateImageRequest.SerializeToString,
+                response_deserializer=auditor_dot_containerd_dot___proto_dot_images__pb2.CreateImageResponse.FromString,
+                _registered_method=True)
 
 
 class ImagesServicer:
     """Missing associated documentation comment in .proto file."""
 
     def List(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Create(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -57,6 +68,11 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=auditor_dot_containerd_dot___proto_dot_images__pb2.ListImagesRequest.FromString,
                     response_serializer=auditor_dot_containerd_dot___proto_dot_images__pb2.ListImagesResponse.SerializeToString,
+            ),
+            'Create': grpc.unary_unary_rpc_method_handler(
+                    servicer.Create,
+                    request_deserializer=auditor_dot_containerd_dot___proto_dot_images__pb2.CreateImageRequest.FromString,
+                    response_serializer=auditor_dot_containerd_dot___proto_dot_images__pb2.CreateImageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -86,6 +102,33 @@ class Images:
             '/containerd.services.images.v1.Images/List',
             auditor_dot_containerd_dot___proto_dot_images__pb2.ListImagesRequest.SerializeToString,
             auditor_dot_containerd_dot___proto_dot_images__pb2.ListImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Create(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/containerd.services.images.v1.Images/Create',
+            auditor_dot_containerd_dot___proto_dot_images__pb2.CreateImageRequest.SerializeToString,
+            auditor_dot_containerd_dot___proto_dot_images__pb2.CreateImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

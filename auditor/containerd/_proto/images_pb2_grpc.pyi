@@ -32,11 +32,13 @@ class ImagesStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ImagesAsyncStub: ...
     List: _grpc.UnaryUnaryMultiCallable[_images_pb2.ListImagesRequest, _images_pb2.ListImagesResponse]
+    Create: _grpc.UnaryUnaryMultiCallable[_images_pb2.CreateImageRequest, _images_pb2.CreateImageResponse]
 
 @_typing.type_check_only
 class ImagesAsyncStub(ImagesStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     List: _aio.UnaryUnaryMultiCallable[_images_pb2.ListImagesRequest, _images_pb2.ListImagesResponse]  # type: ignore[assignment]
+    Create: _aio.UnaryUnaryMultiCallable[_images_pb2.CreateImageRequest, _images_pb2.CreateImageResponse]  # type: ignore[assignment]
 
 class ImagesServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -45,5 +47,12 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         request: _images_pb2.ListImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.ListImagesResponse, _abc.Awaitable[_images_pb2.ListImagesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Create(
+        self,
+        request: _images_pb2.CreateImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.CreateImageResponse, _abc.Awaitable[_images_pb2.CreateImageResponse]]: ...
 
 def add_ImagesServicer_to_server(servicer: ImagesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

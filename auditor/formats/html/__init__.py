@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from auditor.checks.rule import Rule
-from auditor.formats.html import fleet_page, node_page
+from auditor.fleet.picture import Picture
+from auditor.formats.html import fleet_page, node_page, picture_page
 from auditor.formats.sanitize import is_command, plain, plural, size
 from auditor.model.findings import Report
 from auditor.report.compare import Comparison
@@ -28,6 +29,12 @@ def render_fleet(fleet: Fleet, *, advice: Mapping[str, Rule]) -> str:
     """The page of several nodes."""
     page = fleet_page.page(fleet, advice=advice)
     return _environment().get_template("fleet.html.j2").render(page=page, policy=_policy())
+
+
+def render_picture(picture: Picture) -> str:
+    """The page of a fleet's picture."""
+    page = picture_page.page(picture)
+    return _environment().get_template("picture.html.j2").render(page=page, policy=_policy())
 
 
 @cache

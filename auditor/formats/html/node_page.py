@@ -126,7 +126,8 @@ def verdict(report: Report) -> Verdict:
     checked = f"{plural(images.total, 'image')} checked"
     if images.damaged:
         words = f"{plural(images.damaged, 'image')} damaged"
-        return Verdict("bad", words, f"out of {images.total}, by {_found(report)}")
+        by = f", by {_found(report)}" if found.critical or found.error or found.warning else ""
+        return Verdict("bad", words, f"out of {images.total}{by}")
     if found.critical or found.error:
         return Verdict("bad", "Damage found", f"{_found(report)}; {checked}")
     if not report.complete:

@@ -32,7 +32,7 @@ OTHER = Group("k8s.io", ("registry:5000/a/b:latest",), Descriptor(OCI_INDEX, Dig
         f"nginx@{TARGET}",
         str(TARGET),
         TARGET.hex,
-        TARGET.hex[:12],
+        TARGET.hex[:6],
         str(TARGET)[:20],
         str(CONFIG),
         CONFIG.hex[:12],
@@ -44,7 +44,7 @@ def test_an_image_is_known_by_each_of_its_names(wanted: str) -> None:
     assert choose_images([OTHER, NGINX], [wanted]) == (NGINX,)
 
 
-@pytest.mark.parametrize("wanted", ["nginx", "nginx:1.2", "ngin", "", "sha256:", TARGET.hex[:11], "NGINX:1.27", "*"])
+@pytest.mark.parametrize("wanted", ["nginx", "nginx:1.2", "ngin", "", "sha256:", TARGET.hex[:5], "NGINX:1.27", "*"])
 def test_near_misses_match_nothing_and_the_hint_says_what_there_is(wanted: str) -> None:
     with pytest.raises(NothingExamined) as said:
         choose_images([NGINX, OTHER], [wanted])
@@ -59,6 +59,25 @@ def test_a_typo_is_answered_with_what_was_meant() -> None:
     with pytest.raises(NothingExamined, match="no image is named") as said:
         choose_images([NGINX, OTHER], ["registry:5000/a/b:lates"])
     assert "did you mean registry:5000/a/b:latest" in said.value.hint
+
+
+def test_a_name_leads_only_to_repositories_that_are_spelled_alike() -> None:
+    with pytest.raises(NothingExamined) as said:
+        choose_images([NGINX, OTHER], ["docker.io/library/redis:1.27"])
+    assert said.value.hint == "auditor check --verbose lists the images"
+    with pytest.raises(NothingExamined) as said:
+        choose_images([NGINX, OTHER], ["ngnix"])
+    assert said.value.hint == f"did you mean docker.io/library/nginx:1.27 or docker.io/library/nginx@{TARGET}?"
+
+
+def test_the_beginning_of_two_digests_is_refused_with_both() -> None:
+    twins = [Group("k8s.io", (f"{n}:1",), Descriptor(OCI_INDEX, Digest(f"sha256:abcdef{n * 58}"), 1)) for n in "12"]
+    with pytest.raises(NothingExamined, match="abcdef begins the digests of several images") as said:
+        choose_images(twins, ["abcdef"])
+    assert said.value.hint == "give more digits: sha256:abcdef111111 (1:1), sha256:abcdef222222 (2:1)"
+    assert choose_images(twins, ["abcdef1"]) == (twins[0],)
+    named = Group("k8s.io", ("docker.io/library/abcdef:latest",), Descriptor(OCI_INDEX, TARGET, 1))
+    assert choose_images([*twins, named], ["abcdef"]) == (named,)
 
 
 def test_images_named_twice_are_chosen_once_and_in_their_order() -> None:

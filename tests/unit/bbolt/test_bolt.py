@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 
+import msgspec
 import pytest
 
 from auditor.bbolt import bolt
@@ -126,3 +127,38 @@ def test_random_damage_never_raises() -> None:
             data[rng.randrange(2 * PAGE, len(data))] = rng.randrange(256)
         del data[rng.choice((len(data), rng.randrange(2 * PAGE, len(data)))) :]
         read(data)
+
+
+def with_freelist(page: int, raw: bytes) -> tuple[bytes, bolt.Meta]:
+    data = bytes(6 * PAGE)
+    data = data[: page * PAGE] + raw + data[page * PAGE + len(raw) :]
+    return data, bolt.Meta(page=0, page_size=PAGE, root=3, high_water=6, txid=1, freelist=page)
+
+
+def freelist(number: int, kind: int, count: int, *ids: int) -> bytes:
+    return struct.pack("<QHHI", number, kind, count, 0) + struct.pack(f"<{len(ids)}Q", *ids)
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        (freelist(4, 16, 2, 2, 5), ""),
+        (freelist(4, 16, 0xFFFF, 1, 5), ""),
+        (freelist(4, 16, 0), ""),
+        (freelist(5, 16, 0), "is not a freelist"),
+        (freelist(4, 2, 0), "is not a freelist"),
+        (freelist(4, 16, 600), "more elements than fit"),
+        (freelist(4, 16, 0xFFFF, 1 << 60), "more elements than fit"),
+        (freelist(4, 16, 1, 6), "lists page 6"),
+        (freelist(4, 16, 1, 1), "lists page 1"),
+    ],
+)
+def test_a_freelist(raw: bytes, fault: str) -> None:
+    found = bolt.freelist_fault(*with_freelist(4, raw))
+    assert (fault in found) if fault else not found
+
+
+@pytest.mark.parametrize("page", [0, 6, 1 << 40])
+def test_a_freelist_outside_the_database(page: int) -> None:
+    data, found = with_freelist(4, b"")
+    assert "outside" in bolt.freelist_fault(data, msgspec.structs.replace(found, freelist=page))

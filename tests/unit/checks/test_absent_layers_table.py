@@ -314,5 +314,6 @@ def test_the_image_of_a_finding_is_the_layers() -> None:
             manifest=str(APP.digest),
             role="layer",
             layer=2,
+            layer_number=3,
         ),
     )

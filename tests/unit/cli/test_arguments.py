@@ -18,7 +18,7 @@ from auditor.cli.choices import ReportFormat, Verify
 from auditor.cli.commands.check import check
 from auditor.cli.program import program
 
-NAMES = [name for name in COMMANDS if name != "health"]
+NAMES = [name for name in COMMANDS if name not in ("health", "quarantine")]
 VALUES = [
     "",
     "-",

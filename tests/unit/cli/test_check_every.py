@@ -6,8 +6,10 @@ import http.client
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -147,3 +149,36 @@ def test_wrong_usage_ends_the_loop() -> None:
 def test_options_that_make_no_sense_are_wrong_usage(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--address", "/nowhere.sock", *arguments]) == 2
     assert capfd.readouterr().err.startswith("auditor: ")
+
+
+def test_open_connections_take_no_more_than_their_number(place: str) -> None:
+    host, _, port = place.partition(":")
+    held = [socket.create_connection((host, int(port))) for _ in range(metrics_server.CONNECTIONS)]
+    for each in held:
+        each.sendall(b"GET /metrics HTTP/1.0\r\n")
+    with socket.create_connection((host, int(port))) as further:
+        further.settimeout(10)
+        assert further.recv(1) == b""
+    for each in held:
+        each.close()
+
+
+def test_a_client_that_drips_is_disconnected(monkeypatch: pytest.MonkeyPatch, board: Board) -> None:
+    monkeypatch.setattr(metrics_server, "_PATIENCE", 0.3)
+    with serving("127.0.0.1:0", board) as place:
+        assert place is not None
+        host, _, port = place.partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as client:
+            dripping = threading.Event()
+            drips = threading.Thread(target=_drip, args=(client, dripping))
+            drips.start()
+            assert client.recv(1) == b""
+            dripping.set()
+            drips.join()
+
+
+def _drip(client: socket.socket, ended: threading.Event) -> None:
+    """Send a byte of a request line every 20 ms."""
+    with suppress(OSError):
+        while not ended.wait(0.02):
+            client.sendall(b"G")

@@ -211,10 +211,26 @@ def test_what_is_no_file_in_a_folder_is_named(folder: Path, capfd: pytest.Captur
     assert not fleet["complete"]
 
 
+def test_a_pipe_without_a_writer_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["report", str(tmp_path / "pipe")]) == 2
+    assert "it is a pipe\nhint: auditor report - < " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("protocol", "status"), [("nagios", 3), ("npd", 2)])
+def test_health_reads_no_file_of_gigabytes(
+    tmp_path: Path, protocol: str, status: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(3 << 30)
+    assert main(["health", protocol, str(tmp_path / "large.json")]) == status
+    assert "larger than" in capfd.readouterr().out
+
+
 def test_a_packed_bomb_ends_at_the_limit(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("auditor.cli.saved_reports._MOST", 4 << 20)
+    monkeypatch.setattr("auditor.cli.saved_reports.MAX_REPORT", 4 << 20)
     (folder / "bomb.gz").write_bytes(gzip.compress(b" " * (8 << 20)))
     assert main(["report", str(folder)]) == 1
     assert "bomb.gz cannot be read: it is larger than 4 MiB" in capfd.readouterr().err

@@ -16,7 +16,7 @@ from auditor.containerd._proto import (
     types_pb2,
 )
 from auditor.containerd.plugins import NO_DISCARD, read_plugins
-from auditor.errors import InvalidDigest
+from auditor.errors import InvalidDigest, StoreError
 from auditor.model.digest import Digest
 from auditor.model.oci import OCI_MANIFEST, Descriptor
 from auditor.model.platforms import Platform, host
@@ -118,6 +118,23 @@ def test_older_daemons_say_less_and_we_say_so() -> None:
     assert (said.content_root, said.snapshotters, said.discards_layers) == (None, (), None)
     assert said.notes == (NO_DISCARD,)
     assert said.platform == host()
+
+
+def test_a_failed_database_is_an_error_with_a_way_on() -> None:
+    failed = Plugin.InitError(message="invalid database")
+    plugins = [
+        Plugin(
+            type="io.containerd.content.v1", id="content", exports={"root": "/data/io.containerd.content.v1.content"}
+        ),
+        Plugin(type="io.containerd.metadata.v1", id="bolt", init_err=failed),
+    ]
+    with pytest.raises(StoreError, match="invalid database") as raised:
+        read_plugins(plugins)
+    assert "do not delete meta.db" in raised.value.hint
+    assert raised.value.hint.endswith("auditor check --root /data")
+    with pytest.raises(StoreError) as raised:
+        read_plugins(plugins[1:])
+    assert raised.value.hint.endswith("auditor check --root /var/lib/containerd")
 
 
 def test_a_proxy_snapshotter_has_an_address() -> None:

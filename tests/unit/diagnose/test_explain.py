@@ -20,7 +20,7 @@ from auditor.formats.diagnosis import markdown, text
 from auditor.formats.json_report import to_json
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
-from auditor.model.store import Lease, Proof, ProofKind, Resource
+from auditor.model.store import Lease, Proof, ProofKind, Resource, SourceKind
 from auditor.report.image_tree import TreeNode, trees
 from tests.unit.build import APP, BASE, MIDDLE, TOP, Layer, World, image, index
 
@@ -229,6 +229,16 @@ def test_a_store_at_another_address_is_named_in_each_command() -> None:
         asked(BASE.digest), EvidenceIndex(outcome.evidence, outcome.findings), target=target, looked_at="x"
     )
     assert all("/run/k3s/containerd/containerd.sock" in command for command in answer.verdict.commands)
+
+
+def test_commands_for_a_disk_need_no_daemon() -> None:
+    target = CommandTarget(kind=SourceKind.OFFLINE, root="/mnt/a disk")
+    for words in (missing(BASE.digest), "panic: page 47 already freed"):
+        diagnosis = explain(asked(words), None, target=target, looked_at="")
+        helps = diagnosis.verdict.commands
+        assert any(step.startswith("auditor recover --root '/mnt/a disk'") for step in helps)
+        assert not any(step.startswith(("ctr ", "crictl ", "auditor repair ")) for step in helps)
+        assert all("--root '/mnt/a disk'" in step for step in helps if step.startswith("auditor "))
 
 
 def test_without_a_store_only_the_text_is_explained() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from collections.abc import Iterator
 
@@ -169,3 +170,15 @@ def test_any_text_is_taken(text: str) -> None:
 @given(st.binary(max_size=4000))
 def test_any_bytes_are_taken(data: bytes) -> None:
     search([data])
+
+
+@pytest.mark.parametrize(
+    "word", ["failed to extract layer sha256:", "dial unix ", 'meta.db "', "missing parent ", "a.b/"]
+)
+def test_a_long_text_of_one_word_is_read_in_linear_time(word: str) -> None:
+    def seconds(size: int) -> float:
+        begun = time.process_time()
+        mentions(word * (size // len(word)))
+        return time.process_time() - begun
+
+    assert seconds(64_000) < 40 * seconds(8_000) + 0.5

@@ -106,6 +106,7 @@ PLAN_JSON = {
             "warnings": ["a warning"],
         }
     ],
+    "snapshots": [],
     "skips": SKIPS_JSON,
     "notes": ["a note"],
 }
@@ -159,6 +160,7 @@ def test_the_json_has_every_field_in_its_order() -> None:
         "dry_run": False,
         "plan": PLAN_JSON,
         "outcomes": OUTCOMES_JSON,
+        "snapshots": [],
         "skips": SKIPS_JSON,
         "notes": ["a run was interrupted"],
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auditor.bbolt import bolt
-from auditor.errors import StoreError, UsageError
+from auditor.errors import UsageError
 from auditor.model.digest import Digest
 from auditor.model.store import DamageKind
 from auditor.offline import salvage
@@ -40,6 +40,15 @@ def tree(name: str = "app:1") -> Tree:
     target: Tree = {b"digest": str(TARGET).encode(), b"mediatype": b"m", b"size": varint(len(SMALL))}
     images: Tree = {name.encode(): {b"createdat": TIME, b"target": target}}
     return {b"v1": {b"version": b"\x06", b"default": {b"images": images, b"content": {b"blob": blobs}}}}
+
+
+def below(held: Tree, *path: bytes) -> Tree:
+    """Return the bucket at a path."""
+    for key in path:
+        inside = held[key]
+        assert isinstance(inside, dict)
+        held = inside
+    return held
 
 
 @pytest.fixture
@@ -82,11 +91,15 @@ def test_files_without_records_are_counted(root: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", bytes(3 * PAGE)])
-def test_a_database_without_records_is_an_error(root: Path, data: bytes) -> None:
+def test_a_database_without_records_is_a_finding(root: Path, data: bytes) -> None:
     put(root, data)
-    with pytest.raises(StoreError, match="2 blob files have no record") as raised:
-        OfflineStore(root)
-    assert "do not start containerd" in raised.value.hint
+    store = OfflineStore(root)
+    assert store.lost is not None
+    assert "2 blob files have no record" in store.lost.message
+    assert "do not start containerd" in store.lost.hint
+    assert [fault.kind for fault in store.info().damage] == [DamageKind.LOST]
+    assert store.info().gaps
+    assert store.namespaces() == ()
 
 
 def test_both_meta_pages_damaged(root: Path) -> None:
@@ -96,7 +109,48 @@ def test_both_meta_pages_damaged(root: Path) -> None:
     store = OfflineStore(root)
     assert [image.name for image in store.inventory("default").images] == ["app:1"]
     assert [fault.kind for fault in store.info().damage] == [DamageKind.DAMAGED]
-    assert store.inventory("default").gaps
+    assert store.info().gaps
+
+
+def damaged(data: bytearray, page: int) -> bytearray:
+    start = page * PAGE
+    return data[:start] + bytes(PAGE) + data[start + PAGE :]
+
+
+def test_files_stand_for_lost_content_records(root: Path) -> None:
+    writer = Writer()
+    data = database(tree(), writer=writer)
+    put(root, damaged(data, writer.named[b"v1", b"default", b"content", b"blob"]))
+    store = OfflineStore(root)
+    assert store.info().partial == {"default"}
+    assert store.inventory("default").blobs.keys() == BLOBS.keys()
+    assert [image.name for image in store.inventory("default").images] == ["app:1"]
+
+
+def test_lost_snapshots_are_unknown_and_not_absent(root: Path) -> None:
+    held = tree()
+    record: Tree = {b"name": b"default/1/a", b"createdat": TIME}
+    below(held, b"v1", b"default")[b"snapshots"] = {b"overlayfs": {b"a": record}}
+    writer = Writer()
+    data = database(held, writer=writer)
+    put(root, damaged(data, writer.named[b"v1", b"default", b"snapshots", b"overlayfs"]))
+    assert OfflineStore(root).inventory("default").snapshots == {}
+
+
+def test_the_platform_is_that_of_the_unpacked_images(root: Path) -> None:
+    held = tree()
+    folder = root / "io.containerd.content.v1.content" / "blobs" / "sha256"
+    blobs = below(held, b"v1", b"default", b"content", b"blob")
+    for number, architecture in enumerate(("s390x", "arm64", "arm64")):
+        config = b'{"os": "linux", "architecture": "%s", "n": %d}' % (architecture.encode(), number)
+        digest = Digest.of(config)
+        (folder / digest.hex).write_bytes(config)
+        labels: Tree = {b"containerd.io/gc.ref.snapshot.overlayfs": b"sha256:1"}
+        blobs[str(digest).encode()] = {b"size": varint(len(config)), b"labels": labels}
+    put(root, database(held))
+    info = OfflineStore(root).info()
+    assert str(info.platform) == "linux/arm64"
+    assert any("linux/arm64" in note for note in info.notes)
 
 
 def test_a_stale_root_without_the_schema_is_not_taken() -> None:

@@ -121,3 +121,12 @@ def test_a_root_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / quarantine.FOLDER).write_text("a file")
     with pytest.raises(StoreError, match="cannot write"):
         entry_of(tmp_path)
+
+
+def test_an_entry_whose_record_is_damaged_is_told_from_a_foreign_folder(tmp_path: Path) -> None:
+    entry = entry_of(tmp_path)
+    (tmp_path / quarantine.FOLDER / "foreign").mkdir()
+    assert quarantine.unreadable(tmp_path) == ()
+    (entry.folder / "record.json").write_text("{}")
+    assert quarantine.entries(tmp_path) == ()
+    assert quarantine.unreadable(tmp_path) == (entry.folder,)

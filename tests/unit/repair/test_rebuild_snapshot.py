@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from auditor.model.digest import Digest
@@ -41,11 +42,16 @@ def test_a_snapshot_of_a_layer_is_not_refused(tmp_path: Path) -> None:
     [
         (snapshot(BASE, snapshotter="native"), "only snapshots of overlayfs"),
         (snapshot(BASE, kind="active"), "not made by unpacking"),
-        (Snapshot("k8s.io", "overlayfs", BASE), "not made by unpacking"),
     ],
 )
 def test_other_snapshots_are_refused(tmp_path: Path, which: Snapshot, words: str) -> None:
     assert words in refusal(target(tmp_path, which), [], identity=())
+
+
+def test_a_committed_container_is_refused_and_an_import_without_labels_is_not(tmp_path: Path) -> None:
+    found = target(tmp_path, Snapshot("k8s.io", "overlayfs", BASE))
+    assert refusal(found, [], identity=()) == ""
+    assert "by committing a container" in refusal(msgspec.structs.replace(found, unpacked=False), [], identity=())
 
 
 def test_an_index_of_overlayfs_is_refused(tmp_path: Path) -> None:

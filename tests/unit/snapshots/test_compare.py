@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from auditor.model.digest import Digest
-from auditor.snapshots import Kind, NodeKind, Played, compare, play
+from auditor.model.snapshot_files import Kind
+from auditor.snapshots.compare import compare
+from auditor.snapshots.play import Played, play
+from auditor.snapshots.tree import NodeKind
 
 NS = 1_700_000_000_123456789
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor.errors import SourceError
-from auditor.sources.credentials import ANONYMOUS, Credential, DockerConfig, load_docker_config, login, run_helper
+from auditor.sources.credential_helper import MAX_OUTPUT, HelperFailed, run_helper
+from auditor.sources.credentials import ANONYMOUS, Credential, DockerConfig, load_docker_config, login
 from auditor.sources.tokens import Challenge, parse_challenges
 
 SECRET = "hunter2-and-a-half"
@@ -78,7 +79,7 @@ def missing(_: str, __: str) -> tuple[int, bytes]:
 
 
 def slow(_: str, __: str) -> tuple[int, bytes]:
-    raise subprocess.TimeoutExpired(SECRET, 30)
+    raise HelperFailed("it did not answer in time")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,26 @@ def test_a_real_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (status, json.loads(output)) == (0, {"Username": "get", "Secret": "r.example"})
 
 
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    file = tmp_path / "docker-credential-lab"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+
+def test_a_helper_that_prints_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper(tmp_path, monkeypatch, "exec yes")
+    with pytest.raises(HelperFailed, match=f"more than {MAX_OUTPUT >> 10} KiB"):
+        run_helper("lab", "r.example")
+
+
+@pytest.mark.parametrize("script", ["exec sleep 60", "exec >&-; exec sleep 60", "sleep 60 & exit 0"])
+def test_a_helper_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    helper(tmp_path, monkeypatch, script)
+    with pytest.raises(HelperFailed, match=r"within|in time"):
+        run_helper("lab", "r.example", seconds=0.3)
+
+
 @pytest.mark.parametrize("auth", ["not base64!", encode("no-colon-" + SECRET), "/w=="])
 def test_an_entry_that_cannot_be_read(tmp_path: Path, auth: str) -> None:
     with pytest.raises(SourceError, match="not base64") as caught:
@@ -113,7 +134,39 @@ def test_an_entry_that_cannot_be_read(tmp_path: Path, auth: str) -> None:
     assert auth not in caught.value.message
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"auths": 1}', f'{{"auths": {{"x": "{SECRET}"}}}}', "\udcff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        '{"auths": null, "credHelpers": null, "credsStore": null}',
+        '{"auths": {"r.example": null}, "credHelpers": {"r.example": null}}',
+        '{"auths": {"r.example": {"auth": null, "username": null, "password": null, "identitytoken": null}}}',
+    ],
+)
+def test_nulls_are_absent_values_as_for_docker(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(text)
+    assert load_docker_config(file).find("r.example") == ANONYMOUS
+
+
+def test_a_helper_that_answers_with_nulls(tmp_path: Path) -> None:
+    found = config(tmp_path, {"credsStore": "store"}, lambda *_: (0, b'{"Username": null, "Secret": null}'))
+    assert found.find("r.example") == ANONYMOUS
+
+
+def test_a_configuration_that_is_a_pipe_or_too_large(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match="not a regular file"):
+        load_docker_config(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(SourceError, match="larger than 16384 KiB"):
+        load_docker_config(tmp_path / "large")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "[" * 100_000, '{"auths": 1}', f'{{"auths": {{"x": "{SECRET}"}}}}', "\udcff"]
+)
 def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
     file = tmp_path / "config.json"
     file.write_bytes(text.encode(errors="surrogateescape"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,19 @@ def test_this_machine(host: str) -> None:
 @pytest.mark.parametrize("host", ["local.host", "localhost.example", "128.0.0.1", "0.0.0.0", ""])
 def test_other_machines(host: str) -> None:
     assert not is_localhost(host)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 20_000, "a = " + "{b = " * 20_000, "[" * 20_000])
+def test_a_deeply_nested_file_is_skipped_with_a_note(tmp_path: Path, text: str) -> None:
+    found = find_hosts(tree(tmp_path, text), "registry.example")
+    assert [endpoint.root for endpoint in found.endpoints] == ["https://registry.example/v2"]
+    assert len(found.notes) == 1
+    assert "is skipped, as containerd does" in found.notes[0]
+
+
+def test_a_file_that_is_a_pipe_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "registry.example"
+    folder.mkdir()
+    os.mkfifo(folder / "hosts.toml")
+    with pytest.raises(SourceError, match="cannot be read: not a regular file"):
+        find_hosts(tmp_path, "registry.example")

@@ -1,0 +1,33 @@
+"""Read small regular files: bounded in size, and never waiting for the writer of a pipe."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+class TooLarge(OSError):
+    """A file has more bytes than its reader accepts."""
+
+
+def read_regular(path: Path, *, limit: int) -> bytes:
+    """Return the content of a regular file.
+
+    Args:
+        path: The file.
+        limit: Maximum of bytes.
+
+    Raises:
+        TooLarge: It has more bytes.
+        OSError: It cannot be read, or is a folder, pipe or device; reading one of these may never end.
+
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "not a regular file", str(path))
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise TooLarge(0, f"larger than {limit >> 10} KiB", str(path))
+    return content

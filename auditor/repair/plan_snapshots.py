@@ -1,0 +1,186 @@
+"""Plan the rebuild of damaged snapshots: from the findings of an audit to targets, parents first; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from auditor.checks.evidence import Evidence
+from auditor.model.digest import Digest
+from auditor.model.findings import Finding
+from auditor.model.snapshot_files import SnapshotKey
+from auditor.model.store import ProofKind
+from auditor.repair.needs import DISCARDED, Skip, skip
+from auditor.repair.rebuild_snapshot import Target, users
+from auditor.snapshots.presence import Needed, needed
+
+#: The findings that a rebuild ends.
+REBUILT: Final = frozenset(
+    "snapshot-directory-missing snapshot-empty snapshot-damaged snapshot-whiteouts-lost snapshot-attributes "
+    "snapshot-extra-files".split()
+)
+_ABSENT: Final = "its layer's blob is absent, and no source offers it"
+_DISCARDED: Final = "its layer's blob was discarded after unpacking; --include-discarded fetches it for the rebuild"
+_DAMAGED: Final = "its layer's blob is damaged, and no source offers it"
+_BELOW: Final = "a layer below it is damaged and cannot be rebuilt, and it is unpacked on that"
+_UNKNOWN: Final = "its layer is not known"
+
+
+class SnapshotAction(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot to rebuild.
+
+    Attributes:
+        target: The snapshot, its folder and its layer.
+        index: Number of the layer in its image, from 0.
+        codes: Codes of its findings.
+        message: The first of them, in words.
+        images: Names of the images that use it.
+        containers: Containers on it, as `namespace/id`.
+        fetches: Whether the layer's blob is restored first, by an action of the blob repair.
+
+    """
+
+    target: Target
+    index: int
+    codes: tuple[str, ...]
+    message: str
+    images: tuple[str, ...]
+    containers: tuple[str, ...]
+    fetches: bool = False
+
+    @property
+    def key(self) -> SnapshotKey:
+        """The snapshot's identity."""
+        snapshot = self.target.snapshot
+        return snapshot.namespace, snapshot.snapshotter, snapshot.name
+
+
+class SnapshotPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The snapshots to rebuild, parents first, and the damaged ones that are not rebuilt."""
+
+    actions: tuple[SnapshotAction, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def plan_snapshots(
+    evidence: Evidence,
+    findings: Iterable[Finding],
+    *,
+    refuse: Callable[[Target], str],
+    restored: frozenset[Digest] = frozenset(),
+) -> SnapshotPlan:
+    """Plan the rebuild of each snapshot that has a finding.
+
+    Args:
+        evidence: The evidence of an audit that compared snapshots.
+        findings: Its findings.
+        refuse: Returns why a snapshot cannot be rebuilt; empty where it can.
+        restored: Blobs that are restored before the first rebuild.
+
+    """
+    wanted = needed(evidence)
+    found: dict[SnapshotKey, list[Finding]] = {}
+    discarded = set()
+    for finding in findings:
+        if finding.code == DISCARDED:
+            discarded.add(finding.subject.digest)
+        if finding.code in REBUILT:
+            snapshotter, _, name = (finding.subject.name or "").partition("/")
+            found.setdefault((finding.namespace, snapshotter, name), []).append(finding)
+    planner = _Planner(evidence, wanted, refuse, restored, frozenset(discarded))
+    for key in sorted(found, key=lambda each: (wanted[each].index if each in wanted else 0, each)):
+        planner.add(key, found[key])
+    return SnapshotPlan(
+        actions=tuple(planner.actions.values()), skips=tuple(planner.skips), notes=tuple(_notes(evidence, restored))
+    )
+
+
+def _notes(evidence: Evidence, restored: frozenset[Digest]) -> Iterator[str]:
+    later = [
+        key
+        for key, each in needed(evidence).items()
+        if each.layer.descriptor.digest in restored
+        and (files := evidence.snapshot_files.get(key)) is not None
+        and files.differences is None
+        and not files.missing
+    ]
+    if later:
+        yield f"{len(later)} more are compared when their layer's blob is restored, and rebuilt if they are damaged"
+
+
+class _Planner:
+    def __init__(
+        self,
+        evidence: Evidence,
+        wanted: Mapping[SnapshotKey, Needed],
+        refuse: Callable[[Target], str],
+        restored: frozenset[Digest],
+        discarded: frozenset[str],
+    ) -> None:
+        self._evidence = evidence
+        self._wanted = wanted
+        self._refuse = refuse
+        self._restored = restored
+        self._discarded = discarded
+        self._views = {view.name: view for view in evidence.views}
+        self._refused: set[SnapshotKey] = set()
+        self.actions: dict[SnapshotKey, SnapshotAction] = {}
+        self.skips: list[Skip] = []
+
+    def add(self, key: SnapshotKey, findings: list[Finding]) -> None:
+        """Plan one snapshot; those below it were added before."""
+        target = self._target(key)
+        reason = self._reason(key, target)
+        if target is None or reason:
+            self._refused.add(key)
+            self.skips.append(skip(findings[0], reason))
+            return
+        self.actions[key] = SnapshotAction(
+            target=target,
+            index=self._wanted[key].index,
+            codes=tuple(dict.fromkeys(finding.code for finding in findings)),
+            message=findings[0].message,
+            images=tuple(dict.fromkeys(image.name for finding in findings for image in finding.images)),
+            containers=users([self._views[key[0]].inventory], key[1], key[2]),
+            fetches=target.layer.digest in self._restored,
+        )
+
+    def _target(self, key: SnapshotKey) -> Target | None:
+        each, files = self._wanted.get(key), self._evidence.snapshot_files.get(key)
+        if each is None or files is None or each.layer.diff_id is None:
+            return None
+        return Target(
+            snapshot=each.snapshot,
+            folder=Path(files.path.removesuffix("/fs")),
+            layer=each.layer.descriptor,
+            diff_id=each.layer.diff_id,
+            unpacked=files.unpacked,
+        )
+
+    def _reason(self, key: SnapshotKey, target: Target | None) -> str:
+        if target is None:
+            return _UNKNOWN
+        if why := self._refuse(target):
+            return why
+        if any(parent in self._refused for parent in self._parents(key)):
+            return _BELOW
+        return "" if target.layer.digest in self._restored else self._blob_reason(target)
+
+    def _blob_reason(self, target: Target) -> str:
+        view, digest = self._views[target.snapshot.namespace], target.layer.digest
+        if not view.has(digest):
+            return _DISCARDED if digest in self._discarded else _ABSENT
+        proof = self._evidence.proofs.get(digest)
+        return "" if proof is None or proof.kind in (ProofKind.SOUND, ProofKind.UNSTEADY) else _DAMAGED
+
+    def _parents(self, key: SnapshotKey) -> Iterator[SnapshotKey]:
+        namespace, snapshotter, name = key
+        held, seen = self._views[namespace].inventory.snapshots.get(snapshotter, {}), set()
+        while name and name in held and name not in seen:
+            seen.add(name)
+            name = held[name].parent
+            yield namespace, snapshotter, name

@@ -1,0 +1,113 @@
+"""From findings about unpacked files to rebuilds: which, in which order, and why the others are left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from auditor.model.digest import Digest
+from auditor.model.findings import Verify
+from auditor.model.snapshot_files import Difference, Differences, Kind, SnapshotFiles
+from auditor.model.store import Container, Proof, ProofKind, Snapshot
+from auditor.repair.plan_snapshots import SnapshotPlan, plan_snapshots
+from auditor.repair.rebuild_snapshot import Target
+from tests.unit.build import APP, BASE, MIDDLE, OVERLAY, World
+
+IMAGE = "docker.io/library/app:1"
+BROKEN = Differences((Difference(b"bin/tool", Kind.EMPTY), Difference(b"bin/tool", Kind.MODE)), expected=5)
+EXTRA = Differences((Difference(b"more", Kind.EXTRA),), expected=5)
+
+
+def world(*broken: int, **found: object) -> World:
+    """A pulled image whose layers of these numbers are damaged."""
+    made = World()
+    made.pull(APP, IMAGE)
+    for index in broken:
+        files = SnapshotFiles(id=str(index), path=f"/r/snapshots/{index}/fs", differences=BROKEN)
+        made.snapshot_files[made.namespace, OVERLAY, str(APP.chain[index])] = msgspec.structs.replace(files, **found)
+    return made
+
+
+def planned(
+    made: World, *, restored: frozenset[Digest] = frozenset(), refused: dict[str, str] | None = None
+) -> SnapshotPlan:
+    def refuse(target: Target) -> str:
+        return (refused or {}).get(target.snapshot.name, "")
+
+    seen = made.audit(verify=Verify.LAYERS)
+    return plan_snapshots(seen.evidence, seen.findings, refuse=refuse, restored=restored)
+
+
+def test_a_damaged_snapshot_is_rebuilt_once_for_all_its_findings() -> None:
+    (action,) = planned(world(1)).actions
+    assert action.key == ("k8s.io", OVERLAY, APP.chain[1])
+    assert action.codes == ("snapshot-damaged",)
+    assert action.target.folder == Path("/r/snapshots/1")
+    assert (action.target.layer.digest, action.target.diff_id) == (MIDDLE.digest, MIDDLE.diff_id)
+    assert (action.images, action.containers, action.fetches) == ((IMAGE,), (), False)
+
+
+def test_parents_are_rebuilt_first() -> None:
+    made = planned(world(2, 0, 1))
+    assert [action.index for action in made.actions] == [0, 1, 2]
+    assert made.skips == ()
+
+
+def test_files_that_were_added_are_a_reason_to_rebuild_and_an_intact_store_is_not() -> None:
+    assert [action.codes for action in planned(world(0, differences=EXTRA)).actions] == [("snapshot-extra-files",)]
+    assert planned(world()) == SnapshotPlan()
+
+
+def test_containers_on_it_are_named() -> None:
+    made = world(0)
+    held = made.inventory.snapshots[OVERLAY]
+    active = Snapshot("k8s.io", OVERLAY, "key", APP.chain[2], "active")
+    made.change(
+        snapshots={OVERLAY: {**held, "key": active}}, containers=(Container("k8s.io", "web", IMAGE, OVERLAY, "key"),)
+    )
+    assert [action.containers for action in planned(made).actions] == [("k8s.io/web",)]
+
+
+def test_what_is_refused_keeps_those_above_it_from_a_rebuild() -> None:
+    made = planned(world(0, 1, 2), refused={str(APP.chain[1]): "not this one"})
+    assert [action.index for action in made.actions] == [0]
+    below = "a layer below it is damaged and cannot be rebuilt, and it is unpacked on that"
+    assert {skip.id: skip.reason for skip in made.skips} == {
+        f"{OVERLAY}/{APP.chain[1]}": "not this one",
+        f"{OVERLAY}/{APP.chain[2]}": below,
+    }
+
+
+def test_an_absent_blob_is_a_reason_to_wait_or_to_leave_it() -> None:
+    made = world(0, missing=True, differences=None)
+    made.drop(BASE.digest)
+    (action,) = planned(made, restored=frozenset({BASE.digest})).actions
+    assert action.fetches
+    left = planned(made)
+    assert left.actions == ()
+    assert [skip.reason for skip in left.skips] == ["its layer's blob is absent, and no source offers it"]
+
+
+def test_a_discarded_blob_is_fetched_with_an_option() -> None:
+    made = world(0, missing=True, differences=None)
+    made.unlabel(APP.digest, str(BASE.digest))
+    made.drop(BASE.digest)
+    (left,) = planned(made).skips
+    assert "--include-discarded" in left.reason
+
+
+def test_a_damaged_blob_is_a_reason_to_leave_it() -> None:
+    made = world(0, missing=True, differences=None)
+    made.proofs[BASE.digest] = Proof(BASE.digest, ProofKind.CORRUPT)
+    assert [skip.reason for skip in planned(made).skips] == ["its layer's blob is damaged, and no source offers it"]
+    assert len(planned(made, restored=frozenset({BASE.digest})).actions) == 1
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_snapshots_that_are_compared_later_are_announced(restored: bool) -> None:
+    made = world(0, differences=None, reason="its layer's blob is absent")
+    found = planned(made, restored=frozenset({BASE.digest} if restored else ()))
+    assert found.actions == ()
+    assert bool(found.notes) is restored
