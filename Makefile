@@ -33,7 +33,7 @@ install: $(STAMP) ## install the program and its development tools into .venv
 lab-install: ## unpack containerd 1.6, 1.7, 2.1, a registry and dockerd into .lab; install runc and image tools with apt
 	@tools/lab-install --with $(TOOLS)
 
-demo: $(STAMP) ## show the missing-blobs bug on a private containerd: found, explained, repaired, exported
+demo: $(STAMP) ## show the missing-blobs bug and damaged files on a private containerd: found, explained, repaired
 	@tools/lab-install
 	@$(BIN)/python -m tests.lab.demo
 
@@ -59,7 +59,7 @@ lab: $(STAMP) lab-install ## run the tests on real daemons and registries
 
 wide: $(STAMP) lab-install ## kill and damage at every step and in every combination; `make test` takes a third of them
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --wide tests/lab/test_repair_kill.py \
-		tests/lab/test_repair_damage.py tests/lab/test_repair_trouble.py
+		tests/lab/test_repair_damage.py tests/lab/test_repair_trouble.py tests/lab/test_repair_snapshots_kill.py
 
 mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
 	@$(BIN)/python -m tests.mutants

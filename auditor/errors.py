@@ -87,6 +87,10 @@ class Unsupported(StoreError):
     """The daemon lacks the call; older releases lack some."""
 
 
+class EventsLost(AuditorError):
+    """Events of the store were dropped; the store has to be listed."""
+
+
 class ObjectError(AuditorError):
     """A call about one object failed; the store itself works."""
 

@@ -20,7 +20,7 @@ from auditor.audit.selection import (
 )
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.concurrency import workers
-from auditor.errors import NoRecord
+from auditor.errors import NoRecord, NothingExamined
 from auditor.model import platforms
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
@@ -92,7 +92,7 @@ def collect(
         inventories = [_with_resources(store, inventory, now) for inventory in inventories]
     every = [g for i in inventories for g in group(i.images)]
     lost = bool(info.gaps) and not every
-    groups = () if lost else choose_images(every, request.images)
+    groups = () if lost else _chosen(every, request.images, info)
     if not lost:
         require_content(inventories, groups, request.namespaces)
     with workers(request.jobs, name="look") as pool:
@@ -115,6 +115,16 @@ def collect(
         sparse=request.sparse,
         platforms_asked_for=bool(request.platforms or request.of_image) or request.all_platforms,
     )
+
+
+def _chosen(every: Sequence[Group], wanted: Sequence[str], info: StoreInfo) -> Sequence[Group]:
+    try:
+        return choose_images(every, wanted)
+    except NothingExamined as error:
+        if not info.gaps:
+            raise
+        hint = "the database was read in part, and its record may be lost: auditor recover lists what can be found"
+        raise NothingExamined(error.message, hint=hint) from None
 
 
 def matcher_for(request: Request, info: StoreInfo) -> Matcher:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -192,11 +191,12 @@ class Database:
         first = start + PAGE_HEADER.size
         if first + count * layout.size > end:
             raise PageDamaged(f"page {number} has more elements than fit")
-        previous = None
+        previous, room = None, end - start
         for index in range(count):
             at = first + index * layout.size
             position, size, child = layout.unpack_from(self.data, at)
-            if position < layout.size or at + position + size > end:
+            room -= size
+            if position < layout.size or at + position + size > end or room < 0:
                 raise PageDamaged(f"page {number} has an element outside the page")
             key = bytes(self.data[at + position : at + position + size])
             if previous is not None and key <= previous:
@@ -210,16 +210,18 @@ def _leaf(data: Buffer, start: int, end: int, count: int, name: str) -> list[tup
     behind = first + count * LEAF_ELEMENT.size
     if behind > end:
         raise PageDamaged(f"{name} has more elements than fit")
-    found, room = [], end - start
+    found, room, previous = [], end - start, b""
     for index, (flags, position, size, length) in enumerate(LEAF_ELEMENT.iter_unpack(data[first:behind])):
         key_at = first + index * LEAF_ELEMENT.size + position
         value_at = key_at + size
         room -= size + length
-        if key_at < behind or value_at + length > end or room < 0 or flags not in {0, BUCKET}:
+        if key_at < behind or value_at + length > end or room < 0 or flags > BUCKET:
             raise PageDamaged(f"{name} has an element that is not valid")
-        found.append((bytes(data[key_at:value_at]), flags == BUCKET, bytes(data[value_at : value_at + length])))
-    if any(one[0] >= other[0] for one, other in pairwise(found)):
-        raise PageDamaged(f"{name} has keys that are not in order")
+        key = bytes(data[key_at:value_at])
+        if key <= previous and index:
+            raise PageDamaged(f"{name} has keys that are not in order")
+        previous = key
+        found.append((key, flags == BUCKET, bytes(data[value_at : value_at + length])))
     return found
 
 
@@ -292,6 +294,7 @@ class Walk:
         self._database = database
         self.lost: list[Lost] = []
         self.visited: set[int] = set()
+        self._taken = bytearray(database.pages)
         self.top = Bucket(self, (), BUCKET_HEADER.pack(root, 0))
 
     def lose(self, path: Path, page: int, reason: str) -> None:
@@ -324,6 +327,10 @@ class Walk:
         if number in self.visited:
             raise PageDamaged(f"page {number} is used twice")
         page = self._database.page(number)
+        count = (page.end - page.start) // self._database.page_size
+        if self._taken.find(1, number, number + count) >= 0:
+            raise PageDamaged(f"page {number} overlaps another page")
+        self._taken[number : number + count] = b"\1" * count
         self.visited.add(number)
         return page
 

@@ -37,7 +37,7 @@ class Copy(msgspec.Struct, frozen=True):
     `in_use`: a process holds a lock on the file.
     """
 
-    data: bytearray
+    data: bolt.Buffer
     holes: tuple[int, ...] = ()
     in_use: bool = False
 
@@ -111,13 +111,22 @@ def _unchanged(descriptor: int, path: Path) -> Copy:
 
 def _read(descriptor: int, path: Path) -> Copy:
     """Read to the end of the file, which may grow meanwhile; read around sectors that fail."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    try:
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            return Copy(file.readall())
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise ReadFailed(f"cannot read {path}: {error.strerror}") from None
+    return _read_around(descriptor)
+
+
+def _read_around(descriptor: int) -> Copy:
     data, holes = bytearray(), []
     while len(data) <= LARGEST:
         try:
             piece = os.pread(descriptor, PIECE, len(data))
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise ReadFailed(f"cannot read {path}: {error.strerror}") from None
+        except OSError:
             piece, failed = _around(descriptor, len(data))
             holes += failed
         if not piece:

@@ -85,13 +85,13 @@ def judge(evidence: Evidence) -> tuple[Finding, ...]:
     return order((*found, *storage.check(found)))
 
 
+def _needs_lost_records(hit: Hit, evidence: Evidence) -> bool:
+    """Whether a hit rests on the absence of records in a namespace that lost some."""
+    return hit.namespace in evidence.info.partial and hit.rule.code in metadata_faults.NEED_ALL_RECORDS
+
+
 def _on_purpose(finding: Finding) -> Finding:
     """Return the finding about an absent blob of an archive that is sparse on purpose as info."""
     if finding.code not in ABSENT_IN_ARCHIVE:
         return finding
     return msgspec.structs.replace(finding, severity=Severity.INFO, hint="Nothing, with --sparse.")
-
-
-def _needs_lost_records(hit: Hit, evidence: Evidence) -> bool:
-    """Whether a hit rests on the absence of records in a namespace that lost some."""
-    return hit.namespace in evidence.info.partial and hit.rule.code in metadata_faults.NEED_ALL_RECORDS

@@ -24,6 +24,7 @@ _COMPLETION = "_AUDITOR_COMPLETE"
 #: In the order of `--help`. Each is a module of `cli.commands` with a function of that name, or a typer `app`.
 COMMANDS = (
     "check",
+    "watch",
     "scrub",
     "repair",
     "tree",

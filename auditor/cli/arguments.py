@@ -70,7 +70,7 @@ def read(command: Callable[..., int], words: Sequence[str], environ: Mapping[str
     known = parameters(command)
     if any(environ.get(parameter.from_environment) for parameter in known.values()):
         return None
-    flags = {flag: name for name, parameter in known.items() for flag in parameter.declaration.flags}
+    flags = {_first(flag): name for name, parameter in known.items() for flag in parameter.declaration.flags}
     positional = next((name for name, each in known.items() if isinstance(each.declaration, Argument)), "")
     given: dict[str, object] = {}
     rest = iter(words)
@@ -84,6 +84,11 @@ def read(command: Callable[..., int], words: Sequence[str], environ: Mapping[str
         given[name] = [*_list(given.get(name)), value] if known[name].many else value
     required = list(known)[: len(known) - len(command.__defaults__ or ())]
     return given if given.keys() >= set(required) else None
+
+
+def _first(flag: str) -> str:
+    """Return the flag that sets, of a pair such as `--digest/--no-digest`; the other one is left to typer."""
+    return flag.partition("/")[0]
 
 
 def _option(word: str, flags: Mapping[str, str]) -> tuple[str, str | None]:

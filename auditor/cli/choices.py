@@ -52,6 +52,13 @@ class CheckVerify(enum.StrEnum):
     SNAPSHOTS = "snapshots"
 
 
+class Rebuild(enum.StrEnum):
+    """How to rebuild snapshots; the same values as auditor.repair.plan_snapshots.Rebuild."""
+
+    EXCHANGE = "exchange"
+    REPLACE = "replace"
+
+
 class Compress(enum.StrEnum):
     """How to compress an archive."""
 

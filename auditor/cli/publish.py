@@ -58,11 +58,11 @@ def publish(
 
 
 def _write_metrics(report: Report, textfile: Path, look: Look) -> None:
-    _write(textfile, render.metrics(report, _after(look, textfile)))
+    write_metrics(textfile, render.metrics(report, _after(look, textfile)))
 
 
-def _write(path: Path, text: str) -> None:
-    """Write metrics so that the collector, another user, may read them."""
+def write_metrics(path: Path, text: str) -> None:
+    """Write metrics so that the collector, another user, may read them. Raises OutputError."""
     from auditor.atomic_write import write_whole
 
     write_whole(path, text.encode(), mode=0o644)
@@ -133,6 +133,6 @@ def _tell_failure(place: Path, *, command: str, address: str) -> None:
     at = now().timestamp()
     text = prometheus.failed(_earlier(place), command=command, address=address, at=at, exit_status=COULD_NOT)
     try:
-        _write(place, text)
+        write_metrics(place, text)
     except OutputError as error:
         complain(error)

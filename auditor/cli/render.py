@@ -52,13 +52,15 @@ def many(reports: Sequence[Report], output_format: ReportFormat, look: Look) -> 
     return _MANY[output_format](reports, look)
 
 
-def changes(reports: Sequence[Report], compared: Sequence[Comparison], output_format: ReportFormat) -> str:
+def changes(
+    reports: Sequence[Report], compared: Sequence[Comparison], output_format: ReportFormat, *, width: int = 100
+) -> str:
     """The changes since older reports. Raises UsageError for a format that cannot show them."""
     from auditor.formats import comparison
 
     match output_format:
         case ReportFormat.TABLE:
-            return comparison.render(compared)
+            return comparison.render(compared, width=width)
         case ReportFormat.MARKDOWN:
             return comparison.markdown(compared)
         case ReportFormat.NDJSON:
@@ -159,7 +161,7 @@ def _table_fleet(reports: Sequence[Report], look: Look) -> str:
     from auditor.formats import fleet as fleet_text
     from auditor.report import fleet
 
-    return fleet_text.render(fleet.join(reports, look.unread))
+    return fleet_text.render(fleet.join(reports, look.unread), width=look.style.width)
 
 
 def _json_fleet(reports: Sequence[Report], look: Look) -> str:

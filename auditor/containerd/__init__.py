@@ -12,9 +12,10 @@ from auditor.containerd.find_content_root import ContentRootOption
 from auditor.containerd.store import ContainerdStore
 
 if TYPE_CHECKING:
+    from auditor.containerd.lookup_store import LookupContainerdStore
     from auditor.containerd.writable_store import WritableContainerdStore
 
-__all__ = ["ContainerdStore", "connect", "connect_writable", "discover"]
+__all__ = ["ContainerdStore", "connect", "connect_lookup", "connect_writable", "discover"]
 
 #: Timeout in seconds of a unary call, and of the next message of a stream.
 DEFAULT_TIMEOUT = 30.0
@@ -37,6 +38,15 @@ def connect(
 
     """
     return ContainerdStore(open_connection(address, timeout=timeout), content_root=content_root)
+
+
+def connect_lookup(
+    address: Path, *, timeout: float = DEFAULT_TIMEOUT, content_root: ContentRootOption = "auto"
+) -> LookupContainerdStore:
+    """Connect for watching; arguments and errors as for `connect`."""
+    from auditor.containerd.lookup_store import LookupContainerdStore  # noqa: PLC0415 - a check needs no events
+
+    return LookupContainerdStore(open_connection(address, timeout=timeout), content_root=content_root)
 
 
 def connect_writable(

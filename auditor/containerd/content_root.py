@@ -120,6 +120,17 @@ class ContentRoot(msgspec.Struct, frozen=True):
             cache.drop(offset, len(piece))
             offset += len(piece)
 
+    def state(self, digest: Digest) -> FileState:
+        """Return kind and size of one blob's file."""
+        try:
+            looked = self.blob_path(digest).lstat()
+        except FileNotFoundError:
+            return FileState(FileKind.MISSING)
+        except OSError as error:
+            return FileState(FileKind.UNREADABLE, error=error.strerror or str(error))
+        kind = kind_of(looked.st_mode)
+        return FileState(kind, looked.st_size if kind is FileKind.REGULAR else None)
+
     def states(self) -> Mapping[Digest, FileState]:
         """Return kind and size of every blob's file; other file names are ignored.
 

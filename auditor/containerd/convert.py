@@ -32,6 +32,8 @@ _KINDS = {
     snapshots_pb2.ACTIVE: "active",
     snapshots_pb2.COMMITTED: "committed",
 }
+#: Labels that the kubelet sets on containers; kubernetes pkg/kubelet/types/labels.go.
+_POD = ("io.kubernetes.pod.namespace", "io.kubernetes.pod.name")
 #: containerd core/transfer/local/pull.go reads this export of a (proxy) snapshotter.
 _REMOTE = "enable_remote_snapshot_annotations"
 
@@ -133,7 +135,8 @@ def ingest(namespace: str, status: content_pb2.Status) -> Ingest:
 
 def container(namespace: str, record: containers_pb2.Container) -> Container:
     """Convert a container record."""
-    return Container(namespace, record.id, record.image, intern(record.snapshotter), record.snapshot_key)
+    pod = "/".join(record.labels[label] for label in _POD if label in record.labels)
+    return Container(namespace, record.id, record.image, intern(record.snapshotter), record.snapshot_key, pod)
 
 
 def snapshotter(plugin: introspection_pb2.Plugin) -> Snapshotter:

@@ -97,6 +97,16 @@ def resources(connection: Connection, namespace: str, lease: str) -> tuple[Resou
     return tuple(sorted(Resource(r.type, r.id) for r in answer.resources))
 
 
+def guards(connection: Connection, namespace: str) -> tuple[tuple[Lease, ...], tuple[Ingest, ...]]:
+    """Return the leases and ingests of a namespace.
+
+    Raises:
+        StoreError: They cannot be listed.
+
+    """
+    return _leases(connection, namespace)[0], _ingests(connection, namespace)[0]
+
+
 def _or_gap(
     connection: Connection, listing: Callable[..., _Listed[tuple[_Noun, ...]]], namespace: str, *more: str
 ) -> _Listed[tuple[_Noun, ...]]:

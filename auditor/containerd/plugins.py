@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,9 @@ _CRI_IMAGES = ("io.containerd.cri.v1", "images")
 _SNAPSHOTTER = "io.containerd.snapshotter.v1"
 _DIFFER = ("io.containerd.differ.v1", "walking")
 
+#: In the errors of snapshotters that the node has no file system or no configuration for (1.6 to 2.1).
+_UNUSED = re.compile("skip plugin|not configured")
+
 NO_DISCARD = "this containerd does not say whether it discards unpacked layers"
 
 
@@ -37,6 +41,8 @@ class SelfDescription(msgspec.Struct, frozen=True):
     #: Id of the daemon, stored in a file below its root.
     uuid: str = ""
     notes: tuple[str, ...] = ()
+    #: Snapshotters that failed to start, one sentence each.
+    gaps: tuple[str, ...] = ()
 
 
 def describe(connection: Connection) -> SelfDescription:
@@ -73,7 +79,16 @@ def read_plugins(plugins: Sequence[introspection_pb2.Plugin], *, uuid: str = "")
         discards_layers=discards.lower() == "true" if discards else None,
         uuid=uuid,
         notes=() if discards else (NO_DISCARD,),
+        gaps=tuple(_failed_snapshotters(plugins)),
     )
+
+
+def _failed_snapshotters(plugins: Sequence[introspection_pb2.Plugin]) -> Iterator[str]:
+    """Yield a sentence for each snapshotter that failed; those that this node is not made for are no failures."""
+    for plugin in plugins:
+        words = plugin.init_err.message
+        if plugin.type == _SNAPSHOTTER and plugin.HasField("init_err") and not _UNUSED.search(words):
+            yield f"the snapshotter {plugin.id} did not start, its snapshots are not known: {words}"
 
 
 def _without_database(words: str, plugins: Sequence[introspection_pb2.Plugin]) -> StoreError:

@@ -157,6 +157,7 @@ class ContainerdStore:
             policy=description.policy,
             discards_layers=description.discards_layers,
             notes=(*description.notes, *unseen),
+            gaps=description.gaps,
         ), root
 
     def _find_root(self, description: plugins.SelfDescription) -> ContentRoot | None:

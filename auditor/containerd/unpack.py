@@ -67,6 +67,23 @@ def apply(connection: Connection, lease: LeaseHandle, layer: Descriptor, mounts:
         return Digest.parse(_finished(connection, call, layer).applied.digest)
 
 
+def commit(
+    connection: Connection, lease: LeaseHandle, snapshotter: str, name: str, key: str, *, labels: Labels
+) -> None:
+    """Commit an active snapshot under a name.
+
+    Raises:
+        AlreadyThere: The name is in use.
+        NoRecord: There is no such active snapshot.
+
+    """
+    request = snapshots_pb2.CommitSnapshotRequest(snapshotter=snapshotter, name=name, key=key, labels=dict(labels))
+    with translated(f"commit the snapshot {name}"):
+        connection.snapshots.Commit(
+            request, timeout=connection.timeout, metadata=namespaced(lease.namespace, lease=lease.id)
+        )
+
+
 def remove(connection: Connection, namespace: str, snapshotter: str, key: str) -> None:
     """Remove a snapshot, if there is one.
 

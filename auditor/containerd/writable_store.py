@@ -339,6 +339,10 @@ class WritableContainerdStore(ContainerdStore):
         """Unpack a layer and return the digest of its decompressed content; errors as of `unpack.apply`."""
         return unpack.apply(self._connection, lease, layer, mounts)
 
+    def commit_snapshot(self, lease: LeaseHandle, snapshotter: str, name: str, key: str, *, labels: Labels) -> None:
+        """Commit an active snapshot under a name; errors as of `unpack.commit`."""
+        unpack.commit(self._connection, lease, snapshotter, name, key, labels=labels)
+
     def remove_snapshot(self, namespace: str, snapshotter: str, key: str) -> None:
         """Remove a snapshot, if there is one; errors as of `unpack.remove`."""
         unpack.remove(self._connection, namespace, snapshotter, key)

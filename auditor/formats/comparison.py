@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from auditor.formats import ndjson
 from auditor.formats.markdown import code, escape, sentence
 from auditor.formats.sanitize import plain
+from auditor.formats.table import wrapped
 from auditor.model.findings import Finding, Severity
 from auditor.report.compare import Comparison
 
@@ -17,9 +18,9 @@ _SIGNS = {"new": "+", "gone": "-", "unchanged": " "}
 _Changes = Sequence[tuple[str, Sequence[Finding]]]
 
 
-def render(comparisons: Iterable[Comparison]) -> str:
+def render(comparisons: Iterable[Comparison], *, width: int = 100) -> str:
     """Plain text: new findings first, info findings left out."""
-    return "\n".join("\n".join(_text(comparison)) + "\n" for comparison in comparisons)
+    return "\n".join("\n".join(_text(comparison, width)) + "\n" for comparison in comparisons)
 
 
 def markdown(comparisons: Iterable[Comparison]) -> str:
@@ -42,12 +43,14 @@ def _changes(comparison: Comparison) -> _Changes:
     return [(change, [f for f in same if f.severity is not Severity.INFO]) for change, same in found]
 
 
-def _text(comparison: Comparison) -> Iterator[str]:
+def _text(comparison: Comparison, width: int) -> Iterator[str]:
     yield f"{plain(comparison.host, width=100)}: {counts(comparison)}{_since(comparison)}"
-    yield from (f"note: {plain(note)}" for note in comparison.notes)
+    for note in comparison.notes:
+        yield from wrapped("note: ", plain(note), width)
     for change, found in _changes(comparison):
         for finding in found[:LISTED]:
-            yield f"{_SIGNS[change]} {finding.severity} {plain(finding.code)}: {plain(finding.message, width=300)}"
+            told = f"{finding.severity} {plain(finding.code)}: {plain(finding.message, width=300)}"
+            yield from wrapped(f"{_SIGNS[change]} ", told, width)
             yield f"    {plain(finding.subject.id, width=200)}"
         if len(found) > LISTED:
             yield f"  and {len(found) - LISTED} more {_WORDS[change]}"

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from auditor.formats.markdown import code, escape
 from auditor.formats.sanitize import plain, plural
+from auditor.formats.table import wrapped
 from auditor.model.findings import Severity, Status
 from auditor.report.fleet import Fleet, FleetFinding, FleetImage, FleetNode
 
@@ -16,16 +17,21 @@ LISTED = 40
 _NODES = ("node", "verdict", "images", "damaged", "critical", "error", "warning", "level", "when (UTC)")
 
 
-def render(fleet: Fleet) -> str:
+def render(fleet: Fleet, *, width: int = 110) -> str:
     """Plain text: the verdict, the nodes, the findings with their nodes, the images with damage or unknown."""
     rows = [[plain(str(cell), width=40) for cell in _cells(node)] for node in fleet.nodes]
     lines = [verdict(fleet), "", tabulate(rows, headers=_headers(fleet), tablefmt="simple", disable_numparse=True)]
     for finding in fleet.findings[:LISTED]:
-        lines += ["", *_finding(finding)]
+        lines += ["", *_finding(finding, width)]
     lines += _more(len(fleet.findings), "finding")
     bad = [image for image in fleet.images if image.damaged or image.unknown]
     if bad:
-        lines += ["", "images:", *(f"  {_image(image)}" for image in bad[:LISTED]), *_more(len(bad), "image")]
+        lines += [
+            "",
+            "images:",
+            *(line for image in bad[:LISTED] for line in wrapped("  ", _image(image), width)),
+            *_more(len(bad), "image"),
+        ]
     if fleet.unread:
         lines += ["", "files that could not be read:", *(f"  {reason}" for reason in _unread(fleet))]
     return "\n".join(lines) + "\n"
@@ -88,15 +94,15 @@ def _cells(node: FleetNode) -> Sequence[object]:
     return node.name, status, *counts, node.verify, f"{node.finished_at:%Y-%m-%d %H:%M}"
 
 
-def _finding(finding: FleetFinding) -> Iterator[str]:
-    subject = f"{plain(finding.subject.kind)} {plain(finding.subject.id, width=100)}"
-    yield f"{finding.severity.upper()} {plain(finding.code)}  {subject}"
-    yield f"  {plain(finding.message, width=300)}"
-    yield f"  on:   {plain(_names(finding.nodes))}"
+def _finding(finding: FleetFinding, width: int) -> Iterator[str]:
+    yield f"{finding.severity.upper()} {plain(finding.code)}"
+    yield f"  {plain(finding.subject.kind)} {plain(finding.subject.id, width=100)}"
+    yield from wrapped("  ", plain(finding.message, width=300), width)
+    yield from wrapped("  on:   ", plain(_names(finding.nodes)), width)
     if found := copies(finding):
-        yield f"  copy: {plain(found)}"
+        yield from wrapped("  copy: ", plain(found), width)
     if finding.images:
-        yield f"  affects {plain(_names(finding.images), width=300)}"
+        yield from wrapped("  affects ", plain(_names(finding.images), width=300), width)
 
 
 def _image(image: FleetImage) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
+from typing import Literal
 
 import msgspec
 
@@ -47,7 +48,7 @@ class WrittenRow(msgspec.Struct, frozen=True, kw_only=True):
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run; `verified`: every byte of the images was hashed and every layer decompressed."""
 
-    schema: str = "containerd-auditor/recover/v1"
+    schema: Literal["containerd-auditor/recover/v1"] = "containerd-auditor/recover/v1"
     root: str
     dry_run: bool
     verified: bool
@@ -61,7 +62,7 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
 class CopiedDatabase(msgspec.Struct, frozen=True, kw_only=True):
     """A sound copy of meta.db; `newest`: no transaction is missing. `path` is empty for a dry run."""
 
-    schema: str = "containerd-auditor/recover-database/v1"
+    schema: Literal["containerd-auditor/recover-database/v1"] = "containerd-auditor/recover-database/v1"
     root: str
     path: str
     newest: bool
@@ -125,7 +126,9 @@ def _written(row: WrittenRow) -> Iterator[str]:
 
 
 def _load(row: WrittenRow) -> str:
-    path, namespace = shlex.quote(plain(row.path)), shlex.quote(plain(row.namespace))
+    # A name that begins with a dash would be taken for an option.
+    path = f"./{row.path}" if row.path.startswith("-") else row.path
+    path, namespace = shlex.quote(plain(path)), shlex.quote(plain(row.namespace))
     if row.kind == "archive":
         return f"ctr -n {namespace} images import {path}"
     return f"tar -C {path} -cf - . | ctr -n {namespace} images import -"

@@ -9,7 +9,7 @@ import msgspec
 from tabulate import tabulate
 
 from auditor.formats.sanitize import plain, plural
-from auditor.repair.plan_snapshots import SnapshotAction
+from auditor.repair.plan_snapshots import Rebuild, SnapshotAction
 from auditor.repair.snapshot_session import SnapshotOutcome, SnapshotResult
 
 _IMAGE_WIDTH = 46
@@ -29,13 +29,18 @@ class SnapshotRow(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     images: tuple[str, ...]
     containers: tuple[str, ...] = ()
-    rebuild: str = "exchange"
+    rebuild: str
+    #: Snapshots above it that are unpacked again, too.
+    above: tuple[str, ...] = ()
     #: Whether the layer's blob is restored first.
     fetches: bool = False
 
 
 class SnapshotOutcomeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """JSON of a rebuild; `restart` are containers that run on the old files, `quarantine` is where those are."""
+    """JSON of a rebuild; `restart` are containers that run on the old files, `quarantine` is where those are.
+
+    `pods` has the pods of those containers, by container, as `namespace/name`.
+    """
 
     namespace: str
     snapshotter: str
@@ -46,6 +51,7 @@ class SnapshotOutcomeRow(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[str, ...] = ()
     hint: str = ""
     restart: tuple[str, ...] = ()
+    pods: dict[str, str] = {}
     quarantine: str = ""
 
 
@@ -62,6 +68,8 @@ def snapshot_row(action: SnapshotAction) -> SnapshotRow:
         message=action.message,
         images=action.images,
         containers=action.containers,
+        rebuild=action.rebuild,
+        above=tuple(target.snapshot.name for target in action.above),
         fetches=action.fetches,
     )
 
@@ -79,6 +87,7 @@ def snapshot_outcome_row(outcome: SnapshotOutcome) -> SnapshotOutcomeRow:
         images=outcome.action.images,
         hint=outcome.hint,
         restart=outcome.restart,
+        pods=dict(outcome.pods),
         quarantine=str(outcome.quarantined or ""),
     )
 
@@ -92,9 +101,23 @@ def plan_lines(rows: Sequence[SnapshotRow], *, verbose: bool) -> Iterator[str]:
     if verbose:
         for row in rows:
             yield f"  {plain(row.message)}"
-            yield f"    new files are unpacked and compared, then change places with {row.directory}; no record changes"
+            yield f"    {_procedure(row)}"
             yield from (f"    used by container {plain(name)}" for name in row.containers)
-    yield f"{plural(len(rows), 'snapshot')}; containers that run keep the old files until they are restarted"
+    yield f"{plural(len(rows), 'snapshot')}; {_effect(rows)}"
+
+
+def _procedure(row: SnapshotRow) -> str:
+    if row.rebuild == Rebuild.REPLACE:
+        more = f", after {plural(len(row.above), 'snapshot')} above it" if row.above else ""
+        return f"it is removed{more}; all are unpacked again under the same names"
+    return f"new files are unpacked and compared, then change places with {row.directory}; no record changes"
+
+
+def _effect(rows: Sequence[SnapshotRow]) -> str:
+    if rows[0].rebuild == Rebuild.REPLACE:
+        above = len({name for row in rows for name in row.above})
+        return f"they and {above} above them are removed and unpacked again; nobody uses them"
+    return "containers that run keep the old files until they are restarted"
 
 
 def outcome_lines(rows: Sequence[SnapshotOutcomeRow]) -> Iterator[str]:
@@ -117,7 +140,8 @@ def _left_to_do(rows: Sequence[SnapshotOutcomeRow]) -> Iterator[str]:
     restart = sorted({name for row in rows for name in row.restart})
     if restart:
         yield f"restart {plural(len(restart), 'container')}; until then the old files are in use:"
-        yield from (f"  {plain(name)}" for name in restart)
+        pods = {name: pod for row in rows for name, pod in row.pods.items()}
+        yield from (f"  {plain(name)}" + (f" of pod {plain(pods[name])}" if name in pods else "") for name in restart)
     if any(row.quarantine for row in rows):
         yield "old files are kept; `auditor quarantine list` shows them, `auditor quarantine drop` deletes unused ones"
 

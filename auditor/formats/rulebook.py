@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from itertools import groupby
 
 import msgspec
-from tabulate import tabulate
 
 from auditor.checks.rule import Rule
 
-_WIDTH = 100
+_WIDTH = 80
+_INDENT = "      "
 
 
 def listed(rules: Sequence[Rule]) -> str:
-    """A table of codes, worst first, with their meanings."""
-    rows = [(rule.severity, rule.code, textwrap.fill(rule.means, 72)) for rule in rules]
-    table = tabulate(rows, headers=("severity", "code", "meaning"), tablefmt="simple")
-    return f"{table}\n\nauditor rules CODE explains one.\n"
+    """The codes with their meanings, by severity, the worst first."""
+    lines: list[str] = []
+    for severity, same in groupby(rules, key=lambda rule: rule.severity):
+        lines += ["", f"{severity.upper()}:"] if lines else [f"{severity.upper()}:"]
+        for rule in same:
+            lines += [
+                f"  {rule.code}",
+                textwrap.fill(rule.means, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT),
+            ]
+    return "\n".join([*lines, "", "auditor rules CODE explains one."]) + "\n"
 
 
 def explained(rule: Rule) -> str:

@@ -8,7 +8,10 @@ import msgspec
 
 from auditor.checks.rule import Rule
 from auditor.diagnose.model import Diagnosis
+from auditor.fleet.picture import Picture
 from auditor.formats.export import Exported
+from auditor.formats.quarantine import QuarantineDocument
+from auditor.formats.recover import CopiedDatabase, Recovered
 from auditor.formats.repair import RepairDocument
 from auditor.model.findings import Report
 from auditor.report.compare import Comparison
@@ -21,7 +24,11 @@ DOCUMENTS: dict[str, tuple[Any, str]] = {
     "fleet": (Fleet, "auditor verify and report of several archives or files"),
     "comparison": (Comparison, "auditor report --against"),
     "repair": (RepairDocument, "auditor repair"),
+    "fleet-picture": (Picture, "auditor fleet"),
+    "quarantine": (QuarantineDocument, "auditor quarantine list, drop"),
     "export": (Exported, "auditor export"),
+    "recover": (Recovered, "auditor recover"),
+    "recover-database": (CopiedDatabase, "auditor recover --meta-db"),
     "diagnosis": (Diagnosis, "auditor diagnose"),
     "tree": (tuple[ImageTree, ...], "auditor tree"),
     "rules": (list[Rule], "auditor rules"),

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
+from msgspec import UNSET
 
 from auditor.checks.rule import Rule
+from auditor.formats.readiness import serve_lines, unpack_lines
 from auditor.formats.sanitize import is_command, plain, plural, shorten, size
 from auditor.model.findings import BlobCounts, Finding, ImageRef, PlatformState, Report, Severity, Status, Verify
 
@@ -43,7 +45,7 @@ class Style(msgspec.Struct, frozen=True):
 
 def render(report: Report, *, advice: Mapping[str, Rule], style: Style) -> str:
     """The whole report, with a newline at its end."""
-    lines = [_verdict(report, style), *_wrapped("", _head(report), style.width), *_notes(report, style)]
+    lines = [_verdict(report, style), *wrapped("", _head(report), style.width), *_notes(report, style)]
     shown = [f for f in report.findings if style.verbose or f.severity is not Severity.INFO]
     left = 0
     for _, group in groupby(shown, key=lambda f: (f.severity, f.code)):
@@ -55,7 +57,7 @@ def render(report: Report, *, advice: Mapping[str, Rule], style: Style) -> str:
         lines += ["", f"and {plural(left, 'more finding')}; --output FILE has all"]
     if style.verbose:
         lines += ["", *_images(report)]
-    lines += ["", *_coverage(report), *_counts(report, style.width)]
+    lines += ["", *_coverage(report), *_readiness(report, style), *_counts(report, style.width)]
     return "\n".join(lines) + "\n"
 
 
@@ -68,7 +70,7 @@ def _head(report: Report) -> str:
 def _notes(report: Report, style: Style) -> Iterator[str]:
     shown = report.incomplete if style.all else report.incomplete[:REASONS]
     for why in shown:
-        yield from _wrapped("note: ", plain(why), style.width)
+        yield from wrapped("note: ", plain(why), style.width)
     if len(shown) < len(report.incomplete):
         yield f"note: and {plural(len(report.incomplete) - len(shown), 'more reason')}; --output FILE has all"
 
@@ -81,7 +83,7 @@ def _verdict(report: Report, style: Style) -> str:
         damaged = report.summary.images.damaged
         text = f"{plural(damaged, 'image')} damaged" if damaged else "problems found; no image damaged"
         code = _COLOURS[worst]
-    return "\n".join(_paint(style, code, line) for line in _wrapped("", text, style.width))
+    return "\n".join(_paint(style, code, line) for line in wrapped("", text, style.width))
 
 
 def _no_problems(report: Report) -> str:
@@ -104,6 +106,14 @@ def _coverage(report: Report) -> Iterator[str]:
     oldest = f", the oldest on {known.oldest_proof_at:%Y-%m-%d %H:%M} UTC" if known.oldest_proof_at else ""
     share = known.proven_bytes / known.bytes if known.bytes else 1.0
     yield f"verified: {known.proven_blobs} of {plural(known.blobs, 'blob')}, {share:.1%} of {size(known.bytes)}{oldest}"
+
+
+def _readiness(report: Report, style: Style) -> Iterator[str]:
+    """What the node could serve or unpack, where that was asked for."""
+    if report.can_serve is not UNSET:
+        yield from serve_lines(report.can_serve, verbose=style.all)
+    if report.can_unpack is not UNSET:
+        yield from unpack_lines(report.can_unpack, verbose=style.all)
 
 
 def counts(report: Report) -> str:
@@ -148,7 +158,7 @@ def _rule(found: Sequence[Finding], known: Rule | None, style: Style, *, most: i
     if most < len(found) and not brief:
         yield f"    and {len(found) - most} more of this rule"
     if known is not None and not brief:
-        yield from _wrapped("    means: ", f"{known.means} {known.impact}", style.width)
+        yield from wrapped("    means: ", f"{known.means} {known.impact}", style.width)
     yield from _remedies(found, style, most=1 if brief else REMEDIES)
 
 
@@ -163,19 +173,19 @@ def _remedies(found: Sequence[Finding], style: Style, *, most: int) -> Iterator[
     hints = list(dict.fromkeys(plain(finding.hint) for finding in found if finding.hint))
     shown = hints if style.all else hints[:most]
     for hint in shown:
-        lines = _command if is_command(hint) else _wrapped
+        lines = _command if is_command(hint) else wrapped
         yield from lines("    do:    ", hint, style.width)
     if most > 1 and len(shown) < len(hints):
         yield f"           and {plural(len(hints) - len(shown), 'more command')} like this"
 
 
 def _finding(finding: Finding, style: Style) -> Iterator[str]:
-    yield from _wrapped("  - ", plain(finding.message, width=400), style.width)
+    yield from wrapped("  - ", plain(finding.message, width=400), style.width)
     yield f"    {plain(finding.subject.id, width=400 if style.all else style.width - 4)}"
-    yield from _wrapped("    ", plain(", ".join(_facts(finding)), width=400), style.width)
+    yield from wrapped("    ", plain(", ".join(_facts(finding)), width=400), style.width)
     others = _others(finding.images)
     if others:
-        yield from _wrapped("    also affects: ", plain(", ".join(others), width=300), style.width)
+        yield from wrapped("    also affects: ", plain(", ".join(others), width=300), style.width)
 
 
 def _place(finding: Finding, first: Finding) -> str:
@@ -207,7 +217,8 @@ def _others(images: Sequence[ImageRef]) -> list[str]:
     return [name for namespace, name in names if (namespace, name) != first]
 
 
-def _wrapped(label: str, text: str, width: int) -> Iterator[str]:
+def wrapped(label: str, text: str, width: int) -> Iterator[str]:
+    """Lines that begin with the label or are indented by it, broken between words."""
     return _filled(label, text.split(), width, end="")
 
 

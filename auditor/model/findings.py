@@ -8,6 +8,9 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from auditor.model.readiness import CanServe, CanUnpack
 
 SCHEMA: Literal["containerd-auditor/report/v1"] = "containerd-auditor/report/v1"
 
@@ -272,6 +275,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     coverage: Coverage | None = None
     #: Facts of the host, for questions over many nodes: kernel, file system and disk of the content root. Optional.
     facts: dict[str, Fact] = {}
+    #: Only with `check --can-serve` and `check --can-unpack`.
+    can_serve: CanServe | UnsetType = UNSET
+    can_unpack: CanUnpack | UnsetType = UNSET
 
 
 def count(findings: Sequence[Finding]) -> FindingCounts:

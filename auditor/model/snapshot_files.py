@@ -71,6 +71,13 @@ class Usage(msgspec.Struct, frozen=True):
     inodes: int = 0
 
 
+class Row(msgspec.Struct, frozen=True):
+    """A committed snapshot in the snapshotter's database: the directory's id, and the usage at commit time."""
+
+    id: str
+    usage: Usage
+
+
 class SnapshotFiles(msgspec.Struct, frozen=True, kw_only=True):
     """What was found in a snapshot's directory.
 

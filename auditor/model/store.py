@@ -17,6 +17,7 @@ import msgspec
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.model.platforms import Platform
+from auditor.model.snapshot_files import Row, SnapshotKey
 
 Labels = Mapping[str, str]
 
@@ -82,17 +83,18 @@ class Ingest(msgspec.Struct, frozen=True):
 
 
 class Container(msgspec.Struct, frozen=True):
-    """A container record, which protects its snapshot."""
+    """A container record, which protects its snapshot; `pod` is `namespace/name` of a container of Kubernetes."""
 
     namespace: str
     id: str
     image: str = ""
     snapshotter: str = ""
     snapshot_key: str = ""
+    pod: str = ""
 
 
 class Snapshotter(msgspec.Struct, frozen=True):
-    """A snapshotter of the daemon.
+    """A snapshotter of the daemon; `rows` are its committed snapshots, where the store read its database anyway.
 
     `lazy`: its exports enable remote snapshot annotations. `proxy`: it is a process of its own (its exports have an
     address), which may fetch layers by itself and leave no trace of them in containerd.
@@ -102,6 +104,7 @@ class Snapshotter(msgspec.Struct, frozen=True):
     root: str = ""
     lazy: bool = False
     proxy: bool = False
+    rows: Mapping[SnapshotKey, Row] | None = None
 
 
 class Inventory(msgspec.Struct, frozen=True):

@@ -73,6 +73,9 @@ class SnapshotWriter(Protocol):
     def unpack(self, lease: LeaseHandle, layer: Descriptor, mounts: Iterable[Mount]) -> Digest:
         """Unpack a layer into mounts and return the digest of the decompressed layer."""
 
+    def commit_snapshot(self, lease: LeaseHandle, snapshotter: str, name: str, key: str, *, labels: Labels) -> None:
+        """Commit an active snapshot under a name."""
+
     def remove_snapshot(self, namespace: str, snapshotter: str, key: str) -> None:
         """Remove a snapshot; does nothing where there is none."""
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from auditor.bbolt import bolt
-from auditor.bbolt.bolt import BUCKET_HEADER, Database, PageDamaged, Walk
+from auditor.bbolt.bolt import BUCKET_HEADER, Database, Walk
 from auditor.model.store import Image
 from auditor.offline import salvage, schema
 
@@ -55,12 +55,7 @@ def _databases(data: bolt.Buffer) -> Iterator[Database]:
 def _records(database: Database) -> Iterator[LeafImage]:
     names: dict[int, set[bytes]] = {}
     records: list[int] = []
-    for number in range(bolt.FIRST_PAGE, database.pages):
-        try:
-            page = database.page(number)
-            entries = database.entries(page) if page.kind == bolt.LEAF else []
-        except PageDamaged:
-            continue
+    for number, entries in salvage.leaves(database):
         if {_TARGET, _CREATED} <= {key for key, _, _ in entries}:
             records.append(number)
         for key, is_bucket, value in entries:

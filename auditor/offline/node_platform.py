@@ -39,3 +39,10 @@ def _platform(digest: Digest, read: Callable[[Digest], bytes]) -> Platform | Non
     except AuditorError:
         return None
     return config.platform if isinstance(config, ImageConfig) else None
+
+
+def platform_note(platform: Platform | None) -> str:
+    """Return how the platform is known, in one sentence."""
+    if platform is None:
+        return "no image is unpacked: the node's platform is not known, and that of this machine is assumed"
+    return f"the node's platform is taken for {platform}, that of most of the unpacked images"

@@ -17,6 +17,10 @@ from auditor.bbolt.bolt import Bucket, Database, PageDamaged, Walk
 from auditor.offline import schema
 
 _TIMES: Final = frozenset((b"createdat", b"updatedat"))
+#: Bytes of overlapping pages that are read in a search, as a multiple of the file's.
+_OVERLAP: Final = 2
+#: Pages of whole trees that are read in a search, as a multiple of the file's.
+_TREES: Final = 64
 #: Length of a Go time without its zone; shorter values are no times.
 _TIME: Final = 13
 
@@ -41,30 +45,64 @@ def _id_at(data: bolt.Buffer, offset: int) -> int:
     return int(struct.unpack_from("<Q", data, offset)[0])
 
 
-def find_root(database: Database) -> int | None:
-    """Return the page of the newest whole tree that has the schema of meta.db; None where there is none."""
-    found = [root for page in candidates(database) if (root := examine(database, page)) is not None]
-    return max(found).page if found else None
+def leaves(database: Database) -> Iterator[tuple[int, list[tuple[bytes, bool, bytes]]]]:
+    """Yield the valid leaf pages, in use or not, with their elements.
 
-
-def candidates(database: Database) -> Iterator[int]:
-    """Yield the leaf pages with a bucket `v1`, in use or not."""
-    for number in range(2, database.pages):
+    Pages of a hostile file can overlap; those of several pages' length are left out after _OVERLAP times the file.
+    """
+    left = _OVERLAP * len(database.data)
+    for number in range(bolt.FIRST_PAGE, database.pages):
         try:
             page = database.page(number)
-            if page.kind == bolt.LEAF and _has_v1(database.entries(page)):
-                yield number
+            size = page.end - page.start
+            if page.kind != bolt.LEAF or (size > database.page_size and size > left):
+                continue
+            left -= size
+            yield number, database.entries(page)
         except PageDamaged:
             continue
 
 
-def _has_v1(entries: list[tuple[bytes, bool, bytes]]) -> bool:
-    return any(key == b"v1" and is_bucket for key, is_bucket, _ in entries)
+def find_root(database: Database) -> int | None:
+    """Return the page of the newest whole tree that has the schema of meta.db; None where there is none.
+
+    Roots that lead to the same pages are examined once, and no more than _TREES times the pages of the file are read.
+    """
+    best: Root | None = None
+    left = _TREES * database.pages
+    for page in candidates(database):
+        found, read = _examined(database, page)
+        best = max(best, found) if best is not None and found is not None else best or found
+        left -= read
+        if left < 0:
+            break
+    return best.page if best is not None else None
+
+
+def candidates(database: Database) -> Iterator[int]:
+    """Yield the leaf pages with a bucket `v1`, in use or not; of those with the same bucket the last."""
+    found = {bucket: number for number, entries in leaves(database) if (bucket := _v1(entries)) is not None}
+    yield from sorted(found.values())
+
+
+def _v1(entries: list[tuple[bytes, bool, bytes]]) -> bytes | None:
+    """Return what leads to the bucket `v1`; None where there is none."""
+    return next((value for key, is_bucket, value in entries if key == b"v1" and is_bucket), None)
 
 
 def examine(database: Database, page: int) -> Root | None:
     """Walk the tree below a page; None where a page of it is damaged or it has not the schema of meta.db."""
+    return _examined(database, page)[0]
+
+
+def _examined(database: Database, page: int) -> tuple[Root | None, int]:
+    """Return the root, and how many pages were read."""
     walk = Walk(database, page)
+    found = _whole(walk, page)
+    return found, len(walk.visited)
+
+
+def _whole(walk: Walk, page: int) -> Root | None:
     v1 = dict(walk.top.items()).get(b"v1")
     if not isinstance(v1, Bucket):
         return None

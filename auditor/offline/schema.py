@@ -17,6 +17,7 @@ from auditor.bbolt.bolt import Bucket
 from auditor.errors import InvalidDigest
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
+from auditor.model.snapshot_files import Row, Usage
 from auditor.model.store import Blob, Container, Image, Labels, Lease, Resource, Snapshot
 
 #: The buckets that a namespace may have.
@@ -252,13 +253,25 @@ def _container(namespace: str, name: str, fields: Fields) -> Container:
     )
 
 
-def kinds(top: Bucket) -> dict[str, str]:
-    """Return the kind of each snapshot of a snapshotter's metadata.db, by backend key."""
-    found: dict[str, str] = {}
+class Backend(msgspec.Struct, frozen=True):
+    """A snapshot in a snapshotter's metadata.db: its kind, the id of its directory, and the usage at commit time."""
+
+    kind: str
+    row: Row
+
+
+def backends(top: Bucket) -> dict[str, Backend]:
+    """Return the snapshots of a snapshotter's metadata.db, by backend key."""
+    found: dict[str, Backend] = {}
     for key, version in top.items():
         for name, bucket in buckets(version) if key == b"v1" else ():
             if name == "snapshots":
-                for backend, fields in _all(bucket):
-                    kind = fields.get(b"kind")
-                    found[backend] = _KINDS.get(kind[0], "unknown") if isinstance(kind, bytes) and kind else "unknown"
+                found.update((backend, _backend(fields)) for backend, fields in _all(bucket) if b"kind" in fields)
     return found
+
+
+def _backend(fields: Fields) -> Backend:
+    kind, identifier = fields[b"kind"], fields.get(b"id")
+    known = _KINDS.get(kind[0], "unknown") if isinstance(kind, bytes) and kind else "unknown"
+    directory = str(varint.unsigned(identifier)) if isinstance(identifier, bytes) else ""
+    return Backend(known, Row(directory, Usage(number(fields.get(b"size")), number(fields.get(b"inodes")))))

@@ -17,7 +17,6 @@ from auditor.containerd.content_root import Absent, ContentRoot
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreError
 from auditor.model.digest import Digest
 from auditor.model.oci import MAX_DOCUMENT
-from auditor.model.platforms import Platform
 from auditor.model.store import (
     DamageKind,
     FileKind,
@@ -34,8 +33,9 @@ from auditor.model.store import (
 from auditor.offline import metadata, schema
 from auditor.offline.find_root import CONTENT, METADATA, find_root
 from auditor.offline.ingests import ingest
-from auditor.offline.lost_records import from_files
-from auditor.offline.node_platform import unpacked_platform
+from auditor.offline.lost_records import from_files, left_out, no_records
+from auditor.offline.node_platform import platform_note, unpacked_platform
+from auditor.offline.schema import Backend
 
 _SNAPSHOTTER: Final = "io.containerd.snapshotter.v1."
 #: A text without meaning; its presence keeps an id of another kind of store apart.
@@ -75,7 +75,7 @@ class OfflineStore:
         self._lost_kinds = found.lost
         self._names_lost = found.names_lost
         self._records = {records.namespace: records for records in found.records}
-        self._kinds = {name: self._backend(name) for name in self._snapshotters()}
+        self._backends = {name: self._backend(name) for name in self._snapshotters()}
         self._judge()
         self._complete()
 
@@ -92,9 +92,9 @@ class OfflineStore:
             address=str(self.root),
             id=self._uuid(),
             content_root=self.content.path,
-            snapshotters=tuple(Snapshotter(name, lazy=name in _LAZY) for name in self._kinds),
+            snapshotters=tuple(map(self._snapshotter, self._backends)),
             platform=platform,
-            notes=("the daemon's settings are not known from its disk", _platform_note(platform)),
+            notes=("the daemon's settings are not known from its disk", platform_note(platform)),
             damage=tuple(self._damage),
             gaps=self._gaps,
             partial=frozenset(self._lost_kinds),
@@ -107,7 +107,7 @@ class OfflineStore:
     def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
         """Return all records of a namespace."""
         records = self._records.get(namespace, schema.Records(namespace))
-        wanted = [name for name in self._kinds if snapshotters is None or name in snapshotters]
+        wanted = [name for name in self._backends if snapshotters is None or name in snapshotters]
         if "snapshots" in self._lost_kinds.get(namespace, ()):
             # Unknown, not empty.
             wanted = []
@@ -123,7 +123,7 @@ class OfflineStore:
             ),
             containers=tuple(records.containers),
             labels=records.labels,
-            gaps=(*_bad(records.bad), *backends),
+            gaps=(*left_out(records.bad), *backends),
         )
 
     def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
@@ -207,17 +207,17 @@ class OfflineStore:
 
     def _without_records(self, path: Path, what: str) -> metadata.Metadata:
         """Return what is known where no record is left: that the files in blobs/ have none."""
-        self.lost = _lost(path, what, len(self._states))
+        self.lost = no_records(path, what, len(self._states))
         facts = {"files": len(self._states), "bytes": sum(state.size or 0 for state in self._states.values())}
         damage = StoreDamage(DamageKind.LOST, str(path), self.lost.message, facts)
         return metadata.Metadata((), (damage,), (f"{path} {what}: no image is known",))
 
     def _complete(self) -> None:
         """Add a record without labels for each file that may have a record in a lost part of meta.db."""
-        recorded = frozenset(digest for records in self._records.values() for digest in records.blobs)
         for name, kinds in self._lost_kinds.items():
             if name in self._records and "content" in kinds:
-                self._records[name].blobs |= from_files(name, self._states, recorded)
+                held = self._records[name].blobs
+                held |= from_files(name, self._states, frozenset(held))
 
     def _snapshotters(self) -> list[str]:
         on_disk = {
@@ -226,8 +226,8 @@ class OfflineStore:
         recorded = {name for records in self._records.values() for name, held in records.snapshots.items() if held}
         return sorted(on_disk | recorded)
 
-    def _backend(self, name: str) -> Mapping[str, str]:
-        """Return the kinds of a snapshotter's snapshots; a database that cannot be read in whole is a gap."""
+    def _backend(self, name: str) -> Mapping[str, Backend]:
+        """Return the snapshots in a snapshotter's database; a database that cannot be read in whole is a gap."""
         path = self.root / f"{_SNAPSHOTTER}{name}" / "metadata.db"
         try:
             copied = database_file.copy(path, while_running=self._running)
@@ -238,7 +238,7 @@ class OfflineStore:
             self._snapshot_gaps[name] = f"the snapshots of {name} are not known: {error.message}"
             return {}
         walk, faults = metadata.tree(copied, schema_of_meta=False)
-        found = schema.kinds(walk.top) if walk is not None else {}
+        found = schema.backends(walk.top) if walk is not None else {}
         self._damage += metadata.start_faults(copied, path)
         faults += [metadata.lost_sentence(lost) for lost in (walk.lost if walk is not None else ())]
         if faults:
@@ -246,32 +246,42 @@ class OfflineStore:
             self._snapshot_gaps[name] = f"the snapshots of {name} are not known: {path}: {faults[0]}"
         return found
 
-    def _snapshots(self, records: schema.Records, name: str) -> dict[str, Snapshot]:
-        kinds = self._kinds[name]
-        return {
-            key.record.name: msgspec.structs.replace(key.record, kind=kinds[key.backend])
+    def _snapshotter(self, name: str) -> Snapshotter:
+        root, known = str(self.root / f"{_SNAPSHOTTER}{name}"), self._backends[name]
+        rows = {
+            (space, name, key.record.name): known[key.backend].row
+            for space, records in self._records.items()
             for key in records.snapshots.get(name, ())
-            if key.backend in kinds
+            if key.backend in known and known[key.backend].kind == "committed"
+        }
+        return Snapshotter(name, root, lazy=name in _LAZY, rows=None if name in self._snapshot_gaps else rows)
+
+    def _snapshots(self, records: schema.Records, name: str) -> dict[str, Snapshot]:
+        known = self._backends[name]
+        return {
+            key.record.name: msgspec.structs.replace(key.record, kind=known[key.backend].kind)
+            for key in records.snapshots.get(name, ())
+            if key.backend in known
         }
 
     def _judge(self) -> None:
         """Compare the records with the files and the snapshotters' databases."""
         if self._running:
             return
-        for name, kinds in self._kinds.items():
+        for name, known in self._backends.items():
             if name not in self._snapshot_gaps:
-                self._unpaired(name, kinds)
+                self._unpaired(name, known)
         recorded = {digest for records in self._records.values() for digest in records.blobs}
         spare = [state.size or 0 for digest, state in self._states.items() if digest not in recorded]
         if spare and not self._gaps:
             self._unrecorded(len(spare), sum(spare), len(self._states))
 
-    def _unpaired(self, name: str, kinds: Mapping[str, str]) -> None:
+    def _unpaired(self, name: str, known: Mapping[str, Backend]) -> None:
         lone = [
             key.record.name
             for records in self._records.values()
             for key in records.snapshots.get(name, ())
-            if key.backend not in kinds
+            if key.backend not in known
         ]
         if lone:
             message = f"{len(lone)} snapshots of {name} are recorded in meta.db and not in its metadata.db: {lone[0]}"
@@ -288,24 +298,3 @@ class OfflineStore:
             return (self.root / _UUID).read_text("ascii").strip()
         except (OSError, UnicodeDecodeError):
             return hashlib.sha256(str(self.root).encode()).hexdigest()
-
-
-def _platform_note(platform: Platform | None) -> str:
-    if platform is None:
-        return "no image is unpacked: the node's platform is not known, and that of this machine is assumed"
-    return f"the node's platform is taken for {platform}, that of most of the unpacked images"
-
-
-def _bad(sentences: list[str]) -> tuple[str, ...]:
-    if not sentences:
-        return ()
-    others = f", and {len(sentences) - 1} more like it" if len(sentences) > 1 else ""
-    return (f"{sentences[0]}{others}: not audited",)
-
-
-def _lost(path: Path, what: str, files: int) -> StoreError:
-    return StoreError(
-        f"{path} {what}; {files} blob files have no record",
-        hint="do not start containerd on this root: its next garbage collection deletes files without a record; "
-        "keep a copy of the root, and put back a copy of meta.db; auditor recover brings the images elsewhere",
-    )

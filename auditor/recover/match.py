@@ -25,7 +25,7 @@ class Certainty(enum.StrEnum):
     PROVEN = "proven"
     #: A source states the name for this digest.
     ASSERTED = "asserted"
-    #: The record lies on a page that no tree refers to; it may have been changed or removed since.
+    #: The record lies on a page that no tree refers to, or its source states several images for the name.
     POSSIBLE = "possible"
     #: No source names the image.
     NONE = "none"
@@ -137,6 +137,7 @@ def _named(namespace: str, name: str, hints: Sequence[NameHint], finder: _Finder
     chosen: tuple[Descriptor, ...] = ()
     first: NameHint | None = None
     others: dict[str, Digest] = {}
+    twice = False
     for hint in hints:
         means = finder.candidates(hint)
         digests = {target.digest for target in means}
@@ -145,8 +146,9 @@ def _named(namespace: str, name: str, hints: Sequence[NameHint], finder: _Finder
             chosen, first = means, hint if means else None
         elif common:
             chosen = common
-        elif hint.source != first.source:
+        elif means or hint.source != first.source:
             others.setdefault(hint.source, hint.digest)
+            twice = twice or (hint.source == first.source and not hint.ordered)
     if first is None:
         return None
     target = chosen[0] if len(chosen) == 1 else finder.manifest(first.digest)
@@ -156,21 +158,22 @@ def _named(namespace: str, name: str, hints: Sequence[NameHint], finder: _Finder
         namespace=namespace,
         name=name,
         target=target,
-        certainty=_certainty(first, proven=finder.proven(name, target)),
+        certainty=_certainty(first, proven=finder.proven(name, target), twice=twice),
         source=first.source,
         labels=first.labels,
         note="; ".join(_told(others)),
     )
 
 
-def _certainty(hint: NameHint, *, proven: bool) -> Certainty:
+def _certainty(hint: NameHint, *, proven: bool, twice: bool) -> Certainty:
+    """Return the certainty of a name; `twice`: its source states several images for it."""
     if proven:
         return Certainty.PROVEN
-    return Certainty.POSSIBLE if hint.possible else Certainty.ASSERTED
+    return Certainty.POSSIBLE if hint.possible or twice else Certainty.ASSERTED
 
 
 def _told(others: Mapping[str, Digest]) -> Iterator[str]:
-    yield from (f"{source} states {digest.short}" for source, digest in others.items())
+    yield from (f"{source} also states {digest.short}" for source, digest in others.items())
 
 
 def _unnamed(digest: Digest, found: BlobDocuments, namespace: str) -> RecoveredImage:

@@ -50,6 +50,7 @@ class NameHint(msgspec.Struct, frozen=True, kw_only=True):
         target: The target of the image record, where the source is a database.
         labels: The labels of the image record, where the source is a database.
         possible: Found on a page that no tree refers to; the record may have been changed or removed since.
+        ordered: The source tells which statement about a name is the last one, and it comes first.
 
     """
 
@@ -60,6 +61,7 @@ class NameHint(msgspec.Struct, frozen=True, kw_only=True):
     target: Descriptor | None = None
     labels: Labels = {}
     possible: bool = False
+    ordered: bool = False
 
 
 def read_names(data: bytes, source: str) -> tuple[NameHint, ...]:
@@ -145,12 +147,14 @@ def _same(names: Iterable[object], source: str) -> Iterator[NameHint]:
 def _of_text(text: str, source: str) -> Iterator[NameHint]:
     """Search a log, YAML or a list; of a log, the last pull of a name counts."""
     found = [hint for line in text.splitlines() for hint in _of_line(line, source)]
-    yield from reversed(found)
+    yield from (msgspec.structs.replace(hint, ordered=True) for hint in reversed(found))
     for match in _STATUS.finditer(text):
         yield from _status(match[1], match[2], source)
 
 
 def _of_line(line: str, source: str) -> Iterator[NameHint]:
+    if "sha" not in line:
+        return
     if (match := _RETURNS.search(line)) is not None:
         yield from _hint(match[1], match[2], source)
     if (match := _PULLED.search(line)) is not None:
@@ -175,11 +179,11 @@ def _hint(
     name: str, digest: str, source: str, *, namespace: str | None = CRI, any_name: bool = False
 ) -> Iterator[NameHint]:
     """Return the hint in a name and a digest, or nothing where they are not; Kubernetes' names are in full form."""
-    full = reference.find(name)
     try:
         parsed = Digest.parse(digest)
     except InvalidDigest:
         return
+    full = reference.find(name)
     if full is None and not any_name:
         return
     known = name if any_name or full is None else str(full)

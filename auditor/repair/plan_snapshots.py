@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from auditor.checks.evidence import Evidence
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding
 from auditor.model.snapshot_files import SnapshotKey
-from auditor.model.store import ProofKind
+from auditor.model.store import LayerProofKind, ProofKind
 from auditor.repair.needs import DISCARDED, Skip, skip
 from auditor.repair.rebuild_snapshot import Target, users
 from auditor.snapshots.presence import Needed, needed
@@ -29,6 +30,15 @@ _BELOW: Final = "a layer below it is damaged and cannot be rebuilt, and it is un
 _UNKNOWN: Final = "its layer is not known"
 
 
+class Rebuild(enum.StrEnum):
+    """How a snapshot is rebuilt."""
+
+    #: Exchange its directory with a new one.
+    EXCHANGE = "exchange"
+    #: Remove it and those above it, and unpack all of them again.
+    REPLACE = "replace"
+
+
 class SnapshotAction(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot to rebuild.
 
@@ -40,6 +50,8 @@ class SnapshotAction(msgspec.Struct, frozen=True, kw_only=True):
         images: Names of the images that use it.
         containers: Containers on it, as `namespace/id`.
         fetches: Whether the layer's blob is restored first, by an action of the blob repair.
+        rebuild: How it is rebuilt.
+        above: The snapshots above it, parents first, that are unpacked again, too, where it is replaced.
 
     """
 
@@ -50,6 +62,8 @@ class SnapshotAction(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[str, ...]
     containers: tuple[str, ...]
     fetches: bool = False
+    rebuild: Rebuild = Rebuild.EXCHANGE
+    above: tuple[Target, ...] = ()
 
     @property
     def key(self) -> SnapshotKey:
@@ -72,6 +86,7 @@ def plan_snapshots(
     *,
     refuse: Callable[[Target], str],
     restored: frozenset[Digest] = frozenset(),
+    rebuild: Rebuild = Rebuild.EXCHANGE,
 ) -> SnapshotPlan:
     """Plan the rebuild of each snapshot that has a finding.
 
@@ -80,6 +95,7 @@ def plan_snapshots(
         findings: Its findings.
         refuse: Returns why a snapshot cannot be rebuilt; empty where it can.
         restored: Blobs that are restored before the first rebuild.
+        rebuild: How snapshots are rebuilt.
 
     """
     wanted = needed(evidence)
@@ -91,7 +107,8 @@ def plan_snapshots(
         if finding.code in REBUILT:
             snapshotter, _, name = (finding.subject.name or "").partition("/")
             found.setdefault((finding.namespace, snapshotter, name), []).append(finding)
-    planner = _Planner(evidence, wanted, refuse, restored, frozenset(discarded))
+    kind = _Replacements if rebuild is Rebuild.REPLACE else _Planner
+    planner = kind(evidence, wanted, refuse, restored, frozenset(discarded))
     for key in sorted(found, key=lambda each: (wanted[each].index if each in wanted else 0, each)):
         planner.add(key, found[key])
     return SnapshotPlan(
@@ -139,7 +156,10 @@ class _Planner:
             self._refused.add(key)
             self.skips.append(skip(findings[0], reason))
             return
-        self.actions[key] = SnapshotAction(
+        self.actions[key] = self._action(key, target, findings)
+
+    def _action(self, key: SnapshotKey, target: Target, findings: list[Finding]) -> SnapshotAction:
+        return SnapshotAction(
             target=target,
             index=self._wanted[key].index,
             codes=tuple(dict.fromkeys(finding.code for finding in findings)),
@@ -184,3 +204,64 @@ class _Planner:
             seen.add(name)
             name = held[name].parent
             yield namespace, snapshotter, name
+
+
+class _Replacements(_Planner):
+    """Plans to remove and unpack again: each damaged snapshot with those above it."""
+
+    def add(self, key: SnapshotKey, findings: list[Finding]) -> None:
+        """Plan one snapshot; one above a planned snapshot is unpacked again with that."""
+        below = next((parent for parent in self._parents(key) if parent in self.actions), None)
+        if below is None:
+            super().add(key, findings)
+            return
+        action = self.actions[below]
+        codes = tuple(dict.fromkeys((*action.codes, *(finding.code for finding in findings))))
+        self.actions[below] = msgspec.structs.replace(action, codes=codes)
+
+    def _action(self, key: SnapshotKey, target: Target, findings: list[Finding]) -> SnapshotAction:
+        above = tuple(found for found in map(self._target, self._above(key)) if found is not None)
+        action = super()._action(key, target, findings)
+        fetches = any(each.layer.digest in self._restored for each in (target, *above))
+        return msgspec.structs.replace(action, rebuild=Rebuild.REPLACE, above=above, fetches=fetches)
+
+    def _reason(self, key: SnapshotKey, target: Target | None) -> str:
+        if target is None:
+            return _UNKNOWN
+        if not target.unpacked:
+            return "it was not made by unpacking a layer but by committing a container, and differs from its layer"
+        if any(parent in self._refused for parent in self._parents(key)):
+            return _BELOW
+        return next(filter(None, map(self._member_reason, (key, *self._above(key)))), "")
+
+    def _member_reason(self, key: SnapshotKey) -> str:
+        """Return why a snapshot cannot be removed and unpacked again."""
+        namespace, snapshotter, name = key
+        held = self._views[namespace].inventory.snapshots.get(snapshotter, {})[name]
+        if held.kind != "committed":
+            return f"{name} uses it; only snapshots that nobody uses are replaced: --rebuild exchange"
+        target = self._target(key)
+        if target is None:
+            return f"the layer of {name} above it is not known, so that could not be unpacked again; check all images"
+        if target.layer.digest in self._restored:
+            return ""
+        return self._blob_reason(target) or self._layer_reason(target)
+
+    def _layer_reason(self, target: Target) -> str:
+        """Return why a layer cannot be relied on before a removal."""
+        proof = self._evidence.proofs.get(target.layer.digest)
+        layer = proof.layer if proof is not None else None
+        known = layer is not None and layer.kind is LayerProofKind.SOUND and layer.diff_id == target.diff_id
+        return "" if known else f"the layer {target.layer.digest} was not verified, or does not match its diffID"
+
+    def _above(self, key: SnapshotKey) -> tuple[SnapshotKey, ...]:
+        """Return the snapshots above one, parents first."""
+        namespace, snapshotter, name = key
+        held = self._views[namespace].inventory.snapshots.get(snapshotter, {})
+        found, waiting = [], [name]
+        while waiting:
+            parent = waiting.pop(0)
+            children = sorted(each.name for each in held.values() if each.parent == parent)
+            found += children
+            waiting += children
+        return tuple((namespace, snapshotter, each) for each in found)

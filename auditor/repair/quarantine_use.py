@@ -50,7 +50,10 @@ def look(address: Path) -> Node:
     """
     if not sees_daemon(address):
         return Node(boot=boot())
-    return Node(boot=boot(), mounts=all_mounts(), open=open_devices(), oldest=oldest())
+    before = open_devices()
+    mounts, starts = all_mounts(), oldest()
+    # An overlay that came or went meanwhile may be in only one of the two.
+    return Node(boot=boot(), mounts=mounts, open=before & open_devices(), oldest=starts)
 
 
 def why_kept(entry: Entry, node: Node) -> str:

@@ -27,6 +27,7 @@ from auditor.repair.needs import Need, Skip, assess
 from auditor.repair.own_state import LOCK, FilteredStore
 from auditor.repair.plan import Action, Capabilities, Plan
 from auditor.repair.plan import plan as build_plan
+from auditor.repair.plan_snapshots import Rebuild
 from auditor.repair.recover import Leftovers
 
 #: Maximum of rounds. Each restores one level of documents: index, nested index, manifest, config, layers.
@@ -45,14 +46,14 @@ class RepairOptions(msgspec.Struct, frozen=True, kw_only=True):
         include_discarded: Restore layers that the node discarded by policy, too.
         jobs: Number of parallel actions.
         quarantine: Folder for copies of damaged files; None keeps none.
-        snapshots: Rebuild damaged snapshots, too.
+        snapshots: How to rebuild damaged snapshots; None leaves them alone.
 
     """
 
     include_discarded: bool = False
     jobs: int = 4
     quarantine: Path | None = None
-    snapshots: bool = False
+    snapshots: Rebuild | None = None
 
 
 class RepairResult(msgspec.Struct, frozen=True, kw_only=True):

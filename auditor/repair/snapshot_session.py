@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -17,10 +17,10 @@ from auditor.errors import AuditorError, Conflict, NoRecord
 from auditor.model.digest import Digest
 from auditor.model.snapshot_files import SnapshotKey
 from auditor.model.store import Inventory, LayerProofKind, Store
-from auditor.repair import mounts
+from auditor.repair import mounts, replace_snapshots
 from auditor.repair.context import Leases
 from auditor.repair.own_state import Stopped
-from auditor.repair.plan_snapshots import SnapshotAction, SnapshotPlan, plan_snapshots
+from auditor.repair.plan_snapshots import Rebuild, SnapshotAction, SnapshotPlan, plan_snapshots
 from auditor.repair.rebuild_snapshot import (
     PREFIX,
     SnapshotStore,
@@ -32,6 +32,7 @@ from auditor.repair.rebuild_snapshot import (
     refusal,
     users,
 )
+from auditor.repair.replace_snapshots import journals
 from auditor.snapshots.compare import compare
 from auditor.snapshots.examine import administrator
 from auditor.snapshots.play import play
@@ -56,6 +57,7 @@ class SnapshotOutcome(msgspec.Struct, frozen=True, kw_only=True):
         message: One sentence.
         hint: What the user can do about a failure.
         restart: Containers that run on the old files, as `namespace/id`.
+        pods: Their pods, by container, as `namespace/name`.
         quarantined: Folder of the quarantine entry with the old files; None where there were none.
 
     """
@@ -65,6 +67,7 @@ class SnapshotOutcome(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     hint: str = ""
     restart: tuple[str, ...] = ()
+    pods: Mapping[str, str] = {}
     quarantined: Path | None = None
 
 
@@ -74,6 +77,7 @@ class SnapshotRepair:
     Args:
         store: The store to repair.
         around: Time, names, the comparison and the mounts.
+        rebuild: How snapshots are rebuilt.
         on_start: Progress callback, called before a rebuild.
 
     """
@@ -83,10 +87,12 @@ class SnapshotRepair:
         store: SnapshotStore,
         *,
         around: Surroundings,
+        rebuild: Rebuild = Rebuild.EXCHANGE,
         on_start: Callable[[SnapshotAction], None] = lambda _action: None,
     ) -> None:
         self._store = store
         self._around = around
+        self._rebuild = rebuild
         self._on_start = on_start
         self._stop = threading.Event()
 
@@ -96,10 +102,10 @@ class SnapshotRepair:
 
     def leftovers(self) -> tuple[str, ...]:
         """Describe what a killed run left, one sentence each; changes nothing."""
+        found = [entry.record.chain for root in roots(self._store) for entry in interrupted(root)]
+        found += [steps[0].chain for root in roots(self._store) for _, steps in journals(root)]
         return tuple(
-            f"an interrupted rebuild of the snapshot {entry.record.chain}; the next run that writes finishes it"
-            for root in roots(self._store)
-            for entry in interrupted(root)
+            f"an interrupted rebuild of the snapshot {chain}; the next run that writes ends it" for chain in found
         )
 
     def recover(self) -> tuple[str, ...]:
@@ -115,7 +121,18 @@ class SnapshotRepair:
         )
         for namespace in self._store.namespaces():
             self._remove_temporary(self._store.inventory(namespace))
-        return notes
+        return notes + self._recover_replacements()
+
+    def _recover_replacements(self) -> tuple[str, ...]:
+        leases = Leases(self._store)
+        try:
+            found = [
+                replace_snapshots.recover(self._store, leases.get, root, token=self._around.token)
+                for root in roots(self._store)
+            ]
+        finally:
+            leases.release()
+        return tuple(note for notes in found for note in notes)
 
     def _remove_temporary(self, inventory: Inventory) -> None:
         """Remove temporary snapshots that no entry of the quarantine knows: views."""
@@ -138,6 +155,7 @@ class SnapshotRepair:
             seen.findings,
             refuse=lambda target: _refusal(target, inventories),
             restored=frozenset(restored),
+            rebuild=self._rebuild,
         )
 
     def apply(self, plan: SnapshotPlan) -> tuple[SnapshotOutcome, ...]:
@@ -178,6 +196,8 @@ class SnapshotRepair:
         held = inventory.snapshots.get(snapshotter, {})
         if name not in held:
             raise NoRecord(name)
+        if action.rebuild is Rebuild.REPLACE:
+            return self._replaced(leases, action)
         if any((namespace, snapshotter, parent) in failed for parent in _ancestors(inventory, snapshotter, name)):
             return _outcome(action, SnapshotResult.FAILED, "a layer below it is damaged and was not rebuilt")
         target = msgspec.structs.replace(action.target, snapshot=held[name])
@@ -185,13 +205,27 @@ class SnapshotRepair:
             return _outcome(action, SnapshotResult.FAILED, why)
         containers = users([inventory], snapshotter, name)
         entry = rebuild(self._store, leases.get(namespace), target, self._around, containers=containers)
-        return _outcome(
-            action,
-            SnapshotResult.REBUILT,
-            "its files are those of its layer now",
-            restart=_running(containers, _active(inventory, action.key), self._around.overlays(target.folder)),
+        restart = _running(containers, _active(inventory, action.key), self._around.overlays(target.folder))
+        pods = {f"{namespace}/{each.id}": each.pod for each in inventory.containers if each.pod}
+        return SnapshotOutcome(
+            action=action,
+            result=SnapshotResult.REBUILT,
+            message="its files are those of its layer now",
+            restart=restart,
+            pods={name: pods[name] for name in restart if name in pods},
             quarantined=entry.folder if entry else None,
         )
+
+    def _replaced(self, leases: Leases, action: SnapshotAction) -> SnapshotOutcome:
+        targets = (action.target, *action.above)
+        mounted = [mount.point for target in targets for mount in self._around.overlays(target.folder) or ()]
+        if mounted:
+            return _outcome(action, SnapshotResult.FAILED, f"it is in use: an overlay on it is mounted at {mounted[0]}")
+        steps = [replace_snapshots.step(target) for target in targets]
+        root, lease = action.target.root, leases.get(action.key[0])
+        replace_snapshots.replace(self._store, lease, root, steps, token=self._around.token)
+        more = f", with {len(action.above)} above it" if action.above else ""
+        return _outcome(action, SnapshotResult.REBUILT, f"it was removed and unpacked again{more}")
 
 
 def surroundings(store: Store, address: Path, *, token: Callable[[], str], now: Callable[[], datetime]) -> Surroundings:
@@ -269,15 +303,5 @@ def _running(
     return tuple(name for name in sorted({*containers, *active}) if name.rpartition("/")[2] in parts)
 
 
-def _outcome(
-    action: SnapshotAction,
-    result: SnapshotResult,
-    message: str,
-    *,
-    hint: str = "",
-    restart: tuple[str, ...] = (),
-    quarantined: Path | None = None,
-) -> SnapshotOutcome:
-    return SnapshotOutcome(
-        action=action, result=result, message=message, hint=hint, restart=restart, quarantined=quarantined
-    )
+def _outcome(action: SnapshotAction, result: SnapshotResult, message: str, *, hint: str = "") -> SnapshotOutcome:
+    return SnapshotOutcome(action=action, result=result, message=message, hint=hint)

@@ -43,6 +43,7 @@ def compare(tree: Node, directory: Path, *, privileged: bool = True) -> Differen
 
     Raises:
         FileNotFoundError: There is no directory.
+        PermissionError: This process may not read one of the files, which is no damage.
         OSError: The directory cannot be read.
 
     """
@@ -77,6 +78,8 @@ class _Comparison:
         names = expected.children or {}
         try:
             present = set(os.listdir(self._root + b"/" + prefix))  # noqa: PTH208 - names are bytes
+        except PermissionError:
+            raise
         except OSError as error:
             yield prefix, Difference(prefix, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
             return
@@ -97,6 +100,8 @@ class _Comparison:
         except FileNotFoundError:
             yield _missing(path, node)
             return
+        except PermissionError:
+            raise
         except OSError as error:
             yield Difference(path, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
             return
@@ -206,6 +211,8 @@ def _content(node: Node, path: bytes, full: bytes, info: os.stat_result) -> Iter
         return
     try:
         digest, zeros = _measured(full)
+    except PermissionError:
+        raise
     except OSError as error:
         yield Difference(path, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
         return

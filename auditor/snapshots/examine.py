@@ -18,7 +18,6 @@ from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
 from auditor.model.store import LayerProofKind, Snapshot, SourceKind, Store
 from auditor.snapshots.compare import compare
-from auditor.snapshots.folders import read_rows
 from auditor.snapshots.play import play
 from auditor.snapshots.presence import Needed, location, look, needed, still_missing
 
@@ -30,6 +29,8 @@ _OF_COMMITS: Final = frozenset(
     {Kind.MISSING, Kind.TYPE, Kind.EMPTY, Kind.TRUNCATED, Kind.LONGER, Kind.ZEROED, Kind.CONTENT, Kind.TARGET}
 )
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
+#: Begins the reason for a snapshot with files that only another user may read.
+_FORBIDDEN: Final = "not permitted to read"
 _UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
 
 
@@ -58,7 +59,7 @@ def examine(
         known: What was found before; these snapshots are not examined again.
 
     """
-    if evidence.info.kind is not SourceKind.CONTAINERD:
+    if evidence.info.kind is SourceKind.ARCHIVE:
         return Examined()
     wanted = {key: each for key, each in needed(evidence).items() if key not in known}
     found: dict[SnapshotKey, SnapshotFiles] = dict(known)
@@ -69,6 +70,9 @@ def examine(
             found |= _of_snapshotter(store, evidence, name, mine, pause)
         except (OSError, ValueError) as error:
             incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
+    forbidden = [files.reason for files in found.values() if files.reason.startswith(_FORBIDDEN)]
+    if forbidden:
+        incomplete.append(f"the files of {len(forbidden)} snapshots could not be compared: {forbidden[0]}")
     return Examined(found, tuple(incomplete))
 
 
@@ -78,7 +82,7 @@ def _of_snapshotter(
     place = location(evidence, name)
     if place is None:
         return _unexamined(evidence, name, wanted)
-    rows = read_rows(place.metadata, name, place.root)
+    rows = place.rows()
     found = {key: look(place, rows[key]) for key in wanted if key in rows}
     found = {key: files for key, files in found.items() if not files.missing}
     found |= still_missing(place, [key for key in wanted if key in rows and key not in found], pause)
@@ -138,6 +142,10 @@ def _compared(store: Store, evidence: Evidence, needed: Needed, files: SnapshotF
         found = _differences(store, holder, needed, files)
     except AuditorError as error:
         return msgspec.structs.replace(files, reason=f"its layer cannot be read: {error}")
+    except PermissionError as error:
+        path = os.fsdecode(error.filename or files.path)
+        reason = f"{_FORBIDDEN} {path}; run as root with CAP_DAC_READ_SEARCH"
+        return msgspec.structs.replace(files, reason=reason)
     except FileNotFoundError:
         return msgspec.structs.replace(files, missing=not Path(files.path).is_dir(), reason="it changed meanwhile")
     if isinstance(found, str):

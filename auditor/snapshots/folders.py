@@ -6,21 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from auditor.bbolt import bolt, database_file, varint
 from auditor.bbolt.bolt import Bucket, Walk
 from auditor.errors import AuditorError
-from auditor.model.snapshot_files import SnapshotKey, Usage
+from auditor.model.snapshot_files import Row, SnapshotKey, Usage
 
 _COMMITTED: Final = 3
-
-
-class Row(msgspec.Struct, frozen=True):
-    """A committed snapshot in the snapshotter's database: the directory's id, and the usage at commit time."""
-
-    id: str
-    usage: Usage
 
 
 def read_rows(metadata: Path, snapshotter: str, root: Path) -> Mapping[SnapshotKey, Row]:

@@ -13,9 +13,9 @@ import msgspec
 
 from auditor.checks.evidence import Evidence
 from auditor.model.image_graph import Layer
-from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
+from auditor.model.snapshot_files import Row, SnapshotFiles, SnapshotKey
 from auditor.model.store import Snapshot, SourceKind
-from auditor.snapshots.folders import Row, read_rows
+from auditor.snapshots.folders import read_rows
 
 #: Seconds between two looks at a directory that is missing.
 PAUSE: Final = 0.2
@@ -38,11 +38,19 @@ class Needed(msgspec.Struct, frozen=True):
 
 
 class Location(msgspec.Struct, frozen=True):
-    """A snapshotter whose directories are visible: its name, containerd's meta.db, and its root directory."""
+    """A snapshotter whose directories are visible: its name, containerd's meta.db, and its root directory.
+
+    `known`: its rows, where the store has read its database.
+    """
 
     name: str
     metadata: Path
     root: Path
+    known: Mapping[SnapshotKey, Row] | None = None
+
+    def rows(self) -> Mapping[SnapshotKey, Row]:
+        """Return its committed snapshots now; errors as of `read_rows`."""
+        return self.known if self.known is not None else read_rows(self.metadata, self.name, self.root)
 
 
 def needed(evidence: Evidence) -> Mapping[SnapshotKey, Needed]:
@@ -55,7 +63,7 @@ def location(evidence: Evidence, name: str) -> Location | None:
     known, content = evidence.snapshotter(name), evidence.info.content_root
     if known is None or not known.root or content is None or name not in _DIRECTORIES:
         return None
-    return Location(name, content.parent / _METADATA, Path(known.root))
+    return Location(name, content.parent / _METADATA, Path(known.root), known.rows)
 
 
 def missing(evidence: Evidence, *, pause: Callable[[float], None]) -> Mapping[SnapshotKey, SnapshotFiles]:
@@ -70,7 +78,7 @@ def missing(evidence: Evidence, *, pause: Callable[[float], None]) -> Mapping[Sn
 
     """
     found: dict[SnapshotKey, SnapshotFiles] = {}
-    if evidence.info.kind is not SourceKind.CONTAINERD:
+    if evidence.info.kind is SourceKind.ARCHIVE:
         return found
     for name in sorted({name for view in evidence.views for name in view.inventory.snapshots}):
         place = location(evidence, name)
@@ -83,7 +91,7 @@ def missing(evidence: Evidence, *, pause: Callable[[float], None]) -> Mapping[Sn
 def _missing(
     place: Location, evidence: Evidence, pause: Callable[[float], None]
 ) -> Mapping[SnapshotKey, SnapshotFiles]:
-    rows = read_rows(place.metadata, place.name, place.root)
+    rows = place.rows()
     gone = [key for key, row in rows.items() if _absent(place, row)]
     wanted = needed(evidence) if gone else {}
     return still_missing(place, [key for key in gone if key in wanted], pause)
@@ -103,7 +111,7 @@ def still_missing(
     if not keys:
         return {}
     pause(PAUSE)
-    rows = read_rows(place.metadata, place.name, place.root)
+    rows = place.rows()
     return {key: look(place, rows[key]) for key in keys if key in rows}
 
 

@@ -79,7 +79,10 @@ def _url(server: str, *, keep_path: bool) -> str:
     """Complete a server to scheme, host and API root; containerd hosts.go `parseHostConfig`."""
     if not server:
         return ""
-    url = urlsplit(server if server.startswith("http") else f"https://{server}")
+    try:
+        url = urlsplit(server if server.startswith("http") else f"https://{server}")
+    except ValueError:
+        raise HostsFileError("a server is not an http or https address") from None
     if url.scheme not in ("http", "https") or not url.netloc or "@" in url.netloc:
         raise HostsFileError("a server is not an http or https address, or carries a user name")
     path = posixpath.normpath(url.path).rstrip("/") if url.path else ""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -168,13 +169,13 @@ class Transport:
         self._endpoint = endpoint
         self._proxies = proxies
         self._lock = threading.Lock()
-        self._managers = {True: _Managers(_context(endpoint, own=True), proxies)}
+        self._managers = {True: _Managers(_context_of(endpoint, own=True), proxies)}
 
     def _manager(self, *, own: bool) -> _Managers:
         """Return the pool managers; those for redirects are created on first use: loading authorities is slow."""
         with self._lock:
             if own not in self._managers:
-                self._managers[own] = _Managers(_context(self._endpoint, own=own), self._proxies)
+                self._managers[own] = _Managers(_context_of(self._endpoint, own=own), self._proxies)
             return self._managers[own]
 
     @contextmanager
@@ -262,16 +263,26 @@ def _proxy_manager(address: str, context: ssl.SSLContext) -> urllib3.ProxyManage
         raise SourceError("the proxy in the environment is not an http or https URL") from None
 
 
-def _context(endpoint: Endpoint, *, own: bool) -> ssl.SSLContext:
-    """Build the TLS settings; authorities are added to the system's; containerd hosts.go `updateTLSConfigFromHost`."""
+def _context_of(endpoint: Endpoint, *, own: bool) -> ssl.SSLContext:
+    return _context(endpoint.ca, endpoint.client if own else (), skip_verify=endpoint.skip_verify)
+
+
+@lru_cache(maxsize=64)
+def _context(
+    ca: tuple[Path, ...], client: tuple[tuple[Path, Path | None], ...], *, skip_verify: bool
+) -> ssl.SSLContext:
+    """Build the TLS settings; authorities are added to the system's; containerd hosts.go `updateTLSConfigFromHost`.
+
+    Loading the system's authorities takes as long as a request, so that servers with equal settings share them.
+    """
     context = ssl.create_default_context()
-    if endpoint.skip_verify:
+    if skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    for file in endpoint.ca:
+    for file in ca:
         with _readable(file, "authority"):
             context.load_verify_locations(cafile=file)
-    for cert, key in endpoint.client if own else ():
+    for cert, key in client:
         with _readable(cert, "client"):
             context.load_cert_chain(cert, key, password="")  # an encrypted key must fail, not ask on the terminal
     return context

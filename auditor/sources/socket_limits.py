@@ -37,6 +37,7 @@ class PacedSocket:
         self._span = math.inf
         self._waited = 0.0
         self._arrived = 0
+        self._head = False
         self._head_end = math.inf
         self.deadline = math.inf
 
@@ -48,6 +49,8 @@ class PacedSocket:
         self._span = math.inf if seconds is None else seconds
         self._waited, self._arrived = 0.0, 0
         self.deadline = math.inf
+        if self._head:
+            self._head_end = time.monotonic() + self._span
         self._sock.settimeout(seconds)
 
     def makefile(self, *_: object, **__: object) -> io.BufferedReader:
@@ -56,12 +59,12 @@ class PacedSocket:
 
     @contextmanager
     def head(self) -> Iterator[None]:
-        """Limit everything that is read during the block to the stall limit, by the clock."""
-        self._head_end = time.monotonic() + self._span
+        """Limit all reading in the block, by the clock; urllib3 sets the stall limit before or in the block."""
+        self._head, self._head_end = True, time.monotonic() + self._span
         try:
             yield
         finally:
-            self._head_end = math.inf
+            self._head, self._head_end = False, math.inf
 
     def read_into(self, raw: socket.SocketIO, buffer: memoryview) -> int | None:
         """Read once.

@@ -6,6 +6,7 @@ _auditor() {
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$path|$word" in
         '|check') path='check' ;;
+        '|watch') path='watch' ;;
         '|scrub') path='scrub' ;;
         '|repair') path='repair' ;;
         '|tree') path='tree' ;;
@@ -25,21 +26,22 @@ _auditor() {
         esac
     done
     case "$path" in
-        '') flags='--version -h --help' words='check scrub repair tree export recover verify diagnose rules report fleet quarantine health' files=0 ;;
-        'check') flags='--verify --fail-on -h --help --every --jitter --listen --platform --all-platforms --snapshotter -n --namespace -j --jobs --limit-rate --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
+        '') flags='--version -h --help' words='check watch scrub repair tree export recover verify diagnose rules report fleet quarantine health' files=0 ;;
+        'check') flags='--verify --fail-on -h --help --every --jitter --listen --can-serve --can-unpack --platform --all-platforms --snapshotter -n --namespace -j --jobs --limit-rate --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
+        'watch') flags='--every --state --exec --listen -h --help -a --address --timeout --content-root --textfile -f --format' words='' files=0 ;;
         'scrub') flags='--state --max-age --max-duration --known-bad --new-only --verify --fail-on -h --help -n --namespace --limit-rate -j --jobs --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
-        'repair') flags='--verify --snapshots --dry-run -y --yes -j --jobs --keep-quarantine --fail-on -h --help --platform --all-platforms --snapshotter -n --namespace --from --include-discarded --hosts-dir --docker-config -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
+        'repair') flags='--verify --snapshots --rebuild --dry-run -y --yes -j --jobs --keep-quarantine --fail-on -h --help --platform --all-platforms --snapshotter -n --namespace --from --include-discarded --hosts-dir --docker-config -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'tree') flags='-h --help --platform --all-platforms --snapshotter -n --namespace -a --address --root --while-running --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'export') flags='-o --output --layout --name --all-names --flat --no-attestations --referrers --compress --digest --no-digest --refetch --salvage -h --help --platform --all-platforms -n --namespace --from --hosts-dir --docker-config -a --address --root --while-running --timeout --content-root -f --format -q --quiet -v --verbose --no-progress' words='' files=0 ;;
-        'recover') flags='--root --names -o --output --into --meta-db --dry-run -n --namespace -f --format -h --help --timeout -q --quiet --no-progress' words='' files=0 ;;
+        'recover') flags='--root --names -o --output --into --meta-db --dry-run -n --namespace -h --help --timeout -f --format -q --quiet --no-progress' words='' files=0 ;;
         'verify') flags='--verify --blobs --sparse --fail-on -h --help --platform --all-platforms --max-layer-size -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=1 ;;
         'diagnose') flags='--archive --message-only --max-duration -h --help -n --namespace --platform -a --address --root --while-running --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'rules') flags='-h --help -f --format' words='' files=0 ;;
         'report') flags='--against --fail-on -h --help -f --format -o --output -q --quiet -v --verbose' words='' files=1 ;;
         'fleet') flags='--nodes --older --max-age --max-file-size -h --help -j --jobs --export-parquet -f --format -o --output -q --quiet -v --verbose' words='' files=1 ;;
         'quarantine') flags='-h --help' words='list drop' files=0 ;;
-        'quarantine list') flags='-f --format -h --help -a --address --timeout' words='' files=0 ;;
-        'quarantine drop') flags='--dry-run -f --format -h --help -a --address --timeout' words='' files=0 ;;
+        'quarantine list') flags='-h --help -a --address --timeout -f --format' words='' files=0 ;;
+        'quarantine drop') flags='--dry-run -h --help -a --address --timeout -f --format' words='' files=0 ;;
         'health') flags='-h --help' words='nagios npd' files=0 ;;
         'health nagios') flags='--max-age -c --critical -w --warning -h --help' words='' files=1 ;;
         'health npd') flags='--max-age --fail-on -h --help' words='' files=1 ;;
@@ -50,6 +52,7 @@ _auditor() {
         'check|--every') value=1 words='' files=0 ;;
         'check|--jitter') value=1 words='' files=0 ;;
         'check|--listen') value=1 words='' files=0 ;;
+        'check|--can-unpack') value=1 words='' files=0 ;;
         'check|--platform') value=1 words='' files=0 ;;
         'check|--snapshotter') value=1 words='' files=0 ;;
         'check|-n'|'check|--namespace') value=1 words='' files=0 ;;
@@ -63,6 +66,15 @@ _auditor() {
         'check|-f'|'check|--format') value=1 words='table json ndjson prometheus junit markdown html sarif gitlab' files=0 ;;
         'check|-o'|'check|--output') value=1 words='' files=1 ;;
         'check|--textfile') value=1 words='' files=1 ;;
+        'watch|--every') value=1 words='' files=0 ;;
+        'watch|--state') value=1 words='' files=1 ;;
+        'watch|--exec') value=1 words='' files=0 ;;
+        'watch|--listen') value=1 words='' files=0 ;;
+        'watch|-a'|'watch|--address') value=1 words='' files=1 ;;
+        'watch|--timeout') value=1 words='' files=0 ;;
+        'watch|--content-root') value=1 words='auto none' files=1 ;;
+        'watch|--textfile') value=1 words='' files=1 ;;
+        'watch|-f'|'watch|--format') value=1 words='table json' files=0 ;;
         'scrub|--state') value=1 words='' files=1 ;;
         'scrub|--max-age') value=1 words='' files=0 ;;
         'scrub|--max-duration') value=1 words='' files=0 ;;
@@ -80,6 +92,7 @@ _auditor() {
         'scrub|-o'|'scrub|--output') value=1 words='' files=1 ;;
         'scrub|--textfile') value=1 words='' files=1 ;;
         'repair|--verify') value=1 words='presence digests layers' files=0 ;;
+        'repair|--rebuild') value=1 words='exchange replace' files=0 ;;
         'repair|-j'|'repair|--jobs') value=1 words='' files=0 ;;
         'repair|--keep-quarantine') value=1 words='' files=1 ;;
         'repair|--fail-on') value=1 words='critical error warning info never' files=0 ;;
@@ -123,8 +136,8 @@ _auditor() {
         'recover|--into') value=1 words='' files=1 ;;
         'recover|--meta-db') value=1 words='' files=1 ;;
         'recover|-n'|'recover|--namespace') value=1 words='' files=0 ;;
-        'recover|-f'|'recover|--format') value=1 words='table json' files=0 ;;
         'recover|--timeout') value=1 words='' files=0 ;;
+        'recover|-f'|'recover|--format') value=1 words='table json' files=0 ;;
         'verify|--verify') value=1 words='presence digests layers' files=0 ;;
         'verify|--blobs') value=1 words='' files=1 ;;
         'verify|--fail-on') value=1 words='critical error warning info never' files=0 ;;
@@ -155,12 +168,12 @@ _auditor() {
         'fleet|--export-parquet') value=1 words='' files=1 ;;
         'fleet|-f'|'fleet|--format') value=1 words='table json html' files=0 ;;
         'fleet|-o'|'fleet|--output') value=1 words='' files=1 ;;
-        'quarantine list|-f'|'quarantine list|--format') value=1 words='table json' files=0 ;;
         'quarantine list|-a'|'quarantine list|--address') value=1 words='' files=1 ;;
         'quarantine list|--timeout') value=1 words='' files=0 ;;
-        'quarantine drop|-f'|'quarantine drop|--format') value=1 words='table json' files=0 ;;
+        'quarantine list|-f'|'quarantine list|--format') value=1 words='table json' files=0 ;;
         'quarantine drop|-a'|'quarantine drop|--address') value=1 words='' files=1 ;;
         'quarantine drop|--timeout') value=1 words='' files=0 ;;
+        'quarantine drop|-f'|'quarantine drop|--format') value=1 words='table json' files=0 ;;
         'health nagios|--max-age') value=1 words='' files=0 ;;
         'health nagios|-c'|'health nagios|--critical') value=1 words='critical error warning' files=0 ;;
         'health nagios|-w'|'health nagios|--warning') value=1 words='critical error warning' files=0 ;;

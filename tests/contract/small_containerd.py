@@ -126,7 +126,7 @@ class _Images(images_pb2_grpc.ImagesServicer):
     def List(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002
         return images_pb2.ListImagesResponse(images=self.world.images if self.world.here(context) else [])
 
-    Create = cast("Any", None)
+    Get = Create = cast("Any", None)
 
 
 class _Snapshots(snapshots_pb2_grpc.SnapshotsServicer):
@@ -140,7 +140,7 @@ class _Snapshots(snapshots_pb2_grpc.SnapshotsServicer):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"snapshotter not loaded: {request.snapshotter}")
         yield snapshots_pb2.ListSnapshotsResponse(info=self.world.snapshots[request.snapshotter])
 
-    Prepare = View = Remove = cast("Any", None)
+    Stat = Prepare = View = Commit = Remove = cast("Any", None)
 
 
 class _Leases(leases_pb2_grpc.LeasesServicer):

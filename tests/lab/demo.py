@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests import images
+from tests.lab import demo_dead_node
 from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS, NotInstalledError
 from tests.lab.kit.containers import running, shell_layer
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 status = show(daemon, registry, base)
                 if options.keep:
                     keep(daemon)
+            status = max(status, demo_dead_node.show(options.version, registry, base, run=run, say=say))
     except NotInstalledError as error:
         print(error, file=sys.stderr)
         return 3

@@ -43,7 +43,7 @@ def terminal() -> str:
     """What `auditor check` prints for the sample with the missing-blobs bug, as SVG without anything from elsewhere."""
     report = rendered.load("bug")
     text = "$ auditor check\n" + table.render(report, advice=advice(), style=table.Style(colour=True, width=100))
-    console = Console(record=True, width=150, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=102, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(text))
     drawn = console.export_svg(title="auditor check", unique_id="check")
     return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL).replace("Fira Code", "DejaVu Sans Mono")

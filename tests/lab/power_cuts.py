@@ -40,20 +40,29 @@ def _contents(seed: str, count: int) -> Files:
     return {f"opt/{seed}/{number}": images.noise(f"{seed}-{number}", 1000 + 700 * number) for number in range(count)}
 
 
-def damaged(daemon: Containerd, everything: Iterable[Stocked]) -> dict[str, str]:
+def damaged(daemon: Containerd, everything: Iterable[Stocked]) -> dict[str, Path]:
     """Return the digests of the images whose unpacked files are not those of the image, with an example."""
+    found = {each.image.digest: wrong(daemon, each) for each in everything}
+    return {digest: paths[0] for digest, paths in found.items() if paths}
+
+
+def wrong(daemon: Containerd, each: Stocked) -> list[Path]:
+    """Return the unpacked files that are not those of the image; none where it is not unpacked."""
+    folders = layer_folders(daemon, each)
+    return [
+        folder / name
+        for folder, files in zip(folders, each.layers, strict=False)
+        for name, content in files.items()
+        if _content(folder / name) != content
+    ]
+
+
+def layer_folders(daemon: Containerd, each: Stocked) -> list[Path]:
+    """Return the folders of the layers; none where it is not unpacked."""
     root = daemon.root / "io.containerd.snapshotter.v1.overlayfs"
     rows = read_rows(daemon.root / "io.containerd.metadata.v1.bolt/meta.db", "overlayfs", root)
-    found: dict[str, str] = {}
-    for each in everything:
-        if (CRI_NAMESPACE, "overlayfs", each.image.chain_ids[-1]) not in rows:
-            continue
-        for chain, files in zip(each.image.chain_ids, each.layers, strict=True):
-            folder = root / "snapshots" / rows[CRI_NAMESPACE, "overlayfs", chain].id / "fs"
-            for name, content in files.items():
-                if _content(folder / name) != content:
-                    found.setdefault(each.image.digest, str(folder / name))
-    return found
+    keys = [(CRI_NAMESPACE, "overlayfs", chain) for chain in each.image.chain_ids]
+    return [root / "snapshots" / rows[key].id / "fs" for key in keys] if keys[-1] in rows else []
 
 
 def _content(path: Path) -> bytes | None:

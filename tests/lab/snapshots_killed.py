@@ -82,6 +82,22 @@ class Sweep:
         self.clear(step)
         return ended.status, ended.steps
 
+    def replaced(self, step: int | None) -> tuple[int, int]:
+        """Damage the lowest layer, kill its replacement at a step, repair to the end. Return status and steps."""
+        self.file(0).write_bytes(b"")
+        ended = self.killer.run(*self.command(), "--rebuild", "replace", last=step)
+        assert ended.status in (0, -signal.SIGKILL), self.killer.said
+        self.daemon.force_gc()
+        if ended.status:
+            assert self.killer.run(*self.command()).status == 0, self.killer.said
+            self.daemon.force_gc()
+        assert self.as_it_was_or_right() == len(FILES)
+        self.nothing_left()
+        for entry in quarantine.entries(self.root):  # of a kill before the first removal
+            quarantine.discard(entry)
+        assert not (self.root / quarantine.FOLDER).exists(), self.killer.said
+        return ended.status, ended.steps
+
     def nothing_left(self) -> None:
         """Assert that only finished entries of the quarantine are left."""
         with connect(self.daemon.socket, content_root=None) as store:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tests import images
+from tests.lab.kit.containers import shell_layer
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
 
@@ -22,7 +23,7 @@ _TAGS: Final = 40
 
 @dataclass(frozen=True)
 class StoppedNode:
-    """What a daemon left: `tags` and `other` are names with digests, `names` all names of both namespaces."""
+    """What a daemon left: `tags` with digests, `other` (an image with a shell), and all names of both namespaces."""
 
     version: str
     root: Path
@@ -60,7 +61,8 @@ def stopped_node(version: str, folder: Path, registry: Registry) -> StoppedNode:
         removed = registry.push(built("removed"), "lab/stopped-removed:1")
         daemon.cri_pull(removed)
         daemon.cri_remove_image(removed)
-        other = registry.push(built("other"), "lab/stopped-other:1")
+        shell = images.image([shell_layer(), images.layer({"etc/motd": b"other"})])
+        other = registry.push(shell, "lab/stopped-other:1")
         daemon.ctr("images", "pull", "--plain-http", other, namespace=OTHER_NAMESPACE)
         # Enough names that they fill several pages.
         daemon.ctr("images", "tag", min(tags), *(f"registry.example/team/service-{n}:1.0" for n in range(_TAGS)))

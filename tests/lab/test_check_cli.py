@@ -19,6 +19,7 @@ from typing import Self
 
 import pytest
 
+from auditor.model.readiness import CanServe, CanUnpack
 from tests import images
 from tests.lab.checked import ROOT, Run, auditor, auditor_here, check, command, environment, signalled
 from tests.lab.conftest import StartDaemon
@@ -76,6 +77,21 @@ def test_a_daemon_with_nothing_in_it(daemon: Containerd) -> None:
     assert_says(check(daemon), 3, "there is no image and no blob to examine")
 
 
+def test_what_the_node_could_serve_or_unpack(node: Containerd) -> None:
+    arguments = ("check", "--address", node.socket, "--can-serve", "--can-unpack")
+    whole = auditor_here(*arguments, "nydus")
+    assert whole.status == 0
+    assert "could serve to other nodes: 1 of 1 image" in whole.out
+    assert "for snapshotter nydus: 0 of 1 image unpacked, 1 can be unpacked from blobs here" in whole.out
+    faults.remove_record(node, IMAGE.layers[0].digest)
+    node.force_gc()
+    less = auditor_here(*arguments, "overlayfs", "--format", "json").report
+    assert isinstance(less.can_serve, CanServe)
+    assert (less.can_serve.servable, less.can_serve.bytes_absent) == (0, IMAGE.layers[0].size)
+    assert isinstance(less.can_unpack, CanUnpack)
+    assert (less.can_unpack.unpacked, less.can_unpack.configured) == (1, True)
+
+
 def test_a_snapshotter_that_is_not_there(node: Containerd) -> None:
     assert_says(check(node, "--snapshotter", "overlay"), 3, "no snapshotter 'overlay'", "did you mean overlayfs?")
 
@@ -91,12 +107,17 @@ def test_a_platform_that_no_image_has(node: Containerd, registry: Registry) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [("check", "--no-such"), ("check", "--verify", "everything"), ("chekc",), ("check", "--timeout", "soon")],
+    ("arguments", "hint"),
+    [
+        (("check", "--no-such"), "auditor check --help"),
+        (("check", "--verify", "everything"), "auditor check --help"),
+        (("chekc",), "did you mean check?"),
+        (("check", "--timeout", "soon"), "write 5s"),
+    ],
     ids=["option", "choice", "command", "number"],
 )
-def test_wrong_usage(arguments: tuple[str, ...]) -> None:
-    assert_says(auditor_here(*arguments), 2, "hint: auditor")
+def test_wrong_usage(arguments: tuple[str, ...], hint: str) -> None:
+    assert_says(auditor_here(*arguments), 2, f"hint: {hint}")
 
 
 # Sockets
@@ -319,7 +340,7 @@ def test_a_reader_that_ends_early(node: Containerd, damaged: bool) -> None:
 def test_head(node: Containerd) -> None:
     line = f"{' '.join(command('check', '--address', node.socket))} | head -1"
     done = subprocess.run(line, shell=True, capture_output=True, text=True, cwd=ROOT, env=environment(), check=True)
-    assert done.stdout.startswith("containerd ")
+    assert done.stdout.startswith("No problems found ")
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
 

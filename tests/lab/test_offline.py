@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from auditor import containerd
 from auditor.bbolt import bolt
 from auditor.model.findings import Report
-from auditor.model.store import Inventory, Store
 from auditor.offline.store import OfflineStore
 from tests import images
-from tests.lab.checked import Run, auditor
+from tests.lab import interrupted
+from tests.lab.checked import Run
+from tests.lab.checked import auditor_here as auditor
+from tests.lab.interrupted import inventories
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 
@@ -38,22 +40,6 @@ def node(daemon: Containerd, registry: Registry) -> Containerd:
     return daemon
 
 
-def inventories(store: Store) -> list[Inventory]:
-    return [without_times(store.inventory(name)) for name in store.namespaces()]
-
-
-def without_times(found: Inventory) -> Inventory:
-    """Leave out what 1.6 and 1.7 do not send: a blob's updated_at; and snapshotters without snapshots."""
-    blobs = {d: msgspec.structs.replace(b, updated_at=None) for d, b in sorted(found.blobs.items())}
-    return msgspec.structs.replace(
-        found,
-        images=tuple(sorted(found.images, key=lambda image: image.name)),
-        blobs=blobs,
-        snapshots={name: dict(sorted(held.items())) for name, held in sorted(found.snapshots.items()) if held},
-        leases=tuple(sorted(found.leases, key=lambda lease: lease.id)),
-    )
-
-
 def faults(report: Report) -> tuple[object, ...]:
     """Return what is compared: findings about images, what was counted, and whether everything was read."""
     found = tuple(
@@ -62,6 +48,10 @@ def faults(report: Report) -> tuple[object, ...]:
         if f.subject.kind != "store"
     )
     return found, report.summary.images, report.summary.blobs, report.summary.bytes, report.complete
+
+
+def codes(report: Report) -> set[str]:
+    return {finding.code for finding in report.findings}
 
 
 def offline(node: Containerd, *arguments: str | Path) -> Run:
@@ -77,7 +67,7 @@ def test_a_stopped_daemon_reads_as_the_running_one(node: Containerd, base: Path)
     assert "--address" in busy.err
     shared = offline(node, "--while-running")
     assert faults(shared.report) == faults(live.report)
-    node.kill()
+    node.stop()
     before = listing(node.root)
     stopped = OfflineStore(node.root)
     assert inventories(stopped) == expected
@@ -95,9 +85,23 @@ def test_a_stopped_daemon_reads_as_the_running_one(node: Containerd, base: Path)
     assert auditor("verify", archive, "--verify", "layers").status == 0
     drawn = auditor("tree", "--root", node.root, full)
     assert drawn.status == 0, drawn.err
+    compared = offline(node, "--verify", "snapshots")
+    assert codes(compared.report) - {"snapshot-unverifiable"} == codes(live.report) | {"file-without-record"}
+    folder = next((node.root / "io.containerd.snapshotter.v1.overlayfs/snapshots").glob("*/fs/etc"))
+    kept = folder.rename(node.root / "kept")
+    damaged = offline(node, "--verify", "snapshots")
+    assert codes(damaged.report) - codes(compared.report) == {"snapshot-damaged"}
+    kept.rename(folder)
+    os.utime(folder.parent, ns=(0, 0))
+    before = listing(node.root)
     scrubbed = auditor("scrub", "--root", node.root, "--state", base / "state.db", "--format", "json")
     assert scrubbed.report.summary.blobs.verified > 0
     assert listing(node.root) == before
+
+
+def test_a_daemon_that_is_killed_in_pulls(daemon: Containerd, registry: Registry) -> None:
+    chance = random.Random(daemon.version)
+    assert interrupted.differences(daemon, interrupted.pushed(registry), chance, gently=False) == []
 
 
 def test_damaged_databases(node: Containerd) -> None:

@@ -27,11 +27,12 @@ Keys = tuple[bytes, ...]
 
 @dataclass(frozen=True)
 class Pages:
-    """The pages of a sound database: those in use, and the first page of each bucket."""
+    """The pages of a sound database: those in use, the page behind the last one, and the first of each bucket."""
 
     data: bytes
     size: int
     used: tuple[int, ...]
+    end: int
     of: Mapping[Keys, int]
 
     def zero(self, page: int, count: int = 1) -> bytes:
@@ -43,17 +44,21 @@ class Pages:
     def _put(self, page: int, raw: bytes) -> bytes:
         return self.data[: page * self.size] + raw + self.data[page * self.size + len(raw) :]
 
-    @property
-    def end(self) -> int:
-        """The number of pages up to the last one in use."""
-        return max(self.used) + 1
-
 
 def pages(data: bytes) -> Pages:
     found = bolt.open_newest(data)
     assert found is not None
     meta, walk = found
-    return Pages(data, meta.page_size, tuple(sorted(_used(walk))), dict(_buckets(walk.top)))
+    used = tuple(sorted(_used(walk)))
+    listed = meta.freelist if meta.freelist < meta.high_water else 0
+    end = max(_behind(data, page, meta.page_size) for page in (*used, listed))
+    return Pages(data, meta.page_size, used, end, dict(_buckets(walk.top)))
+
+
+def _behind(data: bytes, page: int, size: int) -> int:
+    """Return the first page behind a page and its overflow."""
+    (overflow,) = struct.unpack_from("<I", data, page * size + 12)
+    return page + 1 + int(overflow)
 
 
 def _used(walk: Walk) -> set[int]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +13,16 @@ from auditor import containerd
 from auditor.containerd.writable_store import WritableContainerdStore
 from auditor.errors import Conflict, StoreError
 from auditor.repair import quarantine
-from auditor.repair.rebuild_snapshot import PREFIX, Surroundings, Target, rebuild, recover
+from auditor.repair.rebuild_snapshot import PREFIX, Surroundings, Target, rebuild
 from tests import images
-from tests.lab.checked import ROOT, environment
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
-from tests.lab.rebuilt import folder_of, mounted, now, rebuilt, surroundings, target_of
+from tests.lab.rebuilt import folder_of, mounted, rebuilt, surroundings, target_of
 
 FILES = [{f"bin/one-{n}": images.noise(f"rebuild-{n}", 9000), f"share/two-{n}": b"two"} for n in range(3)]
 LAYERS = [images.layer(contents) for contents in FILES]
 IMAGE = images.image(LAYERS)
-#: Steps between two kills: each costs a start of Python.
-STRIDE = 3
 CHAINS = images.chain_ids([layer.diff_id for layer in LAYERS])
 
 
@@ -127,39 +122,6 @@ def test_a_folder_that_is_not_the_daemons_is_refused(newest: Stage) -> None:
         rebuilt(newest.store, wrong)
     assert all(newest.good(number) for number in range(3))
     assert newest.left() == []
-
-
-@pytest.mark.timeout(240)
-def test_a_kill_at_any_step_leaves_the_snapshot_as_it_was_or_right(newest: Stage) -> None:
-    target, layer = newest.target(1), LAYERS[1]
-    newest.file(1).write_bytes(b"")
-    line = [str(newest.daemon.socket), CHAINS[1], layer.digest, str(layer.size), layer.media_type, layer.diff_id]
-    steps, exchanged = 0, 0
-    while True:
-        steps += STRIDE
-        command = [sys.executable, "-m", "tests.lab.rebuilt", *line, str(target.folder), str(steps)]
-        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
-        assert done.returncode in (0, -9), done.stderr
-        content = newest.file(1).read_bytes()
-        assert content in (b"", FILES[1]["bin/one-1"])
-        if content:
-            with newest.store.exclusive("repair"):
-                recover(newest.store, target.root, now=now())
-            (kept,) = quarantine.entries(target.root)
-            assert kept.holds_old
-            assert kept.record.exchanged_at
-            quarantine.discard(kept)
-            exchanged += done.returncode == -9
-            newest.file(1).write_bytes(b"")
-        if done.returncode == 0:
-            break
-    newest.daemon.force_gc()
-    assert rebuilt(newest.store, target) is not None
-    assert newest.good(1)
-    assert exchanged
-    assert steps > 20
-    assert len(quarantine.entries(target.root)) == 1
-    assert [key for key in newest.store.inventory(CRI_NAMESPACE).snapshots["overlayfs"] if key.startswith(PREFIX)] == []
 
 
 def test_a_full_disk_leaves_the_snapshot_as_it_was(newest: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from auditor.bbolt import bolt
-from tests.lab.checked import Run, auditor
+from tests.lab.checked import Run
+from tests.lab.checked import auditor_here as auditor
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.stopped_node import BLOBS, META, OTHER_NAMESPACE, StoppedNode
@@ -69,11 +70,13 @@ def test_a_deleted_database(stopped: StoppedNode, root: Path, base: Path, start_
     fresh = start_daemon(stopped.version)
     fresh.ctr("images", "import", archive)
     sound(fresh, [*stopped.tags, stopped.other])
+    fresh.ctr("run", "--rm", "--null-io", stopped.other, "one", "/bin/sh", "-c", ":")
     into = start_daemon(stopped.version)
     loaded = recover(root, "--names", stopped.log, "--names", pods, "--into", into.socket)
     assert loaded.status == 0, loaded.err
     into.force_gc()
     sound(into, [*stopped.tags, stopped.other])
+    into.ctr("run", "--rm", "--null-io", stopped.other, "one", "/bin/sh", "-c", ":")
     again = recover(root, "--names", stopped.log, "--names", pods, "--into", into.socket)
     assert again.status == 0, again.err
 

@@ -70,7 +70,8 @@ def newest(start_daemon: StartDaemon, registry: Registry) -> Stage:
 
 def test_containers_keep_what_they_have_and_get_the_right_files_when_restarted(stage: Stage) -> None:
     (stage.folder(1) / "data/a-0").write_bytes(b"")
-    with running(stage.daemon, stage.name, "before") as before:
+    labels = ("io.kubernetes.pod.namespace=default", "io.kubernetes.pod.name=shop")
+    with running(stage.daemon, stage.name, "before", *labels) as before:
         (stage.folder(0) / "bin/sleep").write_bytes(b"")
         (stage.folder(2) / "data/c-1").unlink()
         (before.root / "data/b-0").write_bytes(b"changed")
@@ -82,6 +83,7 @@ def test_containers_keep_what_they_have_and_get_the_right_files_when_restarted(s
         assert [(row["result"], row["restart"]) for row in document["snapshots"]] == [
             ("rebuilt", ["k8s.io/before"])
         ] * 3
+        assert document["snapshots"][0]["pods"] == {"k8s.io/before": "default/shop"}
         Path("/proc/sys/vm/drop_caches").write_text("2")
         assert (before.root / "data/a-0").read_bytes() == b""
         assert not (before.root / "data/c-1").exists()
@@ -191,3 +193,30 @@ def test_an_imported_image_is_repaired(stage: Stage, base: Path) -> None:
     document = stage.repair()
     assert [(row["namespace"], row["result"]) for row in document["snapshots"]] == [("other", "rebuilt")]
     assert (directory(daemon, stage.image, 1, namespace="other") / "data/a-0").read_bytes() == DATA[0]["data/a-0"]
+
+
+def test_a_snapshot_of_another_snapshotter_is_replaced_where_nobody_uses_it(
+    start_daemon: StartDaemon, registry: Registry
+) -> None:
+    daemon = start_daemon("1.7", snapshotter="native")
+    image = images.image([images.layer(contents) for contents in DATA])
+    name = registry.push(image, "lab/native:1")
+    daemon.cri_pull(name)
+    shutil.rmtree(directory(daemon, image, 0, snapshotter="native"))
+    daemon.ctr("snapshots", "--snapshotter", "native", "prepare", "user", image.chain_ids[1])
+    used = repair(daemon, "--snapshots", "--rebuild", "replace")
+    assert used.status == 1
+    assert "user uses it" in used.document["skips"][0]["reason"]
+    daemon.ctr("snapshots", "--snapshotter", "native", "remove", "user")
+    exchanged = repair(daemon, "--snapshots")
+    assert exchanged.status == 1
+    assert "only snapshots of overlayfs" in exchanged.document["skips"][0]["reason"]
+    done = repair(daemon, "--snapshots", "--rebuild", "replace")
+    assert done.status == 0, done.run.out
+    (row,) = done.document["plan"]["snapshots"]
+    assert (row["rebuild"], row["above"]) == ("replace", [image.chain_ids[1]])
+    assert daemon.snapshots() == {image.chain_ids[0]: "", image.chain_ids[1]: image.chain_ids[0]}
+    daemon.force_gc()
+    for contents in DATA:
+        for path, data in contents.items():
+            assert (directory(daemon, image, 1, snapshotter="native") / path).read_bytes() == data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -17,11 +18,14 @@ import pytest
 from auditor import containerd
 from auditor.audit import audit, collect
 from auditor.containerd.find_content_root import ContentRootOption
+from auditor.errors import ReadFailed
 from auditor.model.blob_source import Hints, Offer, Source
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.store import Store
 from auditor.repair.apply import Outcome
+from auditor.repair.context import RepairContext
+from auditor.repair.needs import Need
 from auditor.repair.session import Repair, RepairOptions
 from auditor.scrub import prove, wanted
 from auditor.sources.credentials import load_docker_config
@@ -30,7 +34,7 @@ from auditor.sources.registry import RegistrySource
 from auditor.sources.retry import SYSTEM
 from tests import images
 from tests.images import sha256
-from tests.lab.checked import ROOT, command, environment
+from tests.lab.checked import ROOT, auditor, command, environment
 from tests.lab.conftest import StartDaemon
 from tests.lab.hostile import Hostile
 from tests.lab.killing import killer
@@ -204,7 +208,7 @@ def small(request: pytest.FixtureRequest, base: Path, registry: Registry) -> Ite
     """A daemon whose whole root is on a file system of 24 MiB."""
     folder = base / "small"
     (folder / "root").mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "lab", folder / "root"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,nr_inodes=2000", "lab", folder / "root"], check=True)
     try:
         with Containerd(request.param, folder) as daemon:
             daemon.cri_pull(registry.push(IMAGE, "lab/trouble:1"))
@@ -243,6 +247,105 @@ def fill(path: Path) -> None:
             file.write(bytes(4096))
     free = 96 << 10
     os.truncate(path, path.stat().st_size - free)
+
+
+# The disk cannot read what was written
+
+
+@pytest.mark.parametrize("root", [FILE, API])
+def test_what_cannot_be_read_back_is_a_failure_and_the_next_run_finishes(
+    start_daemon: StartDaemon, registry: Registry, monkeypatch: pytest.MonkeyPatch, root: ContentRootOption
+) -> None:
+    daemon = start_daemon("2.1")
+    daemon.cri_pull(registry.push(IMAGE, "lab/trouble:1"))
+    daemon.force_gc()
+    whole = dump(daemon)
+    flip(daemon, LAYER)
+    before = dump(daemon)
+
+    def fail(_context: RepairContext, _namespace: str, _need: Need) -> None:
+        raise ReadFailed("input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RepairContext, "read_back", fail)
+        (outcome,) = run(daemon, [Meddling(dict(IMAGE.blobs), lambda: None)], root=root)
+    assert outcome.result == "failed"
+    assert "cannot be read back" in outcome.message
+    assert dump(daemon).without([LAYER]).files == before.without([LAYER]).files
+    assert sha256(daemon.blob_path(LAYER).read_bytes()) in (LAYER, f"sha256:{before.files[LAYER][0]}")
+    repair(daemon, "--verify", "digests")
+    assert dump(daemon).files == whole.files
+    assert not ours(daemon)
+
+
+# The disk has no inodes, or is read-only
+
+
+@pytest.mark.parametrize("small", ["2.1"], indirect=True)
+def test_a_disk_without_inodes_is_a_sentence_and_nothing_is_lost(small: Containerd) -> None:
+    flip(small, LAYER)
+    before = dump(small)
+    folder = small.root / "fillers"
+    folder.mkdir()
+    with suppress(OSError):
+        for number in range(1 << 16):
+            (folder / str(number)).touch()
+    done = repair(small, "--verify", "digests")
+    assert done.status == 3, done.run  # the lock, an ingest, needs inodes
+    assert "no space left" in done.run.err
+    shutil.rmtree(folder)
+    assert dump(small) == before
+    assert not ours(small)
+    assert repair(small, "--verify", "digests").status == 0
+
+
+def test_a_content_root_that_is_read_only_is_repaired_over_the_api(
+    start_daemon: StartDaemon, registry: Registry
+) -> None:
+    daemon = start_daemon("2.1")
+    daemon.cri_pull(registry.push(IMAGE, "lab/trouble:1"))
+    daemon.force_gc()
+    whole = dump(daemon)
+    flip(daemon, LAYER)
+    root = daemon.content_root
+    bound = f'mount --bind {root} {root} && mount -o remount,ro,bind {root} && exec "$@"'
+    line = ("repair", "--address", daemon.socket, "--yes", "--verify", "digests", "--quiet")
+    done = auditor(*line, through=["unshare", "-m", "sh", "-c", bound, "sh"])
+    assert done.status == 0, done.err
+    assert dump(daemon) == whole
+    assert not ours(daemon)
+
+
+# Two namespaces that share nothing
+
+
+ISOLATED = "[plugins.'io.containerd.metadata.v1.bolt']\n  content_sharing_policy = 'isolated'\n"
+
+
+def test_two_namespaces_under_the_isolated_policy(start_daemon: StartDaemon, registry: Registry) -> None:
+    daemon = start_daemon("2.1", extra_config=ISOLATED)
+    reference = registry.push(IMAGE, "lab/trouble:1")
+    daemon.cri_pull(reference)
+    daemon.ctr("images", "pull", "--plain-http", reference, namespace="second")
+    for namespace in ("k8s.io", "second"):
+        daemon.force_gc(namespace)
+    whole = dump(daemon)
+    faults.remove_record(daemon, LAYER, namespace="second")
+    daemon.force_gc("second")
+    flip(daemon, IMAGE.config_digest)
+    assert repair(daemon, "--verify", "digests").status == 0
+    now = dump(daemon)
+    label = "containerd.io/uncompressed"
+    lost = {key for key, (_, labels) in whole.records.items() if labels != now.records[key][1]}
+    assert lost <= {("second", LAYER)}
+    assert [
+        name for name, _ in whole.records["second", LAYER][1] if name not in dict(now.records["second", LAYER][1])
+    ] in (
+        [],
+        [label],
+    )
+    assert now.files == whole.files
+    assert not ours(daemon)
 
 
 # Another repair

@@ -378,5 +378,5 @@ def drained(descriptor: int) -> bytes:
 
 def test_there_is_no_progress_where_nobody_looks(one: Containerd) -> None:
     ran = auditor(*arguments(one, "--limit-rate", "500KiB"))
-    assert (ran.status, ran.err) == (0, "")
+    assert (ran.status, ran.err) == (0, "auditor: limits: reading 500.0 KiB/s, age 7d\n")
     assert not {code for code, _ in quiet(ran.report)} & {"blob-unreadable"}

@@ -92,11 +92,19 @@ ODD = images.image([LOWEST, UPPER, layer()])
 Damage = Callable[[Path], object]
 
 
-def directory(daemon: Containerd, image: images.BuiltImage, index: int, *, namespace: str = CRI_NAMESPACE) -> Path:
+def directory(
+    daemon: Containerd,
+    image: images.BuiltImage,
+    index: int,
+    *,
+    namespace: str = CRI_NAMESPACE,
+    snapshotter: str = "overlayfs",
+) -> Path:
     """The directory of a layer, by the databases."""
-    root = daemon.root / "io.containerd.snapshotter.v1.overlayfs"
-    rows = read_rows(daemon.root / "io.containerd.metadata.v1.bolt/meta.db", "overlayfs", root)
-    return root / "snapshots" / rows[namespace, "overlayfs", image.chain_ids[index]].id / "fs"
+    root = daemon.root / f"io.containerd.snapshotter.v1.{snapshotter}"
+    rows = read_rows(daemon.root / "io.containerd.metadata.v1.bolt/meta.db", snapshotter, root)
+    folder = root / "snapshots" / rows[namespace, snapshotter, image.chain_ids[index]].id
+    return folder / "fs" if snapshotter == "overlayfs" else folder
 
 
 def pulled(daemon: Containerd, registry: Registry) -> Containerd:

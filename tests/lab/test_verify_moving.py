@@ -43,7 +43,7 @@ class Told:
 
 def ended(run: subprocess.Popen[str]) -> Told:
     out, err = run.communicate()
-    assert err == ""
+    assert err == "auditor: limits: reading 500.0 KiB/s\n"
     lines = [json.loads(line) for line in out.splitlines()]
     findings = [line for line in lines if line["type"] == "finding" and line["severity"] != "info"]
     (summary,) = (line for line in lines if line["type"] == "summary")
@@ -56,7 +56,7 @@ def refused(run: subprocess.Popen[str]) -> str:
     out, err = run.communicate()
     assert run.returncode == 3
     assert not any('"summary"' in line for line in out.splitlines())
-    sentence, hint = err.splitlines()
+    _, sentence, hint = err.splitlines()
     assert hint == "hint: is containerd running? systemctl status containerd"
     return sentence
 

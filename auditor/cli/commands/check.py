@@ -9,6 +9,7 @@ from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import CheckVerify, FailOn, ReportFormat
 
 if TYPE_CHECKING:
+    from auditor.audit.audit import AuditResult
     from auditor.model.findings import Report
 
 Images = Annotated[
@@ -61,6 +62,20 @@ def check(
             group="Repetition",
             metavar="HOST:PORT",
             help="With --every: serve /metrics and /healthz on this address.",
+            show_default=False,
+        ),
+    ] = None,
+    can_serve: Annotated[
+        bool,
+        Option("--can-serve", group="Readiness", help="Report what a peer-to-peer mirror could serve from this node."),
+    ] = False,
+    can_unpack: Annotated[
+        str | None,
+        Option(
+            "--can-unpack",
+            group="Readiness",
+            metavar="SNAPSHOTTER",
+            help="Report which images could be unpacked for this snapshotter without pulling them again.",
             show_default=False,
         ),
     ] = None,
@@ -129,7 +144,8 @@ def check(
     def once() -> tuple[Report, int]:
         with told(), connect.read_store(common, without_records=True) as store:
             reader = prover.reader(store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
-            _, report = audit.audited(store, request, common, reader=reader, trees=tells_trees(output_format))
+            result, report = audit.audited(store, request, common, reader=reader, trees=tells_trees(output_format))
+        report = _with_readiness(report, result, serve=can_serve, snapshotter=can_unpack)
         status = findings.exit_status(report, failing)
         return report, publish(report, common, output_format, status=status, fail_on=failing, textfile=textfile)
 
@@ -139,6 +155,21 @@ def check(
     from auditor.cli.runs.check_every import repeat, schedule
 
     return repeat(once, schedule(every, jitter), listen=listen, address=address or "")
+
+
+def _with_readiness(report: Report, result: AuditResult, *, serve: bool, snapshotter: str | None) -> Report:
+    """Add what was asked for with --can-serve and --can-unpack."""
+    from msgspec.structs import replace
+
+    if serve:
+        from auditor.report.can_serve import can_serve
+
+        report = replace(report, can_serve=can_serve(result.evidence, result.findings))
+    if snapshotter is not None:
+        from auditor.report.can_unpack import can_unpack
+
+        report = replace(report, can_unpack=can_unpack(result.evidence, result.findings, snapshotter))
+    return report
 
 
 def _refuse_alone(*, jitter: str, listen: str | None) -> None:

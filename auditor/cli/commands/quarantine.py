@@ -20,7 +20,7 @@ app = typer.Typer(
 
 def list_entries(
     address: o.Address = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
+    output_format: o.PlainFormats = Format.TABLE,
     timeout: o.Timeout = 30.0,
 ) -> int:
     """List the old files that are kept, and why: a container that started before the rebuild may use them.
@@ -43,7 +43,7 @@ def drop(
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print what would be deleted.")] = False,
     address: o.Address = None,
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format.")] = Format.TABLE,
+    output_format: o.PlainFormats = Format.TABLE,
     timeout: o.Timeout = 30.0,
 ) -> int:
     """Delete the old files that are proven unused: no container that started before the rebuild is left.

@@ -9,6 +9,11 @@ from auditor.cli import options as o
 from auditor.cli.arguments import Option
 from auditor.cli.choices import Format
 
+EXAMPLES = """\
+auditor recover --root /mnt/disk --dry-run
+auditor recover --root /mnt/disk -o images/
+auditor recover --root /mnt/disk --into /run/containerd/containerd.sock"""
+
 
 def recover(
     root: Annotated[
@@ -57,7 +62,7 @@ def recover(
     namespace: Annotated[
         str, Option("--namespace", "-n", metavar="NAMESPACE", help="Namespace of images whose source tells none.")
     ] = "k8s.io",
-    output_format: Annotated[Format, Option("--format", "-f", help="Output format of the summary.")] = Format.TABLE,
+    output_format: o.PlainFormats = Format.TABLE,
     quiet: o.Quiet = False,
     no_progress: o.NoProgress = False,
     timeout: o.Timeout = 30.0,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
-from auditor.cli.choices import FailOn, Format, Verify
+from auditor.cli.choices import FailOn, Format, Rebuild, Verify
 
 EXAMPLES = """\
 auditor repair --dry-run
@@ -28,6 +28,15 @@ def repair(
         bool,
         Option("--snapshots", help="Also compare all unpacked files with their layers, and rebuild damaged snapshots."),
     ] = False,
+    rebuild: Annotated[
+        Rebuild | None,
+        Option(
+            "--rebuild",
+            help="How --snapshots does it: exchange the directories under running containers (default), or replace: "
+            "remove snapshots that nobody uses, with those above them, and unpack them again.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and write nothing.")] = False,
     yes: Annotated[bool, Option("--yes", "-y", help="Apply the plan without asking.")] = False,
     sources: o.From = None,
@@ -73,11 +82,15 @@ def repair(
     from auditor.cli.output import check_target
     from auditor.cli.runs.repair import Session
     from auditor.cli.sources import choice
+    from auditor.errors import UsageError
     from auditor.model import findings
+    from auditor.repair import plan_snapshots
     from auditor.repair.session import RepairOptions
 
     check_target(output)
     _refuse_unasked(yes=yes, dry_run=dry_run)
+    if rebuild is not None and not snapshots:
+        raise UsageError("--rebuild needs --snapshots", hint="add --snapshots")
     common = o.common(
         address=address,
         namespaces=namespace,
@@ -101,7 +114,7 @@ def repair(
         include_discarded=include_discarded,
         jobs=jobs,
         quarantine=_kept(keep_quarantine, dry_run=dry_run),
-        snapshots=snapshots,
+        snapshots=plan_snapshots.Rebuild(rebuild or Rebuild.EXCHANGE) if snapshots else None,
     )
     session = Session(common, request, chosen, options, output_format, yes=yes, dry_run=dry_run)
     document = session.run()

@@ -62,7 +62,7 @@ def report(
     look = render.Look(style=style(Common(output=output, verbose=verbose)), fail_on=failing, unread=loaded.unread)
     if against:
         compared = compare.pair(reports, [load_one(path) for path in against])
-        text = render.changes(reports, compared, output_format)
+        text = render.changes(reports, compared, output_format, width=look.style.width)
         found = [finding for change in compared for finding in change.new]
     else:
         single = len(reports) == 1 and not loaded.unread

@@ -12,6 +12,9 @@ EXAMPLES = """\
 auditor rules
 auditor rules snapshot-without-blob"""
 
+#: Shortest part of a code that leads to the codes with it, and the number of those that are named.
+_PART, _MOST = 3, 6
+
 
 def rules(
     code: Annotated[str | None, Argument(metavar="CODE", help="A finding code. Default: all.")] = None,
@@ -28,7 +31,9 @@ def rules(
     known = tuple(checks.RULEBOOK.values())
     chosen = [rule for rule in known if code in (None, rule.code)]
     if not chosen:
-        close = difflib.get_close_matches(code or "", [rule.code for rule in known], n=3, cutoff=0.7)
+        codes = [rule.code for rule in known]
+        close = difflib.get_close_matches(code or "", codes, n=3, cutoff=0.75)
+        close = close or [each for each in codes if code and len(code) >= _PART and code in each][:_MOST]
         hint = f"did you mean {' or '.join(close)}?" if close else "auditor rules lists them all"
         raise UsageError(f"there is no rule {(code or '')[:100]!r}", hint=hint)
     if output_format is Format.JSON:

@@ -41,7 +41,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         return 2 * (self.every + self.jitter) + _GRACE
 
 
-class _Stop(BaseException):
+class Stop(BaseException):
     """Raised on SIGTERM to end the loop at any point; leases and temporary files are cleaned up."""
 
 
@@ -72,7 +72,7 @@ def repeat(
 
     """
     board = Board(patience=plan.patience, clock=time.monotonic)
-    with _stoppable(), serving(listen, board):
+    with stoppable(), serving(listen, board):
         try:
             sleep(plan.jitter.total_seconds() * chance())
             while True:
@@ -80,7 +80,7 @@ def repeat(
                 _round(once, board, address)
                 pause = (plan.every + plan.jitter * chance()).total_seconds() - (time.monotonic() - begun)
                 sleep(max(0.0, pause))
-        except _Stop:
+        except Stop:
             say("auditor: stopped")
     return 0
 
@@ -102,12 +102,12 @@ def _round(once: Once, board: Board, address: str) -> None:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Make the first SIGTERM end the loop; ignore further ones during the clean-up."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise _Stop
+        raise Stop
 
     if threading.current_thread() is not threading.main_thread():
         yield

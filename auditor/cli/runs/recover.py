@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +19,10 @@ from auditor.cli.options import Common
 from auditor.cli.runs import recover_write
 from auditor.cli.runs.recover_write import Written, planned
 from auditor.cli.saved_reports import content
-from auditor.errors import NothingExamined, UsageError
+from auditor.errors import NothingExamined, StoreError, UsageError
 from auditor.export.model import ExportPlan
 from auditor.formats.recover import CopiedDatabase, Recovered, RecoveredRow
+from auditor.formats.sanitize import plural
 from auditor.model.digest import Digest
 from auditor.model.findings import Report, Status, Verify
 from auditor.model.image_graph import Documents, Group, group
@@ -33,6 +35,9 @@ from auditor.recover.database_copy import sound_copy
 from auditor.recover.match import RecoveredImage
 from auditor.recover.name_sources import CRI, NameHint, read_names
 from auditor.recover.store import RecoveredStore
+
+#: A namespace; containerd pkg/identifiers/validate.go.
+_NAMESPACE = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +66,10 @@ def check(wish: Wish) -> None:
         raise UsageError(
             "no target given", hint="-o FILE.tar, -o FOLDER, --into SOCKET or --meta-db FILE; or --dry-run"
         )
+    if _NAMESPACE.fullmatch(wish.namespace) is None:
+        raise UsageError(f"{wish.namespace!r} is no name of a namespace", hint="for example k8s.io or default")
+    if str(wish.output) == "-":
+        raise UsageError("recover writes no archive to standard output", hint="-o FILE.tar or -o FOLDER")
     if wish.meta_db is not None and wish.names:
         raise UsageError("--meta-db takes no --names", hint="a copy of the database has its own names")
     for path in (wish.output, wish.meta_db):
@@ -86,7 +95,7 @@ def copy_database(wish: Wish) -> CopiedDatabase:
         OutputError: The file cannot be written.
 
     """
-    disk = OfflineStore(wish.root)
+    disk = _disk(wish.root)
     made = sound_copy(disk.root / METADATA / "meta.db", disk.files())
     target = wish.meta_db
     if target is not None and not wish.dry_run:
@@ -150,9 +159,19 @@ def exit_status(recovered: Recovered | CopiedDatabase) -> int:
     return 0 if whole else 1
 
 
+def _disk(root: Path) -> OfflineStore:
+    """Open the disk. Raises StoreError where a daemon uses it, UsageError where it has no root."""
+    try:
+        return OfflineStore(root)
+    except StoreError as error:
+        raise StoreError(
+            error.message, hint="stop containerd first; from a running one, auditor export takes the images"
+        ) from None
+
+
 def _look(wish: Wish, options: Common) -> _Work:
     stated = [hint for path in wish.names for hint in _read(path)]
-    disk = OfflineStore(wish.root)
+    disk = _disk(wish.root)
     found = blob_documents.scan(disk.content, disk.files())
     hints = [*names_on_disk.records(disk), *stated, *names_on_disk.others(disk, found)]
     matched = match.match(hints, found, namespace=wish.namespace)
@@ -175,7 +194,7 @@ def _write(wish: Wish, work: _Work, options: Common) -> Written:
     intact = [each for each in work.groups if work.verdicts[each.namespace, str(each.target.digest)] is None]
     parts = list(recover_write.parts(intact))
     if wish.into is not None:
-        return recover_write.into(Path(wish.into), parts, work.disk, work.store, work.documents, work.found, options)
+        return recover_write.into(wish.into, parts, work.disk, work.store, work.documents, work.found, options)
     targets = recover_write.targets(wish.output or Path(), len(parts))
     for target in targets[1:]:
         _check_path(target, wish.root)
@@ -260,10 +279,13 @@ def _row(image: RecoveredImage, work: _Work, written: Written) -> RecoveredRow:
 def _notes(work: _Work, written: Written) -> Iterator[str]:
     yield from work.disk.info().gaps
     if work.found.damaged:
-        yield f"{len(work.found.damaged)} indexes or manifests do not match their digest: {work.found.damaged[0]}"
+        documents = plural(len(work.found.damaged), "document")
+        yield f"{documents} that could be an index or a manifest, damaged: {work.found.damaged[0]}"
     for source in dict.fromkeys(hint.source for hint in work.matched.elsewhere):
         here = [hint for hint in work.matched.elsewhere if hint.source == source]
-        yield f"{len(here)} names of {source} lead to no one image on this disk: {here[0].name}"
+        names = plural(len(here), "name")
+        yield f"{names} of {source} without an image on this disk, or with several that fit: {here[0].name}"
     if written.taken:
         name = min(written.taken)[1]
-        yield f"{len(written.taken)} names lead to other images in the daemon and were left as they are: {name}"
+        names = plural(len(written.taken), "name")
+        yield f"{names} of other images in the daemon, left as they are: {name}"

@@ -13,6 +13,7 @@ from auditor import containerd
 from auditor.cli.choices import Compress
 from auditor.cli.options import Common
 from auditor.cli.progress import progress
+from auditor.containerd.discover import socket_path
 from auditor.errors import UsageError
 from auditor.export.model import ExportPlan
 from auditor.export.plan import plan
@@ -120,7 +121,7 @@ def _archive(
 
 
 def into(
-    address: Path,
+    address: str,
     groups: Sequence[Sequence[Group]],
     disk: OfflineStore,
     store: RecoveredStore,
@@ -138,7 +139,7 @@ def into(
     rows: list[WrittenRow] = []
     taken: set[tuple[str, str]] = set()
     with (
-        containerd.connect_writable(address, timeout=options.timeout) as daemon,
+        containerd.connect_writable(socket_path(address), timeout=options.timeout) as daemon,
         progress(wanted=options.progress) as meter,
     ):
         if daemon.info().content_root == disk.content.path:
@@ -156,5 +157,5 @@ def into(
                 on_bytes=meter.reading(made.size, "writing"),
             )
             taken |= {(name, each) for each in done.taken}
-            rows.append(WrittenRow(kind="daemon", path=str(address), namespace=name, images=len(part), bytes=made.size))
+            rows.append(WrittenRow(kind="daemon", path=address, namespace=name, images=len(part), bytes=made.size))
     return Written(tuple(rows), _keys(groups), frozenset(taken))

@@ -32,7 +32,7 @@ from auditor.model.findings import Report
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Store
 from auditor.repair.plan import Plan
-from auditor.repair.plan_snapshots import SnapshotPlan
+from auditor.repair.plan_snapshots import Rebuild, SnapshotPlan
 from auditor.repair.session import Repair, RepairOptions, RepairResult
 from auditor.repair.snapshot_session import SnapshotOutcome, SnapshotRepair, surroundings
 
@@ -128,8 +128,8 @@ class Session:
                 on_end=drawn.end,
             )
             self._repair = repair
-            if self._options.snapshots:
-                self._snapshots = _snapshot_repair(store)
+            if self._options.snapshots is not None:
+                self._snapshots = _snapshot_repair(store, self._options.snapshots)
             if self._stopped:
                 self._stop()
             try:
@@ -203,6 +203,8 @@ class Session:
         if plan.actions and result.seen is not None:
             snapshots = self._snapshots.plan(result.seen)  # more can be compared now
         done = () if result.audit_failure else self._snapshots.apply(snapshots)
+        if self._options.snapshots is Rebuild.REPLACE:
+            self._intact = {}  # intact snapshots above a damaged one were unpacked again, too
         if done:
             result = _checked_again(repair, result)
         result = msgspec.structs.replace(result, skips=all_skips(result.skips, snapshots))
@@ -245,10 +247,10 @@ class Session:
         return "".join(parts)
 
 
-def _snapshot_repair(store: WritableContainerdStore) -> SnapshotRepair:
+def _snapshot_repair(store: WritableContainerdStore, rebuild: Rebuild) -> SnapshotRepair:
     address = Path(store.info().address)
     around = surroundings(store, address, token=lambda: secrets.token_hex(8), now=audit.now)
-    return SnapshotRepair(store, around=around)
+    return SnapshotRepair(store, around=around, rebuild=rebuild)
 
 
 def _checked_again(repair: Repair, result: RepairResult) -> RepairResult:

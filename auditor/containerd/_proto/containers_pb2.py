@@ -24,19 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*auditor/containerd/_proto/containers.proto\x12!containerd.services.containers.v1\"Q\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\t\x12\x13\n\x0bsnapshotter\x18\x06 \x01(\t\x12\x14\n\x0csnapshot_key\x18\x07 \x01(\t\"(\n\x15ListContainersRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"Z\n\x16ListContainersResponse\x12@\n\ncontainers\x18\x01 \x03(\x0b\x32,.containerd.services.containers.v1.Container2\x89\x01\n\nContainers\x12{\n\x04List\x12\x38.containerd.services.containers.v1.ListContainersRequest\x1a\x39.containerd.services.containers.v1.ListContainersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*auditor/containerd/_proto/containers.proto\x12!containerd.services.containers.v1\"\xca\x01\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12H\n\x06labels\x18\x02 \x03(\x0b\x32\x38.containerd.services.containers.v1.Container.LabelsEntry\x12\r\n\x05image\x18\x03 \x01(\t\x12\x13\n\x0bsnapshotter\x18\x06 \x01(\t\x12\x14\n\x0csnapshot_key\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"(\n\x15ListContainersRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"Z\n\x16ListContainersResponse\x12@\n\ncontainers\x18\x01 \x03(\x0b\x32,.containerd.services.containers.v1.Container2\x89\x01\n\nContainers\x12{\n\x04List\x12\x38.containerd.services.containers.v1.ListContainersRequest\x1a\x39.containerd.services.containers.v1.ListContainersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'auditor.containerd._proto.containers_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONTAINER']._serialized_start=81
-  _globals['_CONTAINER']._serialized_end=162
-  _globals['_LISTCONTAINERSREQUEST']._serialized_start=164
-  _globals['_LISTCONTAINERSREQUEST']._serialized_end=204
-  _globals['_LISTCONTAINERSRESPONSE']._serialized_start=206
-  _globals['_LISTCONTAINERSRESPONSE']._serialized_end=296
-  _globals['_CONTAINERS']._serialized_start=299
-  _globals['_CONTAINERS']._serialized_end=436
+  _globals['_CONTAINER_LABELSENTRY']._loaded_options = None
+  _globals['_CONTAINER_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_CONTAINER']._serialized_start=82
+  _globals['_CONTAINER']._serialized_end=284
+  _globals['_CONTAINER_LABELSENTRY']._serialized_start=239
+  _globals['_CONTAINER_LABELSENTRY']._serialized_end=284
+  _globals['_LISTCONTAINERSREQUEST']._serialized_start=286
+  _globals['_LISTCONTAINERSREQUEST']._serialized_end=326
+  _globals['_LISTCONTAINERSRESPONSE']._serialized_start=328
+  _globals['_LISTCONTAINERSRESPONSE']._serialized_end=418
+  _globals['_CONTAINERS']._serialized_start=421
+  _globals['_CONTAINERS']._serialized_end=558
 # @@protoc_insertion_point(module_scope)

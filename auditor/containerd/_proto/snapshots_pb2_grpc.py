@@ -45,10 +45,20 @@ class SnapshotsStub:
                 request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ViewSnapshotRequest.SerializeToString,
                 response_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ViewSnapshotResponse.FromString,
                 _registered_method=True)
+        self.Commit = channel.unary_unary(
+                '/containerd.services.snapshots.v1.Snapshots/Commit',
+                request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.CommitSnapshotRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.Remove = channel.unary_unary(
                 '/containerd.services.snapshots.v1.Snapshots/Remove',
                 request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.RemoveSnapshotRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.Stat = channel.unary_unary(
+                '/containerd.services.snapshots.v1.Snapshots/Stat',
+                request_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotRequest.SerializeToString,
+                response_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotResponse.FromString,
                 _registered_method=True)
         self.List = channel.unary_stream(
                 '/containerd.services.snapshots.v1.Snapshots/List',
@@ -72,7 +82,19 @@ class SnapshotsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Commit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Remove(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Stat(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,10 +119,20 @@ def add_SnapshotsServicer_to_server(servicer, server):
                     request_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ViewSnapshotRequest.FromString,
                     response_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.ViewSnapshotResponse.SerializeToString,
             ),
+            'Commit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commit,
+                    request_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.CommitSnapshotRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
             'Remove': grpc.unary_unary_rpc_method_handler(
                     servicer.Remove,
                     request_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.RemoveSnapshotRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'Stat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Stat,
+                    request_deserializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotRequest.FromString,
+                    response_serializer=auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotResponse.SerializeToString,
             ),
             'List': grpc.unary_stream_rpc_method_handler(
                     servicer.List,
@@ -173,6 +205,33 @@ class Snapshots:
             _registered_method=True)
 
     @staticmethod
+    def Commit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/containerd.services.snapshots.v1.Snapshots/Commit',
+            auditor_dot_containerd_dot___proto_dot_snapshots__pb2.CommitSnapshotRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Remove(request,
             target,
             options=(),
@@ -189,6 +248,33 @@ class Snapshots:
             '/containerd.services.snapshots.v1.Snapshots/Remove',
             auditor_dot_containerd_dot___proto_dot_snapshots__pb2.RemoveSnapshotRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Stat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/containerd.services.snapshots.v1.Snapshots/Stat',
+            auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotRequest.SerializeToString,
+            auditor_dot_containerd_dot___proto_dot_snapshots__pb2.StatSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cache
 
@@ -47,7 +48,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=plain, size=size, ticks=_ticks)
+    environment.filters.update(plain=plain, size=size, ticks=_ticks, breaks=_breaks)
     environment.globals.update(plural=plural, is_command=is_command)
     return environment
 
@@ -58,6 +59,11 @@ def _ticks(text: str) -> Markup:
         Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(text.split("`"))
     )
     return Markup("").join(parts)
+
+
+def _breaks(text: str) -> Markup:
+    """Text that may be broken after the separators of names, but not within their words; everything escaped."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/@])(?=\w)|(?<=:)(?<!sha256:)(?=\w)", text))
 
 
 @cache

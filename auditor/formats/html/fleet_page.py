@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -15,7 +15,10 @@ from auditor.model.findings import Status
 from auditor.report.fleet import Fleet, FleetFinding, FleetImage
 
 FINDINGS: Final = 1_500
-IMAGES: Final = 1_000
+IMAGES: Final = 5_000
+#: Nodes named in a cell; the rest is counted.
+NODES: Final = 8
+_RANKS: Final = {Status.DAMAGED: 0, Status.UNKNOWN: 1, Status.SOUND: 2}
 _MARKS: Final = {Status.SOUND: "sound", Status.DAMAGED: "damaged", Status.UNKNOWN: "unknown"}
 
 
@@ -24,6 +27,7 @@ class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     status: str
+    rank: int
     images: int
     damaged: int
     critical: int
@@ -42,17 +46,22 @@ class FindingRow(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     subject: str
     nodes: tuple[str, ...]
+    more_nodes: int
     images: tuple[str, ...]
     copy: str
     saved: bool
 
 
-class ImageRow(msgspec.Struct, frozen=True):
-    """An image and its status on each node, in their order; empty on nodes without the image."""
+class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An image: its worst status, the nodes on which it is damaged, and the numbers of others that have it."""
 
     name: str
-    states: tuple[str, ...]
+    status: str
     rank: int
+    damaged: tuple[str, ...]
+    more_damaged: int
+    unknown: int
+    sound: int
 
 
 class FleetPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +86,7 @@ def page(fleet: Fleet, *, advice: Mapping[str, Rule]) -> FleetPage:
         nodes=_nodes(fleet),
         rows=tuple(_row(finding) for finding in fleet.findings[:FINDINGS]),
         hidden_rows=max(0, len(fleet.findings) - FINDINGS),
-        images=tuple(_image(image, fleet) for image in fleet.images[:IMAGES]),
+        images=tuple(map(_image, fleet.images[:IMAGES])),
         hidden_images=max(0, len(fleet.images) - IMAGES),
         advice=advice,
     )
@@ -116,6 +125,7 @@ def _nodes(fleet: Fleet) -> tuple[NodeRow, ...]:
         NodeRow(
             name=plain(node.name, width=80),
             status=_MARKS[node.status],
+            rank=_RANKS[node.status],
             images=node.images.total,
             damaged=node.images.damaged,
             critical=node.findings.critical,
@@ -135,19 +145,26 @@ def _row(finding: FleetFinding) -> FindingRow:
         code=plain(finding.code, width=60),
         message=plain(finding.message, width=500),
         subject=plain(finding.subject.id, width=160),
-        nodes=tuple(plain(node, width=60) for node in finding.nodes[:20]),
+        nodes=_names(finding.nodes),
+        more_nodes=max(0, len(finding.nodes) - NODES),
         images=tuple(plain(name, width=140) for name in finding.images[:4]),
         copy=plain(copies(finding), width=300),
         saved=bool(finding.proven_on or finding.held_on),
     )
 
 
-def _image(image: FleetImage, fleet: Fleet) -> ImageRow:
-    by = {
-        **dict.fromkeys(image.sound, "sound"),
-        **dict.fromkeys(image.unknown, "unknown"),
-        **dict.fromkeys(image.damaged, "damaged"),
-    }
-    states = tuple(by.get(node.name, "") for node in fleet.nodes)
-    rank = 0 if image.damaged else 1 if image.unknown else 2
-    return ImageRow(plain(image.name, width=140), states, rank)
+def _image(image: FleetImage) -> ImageRow:
+    worst = Status.DAMAGED if image.damaged else Status.UNKNOWN if image.unknown else Status.SOUND
+    return ImageRow(
+        name=plain(image.name, width=140),
+        status=_MARKS[worst],
+        rank=_RANKS[worst],
+        damaged=_names(image.damaged),
+        more_damaged=max(0, len(image.damaged) - NODES),
+        unknown=len(image.unknown),
+        sound=len(image.sound),
+    )
+
+
+def _names(nodes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(plain(node, width=60) for node in nodes[:NODES])

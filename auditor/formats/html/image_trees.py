@@ -34,8 +34,10 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """An image as a row that opens; without `lines`, `note` summarises them."""
+    """An image as a row that opens; without `lines`, `note` summarises them. `key` is its namespace and target."""
 
+    key: tuple[str, str]
+    anchor: str
     name: str
     names: tuple[str, ...]
     namespace: str
@@ -56,20 +58,22 @@ def images(report: Report, nodes: byte_totals.Nodes) -> list[Image]:
     folded = sum(map(len, nodes)) > UNFOLDED
     left = MOST
     found = []
-    for image, mine in ordered:
+    for number, (image, mine) in enumerate(ordered):
         lines = tuple(_lines(image, fold=folded and image.status is Status.SOUND)) if left > 0 else ()
         left -= len(lines)
-        found.append(_image(image, mine, lines))
+        found.append(_image(image, mine, lines, anchor=f"image-{number}"))
     return found
 
 
 _RANK: Final = {Status.DAMAGED: 0, Status.UNKNOWN: 1, Status.SOUND: 2}
 
 
-def _image(image: ImageState, nodes: Sequence[Node], lines: tuple[Line, ...]) -> Image:
+def _image(image: ImageState, nodes: Sequence[Node], lines: tuple[Line, ...], *, anchor: str) -> Image:
     total = byte_totals.total(nodes)
     name = image.names[0] if image.names else image.target
     return Image(
+        key=(image.namespace, image.target),
+        anchor=anchor,
         name=plain(name, width=_NAME),
         names=tuple(plain(other) for other in (image.names if len(name) > _NAME else image.names[1:])),
         namespace=plain(image.namespace, width=60),

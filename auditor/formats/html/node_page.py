@@ -18,6 +18,9 @@ from auditor.report.fleet import walk
 #: Most findings on a page; the rest is counted.
 FINDINGS: Final = 1_500
 STEPS: Final = 5
+#: Images linked from a step, and from a finding.
+STEP_IMAGES: Final = 12
+ROW_IMAGES: Final = 4
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -26,6 +29,13 @@ class Verdict(msgspec.Struct, frozen=True):
     tone: str
     words: str
     sentence: str
+
+
+class Link(msgspec.Struct, frozen=True):
+    """An image by its name, and the anchor of its row; no anchor if the report does not list it."""
+
+    name: str
+    anchor: str
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +48,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     matters: str
     hints: tuple[str, ...]
     more: int
+    images: tuple[Link, ...]
+    more_images: int
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,9 +63,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     namespace: str
     cause: str
-    images: tuple[str, ...]
+    images: tuple[Link, ...]
     more: int
-    hint: str
     change: str
 
 
@@ -101,6 +112,8 @@ def page(report: Report, *, advice: Mapping[str, Rule], comparison: Comparison |
     new = {finding.key for finding in comparison.new} if comparison is not None else None
     judged = verdict(report)
     nodes = [walk(image.tree) for image in report.images]
+    images = image_trees.images(report, nodes)
+    anchors = {image.key: image.anchor for image in images}
     return Page(
         title=f"{judged.words} - {plain(report.host, width=60)}",
         host=plain(report.host, width=120),
@@ -108,13 +121,13 @@ def page(report: Report, *, advice: Mapping[str, Rule], comparison: Comparison |
         about=tuple(_about(report)),
         incomplete=tuple(plain(why, width=400) for why in report.incomplete[:50]),
         numbers=tuple(_numbers(report)),
-        steps=tuple(_steps(told, advice)),
+        steps=tuple(_steps(told, advice, anchors)),
         stock=byte_totals.take(report, nodes),
         sharing=layer_sharing.draw(report, nodes),
-        rows=tuple(_row(finding, new) for finding in told[:FINDINGS]),
+        rows=tuple(_row(finding, new, anchors) for finding in told[:FINDINGS]),
         hidden_rows=max(0, len(told) - FINDINGS),
         normal=tuple(_normal(report, advice)),
-        images=image_trees.images(report, nodes),
+        images=images,
         change=_change(comparison) if comparison is not None else None,
         version=plain(f"{report.tool.name} {report.tool.version}", width=60),
     )
@@ -134,7 +147,8 @@ def verdict(report: Report) -> Verdict:
         return Verdict("unknown", "Not fully checked", f"no problems in what could be checked; {checked}")
     if found.warning:
         return Verdict("warn", "Warnings", f"{_found(report)}; {checked}, none damaged")
-    return Verdict("good", "No problems found", f"{checked}; {_level(report)}")
+    unread = f". Not read: {_unread(report)}" if _unread(report) else ""
+    return Verdict("good", "No problems found", f"{checked}: {_level(report)}{unread}.")
 
 
 def _found(report: Report) -> str:
@@ -155,11 +169,27 @@ def _level(report: Report) -> str:
     }[report.verify]
 
 
+def _unread(report: Report) -> str:
+    """What a check of this level does not read; empty if it reads everything."""
+    if report.verify is Verify.PRESENCE:
+        return "contents of blobs, unpacked files"
+    if report.verify is Verify.SNAPSHOTS_QUICK:
+        return "contents of blobs, contents of unpacked files"
+    blobs = report.summary.blobs
+    unread = blobs.present - blobs.verified - blobs.corrupt
+    parts = [f"{unread} of {plural(blobs.present, 'blob')}"] * (unread > 0)
+    parts += ["layers as they decompress"] * (report.verify is Verify.DIGESTS)
+    parts += ["unpacked files"] * (report.verify is not Verify.SNAPSHOTS and report.source.kind != "archive")
+    return ", ".join(parts)
+
+
 def _about(report: Report) -> Iterator[tuple[str, str]]:
     source = report.source
     yield "store", plain(f"{source.kind} {source.version}", width=80)
     yield "address", plain(source.address, width=200)
     yield "checked", _level(report)
+    if _unread(report):
+        yield "not read", _unread(report)
     yield "finished", f"{report.finished_at:%Y-%m-%d %H:%M:%S} UTC"
     yield "took", f"{report.duration_seconds:.1f} s"
 
@@ -174,13 +204,24 @@ def _numbers(report: Report) -> Iterator[tuple[str, str, str]]:
     yield "snapshots", str(s.snapshots.total), "in all snapshotters"
 
 
-def _steps(told: Sequence[Finding], advice: Mapping[str, Rule]) -> Iterator[Step]:
+#: The anchor of each image's row, by namespace and target.
+_Anchors = Mapping[tuple[str, str], str]
+
+
+def _links(found: Sequence[Finding], anchors: _Anchors) -> tuple[Link, ...]:
+    """The images of some findings, each once."""
+    refs = {(image.namespace, image.target or image.name): image for finding in found for image in finding.images}
+    return tuple(Link(plain(image.name, width=140), anchors.get(key, "")) for key, image in refs.items())
+
+
+def _steps(told: Sequence[Finding], advice: Mapping[str, Rule], anchors: _Anchors) -> Iterator[Step]:
     """The remedies, the worst rule first; one per rule."""
     by: dict[str, list[Finding]] = {}
     for finding in told:
         by.setdefault(finding.code, []).append(finding)
     for code, found in list(by.items())[:STEPS]:
         known = advice.get(code)
+        images = _links(found, anchors)
         hints = tuple(dict.fromkeys(plain(finding.hint, width=400) for finding in found if finding.hint))
         yield Step(
             code=plain(code, width=60),
@@ -190,11 +231,13 @@ def _steps(told: Sequence[Finding], advice: Mapping[str, Rule]) -> Iterator[Step
             matters=known.impact if known else "",
             hints=hints[:3],
             more=max(0, len(hints) - 3),
+            images=images[:STEP_IMAGES],
+            more_images=max(0, len(images) - STEP_IMAGES),
         )
 
 
-def _row(finding: Finding, new: set[tuple[str, str, Subject]] | None) -> Row:
-    names = tuple(dict.fromkeys(plain(image.name, width=140) for image in finding.images))
+def _row(finding: Finding, new: set[tuple[str, str, Subject]] | None, anchors: _Anchors) -> Row:
+    images = _links([finding], anchors)
     return Row(
         severity=str(finding.severity),
         rank=finding.severity.rank,
@@ -204,9 +247,8 @@ def _row(finding: Finding, new: set[tuple[str, str, Subject]] | None) -> Row:
         subject=plain(finding.subject.id, width=160),
         namespace=plain(finding.namespace, width=60),
         cause=plain(finding.cause or "", width=80),
-        images=names[:4],
-        more=max(0, len(names) - 4),
-        hint=plain(finding.hint, width=400),
+        images=images[:ROW_IMAGES],
+        more=max(0, len(images) - ROW_IMAGES),
         change="" if new is None else "new" if finding.key in new else "known",
     )
 
@@ -226,6 +268,6 @@ def _change(comparison: Comparison) -> Change:
         since=f"{comparison.older_at:%Y-%m-%d %H:%M} UTC" if comparison.older_at else "",
         notes=tuple(plain(note, width=300) for note in comparison.notes),
         new=len(over_info(comparison.new)),
-        gone=tuple(_row(finding, None) for finding in over_info(comparison.gone)[:FINDINGS]),
+        gone=tuple(_row(finding, None, {}) for finding in over_info(comparison.gone)[:FINDINGS]),
         unchanged=len(over_info(comparison.unchanged)),
     )

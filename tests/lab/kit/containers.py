@@ -70,9 +70,10 @@ class Running:
 
 
 @contextmanager
-def running(daemon: Containerd, image: str, name: str) -> Iterator[Running]:
+def running(daemon: Containerd, image: str, name: str, *labels: str) -> Iterator[Running]:
     """Run a container of an image with `shell_layer` in it; it is removed at the end."""
-    daemon.ctr("run", "--detach", "--null-io", image, name, *WAIT)
+    given = [word for label in labels for word in ("--label", label)]
+    daemon.ctr("run", "--detach", "--null-io", *given, image, name, *WAIT)
     task = Running(daemon, name)
     try:
         yield task

@@ -162,3 +162,24 @@ def test_a_freelist(raw: bytes, fault: str) -> None:
 def test_a_freelist_outside_the_database(page: int) -> None:
     data, found = with_freelist(4, b"")
     assert "outside" in bolt.freelist_fault(data, msgspec.structs.replace(found, freelist=page))
+
+
+def test_keys_that_overlap_are_refused() -> None:
+    """Some elements that name one large key each would take a multiple of the file in memory."""
+    count, size = 200, 3000
+    heads = b"".join(struct.pack("<IIQ", count * 16 - n * 16, size + n, 2) for n in range(count))
+    raw = struct.pack("<QHHI", 2, 1, count, 1) + heads
+    data = bytes(2 * PAGE) + raw.ljust(2 * PAGE, b"k")
+    found = bolt.Database(data, page_size=PAGE)
+    with pytest.raises(bolt.PageDamaged):
+        found.children(found.page(2))
+
+
+def test_pages_that_overlap_are_read_once() -> None:
+    pages = [struct.pack("<QHHI", n, 2, 0, 7 - n).ljust(PAGE, b"\0") for n in range(3, 8)]
+    heads = b"".join(struct.pack("<IIQ", 5 * 16 + n - n * 16, 1, 3 + n) for n in range(5))
+    top = struct.pack("<QHHI", 2, 1, 5, 0) + heads + b"abcde"
+    walk = bolt.Walk(bolt.Database(bytes(2 * PAGE) + top.ljust(PAGE, b"\0") + b"".join(pages), page_size=PAGE), 2)
+    assert list(walk.top.items()) == []
+    assert walk.visited == {2, 3}
+    assert [lost.reason for lost in walk.lost] == [f"page {n} overlaps another page" for n in range(4, 8)]

@@ -19,3 +19,7 @@ from auditor.bbolt import varint
 )
 def test_numbers(data: bytes, unsigned: int, signed: int) -> None:
     assert (varint.unsigned(data), varint.signed(data)) == (unsigned, signed)
+
+
+def test_a_number_without_an_end_is_cut() -> None:
+    assert varint.unsigned(b"\xff" * 4_000_000) == (1 << 70) - 1

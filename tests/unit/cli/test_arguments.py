@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.exceptions import TyperException
 
@@ -88,6 +88,9 @@ def lines(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 @settings(max_examples=150, deadline=None, database=None)
 @given(lines())
+@example(("export", ["--digest/--no-digest", "0"]))
+@example(("export", ["--digest", "0"]))
+@example(("export", ["--no-digest", "0"]))
 def test_a_plain_command_line_means_what_typer_makes_of_it(line: tuple[str, list[str]]) -> None:
     plain = called(*line)
     if plain is not None:

@@ -57,7 +57,17 @@ def test_several_arguments_are_shown_as_such() -> None:
 def test_options_are_grouped_with_values_defaults_and_variables() -> None:
     told = " ".join(page(("check",)).split())
     titles = re.findall(r"^(\w+):$", page(("check",)), re.MULTILINE)
-    assert titles == ["Arguments", "Options", "Repetition", "Selection", "Reading", "Store", "Output", "Examples"]
+    assert titles == [
+        "Arguments",
+        "Options",
+        "Repetition",
+        "Readiness",
+        "Selection",
+        "Reading",
+        "Store",
+        "Output",
+        "Examples",
+    ]
     assert "presence, snapshots-quick, digests, layers or snapshots. [default: presence]" in told
     assert "[env: CONTAINERD_ADDRESS]" in told
     assert "[1 to 256]" in told

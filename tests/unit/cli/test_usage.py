@@ -103,6 +103,7 @@ def test_no_arguments_show_the_help_and_are_wrong_usage() -> None:
         (["chekc"], "did you mean check?"),
         (["check", "--address"], "--address"),
         (["rules", "blob-lzy"], "did you mean blob-lazy?"),
+        (["rules", "lazy"], "did you mean blob-lazy?"),
         (["rules", "a", "b"], "b"),
         (["check", "--platform", "a/b/c/d"], "linux/arm64"),
         (["check", "--platform", "linux/*"], "linux/arm64"),
@@ -112,6 +113,9 @@ def test_no_arguments_show_the_help_and_are_wrong_usage() -> None:
         (["check", "--output", "/no/such/folder/report"], "/no/such/folder"),
         (["check", "--output", "/"], "is a folder"),
         (["check", "--address", "tcp://127.0.0.1:1"], "/run/containerd/containerd.sock"),
+        (["repair", "--dry-run", "--rebuild", "replace"], "--rebuild needs --snapshots"),
+        (["repair", "--dry-run", "--snapshots", "--rebuild", "other"], "exchange"),
+        (["quarantine", "drop", "--bogus"], "auditor quarantine drop --help"),
     ],
 )
 def test_wrong_usage(arguments: list[str], words: str) -> None:
@@ -161,7 +165,7 @@ def test_the_rules_are_those_that_run() -> None:
 
 def test_the_rules_as_a_table_and_one_of_them() -> None:
     table = auditor("rules").stdout
-    assert all(f" {rule.code} " in table for rule in checks.RULES)
+    assert all(f"\n  {rule.code}\n" in table for rule in checks.RULES)
     told = auditor("rules", "snapshot-without-blob").stdout
     assert told.startswith("snapshot-without-blob (error)\n")
     assert "auditor repair" in told

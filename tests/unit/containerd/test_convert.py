@@ -103,7 +103,9 @@ def test_plugins_say_what_the_daemon_is() -> None:
             Plugin(type="io.containerd.metadata.v1", id="bolt", exports={"policy": "isolated"}),
             Plugin(type="io.containerd.cri.v1", id="images", exports={"DiscardUnpackedLayers": "true"}),
             Plugin(type="io.containerd.snapshotter.v1", id="overlayfs", platforms=[arm]),
-            Plugin(type="io.containerd.snapshotter.v1", id="zfs", init_err=Plugin.InitError(message="no zfs")),
+            Plugin(
+                type="io.containerd.snapshotter.v1", id="zfs", init_err=Plugin.InitError(message="no zfs: skip plugin")
+            ),
             Plugin(type="io.containerd.snapshotter.v1", id="erofs"),
         ]
     )
@@ -140,3 +142,18 @@ def test_a_failed_database_is_an_error_with_a_way_on() -> None:
 def test_a_proxy_snapshotter_has_an_address() -> None:
     exports = {"root": "/r", "address": "/run/soci.sock"}
     assert convert.snapshotter(Plugin(id="soci", exports=exports)) == Snapshotter("soci", "/r", proxy=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "failed"),
+    [
+        ("path /x (ext4) must be a btrfs filesystem to be used with the btrfs snapshotter: skip plugin", False),
+        ("devmapper not configured", False),
+        ("failed to open database file: invalid database", True),
+    ],
+)
+def test_a_snapshotter_that_failed_makes_a_run_incomplete(words: str, failed: bool) -> None:
+    plugin = Plugin(type="io.containerd.snapshotter.v1", id="overlayfs")
+    plugin.init_err.message = words
+    sentence = f"the snapshotter overlayfs did not start, its snapshots are not known: {words}"
+    assert read_plugins([plugin]).gaps == ((sentence,) if failed else ())

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from auditor.checks.rule import Rule
+from auditor.fleet import answers
+from auditor.fleet.database import Database
+from auditor.fleet.node_report import SlimReport, condense
 from auditor.formats import html
 from auditor.formats.html import byte_totals, node_page
-from auditor.model.findings import FailOn, Report, Severity, exit_status
+from auditor.formats.json_report import to_json
+from auditor.model.findings import FailOn, Report, Severity, Verify, exit_status
 from auditor.report.compare import compare
 from auditor.report.fleet import join, walk
 from tests.unit import reports
@@ -25,7 +30,7 @@ ADVICE = {
         remedy="Repair it.",
     )
 }
-VOID = {"meta", "link", "input", "br"}
+VOID = {"meta", "link", "input", "br", "wbr"}
 
 
 class Page(HTMLParser):
@@ -174,10 +179,73 @@ def test_what_changed_is_told() -> None:
 def test_every_image_is_listed_and_the_damaged_come_first_with_their_trees() -> None:
     report = reports.large(600)
     found = page(report)
-    ranks = [attrs["data-rank"] for tag, attrs in found.elements if tag == "li" and "data-rank" in attrs]
-    assert len(ranks) == 600
-    assert ranks == sorted(ranks, key=str)
+    statuses = [attrs["data-key"] for tag, attrs in found.elements if tag == "li" and "data-key" in attrs]
+    assert statuses == ["damaged"] * 6 + ["sound"] * 594
     assert found.count("li", **{"class": "p-corrupt"}) == 6
+
+
+def test_all_but_the_first_rows_wait_in_a_noscript_one_a_line() -> None:
+    text = html.render(reports.large(600), advice=ADVICE)
+    before, _, after = text.partition('<noscript data-rest="images">')
+    assert len(re.findall(r'^<li id="image-\d+" data-key', before, re.MULTILINE)) == 100
+    rest = after.partition("</noscript>")[0]
+    assert len(re.findall(r'^<li id="image-\d+" data-key', rest, re.MULTILINE)) == 500
+
+
+def test_a_step_links_the_rows_of_its_images(damaged: Page) -> None:
+    links = [attrs["href"] for tag, attrs in damaged.elements if tag == "a" and attrs.get("href", "") != "#main"]
+    rows = {f"#{attrs['id']}" for tag, attrs in damaged.elements if tag == "li" and "data-key" in attrs}
+    assert links
+    assert set(links) <= rows
+    first = next(attrs["id"] for tag, attrs in damaged.elements if tag == "li" and "data-key" in attrs)
+    assert f"#{first}" in links
+
+
+def test_findings_come_before_statistics(damaged: Page) -> None:
+    titles = [
+        damaged.words.index(title) for title in ("What to do first", "Findings Filter", "Images Filter", "The store")
+    ]
+    assert titles == sorted(titles)
+
+
+@pytest.mark.parametrize(
+    ("verify", "kind", "words"),
+    [
+        (Verify.PRESENCE, "containerd", "Not read: contents of blobs, unpacked files."),
+        (Verify.DIGESTS, "containerd", "Not read: layers as they decompress, unpacked files."),
+        (Verify.LAYERS, "containerd", "Not read: unpacked files."),
+        (Verify.LAYERS, "archive", "contents and decompressed layers."),
+        (Verify.SNAPSHOTS, "containerd", "decompressed layers and unpacked files."),
+    ],
+)
+def test_a_sound_page_names_what_was_not_read(verify: Verify, kind: str, words: str) -> None:
+    report = replace(reports.sound(), verify=verify, source=replace(reports.sound().source, kind=kind))
+    assert node_page.verdict(report).sentence.endswith(words)
+
+
+def test_the_picture_of_a_fleet_has_its_damaged_nodes_digests_and_causes() -> None:
+    with Database() as database:
+        for number in range(150):
+            raw = to_json(replace(reports.damaged(), host=f"node-{number}")).encode()
+            database.add(condense(msgspec.json.decode(raw, type=SlimReport), file=f"{number}.json"))
+        found = Page(html.render_picture(answers.picture(database)))
+    assert "150 of 150 nodes damaged" in found.words
+    assert found.count("span", **{"class": "badge s-critical"}) > 0
+    assert sum(attrs.get("data-key") == "damaged" for tag, attrs in found.elements if tag == "tr") == 150
+    assert found.count("noscript", **{"data-rest": "nodes"}) == 1
+
+
+def test_a_damaged_blob_was_read(damaged: Page) -> None:
+    assert "1 of 56 blobs, layers as they decompress, unpacked files" in damaged.words
+
+
+def test_a_fleet_of_many_nodes_names_the_damaged_and_counts_the_others() -> None:
+    nodes = [replace(reports.sound(), host=f"node-{n}") for n in range(300)]
+    bad = [replace(reports.damaged(), host=f"bad-{n}") for n in range(12)]
+    text = html.render_fleet(join([*nodes, *bad]), advice=ADVICE)
+    found = Page(text)
+    assert "and 4 more" in found.words
+    assert len(text) < 1_000_000
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ ROW = SnapshotRow(
     message="differs\x1b",
     images=("app:1", "app:2"),
     containers=("k8s.io/web",),
+    rebuild="exchange",
 )
 DONE = SnapshotOutcomeRow(
     namespace="k8s.io",
@@ -64,6 +65,8 @@ def test_outcomes_name_the_containers_to_restart_and_the_old_files() -> None:
     assert "1 rebuilt" in shown
     assert "restart 1 container; until then the old files are in use:\n  k8s.io/web" in shown
     assert "auditor quarantine drop" in shown
+    in_pod = msgspec.structs.replace(DONE, pods={"k8s.io/web": "default/shop"})
+    assert "  k8s.io/web of pod default/shop\n" in render_outcomes((), (), snapshots=(in_pod,))
 
 
 def test_a_failure_has_its_reason_and_hint() -> None:

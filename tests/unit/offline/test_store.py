@@ -127,6 +127,16 @@ def test_files_stand_for_lost_content_records(root: Path) -> None:
     assert [image.name for image in store.inventory("default").images] == ["app:1"]
 
 
+def test_a_lost_record_of_a_blob_that_another_namespace_has(root: Path) -> None:
+    held = tree()
+    below(held, b"v1")[b"other"] = {b"content": {b"blob": below(held, b"v1", b"default", b"content", b"blob")}}
+    writer = Writer()
+    data = database(held, writer=writer)
+    put(root, damaged(data, writer.named[b"v1", b"default", b"content", b"blob"]))
+    store = OfflineStore(root)
+    assert store.inventory("default").blobs.keys() == store.inventory("other").blobs.keys() == BLOBS.keys()
+
+
 def test_lost_snapshots_are_unknown_and_not_absent(root: Path) -> None:
     held = tree()
     record: Tree = {b"name": b"default/1/a", b"createdat": TIME}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from auditor.model.digest import Digest
 from auditor.offline.store import OfflineStore
 from auditor.recover.blob_documents import BlobDocuments, scan
@@ -77,9 +79,9 @@ def test_a_name_with_its_own_digest_is_proven(tmp_path: Path) -> None:
 
 
 def test_the_first_source_counts_and_the_other_is_told(tmp_path: Path) -> None:
-    hints = [hint("host.io/a:1", ONE.digest), hint("host.io/a:1", TWO.digest, "pods"), hint("host.io/a:1", TWO.digest)]
+    hints = [hint("host.io/a:1", ONE.digest), hint("host.io/a:1", TWO.digest, "pods")]
     named = rows(match(hints, found(tmp_path, ONE, TWO)))
-    assert named["host.io/a:1"] == (ONE.digest, Certainty.ASSERTED, f"pods states {Digest(TWO.digest).short}")
+    assert named["host.io/a:1"] == (ONE.digest, Certainty.ASSERTED, f"pods also states {Digest(TWO.digest).short}")
     assert [name for name, row in named.items() if row[1] is Certainty.NONE] == [
         f"recovered.invalid/{Digest(TWO.digest).hex[:24]}:unnamed"
     ]
@@ -94,3 +96,14 @@ def test_a_name_that_leads_nowhere_is_no_image(tmp_path: Path) -> None:
 def test_a_name_on_an_unused_page_is_possible(tmp_path: Path) -> None:
     named = rows(match([hint("host.io/a:1", ONE.digest, "page 7", possible=True)], found(tmp_path, ONE)))
     assert named["host.io/a:1"][1] is Certainty.POSSIBLE
+
+
+def test_a_source_that_states_two_images_is_possible_only(tmp_path: Path) -> None:
+    hints = [hint("host.io/a:1", ONE.digest, "pods"), hint("host.io/a:1", TWO.digest, "pods")]
+    seen = found(tmp_path, ONE, TWO)
+    note = f"pods also states {Digest(TWO.digest).short}"
+    assert rows(match(hints, seen))["host.io/a:1"] == (ONE.digest, Certainty.POSSIBLE, note)
+    log = [msgspec.structs.replace(each, ordered=True) for each in hints]
+    assert rows(match(log, seen))["host.io/a:1"] == (ONE.digest, Certainty.ASSERTED, note)
+    gone = [hints[0], hint("host.io/a:1", f"sha256:{'0' * 64}", "pods")]
+    assert rows(match(gone, seen))["host.io/a:1"] == (ONE.digest, Certainty.ASSERTED, "")

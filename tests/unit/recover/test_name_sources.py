@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.recover.name_sources import read_names
@@ -97,6 +97,7 @@ def test_what_names_nothing(data: bytes) -> None:
     assert read_names(data, "it") == ()
 
 
+@settings(max_examples=50)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_file_is_read(data: bytes) -> None:
     read_names(data, "it")

@@ -10,10 +10,10 @@ import pytest
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Difference, Differences, Kind, SnapshotFiles
-from auditor.model.store import Container, Proof, ProofKind, Snapshot
-from auditor.repair.plan_snapshots import SnapshotPlan, plan_snapshots
+from auditor.model.store import Container, LayerProof, LayerProofKind, Proof, ProofKind, Snapshot
+from auditor.repair.plan_snapshots import Rebuild, SnapshotPlan, plan_snapshots
 from auditor.repair.rebuild_snapshot import Target
-from tests.unit.build import APP, BASE, MIDDLE, OVERLAY, World
+from tests.unit.build import APP, BASE, MIDDLE, OVERLAY, TOP, World
 
 IMAGE = "docker.io/library/app:1"
 BROKEN = Differences((Difference(b"bin/tool", Kind.EMPTY), Difference(b"bin/tool", Kind.MODE)), expected=5)
@@ -31,13 +31,17 @@ def world(*broken: int, **found: object) -> World:
 
 
 def planned(
-    made: World, *, restored: frozenset[Digest] = frozenset(), refused: dict[str, str] | None = None
+    made: World,
+    *,
+    restored: frozenset[Digest] = frozenset(),
+    refused: dict[str, str] | None = None,
+    rebuild: Rebuild = Rebuild.EXCHANGE,
 ) -> SnapshotPlan:
     def refuse(target: Target) -> str:
         return (refused or {}).get(target.snapshot.name, "")
 
     seen = made.audit(verify=Verify.LAYERS)
-    return plan_snapshots(seen.evidence, seen.findings, refuse=refuse, restored=restored)
+    return plan_snapshots(seen.evidence, seen.findings, refuse=refuse, restored=restored, rebuild=rebuild)
 
 
 def test_a_damaged_snapshot_is_rebuilt_once_for_all_its_findings() -> None:
@@ -111,3 +115,45 @@ def test_snapshots_that_are_compared_later_are_announced(restored: bool) -> None
     found = planned(made, restored=frozenset({BASE.digest} if restored else ()))
     assert found.actions == ()
     assert bool(found.notes) is restored
+
+
+def verified(*broken: int) -> World:
+    """A world whose layers are verified, and whose snapshots were all looked at."""
+    made = world(*broken)
+    for layer in APP.layers:
+        proof = LayerProof(LayerProofKind.SOUND, layer.diff_id)
+        made.proofs[layer.digest] = Proof(layer.digest, ProofKind.SOUND, layer=proof)
+    for index, name in enumerate(APP.chain):
+        key = (made.namespace, OVERLAY, str(name))
+        made.snapshot_files.setdefault(key, SnapshotFiles(id="9", path=f"/r/snapshots/{index}/fs"))
+    return made
+
+
+def test_a_replacement_takes_those_above_with_it() -> None:
+    (action,) = planned(verified(1, 2), rebuild=Rebuild.REPLACE).actions
+    assert (action.index, action.rebuild) == (1, "replace")
+    assert [target.snapshot.name for target in action.above] == [APP.chain[2]]
+    lowest = planned(verified(0), rebuild=Rebuild.REPLACE).actions[0]
+    assert [target.snapshot.name for target in lowest.above] == [APP.chain[1], APP.chain[2]]
+
+
+def test_a_replacement_needs_all_layers_and_nobody_on_them() -> None:
+    made = verified(1)
+    made.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.SOUND)
+    assert "was not verified" in planned(made, rebuild=Rebuild.REPLACE).skips[0].reason
+    made = verified(1)
+    held = made.inventory.snapshots[OVERLAY]
+    made.change(snapshots={OVERLAY: {**held, "key": Snapshot("k8s.io", OVERLAY, "key", APP.chain[2], "active")}})
+    assert "key uses it" in planned(made, rebuild=Rebuild.REPLACE).skips[0].reason
+    made = verified(1)
+    made.snapshot("sha256:unknown", APP.chain[2])
+    assert "is not known" in planned(made, rebuild=Rebuild.REPLACE).skips[0].reason
+    assert len(planned(made).actions) == 1
+
+
+def test_a_committed_container_is_not_replaced() -> None:
+    made = verified(1)
+    key = (made.namespace, OVERLAY, str(APP.chain[1]))
+    made.snapshot_files[key] = msgspec.structs.replace(made.snapshot_files[key], unpacked=False)
+    (left,) = planned(made, rebuild=Rebuild.REPLACE).skips
+    assert "by committing a container" in left.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -230,3 +231,16 @@ def test_global_headers_are_ignored() -> None:
 
 def test_a_cut_layer_is_refused() -> None:
     assert play([layer(*FILES)[:-40]], lowest=True).proof.kind == "undecodable"
+
+
+def test_files_of_other_users_are_not_damage(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, plain = played(*FILES).tree, os.open
+
+    def refuse(path: bytes, flags: int, *rest: int) -> int:
+        if os.fspath(path).endswith(b"usr/tool"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return plain(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError, match="usr/tool"):
+        compare(tree, root)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -19,10 +20,14 @@ from auditor.model.blob_source import Hints, Offer, Source, origins, proven
 from auditor.model.chunks import gathered
 from auditor.model.digest import Digest
 from auditor.model.store import Blob, Inventory, SourceKind, Store, StoreInfo
+from auditor.sources.credentials import DockerConfig
+from auditor.sources.hosts import Endpoint
+from auditor.sources.http import _context_of
 from auditor.sources.network_errors import Interrupted
 from auditor.sources.proxies import Proxies
+from auditor.sources.registry import RegistrySource
 from auditor.sources.repositories import MAX_PLACES, Repository, paths, repositories
-from auditor.sources.retry import Backoff, TryLater, retry_after
+from auditor.sources.retry import SYSTEM, Backoff, TryLater, retry_after
 from auditor.sources.store_source import StoreSource
 from auditor.sources.twin_source import Twin, TwinSource
 
@@ -319,3 +324,43 @@ def test_a_bomb_is_left_at_the_size() -> None:
 
 def test_no_twin_no_offer() -> None:
     assert ask(twin_source(b"layer"), b"other") is None
+
+
+def test_dead_mirrors_are_passed_without_a_pause_and_named_up_to_a_number(tmp_path: Path) -> None:
+    slept: list[float] = []
+    said: list[str] = []
+    mirrors = "".join(f'[host."http://127.0.0.{n}:1"]\n' for n in range(2, 32))
+    (tmp_path / "r.example").mkdir()
+    (tmp_path / "r.example/hosts.toml").write_text(f'server = "http://127.0.0.99:1"\n{mirrors}')
+    source = RegistrySource(
+        hosts_dir=tmp_path,
+        credentials=DockerConfig(),
+        timing=replace(SYSTEM, sleep=slept.append),
+        on_note=said.append,
+    )
+    offer = source.offers(Digest.of(b"x"), size=1, media_type=LAYER, hints=Hints(names=("r.example/a:1",)))
+    assert offer is not None
+    with pytest.raises(SourceError, match="no registry delivered"), source.open(offer):
+        pass
+    assert len(slept) == Backoff().attempts - 1  # of the last server
+    assert len(said) == 5
+    assert said[0] == "127.0.0.2:1 cannot be reached: Connection refused; other servers are asked first from now on"
+    assert said[4].endswith("; further ones are not named")
+
+
+def test_a_broken_hosts_file_is_named_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "r.example").mkdir()
+    (tmp_path / "r.example/hosts.toml").write_text("server =")
+    source = RegistrySource(hosts_dir=tmp_path, credentials=DockerConfig(), on_note=said.append)
+    for data in (b"x", b"y"):
+        source.offers(Digest.of(data), size=1, media_type=LAYER, hints=Hints(names=("r.example/a:1",)))
+    assert len(said) == 1
+    assert "hosts.toml is skipped, as containerd does" in said[0]
+
+
+def test_servers_with_equal_tls_settings_share_them() -> None:
+    one, two = (Endpoint(scheme="https", host=host) for host in ("a.example", "b.example"))
+    other = Endpoint(scheme="https", host="a.example", skip_verify=True)
+    assert _context_of(one, own=True) is _context_of(two, own=False)
+    assert _context_of(other, own=True) is not _context_of(one, own=True)

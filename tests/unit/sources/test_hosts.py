@@ -207,3 +207,10 @@ def test_a_file_that_is_a_pipe_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(folder / "hosts.toml")
     with pytest.raises(SourceError, match="cannot be read: not a regular file"):
         find_hosts(tmp_path, "registry.example")
+
+
+@pytest.mark.parametrize("server", ["http://]", "]", "http://[z]", "https://[::1"])
+def test_a_server_with_a_broken_address_is_skipped_with_a_note(tmp_path: Path, server: str) -> None:
+    found = find_hosts(tree(tmp_path, f'server = "{server}"'), "registry.example")
+    assert [endpoint.root for endpoint in found.endpoints] == ["https://registry.example/v2"]
+    assert "is not an http or https address" in found.notes[0]

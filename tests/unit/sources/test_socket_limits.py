@@ -39,6 +39,13 @@ def test_a_flood_of_heads_ends_by_the_clock() -> None:
             file.read()
 
 
+def test_the_limit_may_be_set_while_the_head_is_read() -> None:
+    with flooding() as paced, paced.makefile() as file, paced.head():
+        paced.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            file.read()
+
+
 def test_a_flood_of_content_goes_on_as_long_as_it_comes() -> None:
     with flooding() as paced:
         paced.settimeout(5)

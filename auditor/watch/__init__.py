@@ -1,0 +1,1 @@
+"""Look at each image when its pull has settled, and say what appeared, changed and went."""

@@ -1,0 +1,140 @@
+"""Each command of the table in docs/reliability.md works with the privileges that the table gives it, and no more."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.lab.checked import ROOT, Run, auditor
+from tests.lab.kit import faults
+from tests.lab.kit.daemon import Containerd
+from tests.lab.kit.process import scratch
+from tests.lab.kit.registry import Registry
+
+_ROW = re.compile(r"^\| `(?P<command>[^`]+)` \| (?P<capabilities>[\w ]+) \| (?P<mounts>[^|]+) \|", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: the command, capabilities, and mounts of containerd's root."""
+
+    command: str
+    capabilities: tuple[str, ...]
+    mounts: str
+
+
+def rows() -> dict[str, Row]:
+    text = (ROOT / "docs/reliability.md").read_text()
+    found = (match.groupdict() for match in _ROW.finditer(text))
+    return {
+        row["command"]: Row(
+            row["command"],
+            tuple(word for word in row["capabilities"].split() if word != "none"),
+            row["mounts"].strip(),
+        )
+        for row in found
+    }
+
+
+def another_user_s() -> images.BuiltLayer:
+    """A layer with a file that root without capabilities may not read."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        entry = tarfile.TarInfo("secret")
+        entry.size, entry.mode, entry.uid, entry.gid = 3, 0o600, 1000, 1000
+        tar.addfile(entry, io.BytesIO(b"abc"))
+    return images.raw_layer(gzip.compress(out.getvalue(), mtime=0), images.sha256(out.getvalue()))
+
+
+IMAGE = images.image([images.layer(images.files("privileges", kilobytes=8)), another_user_s()])
+LAYER = IMAGE.layers[0].digest
+
+
+@dataclass(frozen=True)
+class Node:
+    """A daemon with the image, an archive of it, and a report."""
+
+    daemon: Containerd
+    reference: str
+    folder: Path
+
+    def words(self, command: str) -> list[str | Path]:
+        """The arguments that make a command of the table whole."""
+        address = ("--address", self.daemon.socket)
+        more: dict[str, tuple[str | Path, ...]] = {
+            "tree": (*address, self.reference),
+            "scrub": (*address, "--state", self.folder / "state.db"),
+            "export": (*address, "-o", self.folder / "out.tar", self.reference),
+            "diagnose": (*address, LAYER),
+            "verify": (self.folder / "image.tar",),
+            "report": (self.folder / "report.json",),
+            "health nagios": (self.folder / "report.json",),
+            "rules": (),
+            "check --root": (self.folder / "offline",),
+        }
+        return [*command.split(), *more.get(command, address)]
+
+    def run(self, row: Row, capabilities: tuple[str, ...]) -> Run:
+        return auditor(*self.words(row.command), through=[*self._mounts(row.mounts), *bound(capabilities)])
+
+    def _mounts(self, mounts: str) -> list[str]:
+        root = self.daemon.root
+        script = {
+            "none": f"mount -t tmpfs lab {root}",
+            "read-only": f"mount --bind {root} {root} && mount -o remount,ro,bind {root}",
+            "read-write": "true",
+        }[mounts]
+        return ["unshare", "-m", "sh", "-c", f'{script} && exec "$@"', "sh"]
+
+
+def bound(capabilities: tuple[str, ...]) -> list[str]:
+    kept = "".join(f",+{name.lower()}" for name in capabilities)
+    return ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set", f"-all{kept}"]
+
+
+@pytest.fixture(scope="module")
+def node(registry: Registry) -> Iterator[Node]:
+    with scratch() as base, Containerd("2.1", base) as daemon:
+        reference = registry.push(IMAGE, "lab/privileges:1")
+        daemon.cri_pull(reference)
+        daemon.force_gc()
+        auditor("export", "--address", daemon.socket, "-o", base / "image.tar", reference)
+        auditor("check", "--address", daemon.socket, "-f", "json", "-o", base / "report.json")
+        for name in ("io.containerd.content.v1.content", "io.containerd.metadata.v1.bolt"):
+            shutil.copytree(daemon.root / name, base / "offline" / name)
+        snapshots = Path("io.containerd.snapshotter.v1.overlayfs")
+        (base / "offline" / snapshots).mkdir()
+        shutil.copy(daemon.root / snapshots / "metadata.db", base / "offline" / snapshots)
+        yield Node(daemon, reference, base)
+
+
+@pytest.mark.parametrize("row", [row for row in rows().values() if not row.command.startswith("repair")], ids=str)
+def test_a_command_needs_no_more_than_the_table_says(node: Node, row: Row) -> None:
+    done = node.run(row, row.capabilities)
+    assert done.status == 0, done.out + done.err
+    if row.capabilities:
+        without = node.run(row, ())
+        assert without.status == 3, (without.out, without.err)
+        assert f"CAP_{row.capabilities[0]}" in without.out + without.err
+
+
+@pytest.mark.parametrize("command", ["repair --yes --verify digests", "repair --yes --content-root none"])
+def test_a_repair_needs_no_capability(node: Node, command: str) -> None:
+    row = rows()[command]
+    assert row.capabilities == ()
+    if "none" in command:
+        faults.empty_file(node.daemon, LAYER)
+    else:
+        faults.flip(node.daemon, LAYER)
+    done = node.run(row, ())
+    assert done.status == 0, done.out + done.err
+    assert images.sha256(node.daemon.blob_path(LAYER).read_bytes()) == LAYER
