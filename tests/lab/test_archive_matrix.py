@@ -190,7 +190,7 @@ def verdict(path: Path, data: bytes) -> int:
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_a_cut_and_a_flipped_byte_are_found(bench: Bench, base: Path, maker: str) -> None:
-    """At some places of each archive; `make soak` tries all of them."""
+    """At some places of each archive: cut in three, and one byte of each blob and layer changed."""
     path = bench.made[maker]
     data = path.read_bytes()
     packed = data.startswith(b"\x1f\x8b")

@@ -112,8 +112,7 @@ def node(registry: Registry) -> Iterator[Node]:
         for name in ("io.containerd.content.v1.content", "io.containerd.metadata.v1.bolt"):
             shutil.copytree(daemon.root / name, base / "offline" / name)
         snapshots = Path("io.containerd.snapshotter.v1.overlayfs")
-        (base / "offline" / snapshots).mkdir()
-        shutil.copy(daemon.root / snapshots / "metadata.db", base / "offline" / snapshots)
+        shutil.copytree(daemon.root / snapshots, base / "offline" / snapshots, symlinks=True)
         yield Node(daemon, reference, base)
 
 
