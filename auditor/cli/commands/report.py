@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from auditor.model.findings import FailOn as Failing
     from auditor.model.findings import Finding
 
+#: Reports from which on `auditor fleet` is the better view.
+MANY = 200
+
 EXAMPLES = """\
 auditor report report.json --format html --output report.html
 auditor report reports/ --format markdown
@@ -68,10 +71,18 @@ def report(
         single = len(reports) == 1 and not loaded.unread
         text = render.one(reports[0], output_format, look) if single else render.many(reports, output_format, look)
         found = [finding for one in reports for finding in one.findings]
+    if len(reports) >= MANY and not quiet:
+        _point_to_fleet(len(reports))
     status = _status(loaded, found, failing)
     if not (quiet and status == 0 and output is None):
         deliver(text, output)
     return status
+
+
+def _point_to_fleet(number: int) -> None:
+    from auditor.cli.output import say
+
+    say(f"note: {number} reports; auditor fleet shows what damaged nodes share, and takes less memory")
 
 
 def _name(loaded: Loaded) -> None:

@@ -13,6 +13,7 @@ from backports import zstd
 from msgspec.structs import replace
 
 from auditor.cli.app import main
+from auditor.cli.commands import report
 from auditor.formats import json_report
 from auditor.model.findings import Report
 from tests.unit import reports
@@ -239,3 +240,13 @@ def test_a_packed_bomb_ends_at_the_limit(
 def test_an_empty_folder_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "has no files" in capfd.readouterr().err
+
+
+def test_many_reports_point_to_fleet(
+    saved: dict[str, str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(["report", saved["sound"], saved["partial"]])
+    assert "auditor fleet" not in capfd.readouterr().err
+    monkeypatch.setattr(report, "MANY", 2)
+    main(["report", saved["sound"], saved["partial"]])
+    assert "note: 2 reports; auditor fleet shows" in capfd.readouterr().err
