@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +45,7 @@ def run(seconds: float, folder: Path) -> Outcome:
         with _watching(daemon, folder) as told:
             for _ in recorder.rounds():
                 recorder.add(f"{version}: {_move(daemon, names, chance)}")
+                time.sleep(chance.choice((0, 0, 0.5, 3)))  # bursts, and pauses in which images settle
                 with suppress(queue.Empty):
                     recorder.fail("told of a sound store", json.dumps(told.get_nowait()).encode(), suffix=".json")
             _require_told(daemon, names[0], told, recorder)
