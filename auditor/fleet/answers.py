@@ -118,8 +118,9 @@ def _node(
 
 
 def _digests(database: Database, names: Mapping[int, str]) -> tuple[PictureDigest, ...]:
+    # With one min(), SQLite takes the other columns from the row that has it (sqlite.org/lang_select.html, 2.5).
     found = database.rows(
-        "SELECT digest, kind, code, min(rank), count(DISTINCT report), group_concat(DISTINCT report), max(images)"
+        "SELECT digest, kind, code, min(rank), count(DISTINCT report), group_concat(DISTINCT report), images"
         " FROM finding WHERE rank <= ? AND digest != '' GROUP BY digest ORDER BY count(DISTINCT report) DESC, digest",
         _DAMAGE,
     )

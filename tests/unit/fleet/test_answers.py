@@ -11,10 +11,10 @@ import pytest
 
 from auditor.fleet import answers
 from auditor.fleet.database import Database
-from auditor.fleet.node_report import NodeReport, SlimReport, condense
+from auditor.fleet.node_report import Fault, NodeReport, SlimReport, condense
 from auditor.fleet.picture import Cause, Picture
 from auditor.fleet.read_file import read_file
-from auditor.model.findings import Report
+from auditor.model.findings import FindingCounts, Report, Severity
 from auditor.report.fleet import UnreadFile
 from tests import fleet_nodes
 
@@ -93,6 +93,26 @@ def test_a_digest_is_listed_with_its_nodes_and_the_copies_elsewhere(
     assert first.verified > len(first.verified_on) == answers.NAMED
     assert not set(first.verified_on) & set(first.damaged_on)
     assert [digest.damaged for digest in picture.digests] == sorted((d.damaged for d in picture.digests), reverse=True)
+
+
+def test_a_digest_with_several_faults_has_the_rule_of_the_worst(sound: list[NodeReport]) -> None:
+    bad = [
+        msgspec.structs.replace(
+            report,
+            faults=(Fault(code, severity, "", "layer", "sha256:" + "1" * 64, "", "k8s.io", (image,)),),
+            findings=FindingCounts(error=1),
+        )
+        for report, code, severity, image in zip(
+            sound[:2],
+            ("blob-missing", "digest-mismatch"),
+            (Severity.ERROR, Severity.CRITICAL),
+            ("z", "a"),
+            strict=True,
+        )
+    ]
+    for order in (bad, bad[::-1]):
+        (digest,) = few(*order).digests
+        assert (digest.code, digest.severity, digest.images) == ("digest-mismatch", Severity.CRITICAL, ("a",))
 
 
 def test_images_count_the_nodes_where_they_are_sound(
