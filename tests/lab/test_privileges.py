@@ -17,7 +17,7 @@ from tests import images
 from tests.lab.checked import ROOT, Run, auditor
 from tests.lab.kit import faults
 from tests.lab.kit.daemon import Containerd
-from tests.lab.kit.process import scratch
+from tests.lab.kit.process import rooted, scratch
 from tests.lab.kit.registry import Registry
 
 _ROW = re.compile(r"^\| `(?P<command>[^`]+)` \| (?P<capabilities>[\w ]+) \| (?P<mounts>[^|]+) \|", re.MULTILINE)
@@ -93,7 +93,7 @@ class Node:
             "read-only": f"mount --bind {root} {root} && mount -o remount,ro,bind {root}",
             "read-write": "true",
         }[mounts]
-        return ["unshare", "-m", "sh", "-c", f'{script} && exec "$@"', "sh"]
+        return [*rooted(self.folder / "tree"), "unshare", "-m", "sh", "-c", f'{script} && exec "$@"', "sh"]
 
 
 def bound(capabilities: tuple[str, ...]) -> list[str]:

@@ -40,6 +40,7 @@ from tests.lab.hostile import Hostile
 from tests.lab.killing import killer
 from tests.lab.kit import faults
 from tests.lab.kit.daemon import Containerd
+from tests.lab.kit.process import rooted
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import dump, ours, repair
 
@@ -310,7 +311,7 @@ def test_a_content_root_that_is_read_only_is_repaired_over_the_api(
     root = daemon.content_root
     bound = f'mount --bind {root} {root} && mount -o remount,ro,bind {root} && exec "$@"'
     line = ("repair", "--address", daemon.socket, "--yes", "--verify", "digests", "--quiet")
-    done = auditor(*line, through=["unshare", "-m", "sh", "-c", bound, "sh"])
+    done = auditor(*line, through=[*rooted(daemon.base / "tree"), "unshare", "-m", "sh", "-c", bound, "sh"])
     assert done.status == 0, done.err
     assert dump(daemon) == whole
     assert not ours(daemon)

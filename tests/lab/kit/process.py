@@ -96,9 +96,16 @@ class Process:
 def containment() -> tuple[str, ...]:
     """Return what a server is started through.
 
-    In a chroot, whose root is no mount, mounts cannot be kept from spreading; there `remove` has to find them.
+    In a chroot, whose root is no mount, runc starts no containers and mounts spread: there the server gets another
+    root, the same tree bound to a folder.
     """
-    return MORTAL if chrooted() else (*MORTAL, *APART)
+    if not chrooted():
+        return (*MORTAL, *APART)
+    folder = MEMORY / f"{PREFIX}{os.getpid()}-root"
+    folder.mkdir(exist_ok=True)
+    bound = 'mount --rbind / "$0" && exec chroot "$0" sh -c \'mount --make-rprivate / && exec "$@"\' sh "$@"'
+    unshared = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-c", bound, str(folder))
+    return (*MORTAL, *unshared, *APART[-4:])
 
 
 def chrooted() -> bool:
