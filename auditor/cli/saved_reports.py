@@ -64,18 +64,12 @@ def load_one(path: Path) -> Report:
     name = "standard input" if str(path) == "-" else str(path)
     try:
         if str(path) == "-":
-            return load(_content(sys.stdin.buffer), name=name)
+            return load(content(sys.stdin.buffer, name=name), name=name)
         _refuse_pipe(path)
         with path.open("rb") as file:
-            return load(_content(file), name=name)
+            return load(content(file, name=name), name=name)
     except OSError as error:
         raise _unreadable(name, error.strerror or "") from None
-    except StopReading as stopped:
-        raise _unreadable(name, stopped.problem.message) from None
-    except AuditorError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"{name} cannot be read: {error.message}", hint=error.hint) from None
 
 
 def content(file: BinaryIO, *, name: str) -> bytes:
@@ -83,13 +77,19 @@ def content(file: BinaryIO, *, name: str) -> bytes:
 
     Raises:
         UsageError: it cannot be unpacked.
-        OSError: it cannot be read, or has more than _MOST bytes.
+        OSError: it cannot be read, or has more than MAX_REPORT bytes.
 
     """
     try:
-        return _content(file)
+        _, chunks = decompress(iter(lambda: file.read(CHUNK), b""))
+        whole = bytearray()
+        for chunk in chunks:
+            whole += chunk
+            if len(whole) > MAX_REPORT:
+                raise OSError(0, f"it is larger than {MAX_REPORT >> 20} MiB")
+        return bytes(whole)
     except StopReading as stopped:
-        raise UsageError(f"{name} cannot be read: {stopped.problem.message}") from None
+        raise _unreadable(name, stopped.problem.message) from None
     except AuditorError as error:
         raise UsageError(f"{name} cannot be read: {error.message}", hint=error.hint) from None
 
@@ -114,17 +114,6 @@ def _regular(path: Path) -> Report:
 
 def _unreadable(name: str, why: str) -> UsageError:
     return UsageError(f"{name} cannot be read: {why}", hint="auditor check --format json --output FILE writes a report")
-
-
-def _content(file: BinaryIO) -> bytes:
-    """The bytes of a file, unpacked. Raises StopReading, Unsupported, and OSError for more than MAX_REPORT bytes."""
-    _, chunks = decompress(iter(lambda: file.read(CHUNK), b""))
-    content = bytearray()
-    for chunk in chunks:
-        content += chunk
-        if len(content) > MAX_REPORT:
-            raise OSError(0, f"it is larger than {MAX_REPORT >> 20} MiB")
-    return bytes(content)
 
 
 def files_of(path: Path) -> Iterator[Path]:

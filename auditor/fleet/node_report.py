@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from auditor.model.findings import (
+    UNUSABLE,
     Finding,
     FindingCounts,
     ImageCounts,
@@ -25,8 +26,6 @@ from auditor.model.findings import (
 _NAMES: Final = 4
 #: States of a held blob in the two lowest bits of its key.
 PRESENT, VERIFIED, SOUND_IMAGE = 1, 2, 3
-#: States of a tree that rule out a copy, whatever another image says of the same blob.
-_BAD: Final = frozenset({"corrupt", "no file", "wrong size", "unreadable", "malformed", "undecodable"})
 _STATES: Final = {"present": PRESENT, "verified": VERIFIED}
 #: Characters of a digest that identify it here: 64 bits, of which two give way to the state.
 _KEY: Final = 16
@@ -185,7 +184,7 @@ def _tree_keys(raw: bytes) -> _TreeKeys:
         node = waiting.pop()
         if node is None:
             continue
-        if node.state in _BAD:
+        if node.state in UNUSABLE:
             bad.add(key(node.digest, 0))
         elif node.state in _STATES:
             held.add(key(node.digest, _STATES[node.state]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -18,6 +16,7 @@ from auditor.concurrency import CHUNK
 from auditor.errors import AuditorError
 from auditor.fleet.node_report import Foreign, NodeReport, SlimImage, SlimReport, condense
 from auditor.model.findings import SCHEMA, Coverage, Fact, Finding, Source, Summary, Tool, Verify
+from auditor.regular_file import open_regular
 from auditor.report.fleet import UnreadFile
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -82,9 +81,7 @@ def read_file(path: Path, *, limit: int) -> FileContent:
     """
     name = str(path)
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return _none(name, "it is not a regular file")
+        with open_regular(path) as file:
             return _content(name, file, limit)
     except OSError as error:
         return _none(name, error.strerror or str(error))

@@ -223,6 +223,10 @@ class PlatformState(msgspec.Struct, frozen=True, order=True):
     unpacked: dict[str, bool] = {}
 
 
+#: States of a tree's node whose blob is here and cannot be used.
+UNUSABLE = frozenset({"corrupt", "no file", "wrong size", "unreadable", "malformed", "undecodable"})
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A descriptor in an image's tree: its kind, digest, size in bytes as described, and state.
 

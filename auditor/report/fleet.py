@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from auditor.model.findings import (
+    UNUSABLE,
     Finding,
     FindingCounts,
     ImageCounts,
@@ -195,7 +196,7 @@ def _held(report: Report, wanted: set[str]) -> dict[str, str]:
 
 
 def _best(states: set[str]) -> str:
-    if states & {"corrupt", "no file", "wrong size", "unreadable", "malformed", "undecodable"}:
+    if states & UNUSABLE:
         return "bad"
     return next((state for state in ("verified", "present") if state in states), "absent")
 

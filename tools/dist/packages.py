@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +74,17 @@ def _time(text: str) -> str:
     return recipe.run("date", "-u", "-d", text, "+%Y-%m-%dT%H:%M:%SZ").strip()
 
 
+def _set_times(paths: Iterable[Path]) -> None:
+    """Give all files the time of the release; nfpm copies what it finds."""
+    for path in paths:
+        os.utime(path, (recipe.epoch(), recipe.epoch()), follow_symlinks=False)
+
+
 def build(bundle: Path, work: Path, output: Path) -> list[Path]:
     """Write both packages to `output`; return their paths."""
     units = work / "units"
     write_units(bundle, units)
+    _set_times([*bundle.rglob("*"), *units.iterdir()])
     made = []
     for kind in ("deb", "rpm"):
         config = work / f"nfpm-{kind}.json"  # YAML reads JSON

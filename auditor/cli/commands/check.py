@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
 from auditor.cli.choices import CheckVerify, FailOn, ReportFormat
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from auditor.audit.audit import AuditResult
-    from auditor.model.findings import Report
 
 Images = Annotated[
     list[str] | None,
@@ -105,20 +99,12 @@ def check(
 
     Exit status: 0 no findings, 1 findings at or above --fail-on, 2 invalid usage, 3 not everything could be checked.
     """
-    from functools import partial
-
-    from auditor.audit.collect import Request
-    from auditor.cli import audit, connect, prover
-    from auditor.cli.output import check_target, echo_limits
-    from auditor.cli.publish import failure_told, metrics_places, publish
-    from auditor.cli.render import tells_trees
-    from auditor.cli.units import size
-    from auditor.formats import sanitize
-    from auditor.model import findings
+    from auditor.cli import connect
+    from auditor.cli.output import check_target
+    from auditor.cli.runs import check as run
 
     check_target(output)
     check_target(textfile)
-    level = _level(verify, since_crash=since_crash, root=root)
     common = o.common(
         address=address,
         namespaces=namespace,
@@ -132,72 +118,26 @@ def check(
         while_running=while_running,
         stream=output_format is ReportFormat.NDJSON and output is None,
     )
-    request = Request(
-        verify=findings.Verify(level),
-        namespaces=common.namespaces,
+    wish = run.Wish(
         images=tuple(images or ()),
+        verify=run.level(verify, since_crash=since_crash, root=root),
         platforms=connect.wanted_platforms(platform),
         all_platforms=all_platforms,
         snapshotters=tuple(snapshotter or ()),
         allow_empty=allow_empty,
+        fail_on=fail_on,
+        jobs=jobs,
+        limit_rate=limit_rate,
+        max_layer_size=max_layer_size,
+        can_serve=can_serve,
+        can_unpack=can_unpack,
+        output_format=output_format,
+        textfile=textfile,
     )
-    limit, bound = prover.pace(limit_rate), size(max_layer_size) if max_layer_size else None
-    echo_limits(
-        quiet=quiet,
-        reading=f"{sanitize.size(limit.rate)}/s" if limit else None,
-        layers=sanitize.size(bound) if bound else None,
-    )
-    failing = findings.FailOn(fail_on)
-    told = partial(
-        failure_told, metrics_places(common, output_format, textfile), command="check", address=address or ""
-    )
-
-    def once() -> tuple[Report, int]:
-        with told(), connect.read_store(common, without_records=True) as store:
-            reader = prover.reader(store, request.verify, jobs=jobs, limit=limit, max_layer=bound)
-            result, report = audit.audited(store, request, common, reader=reader, trees=tells_trees(output_format))
-        report = _with_readiness(report, result, serve=can_serve, snapshotter=can_unpack)
-        status = findings.exit_status(report, failing)
-        return report, publish(report, common, output_format, status=status, fail_on=failing, textfile=textfile)
-
+    run.require_every(every, jitter=jitter, listen=listen)
+    once = run.prepare(common, wish)
     if every is None:
-        _refuse_alone(jitter=jitter, listen=listen)
         return once()[1]
     from auditor.cli.runs.check_every import repeat, schedule
 
     return repeat(once, schedule(every, jitter), listen=listen, address=address or "")
-
-
-def _level(verify: CheckVerify, *, since_crash: bool, root: Path | None) -> str:
-    from auditor.errors import UsageError
-
-    if not since_crash:
-        return verify
-    if verify is not CheckVerify.PRESENCE:
-        raise UsageError("--since-crash is a level of its own", hint=f"leave out --since-crash or --verify {verify}")
-    if root is not None:
-        raise UsageError("--since-crash examines a running daemon", hint="leave out --root")
-    return "since-crash"
-
-
-def _with_readiness(report: Report, result: AuditResult, *, serve: bool, snapshotter: str | None) -> Report:
-    """Add what was asked for with --can-serve and --can-unpack."""
-    from msgspec.structs import replace
-
-    if serve:
-        from auditor.report.can_serve import can_serve
-
-        report = replace(report, can_serve=can_serve(result.evidence, result.findings))
-    if snapshotter is not None:
-        from auditor.report.can_unpack import can_unpack
-
-        report = replace(report, can_unpack=can_unpack(result.evidence, result.findings, snapshotter))
-    return report
-
-
-def _refuse_alone(*, jitter: str, listen: str | None) -> None:
-    from auditor.errors import UsageError
-
-    for option, given in (("--jitter", jitter != "0s"), ("--listen", listen is not None)):
-        if given:
-            raise UsageError(f"{option} needs --every", hint="add --every 6h")

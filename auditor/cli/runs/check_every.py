@@ -16,17 +16,15 @@ import msgspec
 from auditor.cli import render
 from auditor.cli.audit import now
 from auditor.cli.output import complain, say
+from auditor.cli.runs.check import Once
 from auditor.cli.runs.metrics_server import Board, serving
 from auditor.cli.units import duration
 from auditor.errors import AuditorError, UsageError
 from auditor.formats import prometheus
-from auditor.model.findings import Report
 
 COULD_NOT = 3
 #: Time beyond two intervals after which /healthz reports that the loop hangs.
 _GRACE = timedelta(minutes=15)
-
-Once = Callable[[], tuple[Report, int]]
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from auditor.cli.units import duration
 from auditor.errors import NothingExamined, OutputError, StateError, StoreError, UsageError
 from auditor.formats import ndjson, prometheus
 from auditor.formats.changes import line
-from auditor.model.findings import FailOn, Finding, Report, Verify, exit_status
+from auditor.model.findings import FailOn, Finding, Verify, exit_status
 from auditor.model.store_event import LookupStore
 from auditor.watch.memory import Change, Memory
 from auditor.watch.watcher import HEARTBEAT, Watcher
@@ -97,7 +97,11 @@ def watch(common: Common, wish: Wish) -> int:
                 except StoreError as error:
                     if not down:
                         complain(error)
-                        _tell_failure(board, wish, str(address))
+                        at = now().timestamp()
+                        text = prometheus.failed(
+                            board.metrics, command="watch", address=str(address), at=at, exit_status=COULD_NOT
+                        )
+                        _post(text, COULD_NOT, wish, board)
                     down = True
                 time.sleep(pause)
                 pause = min(_LONGEST, pause * 2)
@@ -120,7 +124,9 @@ def _full(store: LookupStore, memory: Memory, common: Common, wish: Wish, board:
         board.beat()
         findings: tuple[Finding, ...] = ()
     else:
-        _publish(report, wish, board)
+        status = exit_status(report, FailOn.ERROR)
+        look = render.Look(command="watch", status=status, earlier=board.metrics)
+        _post(render.metrics(report, look), status, wish, board)
         findings = report.findings
     try:
         changes = memory.update(findings)
@@ -131,22 +137,9 @@ def _full(store: LookupStore, memory: Memory, common: Common, wish: Wish, board:
         _tell(change, host(os.environ), wish)
 
 
-def _publish(report: Report, wish: Wish, board: Board) -> None:
-    status = exit_status(report, FailOn.ERROR)
-    text = render.metrics(report, render.Look(command="watch", status=status, earlier=board.metrics))
+def _post(text: str, status: int, wish: Wish, board: Board) -> None:
+    """Serve the metrics, and write them to the textfile."""
     board.post(text, status=status)
-    if wish.textfile is not None:
-        try:
-            write_metrics(wish.textfile, text)
-        except OutputError as error:
-            complain(error)
-
-
-def _tell_failure(board: Board, wish: Wish, address: str) -> None:
-    text = prometheus.failed(
-        board.metrics, command="watch", address=address, at=now().timestamp(), exit_status=COULD_NOT
-    )
-    board.post(text, status=COULD_NOT)
     if wish.textfile is not None:
         try:
             write_metrics(wish.textfile, text)

@@ -1,0 +1,118 @@
+"""The run of `auditor check`: audit once, add what was asked for, publish the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from auditor.audit.audit import AuditResult
+from auditor.audit.collect import Request
+from auditor.cli import audit, connect, prover
+from auditor.cli.choices import CheckVerify, FailOn, ReportFormat
+from auditor.cli.options import Common
+from auditor.cli.output import echo_limits
+from auditor.cli.publish import failure_told, metrics_places, publish
+from auditor.cli.render import tells_trees
+from auditor.cli.units import size
+from auditor.errors import UsageError
+from auditor.formats import sanitize
+from auditor.model import findings
+from auditor.model.findings import Report, Verify
+from auditor.model.platforms import Platform
+
+#: Audits once and publishes the report; returns it with the exit status.
+Once = Callable[[], tuple[Report, int]]
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of a check, as they were written."""
+
+    images: tuple[str, ...]
+    verify: Verify
+    platforms: tuple[Platform, ...]
+    all_platforms: bool
+    snapshotters: tuple[str, ...]
+    allow_empty: bool
+    fail_on: FailOn
+    jobs: int | None
+    limit_rate: str | None
+    max_layer_size: str | None
+    can_serve: bool
+    can_unpack: str | None
+    output_format: ReportFormat
+    textfile: Path | None
+
+
+def level(verify: CheckVerify, *, since_crash: bool, root: Path | None) -> Verify:
+    """Return the verification level. Raises UsageError for --since-crash with another level or a disk."""
+    if not since_crash:
+        return Verify(verify)
+    if verify is not CheckVerify.PRESENCE:
+        raise UsageError("--since-crash is a level of its own", hint=f"leave out --since-crash or --verify {verify}")
+    if root is not None:
+        raise UsageError("--since-crash examines a running daemon", hint="leave out --root")
+    return Verify.SINCE_CRASH
+
+
+def require_every(every: str | None, *, jitter: str, listen: str | None) -> None:
+    """Refuse the options of repetition without --every. Raises UsageError."""
+    for option, given in (("--jitter", jitter != "0s"), ("--listen", listen is not None)):
+        if given and every is None:
+            raise UsageError(f"{option} needs --every", hint="add --every 6h")
+
+
+def prepare(common: Common, wish: Wish) -> Once:
+    """Parse the limits and print them; return what audits once.
+
+    Raises:
+        UsageError: A limit is invalid.
+
+    """
+    request = Request(
+        verify=wish.verify,
+        namespaces=common.namespaces,
+        images=wish.images,
+        platforms=wish.platforms,
+        all_platforms=wish.all_platforms,
+        snapshotters=wish.snapshotters,
+        allow_empty=wish.allow_empty,
+    )
+    limit, bound = prover.pace(wish.limit_rate), size(wish.max_layer_size) if wish.max_layer_size else None
+    echo_limits(
+        quiet=common.quiet,
+        reading=f"{sanitize.size(limit.rate)}/s" if limit else None,
+        layers=sanitize.size(bound) if bound else None,
+    )
+    failing = findings.FailOn(wish.fail_on)
+    places = metrics_places(common, wish.output_format, wish.textfile)
+
+    def once() -> tuple[Report, int]:
+        with (
+            failure_told(places, command="check", address=common.address or ""),
+            connect.read_store(common, without_records=True) as store,
+        ):
+            reader = prover.reader(store, request.verify, jobs=wish.jobs, limit=limit, max_layer=bound)
+            trees = tells_trees(wish.output_format)
+            result, report = audit.audited(store, request, common, reader=reader, trees=trees)
+        report = _with_readiness(report, result, wish)
+        status = findings.exit_status(report, failing)
+        published = publish(report, common, wish.output_format, status=status, fail_on=failing, textfile=wish.textfile)
+        return report, published
+
+    return once
+
+
+def _with_readiness(report: Report, result: AuditResult, wish: Wish) -> Report:
+    """Add what was asked for with --can-serve and --can-unpack."""
+    if wish.can_serve:
+        from auditor.report.can_serve import can_serve
+
+        report = msgspec.structs.replace(report, can_serve=can_serve(result.evidence, result.findings))
+    if wish.can_unpack is not None:
+        from auditor.report.can_unpack import can_unpack
+
+        unpacked = can_unpack(result.evidence, result.findings, wish.can_unpack)
+        report = msgspec.structs.replace(report, can_unpack=unpacked)
+    return report
