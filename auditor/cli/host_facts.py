@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from auditor.model.findings import Fact
+from auditor.mountinfo import MountLine, parse_mounts
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _BLOCK = Path("/sys/class/block")
-#: The kernel escapes space, tab, newline and backslash in mountinfo; proc_pid_mountinfo(5).
-_ESCAPE = re.compile(r"\\([0-7]{3})")
 _MOST = 200
-
-
-class Mount(NamedTuple):
-    """A line of mountinfo: mount point, options of the mount, file system, source, options of the file system."""
-
-    point: str
-    options: str
-    filesystem: str
-    source: str
-    super_options: str
 
 
 def host_facts(content_root: Path | None) -> dict[str, Fact]:
@@ -38,7 +25,7 @@ def host_facts(content_root: Path | None) -> dict[str, Fact]:
     if content_root is None:
         return facts
     try:
-        found = mount_of(content_root, _MOUNTS.read_text(errors="replace").splitlines())
+        found = mount_of(content_root, parse_mounts(_MOUNTS.read_bytes()))
     except OSError:
         return facts
     if found is not None:
@@ -49,28 +36,11 @@ def host_facts(content_root: Path | None) -> dict[str, Fact]:
     return facts
 
 
-def mount_of(path: Path, lines: Iterable[str]) -> Mount | None:
+def mount_of(path: Path, mounts: Iterable[MountLine]) -> MountLine | None:
     """Return the mount that a path is on: the last one with the longest mount point above it."""
-    wanted = os.path.realpath(path)
-    best: Mount | None = None
-    for line in lines:
-        mount = _parse(line)
-        inside = mount is not None and (wanted == mount.point or wanted.startswith(mount.point.rstrip("/") + "/"))
-        if mount is not None and inside and (best is None or len(mount.point) >= len(best.point)):
-            best = mount
-    return best
-
-
-def _parse(line: str) -> Mount | None:
-    before, dash, after = line.partition(" - ")
-    fields, rest = before.split(" "), after.split(" ")
-    if not dash or len(fields) < 6 or len(rest) < 3:  # noqa: PLR2004 - proc_pid_mountinfo(5)
-        return None
-    return Mount(_unescaped(fields[4]), fields[5], rest[0], _unescaped(rest[1]), rest[2])
-
-
-def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 8)), text)
+    wanted = Path(os.path.realpath(path))
+    above = [mount for mount in mounts if wanted.is_relative_to(mount.point)]
+    return max(reversed(above), key=lambda mount: len(mount.point), default=None)
 
 
 def disk_model(source: str, block: Path) -> str:

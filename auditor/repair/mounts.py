@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import struct
 import time
@@ -13,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 
+from auditor.mountinfo import parse_mounts, unescape
+
 _PROC = Path("/proc")
 _LOWER = ("lowerdir", "lowerdir+")
 #: Index of `starttime` after the name in proc_pid_stat(5).
 _START = 19
 _CREDENTIALS = struct.Struct("3i")
-#: A space, tab, newline or backslash of a path; the kernel's fs/proc_namespace.c.
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(msgspec.Struct, frozen=True):
@@ -85,15 +84,13 @@ def all_mounts(proc: Path = _PROC) -> tuple[Mount, ...]:
 
 
 def parse(text: bytes) -> Iterator[Mount]:
-    """Parse a `mountinfo` file; see proc_pid_mountinfo(5)."""
-    for line in os.fsdecode(text).splitlines():
-        before, _, after = line.partition(" - ")
-        match before.split(" "), after.split(" "):
-            case [_, _, device, root, point, *_], [kind, _, options, *_]:
-                given = [option.partition("=")[::2] for option in options.split(",")] if kind == "overlay" else []
-                lower = tuple(_plain(part) for name, value in given if name in _LOWER for part in value.split(":"))
-                work = next((_plain(value) for name, value in given if name == "workdir"), "")
-                yield Mount(device, _plain(root), _plain(point), lower, work)
+    """Parse a `mountinfo` file."""
+    for line in parse_mounts(text):
+        overlay = line.filesystem == "overlay"
+        given = [option.partition("=")[::2] for option in line.super_options.split(",")] if overlay else []
+        lower = tuple(unescape(part) for name, value in given if name in _LOWER for part in value.split(":"))
+        work = next((unescape(value) for name, value in given if name == "workdir"), "")
+        yield Mount(line.device, line.root, line.point, lower, work)
 
 
 def naming(mounts: Iterable[Mount], folder: Path) -> tuple[Mount, ...]:
@@ -166,7 +163,3 @@ def _descriptors(process: Path) -> tuple[Path, ...]:
     with suppress(OSError):
         return tuple((process / "fd").iterdir())
     return ()
-
-
-def _plain(text: str) -> str:
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)

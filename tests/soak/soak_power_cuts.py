@@ -1,4 +1,4 @@
-"""Power cuts: the disk of a daemon is copied without sync while it pulls; the copy is audited and repaired."""
+"""Power cuts in pulls: the disk of one instant is audited, then repaired and pulled to again."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+import grpc
 
 from tests import images
 from tests.lab.checked import auditor_here
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
+from tests.lab.kit.power_cut import node
 from tests.lab.kit.process import ServerError
 from tests.lab.kit.registry import Registry
 from tests.soak.record import Failed, Outcome, Recorder, peak_mib
 
-_MIB: Final = 96
 _IMAGES: Final = [
     images.image([images.layer(images.files(f"cut-{number}-{layer}", kilobytes=900)) for layer in range(3)])
     for number in range(4)
@@ -53,41 +54,22 @@ def run(seconds: float, folder: Path) -> Outcome:
 
 
 def _round(work: Path, version: str, references: list[str], after: float) -> str:
-    _cut(work, version, references, after)
-    with _mounted(work / "cut.img", work / "after/root"):
-        first = _audited(work / "after/root")
-        return f"exit {first}, then {_repaired(work / 'after', version, references)}"
-
-
-def _cut(work: Path, version: str, references: list[str], after: float) -> None:
-    """Copy the disk of a daemon while it pulls."""
-    disk = work / "disk.img"
-    with disk.open("wb") as file:
-        file.truncate(_MIB << 20)
-    subprocess.run(["mkfs.ext4", "-q", disk], check=True)
-    with _mounted(disk, work / "before/root"), Containerd(version, work / "before") as daemon:
-        pulls = threading.Thread(target=_pull, args=(daemon, references))
+    with node(version, work) as made:
+        pulls = threading.Thread(target=_pull, args=(made.daemon, references))
         pulls.start()
         time.sleep(after)
-        subprocess.run(["cp", "--sparse=always", disk, work / "cut.img"], check=True)
+        disk = made.cut()
+        made.daemon.kill()
         pulls.join()
+        made.change(disk)
+        first = _audited(made.daemon.root)
+        return f"exit {first}, then {_repaired(made.daemon, references)}"
 
 
 def _pull(daemon: Containerd, references: list[str]) -> None:
-    for reference in references:
-        with suppress(ServerError):
-            daemon.ctr("images", "pull", "--plain-http", reference)
-
-
-@contextmanager
-def _mounted(disk: Path, where: Path) -> Iterator[None]:
-    where.mkdir(parents=True)
-    subprocess.run(["fsck.ext4", "-p", disk], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    subprocess.run(["mount", "-o", "loop", disk, where], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", where], check=True)
+    with suppress(grpc.RpcError):
+        for reference in references:
+            daemon.cri_pull(reference)
 
 
 def _audited(root: Path) -> int:
@@ -105,34 +87,33 @@ def _audited(root: Path) -> int:
     return done.status
 
 
-def _repaired(base: Path, version: str, references: list[str]) -> str:
-    """Start a daemon on the copy, repair it, pull everything again, and find it intact."""
+def _repaired(daemon: Containerd, references: list[str]) -> str:
+    """Start the daemon, repair it, pull everything again, and find it intact."""
     try:
-        daemon = Containerd(version, base)
         daemon.start()
     except ServerError:
         return "the daemon does not start"
-    try:
-        _repair(daemon)
-        failed = sum(bool(_pull_error(daemon, reference)) for reference in references)
-        _repair(daemon)  # containerd's pull does not replace a blob whose record it has
-        again = [error for reference in references if (error := _pull_error(daemon, reference))]
-        last = auditor_here("check", "--address", daemon.socket, "--verify", "digests", "--format", "json")
-        if again or last.status:
-            found = [finding.message for finding in last.report.findings]
-            raise Failed(f"after repair and pull: exit {last.status}; pulls: {again}; findings: {found}")
-        return f"{failed} pulls failed before the second repair, all well after it"
-    finally:
-        daemon.stop()
+    _repair(daemon)
+    failed = sum(bool(_pull_error(daemon, reference)) for reference in references)
+    _repair(daemon)  # containerd's pull does not replace a blob whose record it has
+    again = [error for reference in references if (error := _pull_error(daemon, reference))]
+    last = auditor_here("check", "--address", daemon.socket, "--verify", "digests", "--format", "json")
+    if again or last.status:
+        found = [finding.message for finding in last.report.findings]
+        raise Failed(f"after repair and pull: exit {last.status}; pulls: {again}; findings: {found}")
+    return f"{failed} pulls failed before the second repair, all well after it"
 
 
 def _repair(daemon: Containerd) -> None:
-    done = auditor_here("repair", "--address", daemon.socket, "--yes", "--verify", "digests")
+    done = auditor_here("repair", "--address", daemon.socket, "--yes", "--verify", "digests", "--snapshots")
     if done.status not in (0, 1, 3):
         raise Failed(f"repair ends with {done.status}: {done.err}")
 
 
 def _pull_error(daemon: Containerd, reference: str) -> str:
-    """Pull; return the last line of the error, empty for none."""
-    done = daemon.ctr("images", "pull", "--plain-http", reference, check=False)
-    return done.stderr.strip().splitlines()[-1] if done.returncode else ""
+    """Pull; return the error, empty for none."""
+    try:
+        daemon.cri_pull(reference)
+    except grpc.RpcError as error:
+        return str(error)
+    return ""

@@ -173,4 +173,3 @@ def test_the_licence_is_the_one_that_the_package_declares() -> None:
     notice = (ROOT / "LICENSE").read_text()
     assert notice.startswith(f"SPDX-License-Identifier: {project['license']}\n")
     assert "https://www.apache.org/licenses/LICENSE-2.0.txt" in notice
-    assert "LICENSE" in (ROOT / "deploy" / "Dockerfile").read_text()

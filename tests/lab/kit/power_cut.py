@@ -79,13 +79,17 @@ class Node:
         """Return the disk as a power cut at this instant leaves it."""
         return self._disk.clone("cut.img")
 
-    def boot(self, disk: Disk) -> None:
-        """Take the daemon down, and start it on another disk: with the same paths, and without what was in /run."""
+    def change(self, disk: Disk) -> None:
+        """Take the daemon down, and mount another disk at the same paths, without what was in /run."""
         self.daemon.kill()
         self._disk.unmount()
         self._disk = disk
         shutil.rmtree(self.daemon.state, ignore_errors=True)
         self._disk.mount()
+
+    def boot(self, disk: Disk) -> None:
+        """Take the daemon down, and start it on another disk."""
+        self.change(disk)
         self.daemon.start()
 
     def stop(self) -> None:
