@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -101,7 +101,7 @@ class Database:
         """Return the rows of a query."""
         return self.connection.execute(query, values).fetchall()
 
-    def holders(self, digests: Iterator[str] | list[str]) -> Mapping[str, Holders]:
+    def holders(self, digests: Iterable[str]) -> Mapping[str, Holders]:
         """Return who holds each digest."""
         current = frozenset(number for (number,) in self.connection.execute("SELECT id FROM report"))
         return self._copies.holders(digests, of=current)

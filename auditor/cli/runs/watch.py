@@ -151,10 +151,10 @@ def _tell(change: Change, node: str, wish: Wish) -> None:
     told = ndjson.finding(change.finding, host=node, change=change.kind.value)
     deliver(told if wish.as_json else line(change, at=now()) + "\n", None)
     if wish.command:
-        _run(wish.command, told)
+        run_command(wish.command, told)
 
 
-def _run(command: tuple[str, ...], told: str) -> None:
+def run_command(command: tuple[str, ...], told: str) -> None:
     """Run the command of --exec; its failure is printed, and watching goes on."""
     try:
         done = subprocess.run(command, input=told.encode(), timeout=_COMMAND, check=False, stdout=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import msgspec
@@ -40,7 +39,6 @@ def test_the_verdict_is_the_first_line(mixed: Path, capfd: pytest.CaptureFixture
     assert out.splitlines()[0] == "3 nodes: 1 damaged, 2 without problems; 1 report not read"
     assert f"{mixed}/d.json: it is not a report" in out
     assert "What damaged nodes share:" in out
-    assert max(map(len, out.splitlines())) < 240
 
 
 def test_the_same_as_json_and_as_a_page(mixed: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +136,6 @@ def test_a_page_of_a_large_fleet_stays_small(tmp_path: Path) -> None:
     whole = json_report.render(named("HOST", reports.damaged())).encode()
     for number in range(900):
         (folder / f"{number}.json").write_bytes(whole.replace(b"HOST", f"node-{number}".encode()))
-    os.utime(folder)
     assert main(["fleet", str(folder), "-f", "html", "-o", str(tmp_path / "page.html"), "-q"]) == 1
     assert (tmp_path / "page.html").stat().st_size < 2_000_000
 

@@ -13,6 +13,7 @@ from auditor.model.findings import Finding, Severity
 from auditor.model.store import Blob, FileState, Image, Ingest, Lease, Snapshot
 from auditor.model.store_event import EventKind, StoreEvent
 from auditor.watch.memory import Memory
+from auditor.watch.one_image import one_image
 from auditor.watch.watcher import BURST, HEARTBEAT, Watcher
 from tests.unit.build import APP, BASE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
 from tests.unit.cases import collected
@@ -198,7 +199,14 @@ def test_a_daemon_that_hangs_is_noticed_though_the_stream_is_silent(lookup: Look
         watcher(lookup, [], hang, None, None).run()
 
 
-def test_snapshotters_of_the_config_are_looked_up(lookup: Lookup) -> None:
-    held = lookup.inventory_of(SPACE).snapshots[OVERLAY]
-    assert held
-    assert run(lookup, image_event(), *SETTLED) == 0
+def test_one_image_has_its_records_and_no_others(lookup: Lookup) -> None:
+    """What the rules see of one image is what a listing shows of it."""
+    lookup.world.pull(image(Layer("another")), "docker.io/library/other:1")
+    found = one_image(lookup, SPACE, NAME)
+    assert found is not None
+    held, every = found.inventory(SPACE), lookup.inventory_of(SPACE)
+    assert [each.name for each in held.images] == [NAME]
+    wanted = {APP.digest, APP.config.digest, *(Digest(layer.digest) for layer in APP.layers)}
+    assert held.blobs == {digest: every.blobs[digest] for digest in wanted}
+    assert held.snapshots[OVERLAY] == {chain: every.snapshots[OVERLAY][chain] for chain in APP.chain}
+    assert one_image(lookup, SPACE, "docker.io/library/none:1") is None
