@@ -232,8 +232,8 @@ def blob_layer(data: bytes, *, media_type: str = "application/vnd.example.data")
 def attestation(subject: BuiltImage) -> BuiltImage:
     """Build what a build tool puts beside an image: a statement under platform unknown/unknown."""
     statement = dump({"_type": "https://in-toto.io/Statement/v0.1", "subject": [{"digest": subject.digest}]})
-    proof = blob_layer(statement, media_type="application/vnd.in-toto+json")
-    built = image([proof], platform="unknown/unknown")
+    verification = blob_layer(statement, media_type="application/vnd.in-toto+json")
+    built = image([verification], platform="unknown/unknown")
     notes = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": subject.digest}
     return replace(built, target=replace(built.target, annotations=notes))
 
@@ -246,8 +246,8 @@ def index(
     annotations: Mapping[str, str] | None = None,
 ) -> BuiltIndex:
     """Build an index over images or indexes, with an attestation for each image if asked."""
-    proofs = [attestation(one) for one in children if isinstance(one, BuiltImage)] if attestations else []
-    parts = (*children, *proofs)
+    verifications = [attestation(one) for one in children if isinstance(one, BuiltImage)] if attestations else []
+    parts = (*children, *verifications)
     body: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": INDEX_TYPES[flavour],

@@ -11,7 +11,7 @@ from typing import Protocol
 from auditor.concurrency import Worker
 from auditor.layers.inspector import Metering
 from auditor.model.digest import Measured, Meter
-from auditor.model.store import LayerProof
+from auditor.model.store import LayerVerification
 
 Data = bytes | memoryview
 
@@ -22,7 +22,7 @@ class Inspector(Protocol):
     def update(self, chunk: Data) -> None:
         """Take the next bytes."""
 
-    def finish(self) -> LayerProof:
+    def finish(self) -> LayerVerification:
         """Return the verdict; called once, at the end."""
 
 
@@ -44,7 +44,7 @@ class ThreadedInspector:
         """Hand over the next bytes."""
         self._worker.put(chunk)
 
-    def finish(self) -> LayerProof:
+    def finish(self) -> LayerVerification:
         """Wait for the thread and return the verdict."""
         self._worker.finish()
         return self._inspector.finish()

@@ -20,7 +20,7 @@ from auditor.errors import InvalidDigest
 from auditor.model import oci
 from auditor.model.digest import Digest, Meter
 from auditor.model.findings import Severity
-from auditor.model.store import LayerProof
+from auditor.model.store import LayerVerification
 
 #: Bytes of documents kept in memory in all; further ones are read again when they are needed.
 KEEP_TOTAL: Final = 64 << 20
@@ -45,7 +45,7 @@ class Seen(msgspec.Struct, frozen=True):
     read: int
     digest: Digest
     packing: str = ""
-    layer: LayerProof | None = None
+    layer: LayerVerification | None = None
     kept: bytes | None = None
     offset: int | None = None
     path: Path | None = None

@@ -25,13 +25,13 @@ from auditor.model.store import (
     FileKind,
     FileState,
     Inventory,
-    LayerProof,
-    LayerProofKind,
-    Proof,
-    ProofKind,
+    LayerVerification,
+    LayerVerificationKind,
     Resource,
     SourceKind,
     StoreInfo,
+    Verification,
+    VerificationKind,
 )
 
 
@@ -230,21 +230,28 @@ class ArchiveStore:
         inventory = self.inventory(NAMESPACE)
         return image_layers.documents_of(self, inventory, group(inventory.images), known=self._parsed)
 
-    def proofs(self) -> Mapping[Digest, Proof]:
-        """Return the proof of every blob; for layers that were decompressed, with the result."""
-        return self._proofs
+    def verifications(self) -> Mapping[Digest, Verification]:
+        """Return the verification of every blob; for layers that were decompressed, with the result."""
+        return self._verifications
 
     @cached_property
-    def _proofs(self) -> Mapping[Digest, Proof]:
-        made = {d: Proof(digest=d, kind=ProofKind.SOUND, size=len(raw), actual=d) for d, raw in self._made.items()}
-        return {digest: _proof(digest, seen, self._layer(digest, seen)) for digest, seen in self._held.items()} | made
+    def _verifications(self) -> Mapping[Digest, Verification]:
+        made = {
+            d: Verification(digest=d, kind=VerificationKind.SOUND, size=len(raw), actual=d)
+            for d, raw in self._made.items()
+        }
+        return {
+            digest: _verification(digest, seen, self._layer(digest, seen)) for digest, seen in self._held.items()
+        } | made
 
-    def _layer(self, digest: Digest, seen: Seen) -> LayerProof | None:
+    def _layer(self, digest: Digest, seen: Seen) -> LayerVerification | None:
         """Return what the blob decompressed to where it is a layer; which blobs are is known after reading only."""
         if seen.layer is None or digest not in self._layers:
             return None
         reason = self._layers[digest]
-        return seen.layer if reason is None else LayerProof(kind=LayerProofKind.UNVERIFIABLE, detail=reason)
+        return (
+            seen.layer if reason is None else LayerVerification(kind=LayerVerificationKind.UNVERIFIABLE, detail=reason)
+        )
 
     @cached_property
     def _layers(self) -> Mapping[Digest, str | None]:
@@ -257,12 +264,12 @@ class ArchiveStore:
         return seen
 
 
-def _proof(digest: Digest, seen: Seen, layer: LayerProof | None) -> Proof:
-    kind, detail = ProofKind.SOUND, ""
+def _verification(digest: Digest, seen: Seen, layer: LayerVerification | None) -> Verification:
+    kind, detail = VerificationKind.SOUND, ""
     if seen.error:
-        kind, detail = ProofKind.UNREADABLE, seen.error
+        kind, detail = VerificationKind.UNREADABLE, seen.error
     elif not seen.whole:
-        kind, detail = ProofKind.CORRUPT, f"cut off after {seen.read} of {seen.size} bytes"
+        kind, detail = VerificationKind.CORRUPT, f"cut off after {seen.read} of {seen.size} bytes"
     elif seen.digest != digest:
-        kind, detail = ProofKind.CORRUPT, "empty" if not seen.size else ""
-    return Proof(digest=digest, kind=kind, size=seen.read, actual=seen.digest, detail=detail, layer=layer)
+        kind, detail = VerificationKind.CORRUPT, "empty" if not seen.size else ""
+    return Verification(digest=digest, kind=kind, size=seen.read, actual=seen.digest, detail=detail, layer=layer)

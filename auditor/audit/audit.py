@@ -15,7 +15,7 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
 from auditor.model.image_graph import Documents
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
-from auditor.model.store import FileState, Inventory, Proof, Store
+from auditor.model.store import FileState, Inventory, Store, Verification
 
 #: How often the store is looked at before a finding is reported; the last two looks must agree.
 LOOKS = 4
@@ -30,11 +30,11 @@ _SLOW = frozenset({"pull-in-progress", "file-without-record", "metadata-lost"})
 class Reading(msgspec.Struct, frozen=True):
     """The result of reading blobs and snapshots.
 
-    A proof for each blob read, the blobs left unread for lack of time, what was found of the snapshots' files, the
-    snapshots that their snapshotter does not know, and sentences about what could not be examined.
+    A verification for each blob read, the blobs left unread for lack of time, what was found of the snapshots' files,
+    the snapshots that their snapshotter does not know, and sentences about what could not be examined.
     """
 
-    proofs: Mapping[Digest, Proof] = {}
+    verifications: Mapping[Digest, Verification] = {}
     unread: frozenset[Digest] = frozenset()
     snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
     unpaired: frozenset[SnapshotKey] = frozenset()
@@ -88,8 +88,8 @@ def audit(
     known = dict(documents)
     evidence = collect(store, request, known=known, now=clock(), on_progress=on_progress)
     reading = read(evidence) if read is not None else Reading()
-    proofs = {**store.proofs(), **reading.proofs}
-    evidence = _with_reading(evidence, reading, proofs)
+    verifications = {**store.verifications(), **reading.verifications}
+    evidence = _with_reading(evidence, reading, verifications)
     found = checks.judge(evidence)
     earlier: dict[str, Inventory] = {}
     for _ in range(LOOKS - 1):
@@ -101,7 +101,7 @@ def audit(
         earlier = earlier or {view.name: view.inventory for view in again.views}
         again = msgspec.structs.replace(again, unrecorded=_settled(evidence.unrecorded, again.unrecorded))
         bytes_read = evidence.bytes_read + again.bytes_read
-        evidence = _with_reading(msgspec.structs.replace(again, bytes_read=bytes_read), reading, proofs)
+        evidence = _with_reading(msgspec.structs.replace(again, bytes_read=bytes_read), reading, verifications)
         found = checks.judge(evidence)
         if all(finding.key in before for finding in found):
             break
@@ -110,10 +110,10 @@ def audit(
     return AuditResult(evidence, found, reading.unread)
 
 
-def _with_reading(evidence: Evidence, reading: Reading, proofs: Mapping[Digest, Proof]) -> Evidence:
+def _with_reading(evidence: Evidence, reading: Reading, verifications: Mapping[Digest, Verification]) -> Evidence:
     return msgspec.structs.replace(
         evidence,
-        proofs=proofs,
+        verifications=verifications,
         snapshot_files=reading.snapshot_files,
         unpaired=reading.unpaired,
         incomplete=(*evidence.incomplete, *reading.incomplete),

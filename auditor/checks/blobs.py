@@ -13,7 +13,7 @@ from auditor.checks.rule import Hit, Rule
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Fact, Severity, Verify
 from auditor.model.image_graph import Broken, Flaw
-from auditor.model.store import FileKind, FileState, Proof, ProofKind
+from auditor.model.store import FileKind, FileState, Verification, VerificationKind
 
 _RESTORE = "`auditor repair` restores the file and changes neither the record nor labels nor snapshots."
 BLOB_FILE_MISSING = Rule(
@@ -63,9 +63,9 @@ def check(evidence: Evidence) -> Iterator[Hit]:
     for digest, case in cases(evidence, only).items():
         found = tuple(_judge(evidence, case, flaws.get(digest)))
         yield from found
-        proof = evidence.proofs.get(digest)
-        if not found and proof is not None and evidence.verify in (Verify.LAYERS, Verify.SNAPSHOTS):
-            yield from _dated(proof, layer_content.judge(case, proof))
+        verification = evidence.verifications.get(digest)
+        if not found and verification is not None and evidence.verify in (Verify.LAYERS, Verify.SNAPSHOTS):
+            yield from _dated(verification, layer_content.judge(case, verification))
 
 
 def _document_flaws(evidence: Evidence) -> dict[Digest, Broken]:
@@ -73,11 +73,15 @@ def _document_flaws(evidence: Evidence) -> dict[Digest, Broken]:
 
 
 def _doubtful(evidence: Evidence) -> set[Digest]:
-    """Return the blobs that may have a fault: an unexpected file or proof, or sizes that disagree.
+    """Return the blobs that may have a fault: an unexpected file or verification, or sizes that disagree.
 
     On a healthy node these are none of many thousands, so cases are built for these blobs only.
     """
-    found = {digest for digest, proof in evidence.proofs.items() if proof.kind is not ProofKind.SOUND}
+    found = {
+        digest
+        for digest, verification in evidence.verifications.items()
+        if verification.kind is not VerificationKind.SOUND
+    }
     sizes: dict[Digest, int] = {}
     for view in evidence.views:
         blobs = view.inventory.blobs
@@ -97,15 +101,15 @@ def _as_recorded(state: FileState, size: int) -> bool:
 def _judge(evidence: Evidence, case: Case, flaw: Broken | None) -> Iterator[Hit]:
     """Yield the first fault; later ones would only follow from it."""
     state = evidence.files.get(case.digest)
-    proof = evidence.proofs.get(case.digest)
+    verification = evidence.verifications.get(case.digest)
     if state is not None and state.kind is FileKind.UNREADABLE:
         yield _unreadable(case, state.error)
     elif state is not None and state.kind is not FileKind.REGULAR:
         yield _no_file(case, state)
-    elif (wrong := _sizes(case, state, proof)) is not None:
+    elif (wrong := _sizes(case, state, verification)) is not None:
         yield wrong
-    elif proof is not None and proof.kind is not ProofKind.SOUND:
-        yield from _dated(proof, _proof(case, proof))
+    elif verification is not None and verification.kind is not VerificationKind.SOUND:
+        yield from _dated(verification, _verification(case, verification))
     elif flaw is not None:
         yield from _flaw(case, flaw)
 
@@ -123,10 +127,14 @@ def _no_file(case: Case, state: FileState) -> Hit:
     return case.hit(BLOB_FILE_MISSING, text, cause="no-file", facts={"found": str(state.kind)}, repairable=True)
 
 
-def _sizes(case: Case, state: FileState | None, proof: Proof | None) -> Hit | None:
+def _sizes(case: Case, state: FileState | None, verification: Verification | None) -> Hit | None:
     size = state.size if state is not None else None
-    if proof is not None and proof.kind is ProofKind.CORRUPT and (size is None or (state and state.at_least)):
-        size = proof.size
+    if (
+        verification is not None
+        and verification.kind is VerificationKind.CORRUPT
+        and (size is None or (state and state.at_least))
+    ):
+        size = verification.size
         state = None
     said = case.records | case.descriptors
     fits = size is None or (state is not None and state.at_least and size >= max(case.records))
@@ -162,17 +170,17 @@ def _size_cause(case: Case, size: int | None) -> str:
     return "shortened" if size < min(case.records) else "lengthened"
 
 
-def _proof(case: Case, proof: Proof) -> Iterator[Hit]:
-    match proof.kind:
-        case ProofKind.CORRUPT:
-            yield _corrupt(case, proof.actual, proof.detail)
-        case ProofKind.UNREADABLE:
-            yield _unreadable(case, proof.detail)
-        case ProofKind.MISSING:
+def _verification(case: Case, verification: Verification) -> Iterator[Hit]:
+    match verification.kind:
+        case VerificationKind.CORRUPT:
+            yield _corrupt(case, verification.actual, verification.detail)
+        case VerificationKind.UNREADABLE:
+            yield _unreadable(case, verification.detail)
+        case VerificationKind.MISSING:
             yield _no_file(case, FileState(FileKind.MISSING))
-        case ProofKind.UNSTEADY:
-            text = f"only the second read matched its digest: {proof.detail}"
-            yield case.hit(READ_UNSTEADY, text, facts={"first": proof.detail or None})
+        case VerificationKind.UNSTEADY:
+            text = f"only the second read matched its digest: {verification.detail}"
+            yield case.hit(READ_UNSTEADY, text, facts={"first": verification.detail or None})
         case _:
             return
 
@@ -194,12 +202,12 @@ def _corrupt(case: Case, actual: Digest | None, detail: str) -> Hit:
     return case.hit(DIGEST_MISMATCH, text, cause=cause, facts=facts, repairable=True)
 
 
-def _dated(proof: Proof, hits: Iterable[Hit]) -> Iterator[Hit]:
-    """Add the time of the read to hits that rest on a proof of an earlier run."""
+def _dated(verification: Verification, hits: Iterable[Hit]) -> Iterator[Hit]:
+    """Add the time of the read to hits that rest on a verification of an earlier run."""
     for hit in hits:
-        if proof.fresh or proof.read_at is None:
+        if verification.fresh or verification.read_at is None:
             yield hit
             continue
-        when = f"{proof.read_at:%Y-%m-%dT%H:%M:%SZ}"
+        when = f"{verification.read_at:%Y-%m-%dT%H:%M:%SZ}"
         text = f"{hit.text} (read at {when}, not in this run)"
         yield msgspec.structs.replace(hit, text=text, facts={**hit.facts, "read_at": when})

@@ -15,7 +15,7 @@ from auditor.model.gc_reachability import Reach, reachable
 from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Layer, ManifestNode, children, content
 from auditor.model.platforms import Matcher
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
-from auditor.model.store import Blob, FileState, Inventory, Proof, Snapshot, Snapshotter, SourceKind, StoreInfo
+from auditor.model.store import Blob, FileState, Inventory, Snapshot, Snapshotter, SourceKind, StoreInfo, Verification
 
 if TYPE_CHECKING:
     from auditor.checks.layer_state import LayerState
@@ -122,7 +122,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     """The input of the rules.
 
     `files` has an entry for each blob whose file was looked at. `unrecorded` has the files of a live store that no
-    record names, where all records were listed. `proofs` has an entry for each blob that was read to
+    record names, where all records were listed. `verifications` has an entry for each blob that was read to
     its end. `snapshot_files` has what was found of snapshots' directories; at the levels below `snapshots-quick`, of
     missing ones only. `unpaired` are containerd's records of snapshots that the snapshotter's own database does not
     have. `incomplete` has a sentence for each thing that could not be examined. `bytes_read` counts the
@@ -136,7 +136,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     documents: Documents
     files: Mapping[Digest, FileState]
     unrecorded: Mapping[Digest, FileState] = {}
-    proofs: Mapping[Digest, Proof] = {}
+    verifications: Mapping[Digest, Verification] = {}
     snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
     unpaired: frozenset[SnapshotKey] = frozenset()
     now: datetime

@@ -9,7 +9,7 @@ from auditor.checks.documents import MEDIA_TYPE_MISMATCH
 from auditor.checks.rule import Hit, Rule
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, Severity
-from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind
+from auditor.model.store import LayerVerification, LayerVerificationKind, Verification, VerificationKind
 
 DIFFID_MISMATCH = Rule(
     code="diffid-mismatch",
@@ -39,15 +39,15 @@ LAYER_UNVERIFIABLE = Rule(
 RULES = (DIFFID_MISMATCH, LAYER_UNDECODABLE, LAYER_UNVERIFIABLE)
 
 
-def judge(case: Case, proof: Proof) -> Iterator[Hit]:
+def judge(case: Case, verification: Verification) -> Iterator[Hit]:
     """Check the decompressed content of a layer whose content matches its digest."""
-    layer = proof.layer
-    if layer is None or proof.kind not in (ProofKind.SOUND, ProofKind.UNSTEADY):
+    layer = verification.layer
+    if layer is None or verification.kind not in (VerificationKind.SOUND, VerificationKind.UNSTEADY):
         return
-    if layer.kind is LayerProofKind.UNVERIFIABLE:
+    if layer.kind is LayerVerificationKind.UNVERIFIABLE:
         text = f"decompressed content cannot be checked: {layer.detail}"
         yield case.hit(LAYER_UNVERIFIABLE, text, facts={"detail": layer.detail or None})
-    elif layer.kind is LayerProofKind.UNDECODABLE:
+    elif layer.kind is LayerVerificationKind.UNDECODABLE:
         text = f"cannot be decompressed to a tar: {layer.detail}"
         yield case.hit(LAYER_UNDECODABLE, text, cause="published-so", facts={"detail": layer.detail or None})
     elif other := [use for use in case.uses if use.diff_id not in (None, layer.diff_id)]:
@@ -56,13 +56,13 @@ def judge(case: Case, proof: Proof) -> Iterator[Hit]:
         yield from _compression(case, layer)
 
 
-def _other_content(case: Case, wanted: Digest, layer: LayerProof) -> Hit:
+def _other_content(case: Case, wanted: Digest, layer: LayerVerification) -> Hit:
     text = f"decompressed content does not match the config's diffID {wanted.short}"
     facts: dict[str, Fact] = {"diff_id": str(wanted), "actual": str(layer.diff_id) if layer.diff_id else None}
     return case.hit(DIFFID_MISMATCH, text, cause="published-so", facts=facts)
 
 
-def _compression(case: Case, layer: LayerProof) -> Iterator[Hit]:
+def _compression(case: Case, layer: LayerVerification) -> Iterator[Hit]:
     """Compare a layer's compression with its media types.
 
     containerd decompresses, by content, only layers whose type says that they are compressed; core/diff/stream.go
@@ -82,5 +82,5 @@ def _compression(case: Case, layer: LayerProof) -> Iterator[Hit]:
         yield case.limited_to(wrong).hit(MEDIA_TYPE_MISMATCH, text, cause="compression", facts=_types(wrong, layer))
 
 
-def _types(uses: Iterable[Use], layer: LayerProof) -> dict[str, Fact]:
+def _types(uses: Iterable[Use], layer: LayerVerification) -> dict[str, Fact]:
     return {"media_type": min(use.media_type for use in uses), "compression": layer.compression}

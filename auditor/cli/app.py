@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from auditor.cli.arguments import read
-from auditor.cli.output import complain, say
+from auditor.cli.output import print_error, print_message
 from auditor.cli.signals import Terminated, prompt_signals
 from auditor.errors import AuditorError, ExportRefused, UsageError
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Terminated, KeyboardInterrupt) as error:
         status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     if status in (INTERRUPTED, TERMINATED):
-        say("auditor: interrupted")
+        print_message("auditor: interrupted")
     return status
 
 
@@ -62,22 +62,22 @@ def _run(given: list[str]) -> int:
         if not given:
             return USAGE
     except ExportRefused as error:
-        complain(error)
+        print_error(error)
         return REFUSED
     except AuditorError as error:
-        complain(error)
+        print_error(error)
         return usage if isinstance(error, UsageError) else could_not
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        say("auditor: the reader of the output ended early")
+        print_message("auditor: the reader of the output ended early")
         return could_not
     except Exception as error:
         if _aborted(error):
             return INTERRUPTED
         if os.environ.get("AUDITOR_DEBUG"):
             raise
-        say(f"auditor: a bug in auditor itself: {type(error).__name__}: {error}")
-        say("hint: please report it; AUDITOR_DEBUG=1 shows where it happened")
+        print_message(f"auditor: a bug in auditor itself: {type(error).__name__}: {error}")
+        print_message("hint: please report it; AUDITOR_DEBUG=1 shows where it happened")
         return could_not
     return result if isinstance(result, int) else 0
 

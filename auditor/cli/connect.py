@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from auditor import containerd
 from auditor.cli.options import Common
-from auditor.cli.output import say
+from auditor.cli.output import print_message
 from auditor.cli.progress import progress
 from auditor.errors import UsageError
 from auditor.model import platforms
@@ -28,7 +28,7 @@ def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
     with containerd.connect(address, timeout=options.timeout, content_root=root) as store:
         if options.verbose:
             for note in store.info().notes:
-                say(f"note: {note}")
+                print_message(f"note: {note}")
         yield store
 
 
@@ -37,7 +37,7 @@ def _discovered(options: Common) -> Path:
     address = containerd.discover(options.address, environ=os.environ)
     if not (options.quiet or options.address or os.environ.get(containerd.ADDRESS_VARIABLE)):
         for note in containerd.notes(address, environ=os.environ):
-            say(f"note: {note}")
+            print_message(f"note: {note}")
     return address
 
 
@@ -58,7 +58,7 @@ def read_store(options: Common, *, without_records: bool = False) -> Iterator[St
         raise found.lost
     if options.verbose:
         for note in found.info().notes:
-            say(f"note: {note}")
+            print_message(f"note: {note}")
     yield found
 
 
@@ -114,5 +114,5 @@ def connected_writable(options: Common) -> Iterator[WritableContainerdStore]:
     with containerd.connect_writable(address, timeout=options.timeout, content_root=root) as store:
         if options.verbose:
             for note in store.info().notes:
-                say(f"note: {note}")
+                print_message(f"note: {note}")
         yield store

@@ -53,21 +53,21 @@ def _print(text: str) -> None:
         ) from None
 
 
-def complain(error: AuditorError) -> None:
+def print_error(error: AuditorError) -> None:
     """Print an error on stderr: message and hint."""
-    say(f"auditor: {plain(error.message)}")
+    print_message(f"auditor: {plain(error.message)}")
     if error.hint:
-        say(f"hint: {plain(error.hint)}")
+        print_message(f"hint: {plain(error.hint)}")
 
 
 def echo_limits(*, quiet: bool, **limits: str | None) -> None:
     """Print the limits of a run as they were understood, on stderr; None is no limit."""
     given = [f"{name.replace('_', ' ')} {text}" for name, text in limits.items() if text is not None]
     if given and not quiet:
-        say(f"auditor: limits: {', '.join(given)}")
+        print_message(f"auditor: limits: {', '.join(given)}")
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Print a line on stderr; errors of stderr are ignored."""
     try:
         sys.stderr.write(text + "\n")

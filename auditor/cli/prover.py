@@ -66,9 +66,9 @@ def reader(
 
     def read(meter: Meter, evidence: Evidence) -> Reading:
         reading = files(meter, evidence)
-        known = {**store.proofs(), **reading.proofs}
+        known = {**store.verifications(), **reading.verifications}
         targets = [target for target in scrub.wanted(evidence) if target.digest not in known]
-        proofs = scrub.prove(
+        verifications = scrub.verify_blobs(
             store,
             targets,
             jobs=jobs or default_jobs(),
@@ -78,8 +78,8 @@ def reader(
             pace=limit,
             on_bytes=meter.reading(sum(target.size for target in targets)),
         )
-        found = {**reading.proofs, **{proof.digest: proof for proof in proofs}}
-        return msgspec.structs.replace(reading, proofs=found)
+        found = {**reading.verifications, **{verification.digest: verification for verification in verifications}}
+        return msgspec.structs.replace(reading, verifications=found)
 
     return read
 
@@ -92,7 +92,7 @@ def _snapshots(
     limit: RateLimit | None,
     intact: Mapping[SnapshotKey, SnapshotFiles],
 ) -> Reading:
-    """Return what is found of the snapshots' files, and the proofs of the layers that were read for it."""
+    """Return what is found of the snapshots' files, and the verifications of the layers that were read for it."""
     if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
         return Reading()
     admit = _admit(meter, limit)
@@ -103,7 +103,7 @@ def _snapshots(
 
     found = examine(store, evidence, pause=time.sleep, admit=admit, known=intact)
     return Reading(
-        found.proofs,
+        found.verifications,
         snapshot_files=found.files,
         unpaired=unpaired(evidence, pause=time.sleep),
         incomplete=found.incomplete,

@@ -14,8 +14,8 @@ from auditor.cli import render
 from auditor.cli.audit import now
 from auditor.cli.choices import Format, ReportFormat
 from auditor.cli.options import Common, colour
-from auditor.cli.output import complain, deliver
-from auditor.cli.render import Look
+from auditor.cli.output import deliver, print_error
+from auditor.cli.render import RenderOptions
 from auditor.errors import AuditorError, OutputError, UsageError
 from auditor.formats import table
 from auditor.model.findings import FailOn, Report
@@ -41,24 +41,24 @@ def publish(
         The exit status: `status`, or 3 if that is 0 and an output could not be written; the error is printed.
 
     """
-    look = Look(style=style(options), fail_on=fail_on, command=command, status=status)
+    render_options = RenderOptions(style=style(options), fail_on=fail_on, command=command, status=status)
     ways: list[Callable[[], None]] = []
     if textfile is not None:
-        ways.append(partial(_write_metrics, report, textfile, look))
+        ways.append(partial(_write_metrics, report, textfile, render_options))
     if not (options.quiet and status == 0 and options.output is None):
-        ways.append(partial(_deliver, report, options, ReportFormat(output_format), look))
+        ways.append(partial(_deliver, report, options, ReportFormat(output_format), render_options))
     # Each output is written even if the other fails.
     for way in ways:
         try:
             way()
         except OutputError as error:
-            complain(error)
+            print_error(error)
             status = status or COULD_NOT
     return status
 
 
-def _write_metrics(report: Report, textfile: Path, look: Look) -> None:
-    write_metrics(textfile, render.metrics(report, _after(look, textfile)))
+def _write_metrics(report: Report, textfile: Path, render_options: RenderOptions) -> None:
+    write_metrics(textfile, render.metrics(report, _after(render_options, textfile)))
 
 
 def write_metrics(path: Path, text: str) -> None:
@@ -68,7 +68,7 @@ def write_metrics(path: Path, text: str) -> None:
     write_whole(path, text.encode(), mode=0o644)
 
 
-def _deliver(report: Report, options: Common, output_format: ReportFormat, look: Look) -> None:
+def _deliver(report: Report, options: Common, output_format: ReportFormat, render_options: RenderOptions) -> None:
     to_file = options.output is not None and str(options.output) != "-"
     if output_format is ReportFormat.NDJSON and options.stream:
         # Start and progress were printed during the run.
@@ -76,7 +76,7 @@ def _deliver(report: Report, options: Common, output_format: ReportFormat, look:
 
         deliver("".join(ndjson.results(report)), None)
         return
-    deliver(render.one(report, output_format, _after(look, options.output)), options.output)
+    deliver(render.one(report, output_format, _after(render_options, options.output)), options.output)
     if to_file and not options.quiet:
         deliver(table.counts(report) + "\n", None)
 
@@ -96,8 +96,8 @@ def _terminal_width() -> int:
     return min(shutil.get_terminal_size((_WIDEST, 0)).columns, _WIDEST)
 
 
-def _after(look: Look, path: Path | None) -> Look:
-    return msgspec.structs.replace(look, earlier=_earlier(path))
+def _after(render_options: RenderOptions, path: Path | None) -> RenderOptions:
+    return msgspec.structs.replace(render_options, earlier=_earlier(path))
 
 
 def _earlier(path: Path | None) -> str:
@@ -135,4 +135,4 @@ def _tell_failure(place: Path, *, command: str, address: str) -> None:
     try:
         write_metrics(place, text)
     except OutputError as error:
-        complain(error)
+        print_error(error)

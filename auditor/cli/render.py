@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from auditor.report.fleet import UnreadFile
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
+class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What formats need besides the report.
 
     `earlier` is the text of the metrics file to replace; `unread` are the files without a report.
@@ -42,14 +42,14 @@ def tells_trees(output_format: ReportFormat) -> bool:
     return output_format in (ReportFormat.JSON, ReportFormat.NDJSON, ReportFormat.HTML)
 
 
-def one(report: Report, output_format: ReportFormat, look: Look) -> str:
+def one(report: Report, output_format: ReportFormat, options: RenderOptions) -> str:
     """One report."""
-    return _ONE[output_format](report, look)
+    return _ONE[output_format](report, options)
 
 
-def many(reports: Sequence[Report], output_format: ReportFormat, look: Look) -> str:
+def many(reports: Sequence[Report], output_format: ReportFormat, options: RenderOptions) -> str:
     """The reports of several nodes: merged if the format supports it, else one after the other."""
-    return _MANY[output_format](reports, look)
+    return _MANY[output_format](reports, options)
 
 
 def changes(
@@ -78,35 +78,35 @@ def codes() -> dict[str, Severity]:
     return {rule.code: rule.severity for rule in checks.RULES}
 
 
-def metrics(report: Report, look: Look) -> str:
+def metrics(report: Report, options: RenderOptions) -> str:
     """One report as metrics; the time of the last success is kept from the earlier file if this run is none."""
     from auditor.formats import prometheus
 
-    mine = prometheus.labels(command=look.command, kind=report.source.kind, address=report.source.address)
+    mine = prometheus.labels(command=options.command, kind=report.source.kind, address=report.source.address)
     return prometheus.render(
-        [_run(report, look, success=prometheus.last_success(look.earlier, mine=mine))], codes=codes()
+        [_run(report, options, success=prometheus.last_success(options.earlier, mine=mine))], codes=codes()
     )
 
 
-def _run(report: Report, look: Look, *, success: float | None = None, node: str = "") -> prometheus.Run:
+def _run(report: Report, options: RenderOptions, *, success: float | None = None, node: str = "") -> prometheus.Run:
     from auditor.formats import prometheus
 
-    status = exit_status(report, look.fail_on) if look.status is None else look.status
-    command = "scrub" if report.coverage is not None else look.command
+    status = exit_status(report, options.fail_on) if options.status is None else options.status
+    command = "scrub" if report.coverage is not None else options.command
     return prometheus.Run(report=report, exit_status=status, command=command, last_success=success, node=node)
 
 
-def _html(report: Report, _look: Look) -> str:
+def _html(report: Report, _render: RenderOptions) -> str:
     from auditor.formats import html
 
     return html.render(report, advice=advice(report))
 
 
-def _html_fleet(reports: Sequence[Report], look: Look) -> str:
+def _html_fleet(reports: Sequence[Report], options: RenderOptions) -> str:
     from auditor.formats import html
     from auditor.report import fleet
 
-    return html.render_fleet(fleet.join(reports, look.unread), advice=advice())
+    return html.render_fleet(fleet.join(reports, options.unread), advice=advice())
 
 
 def _html_changes(reports: Sequence[Report], compared: Sequence[Comparison]) -> str:
@@ -119,76 +119,76 @@ def _html_changes(reports: Sequence[Report], compared: Sequence[Comparison]) -> 
     return html.render(reports[0], advice=advice(reports[0]), comparison=compared[0])
 
 
-def _prometheus_fleet(reports: Sequence[Report], look: Look) -> str:
+def _prometheus_fleet(reports: Sequence[Report], options: RenderOptions) -> str:
     from auditor.formats import prometheus
     from auditor.report import fleet
 
-    runs = [_run(report, look, node=name) for name, report in fleet.named(reports)]
+    runs = [_run(report, options, node=name) for name, report in fleet.named(reports)]
     return prometheus.render(runs, codes=codes())
 
 
-def _ndjson(reports: Sequence[Report], _look: Look) -> str:
+def _ndjson(reports: Sequence[Report], _render: RenderOptions) -> str:
     from auditor.formats import ndjson
 
     return "".join(map(ndjson.render, reports))
 
 
-def _junit(reports: Sequence[Report], look: Look) -> str:
+def _junit(reports: Sequence[Report], options: RenderOptions) -> str:
     from auditor.formats import junit
 
-    return junit.render(reports, fail_on=look.fail_on)
+    return junit.render(reports, fail_on=options.fail_on)
 
 
-def _sarif(reports: Sequence[Report], _look: Look) -> str:
+def _sarif(reports: Sequence[Report], _render: RenderOptions) -> str:
     from auditor.formats import sarif
 
     return sarif.render(reports, advice=advice())
 
 
-def _gitlab(reports: Sequence[Report], _look: Look) -> str:
+def _gitlab(reports: Sequence[Report], _render: RenderOptions) -> str:
     from auditor.formats import gitlab
 
     return gitlab.render(reports)
 
 
-def _markdown(report: Report, _look: Look) -> str:
+def _markdown(report: Report, _render: RenderOptions) -> str:
     from auditor.formats import markdown
 
     return markdown.render(report)
 
 
-def _table_fleet(reports: Sequence[Report], look: Look) -> str:
+def _table_fleet(reports: Sequence[Report], options: RenderOptions) -> str:
     from auditor.formats import fleet as fleet_text
     from auditor.report import fleet
 
-    return fleet_text.render(fleet.join(reports, look.unread), width=look.style.width)
+    return fleet_text.render(fleet.join(reports, options.unread), width=options.style.width)
 
 
-def _json_fleet(reports: Sequence[Report], look: Look) -> str:
+def _json_fleet(reports: Sequence[Report], options: RenderOptions) -> str:
     from auditor.report import fleet
 
-    return json_report.to_json(fleet.join(reports, look.unread))
+    return json_report.to_json(fleet.join(reports, options.unread))
 
 
-def _markdown_fleet(reports: Sequence[Report], look: Look) -> str:
+def _markdown_fleet(reports: Sequence[Report], options: RenderOptions) -> str:
     from auditor.formats import fleet as fleet_text
     from auditor.report import fleet
 
-    return fleet_text.markdown(fleet.join(reports, look.unread))
+    return fleet_text.markdown(fleet.join(reports, options.unread))
 
 
-_ONE: Mapping[ReportFormat, Callable[[Report, Look], str]] = {
-    ReportFormat.TABLE: lambda report, look: table.render(report, advice=advice(report), style=look.style),
+_ONE: Mapping[ReportFormat, Callable[[Report, RenderOptions], str]] = {
+    ReportFormat.TABLE: lambda report, options: table.render(report, advice=advice(report), style=options.style),
     ReportFormat.JSON: lambda report, _: json_report.render(report),
-    ReportFormat.NDJSON: lambda report, look: _ndjson([report], look),
+    ReportFormat.NDJSON: lambda report, options: _ndjson([report], options),
     ReportFormat.PROMETHEUS: metrics,
-    ReportFormat.JUNIT: lambda report, look: _junit([report], look),
+    ReportFormat.JUNIT: lambda report, options: _junit([report], options),
     ReportFormat.MARKDOWN: _markdown,
     ReportFormat.HTML: _html,
-    ReportFormat.SARIF: lambda report, look: _sarif([report], look),
-    ReportFormat.GITLAB: lambda report, look: _gitlab([report], look),
+    ReportFormat.SARIF: lambda report, options: _sarif([report], options),
+    ReportFormat.GITLAB: lambda report, options: _gitlab([report], options),
 }
-_MANY: Mapping[ReportFormat, Callable[[Sequence[Report], Look], str]] = {
+_MANY: Mapping[ReportFormat, Callable[[Sequence[Report], RenderOptions], str]] = {
     ReportFormat.TABLE: _table_fleet,
     ReportFormat.JSON: _json_fleet,
     ReportFormat.NDJSON: _ndjson,

@@ -11,7 +11,7 @@ import msgspec
 from auditor.archive.catalog import NAMESPACE as IN_ARCHIVES
 from auditor.archive.open import open_archive
 from auditor.checks.evidence import Evidence
-from auditor.cli.output import say
+from auditor.cli.output import print_message
 from auditor.cli.progress import progress
 from auditor.errors import UsageError
 from auditor.formats.sanitize import plain
@@ -110,7 +110,7 @@ def _registry(chosen: Choice) -> Source:
         credentials=load_docker_config(chosen.docker_config),
         proxies=Proxies.of(os.environ),
         user_agent=f"containerd-auditor/{__version__}",
-        on_note=lambda note: say(f"note: {plain(note)}"),
+        on_note=lambda note: print_message(f"note: {plain(note)}"),
     )
 
 

@@ -15,7 +15,7 @@ from auditor.containerd.content_root import Absent, ContentRoot
 from auditor.containerd.find_content_root import ContentRootOption
 from auditor.errors import NoFile, NoRecord
 from auditor.model.digest import Digest
-from auditor.model.store import Blob, FileState, Inventory, Proof, Resource, SourceKind, StoreInfo
+from auditor.model.store import Blob, FileState, Inventory, Resource, SourceKind, StoreInfo, Verification
 
 
 class ContainerdStore:
@@ -118,7 +118,7 @@ class ContainerdStore:
         """Examine one blob's file over the API."""
         return api_read.probe(self._connection, namespace, digest, size)
 
-    def proofs(self) -> Mapping[Digest, Proof]:
+    def verifications(self) -> Mapping[Digest, Verification]:
         """Return nothing: connecting verifies no content."""
         return {}
 

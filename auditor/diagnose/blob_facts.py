@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from auditor.diagnose.evidence_index import EvidenceIndex
 from auditor.model.digest import Digest
 from auditor.model.image_graph import Broken, Flaw
-from auditor.model.store import FileKind, Proof, ProofKind
+from auditor.model.store import FileKind, Verification, VerificationKind
 
 RIGHT = "right"
 
@@ -31,9 +31,9 @@ def file(index: EvidenceIndex, digest: Digest) -> str:
 
 def bytes_of(index: EvidenceIndex, digest: Digest) -> str:
     """Describe the result of reading the blob; empty for a blob without a record."""
-    proof = index.evidence.proofs.get(digest)
-    if proof is not None:
-        return _proof(proof)
+    verification = index.evidence.verifications.get(digest)
+    if verification is not None:
+        return _verification(verification)
     if not index.recorded(digest):
         return ""
     for (named, _), loaded in index.evidence.documents.items():
@@ -50,20 +50,20 @@ def _document(flaw: Broken) -> str:
     return f"not readable: {flaw.detail}" if flaw.detail else "not readable"
 
 
-def _proof(proof: Proof) -> str:
-    match proof.kind:
-        case ProofKind.SOUND:
+def _verification(verification: Verification) -> str:
+    match verification.kind:
+        case VerificationKind.SOUND:
             return "right: read whole, they match the digest"
-        case ProofKind.CORRUPT:
-            return "wrong: " + (proof.detail or f"they hash to {proof.actual}")
-        case ProofKind.UNSTEADY:
+        case VerificationKind.CORRUPT:
+            return "wrong: " + (verification.detail or f"they hash to {verification.actual}")
+        case VerificationKind.UNSTEADY:
             return "right at the second reading, not at the first"
-        case ProofKind.GONE:
+        case VerificationKind.GONE:
             return "the record disappeared while they were read"
-        case ProofKind.MISSING:
+        case VerificationKind.MISSING:
             return "absent: the file is missing"
         case _:
-            return f"not readable: {proof.detail}" if proof.detail else "not readable"
+            return f"not readable: {verification.detail}" if verification.detail else "not readable"
 
 
 def bytes_of_all(index: EvidenceIndex, digests: Iterable[Digest]) -> str:

@@ -136,8 +136,8 @@ def _hidden(case: Case, index: EvidenceIndex) -> tuple[Finding, ...]:
 
 def _hash(finding: Finding, index: EvidenceIndex) -> str:
     """Return the digest of a finding's wrong content; empty where it was not read."""
-    proof = index.evidence.proofs.get(Digest(finding.subject.digest))
-    actual = proof.actual if proof is not None else None
+    verification = index.evidence.verifications.get(Digest(finding.subject.digest))
+    actual = verification.actual if verification is not None else None
     return str(actual or finding.facts.get("actual") or (EMPTY if finding.cause == "emptied" else ""))
 
 

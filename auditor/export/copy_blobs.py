@@ -12,20 +12,22 @@ from auditor.errors import ExportRefused, NoFile, NoRecord, ObjectError
 from auditor.export.model import ExportPlan, PlannedBlob
 from auditor.export.sinks import FileSink, Sink
 from auditor.model.digest import Measured, Meter
-from auditor.model.store import FileBacked, Proof, ProofKind, Store
+from auditor.model.store import FileBacked, Store, Verification, VerificationKind
 
 
 class WrongContent(ExportRefused):
-    """A blob is missing, unreadable, or does not match its digest or size; `proof` has the outcome."""
+    """A blob is missing, unreadable, or does not match its digest or size; `verification` has the outcome."""
 
-    def __init__(self, proof: Proof, why: str, *, plan: ExportPlan, blob: PlannedBlob, namespace: str) -> None:
+    def __init__(
+        self, verification: Verification, why: str, *, plan: ExportPlan, blob: PlannedBlob, namespace: str
+    ) -> None:
         where = f" -n {namespace}" if namespace else ""
         command = f"auditor repair{where} --verify digests {shlex.quote(plan.user(blob))}".removesuffix(" ''")
         hint = f"`{command}` puts it back where a good copy can be found"
-        if proof.kind is ProofKind.UNREADABLE:
+        if verification.kind is VerificationKind.UNREADABLE:
             hint = "look at the disk and the daemon; the blob may be intact"
-        super().__init__(f"{plan.uses(blob)}{proof.digest} {why}; no archive was written", hint=hint)
-        self.proof = proof
+        super().__init__(f"{plan.uses(blob)}{verification.digest} {why}; no archive was written", hint=hint)
+        self.verification = verification
 
 
 class BlobCopier:
@@ -90,7 +92,7 @@ class BlobCopier:
     def _copy(self, blob: PlannedBlob, file: int, sink: FileSink) -> None:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise self._wrong(blob, ProofKind.CORRUPT, "is not a regular file")
+            raise self._wrong(blob, VerificationKind.CORRUPT, "is not a regular file")
         if status.st_size != blob.size:
             raise self._size(blob, status.st_size)
         copied = sink.copy(file, blob.size, on_bytes=self._count)
@@ -123,23 +125,27 @@ class BlobCopier:
         if measured.size != blob.size:
             raise self._size(blob, measured.size)
         if measured.digest != blob.digest:
-            proof = Proof(digest=blob.digest, kind=ProofKind.CORRUPT, size=measured.size, actual=measured.digest)
-            raise self._content(blob, proof, f"has other bytes: they hash to {measured.digest}")
+            verification = Verification(
+                digest=blob.digest, kind=VerificationKind.CORRUPT, size=measured.size, actual=measured.digest
+            )
+            raise self._content(blob, verification, f"has other bytes: they hash to {measured.digest}")
 
     def _size(self, blob: PlannedBlob, found: int) -> WrongContent:
         what = "is empty" if not found else f"has {found} bytes" if found < blob.size else "is longer"
-        return self._wrong(blob, ProofKind.CORRUPT, f"{what} where its descriptor gives {blob.size}")
+        return self._wrong(blob, VerificationKind.CORRUPT, f"{what} where its descriptor gives {blob.size}")
 
     def _failed(self, blob: PlannedBlob, error: ObjectError) -> WrongContent:
         if isinstance(error, NoRecord):
-            return self._wrong(blob, ProofKind.MISSING, "is not in the store any more")
+            return self._wrong(blob, VerificationKind.MISSING, "is not in the store any more")
         if isinstance(error, NoFile):
-            return self._wrong(blob, ProofKind.MISSING, "has a record and no file on the disk")
-        return self._wrong(blob, ProofKind.UNREADABLE, error.message.removeprefix(f"cannot read {blob.digest}: "))
+            return self._wrong(blob, VerificationKind.MISSING, "has a record and no file on the disk")
+        return self._wrong(
+            blob, VerificationKind.UNREADABLE, error.message.removeprefix(f"cannot read {blob.digest}: ")
+        )
 
-    def _wrong(self, blob: PlannedBlob, kind: ProofKind, why: str) -> WrongContent:
-        said = f"cannot be read: {why}" if kind is ProofKind.UNREADABLE else why
-        return self._content(blob, Proof(digest=blob.digest, kind=kind), said)
+    def _wrong(self, blob: PlannedBlob, kind: VerificationKind, why: str) -> WrongContent:
+        said = f"cannot be read: {why}" if kind is VerificationKind.UNREADABLE else why
+        return self._content(blob, Verification(digest=blob.digest, kind=kind), said)
 
-    def _content(self, blob: PlannedBlob, proof: Proof, why: str) -> WrongContent:
-        return WrongContent(proof, why, plan=self._plan, blob=blob, namespace=self._namespace)
+    def _content(self, blob: PlannedBlob, verification: Verification, why: str) -> WrongContent:
+        return WrongContent(verification, why, plan=self._plan, blob=blob, namespace=self._namespace)

@@ -16,7 +16,7 @@ from auditor.concurrency import CHUNK
 from auditor.errors import ExportRefused, OutputError
 from auditor.export.model import ExportPlan, PlannedBlob
 from auditor.model.digest import Digest, Meter
-from auditor.model.store import LayerProof, LayerProofKind, ProofKind
+from auditor.model.store import LayerVerification, LayerVerificationKind, VerificationKind
 
 #: Reads a blob once more from the store; raises ExportRefused where the store's copy is wrong.
 Reread = Callable[[PlannedBlob], None]
@@ -113,7 +113,7 @@ class ReadBack:
         archive = self._reading.result()
         if self._wrong is not None:
             self._reread(self._wrong)
-            raise _not_as_written(f"{self._wrong.digest} is {ProofKind.CORRUPT}")
+            raise _not_as_written(f"{self._wrong.digest} is {VerificationKind.CORRUPT}")
         compare(self._plan, archive, reread=self._reread, layers=self._layers)
 
     def _read(self) -> ArchiveStore:
@@ -161,17 +161,17 @@ def compare(plan: ExportPlan, archive: ArchiveStore, *, reread: Reread, layers: 
     """
     for problem in archive.problems:
         raise _not_as_written(problem.message)
-    proofs = archive.proofs()
+    verifications = archive.verifications()
     for blob in plan.blobs:
-        proof = proofs.get(blob.digest)
-        if proof is None:
+        verification = verifications.get(blob.digest)
+        if verification is None:
             raise _not_as_written(f"{blob.digest} is absent")
-        if proof.kind is not ProofKind.SOUND or proof.size != blob.size:
+        if verification.kind is not VerificationKind.SOUND or verification.size != blob.size:
             reread(blob)
-            raise _not_as_written(f"{blob.digest} is {proof.kind}")
+            raise _not_as_written(f"{blob.digest} is {verification.kind}")
         if layers and blob.digest in plan.unproven:
-            _compare_layer(plan, blob, proof.layer)
-    if len(proofs) != len(plan.blobs):
+            _compare_layer(plan, blob, verification.layer)
+    if len(verifications) != len(plan.blobs):
         raise _not_as_written("it has other blobs too")
     if sorted((image.name, image.target.digest) for image in archive.inventory("").images) != sorted(_names(plan)):
         raise _not_as_written("its index names other images")
@@ -187,8 +187,8 @@ def _names(plan: ExportPlan) -> Iterator[tuple[str, Digest]]:
             yield name, image.target.digest
 
 
-def _compare_layer(plan: ExportPlan, blob: PlannedBlob, layer: LayerProof | None) -> None:
-    if layer is None or layer.kind is not LayerProofKind.SOUND:
+def _compare_layer(plan: ExportPlan, blob: PlannedBlob, layer: LayerVerification | None) -> None:
+    if layer is None or layer.kind is not LayerVerificationKind.SOUND:
         detail = f": {layer.detail}" if layer is not None and layer.detail else ""
         fault = f"cannot be decompressed{detail}"
     elif layer.diff_id != blob.diff_id:

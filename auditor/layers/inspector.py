@@ -8,7 +8,7 @@ from auditor.layers.decompress import PIECE, SNIFF, Decoder, decoder
 from auditor.layers.tar_checker import TarWalk
 from auditor.model import oci
 from auditor.model.digest import Digest, Measured, Meter
-from auditor.model.store import ENCRYPTED, LayerProof, LayerProofKind
+from auditor.model.store import ENCRYPTED, LayerVerification, LayerVerificationKind
 
 _OCI_TARS = frozenset({oci.OCI_LAYER, "application/vnd.oci.image.layer.nondistributable.v1.tar"})
 _DOCKER_TARS = frozenset(
@@ -86,18 +86,20 @@ class LayerInspector:
         if len(self._start) >= SNIFF:
             self._begin()
 
-    def finish(self) -> LayerProof:
+    def finish(self) -> LayerVerification:
         """Return the verdict; its `diff_id` is set where the whole layer was decompressed."""
         source = self._decoder or self._begin()
         source.finish()
         if self._refusal:
-            return self._proof(LayerProofKind.UNVERIFIABLE, self._refusal)
+            return self._verification(LayerVerificationKind.UNVERIFIABLE, self._refusal)
         if source.fault:
-            return self._proof(LayerProofKind.UNDECODABLE, source.fault)
+            return self._verification(LayerVerificationKind.UNDECODABLE, source.fault)
         fault = self._tar.finish()
         if fault:
-            return self._proof(LayerProofKind.UNDECODABLE, self._explained(fault), diff_id=self._meter.result().digest)
-        return self._proof(LayerProofKind.SOUND, "", diff_id=self._meter.result().digest)
+            return self._verification(
+                LayerVerificationKind.UNDECODABLE, self._explained(fault), diff_id=self._meter.result().digest
+            )
+        return self._verification(LayerVerificationKind.SOUND, "", diff_id=self._meter.result().digest)
 
     def _begin(self) -> Decoder:
         chosen = self._decoder = decoder(self._start, piece=self._piece)
@@ -121,6 +123,8 @@ class LayerInspector:
                 return f"it is compressed with {name}, which containerd does not read"
         return fault
 
-    def _proof(self, kind: LayerProofKind, detail: str, *, diff_id: Digest | None = None) -> LayerProof:
+    def _verification(
+        self, kind: LayerVerificationKind, detail: str, *, diff_id: Digest | None = None
+    ) -> LayerVerification:
         name = self._decoder.name if self._decoder else ""
-        return LayerProof(kind=kind, diff_id=diff_id, size=self._meter.size, detail=detail, compression=name)
+        return LayerVerification(kind=kind, diff_id=diff_id, size=self._meter.size, detail=detail, compression=name)

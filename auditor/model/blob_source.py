@@ -82,7 +82,7 @@ class Source(Protocol):
         """
 
     def open(self, offer: Offer) -> AbstractContextManager[Iterator[bytes]]:
-        """Return the blob of an offer in chunks, verified by `proven`; discard all chunks if an error follows.
+        """Return the blob of an offer in chunks, verified by `verified`; discard all chunks if an error follows.
 
         Raises:
             NotOffered: The source does not have the blob.
@@ -93,7 +93,7 @@ class Source(Protocol):
         """
 
 
-def proven(chunks: Iterable[bytes], *, digest: Digest, size: int, place: str) -> Generator[bytes]:
+def verified(chunks: Iterable[bytes], *, digest: Digest, size: int, place: str) -> Generator[bytes]:
     """Yield `chunks` and verify them: the last chunk is yielded only after size and digest matched.
 
     A consumer that stops at `size` bytes therefore cannot skip the verification. Reading stops at the chunk that

@@ -203,7 +203,7 @@ class FileState(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-class ProofKind(enum.StrEnum):
+class VerificationKind(enum.StrEnum):
     """The result of reading a blob to its end."""
 
     SOUND = "sound"
@@ -217,7 +217,7 @@ class ProofKind(enum.StrEnum):
     GONE = "gone"
 
 
-class LayerProofKind(enum.StrEnum):
+class LayerVerificationKind(enum.StrEnum):
     """The result of decompressing a layer."""
 
     SOUND = "sound"
@@ -226,14 +226,14 @@ class LayerProofKind(enum.StrEnum):
     UNVERIFIABLE = "unverifiable"
 
 
-#: Why an encrypted layer cannot be checked, as `LayerProof.detail`.
+#: Why an encrypted layer cannot be checked, as `LayerVerification.detail`.
 ENCRYPTED: Final = "its bytes are encrypted"
 
 
-class LayerProof(msgspec.Struct, frozen=True):
+class LayerVerification(msgspec.Struct, frozen=True):
     """The result of decompressing a layer: the digest and size of the decompressed content, and the fault found."""
 
-    kind: LayerProofKind
+    kind: LayerVerificationKind
     diff_id: Digest | None = None
     size: int = 0
     detail: str = ""
@@ -241,17 +241,17 @@ class LayerProof(msgspec.Struct, frozen=True):
     compression: str = ""
 
 
-class Proof(msgspec.Struct, frozen=True):
+class Verification(msgspec.Struct, frozen=True):
     """The result of reading one blob to its end: the bytes read, the digest found, and the damage."""
 
     digest: Digest
-    kind: ProofKind
+    kind: VerificationKind
     size: int = 0
     actual: Digest | None = None
     #: The damage, where it is known: "empty", "zero-filled from byte 4096", "one bit differs".
     detail: str = ""
     #: The decompressed content; which diffID is expected depends on the image.
-    layer: LayerProof | None = None
+    layer: LayerVerification | None = None
     #: Whether the blob was read in this run; false for a result of an earlier scrub.
     fresh: bool = True
     #: The time of the read, for a result of an earlier scrub.
@@ -306,7 +306,7 @@ class Store(Protocol):
     def probe(self, namespace: str, digest: Digest, size: int) -> FileState:
         """Return the state of a blob's file through the store's API; `size` is the recorded size in bytes."""
 
-    def proofs(self) -> Mapping[Digest, Proof]:
+    def verifications(self) -> Mapping[Digest, Verification]:
         """Return the blobs that were verified while the store was opened: all for an archive, none for a daemon."""
 
 

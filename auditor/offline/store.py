@@ -22,13 +22,13 @@ from auditor.model.store import (
     FileKind,
     FileState,
     Inventory,
-    Proof,
     Resource,
     Snapshot,
     Snapshotter,
     SourceKind,
     StoreDamage,
     StoreInfo,
+    Verification,
 )
 from auditor.offline import metadata, schema
 from auditor.offline.find_root import CONTENT, METADATA, find_root
@@ -167,7 +167,7 @@ class OfflineStore:
             raise self._no_file(namespace, digest)
         return self._states.get(digest, FileState(FileKind.MISSING))
 
-    def proofs(self) -> Mapping[Digest, Proof]:
+    def verifications(self) -> Mapping[Digest, Verification]:
         """Return nothing: opening verifies no content."""
         return {}
 

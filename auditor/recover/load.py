@@ -10,7 +10,7 @@ import msgspec
 from auditor.containerd.writable_store import WritableContainerdStore
 from auditor.errors import AlreadyThere
 from auditor.export.model import ExportPlan, PlannedBlob, Role
-from auditor.model.blob_source import proven
+from auditor.model.blob_source import verified
 from auditor.model.image_graph import Group
 from auditor.model.oci import MAX_DOCUMENT
 from auditor.model.store import Image, Inventory, Labels, Store
@@ -71,7 +71,7 @@ def _write(
     place = "the disk"
     try:
         with source.stream(lease.namespace, blob.digest) as chunks:
-            data: Iterator[bytes] = proven(chunks, digest=blob.digest, size=blob.size, place=place)
+            data: Iterator[bytes] = verified(chunks, digest=blob.digest, size=blob.size, place=place)
             ref = f"auditor-recover-{blob.digest}"
             target.ingest(lease, ref, data, size=blob.size, expected=blob.digest, labels=labels)
     except AlreadyThere:

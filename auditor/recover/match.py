@@ -118,7 +118,7 @@ class _Finder:
         manifests = self._by_config.get(config, ())
         return self._found.descriptor(manifests[0]) if len(manifests) == 1 else None
 
-    def proven(self, name: str, target: Descriptor) -> bool:
+    def verified(self, name: str, target: Descriptor) -> bool:
         """Whether a name has a digest, and it is the target's, or that of a config below it."""
         if name.startswith("sha256:"):
             return any(target.digest in self._ways(manifest) for manifest in self._by_config.get(Digest(name), ()))
@@ -158,7 +158,7 @@ def _named(namespace: str, name: str, hints: Sequence[NameHint], finder: _Finder
         namespace=namespace,
         name=name,
         target=target,
-        certainty=_certainty(first, proven=finder.proven(name, target), twice=twice),
+        certainty=_certainty(first, proven=finder.verified(name, target), twice=twice),
         source=first.source,
         labels=first.labels,
         note="; ".join(_told(others)),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from auditor.containerd.content_root import Absent
 from auditor.errors import NoFile
 from auditor.model.digest import Digest
-from auditor.model.store import Blob, FileKind, FileState, Inventory, Proof, Resource, SourceKind, StoreInfo
+from auditor.model.store import Blob, FileKind, FileState, Inventory, Resource, SourceKind, StoreInfo, Verification
 from auditor.offline.store import OfflineStore
 from auditor.recover.match import RecoveredImage
 
@@ -95,7 +95,7 @@ class RecoveredStore:
         del namespace, size
         return self._states.get(digest, FileState(FileKind.MISSING))
 
-    def proofs(self) -> Mapping[Digest, Proof]:
+    def verifications(self) -> Mapping[Digest, Verification]:
         """Return nothing: no content was verified."""
         return {}
 

@@ -10,7 +10,7 @@ import msgspec
 
 from auditor.errors import AuditorError
 from auditor.model.digest import Digest
-from auditor.model.store import FileState, Inventory, Lease, Proof, Resource, Store, StoreInfo
+from auditor.model.store import FileState, Inventory, Lease, Resource, Store, StoreInfo, Verification
 
 #: Label on each lease of a repair: RUN, or the digest of a blob that is being replaced over the API.
 LEASE_LABEL = "containerd-auditor/repair"
@@ -63,16 +63,16 @@ class FilteredStore:
     def __init__(self, store: Store, *, stop: threading.Event | None = None) -> None:
         self._store = store
         self._stop = stop or threading.Event()
-        self._proven: dict[Digest, Proof] = {}
+        self._verified: dict[Digest, Verification] = {}
 
-    def remember(self, proofs: Mapping[Digest, Proof]) -> None:
-        """Keep the proofs of an audit."""
-        self._proven.update(proofs)
+    def remember(self, verifications: Mapping[Digest, Verification]) -> None:
+        """Keep the verifications of an audit."""
+        self._verified.update(verifications)
 
     def forget(self, digests: Iterable[Digest]) -> None:
-        """Drop the proofs of blobs that were written since."""
+        """Drop the verifications of blobs that were written since."""
         for digest in digests:
-            self._proven.pop(digest, None)
+            self._verified.pop(digest, None)
 
     def info(self) -> StoreInfo:
         """Pass through."""
@@ -123,6 +123,6 @@ class FilteredStore:
         """Pass through."""
         return self._store.probe(namespace, digest, size)
 
-    def proofs(self) -> Mapping[Digest, Proof]:
-        """Return the proofs of the store, and those of the audits since."""
-        return {**self._store.proofs(), **self._proven}
+    def verifications(self) -> Mapping[Digest, Verification]:
+        """Return the verifications of the store, and those of the audits since."""
+        return {**self._store.verifications(), **self._verified}

@@ -13,7 +13,7 @@ from auditor.checks.evidence import Evidence
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding
 from auditor.model.snapshot_files import SnapshotKey
-from auditor.model.store import LayerProofKind, ProofKind
+from auditor.model.store import LayerVerificationKind, VerificationKind
 from auditor.repair.needs import DISCARDED, Skip, skip
 from auditor.repair.rebuild_snapshot import Target, users
 from auditor.snapshots.presence import Needed, needed
@@ -194,8 +194,12 @@ class _Planner:
         view, digest = self._views[target.snapshot.namespace], target.layer.digest
         if not view.has(digest):
             return _DISCARDED if digest in self._discarded else _ABSENT
-        proof = self._evidence.proofs.get(digest)
-        return "" if proof is None or proof.kind in (ProofKind.SOUND, ProofKind.UNSTEADY) else _DAMAGED
+        verification = self._evidence.verifications.get(digest)
+        return (
+            ""
+            if verification is None or verification.kind in (VerificationKind.SOUND, VerificationKind.UNSTEADY)
+            else _DAMAGED
+        )
 
     def _parents(self, key: SnapshotKey) -> Iterator[SnapshotKey]:
         namespace, snapshotter, name = key
@@ -249,9 +253,9 @@ class _Replacements(_Planner):
 
     def _layer_reason(self, target: Target) -> str:
         """Return why a layer cannot be relied on before a removal."""
-        proof = self._evidence.proofs.get(target.layer.digest)
-        layer = proof.layer if proof is not None else None
-        known = layer is not None and layer.kind is LayerProofKind.SOUND and layer.diff_id == target.diff_id
+        verification = self._evidence.verifications.get(target.layer.digest)
+        layer = verification.layer if verification is not None else None
+        known = layer is not None and layer.kind is LayerVerificationKind.SOUND and layer.diff_id == target.diff_id
         return "" if known else f"the layer {target.layer.digest} was not verified, or does not match its diffID"
 
     def _above(self, key: SnapshotKey) -> tuple[SnapshotKey, ...]:

@@ -143,7 +143,7 @@ class Repair:
         """
         self._filtered.forget(written)
         result = self._audit(self._filtered)
-        self._filtered.remember(result.evidence.proofs)
+        self._filtered.remember(result.evidence.verifications)
         return result
 
     def leftovers(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from auditor.audit.audit import AuditResult
 from auditor.errors import AuditorError, Conflict, NoRecord
 from auditor.model.digest import Digest
 from auditor.model.snapshot_files import SnapshotKey
-from auditor.model.store import Inventory, LayerProofKind, Store
+from auditor.model.store import Inventory, LayerVerificationKind, Store
 from auditor.repair import mounts, replace_snapshots
 from auditor.repair.context import Leases
 from auditor.repair.own_state import Stopped
@@ -257,7 +257,7 @@ def differences(store: Store, target: Target, folder: Path) -> Sequence[str]:
     """
     with store.stream(target.snapshot.namespace, target.layer.digest) as chunks:
         played = play(chunks, lowest=not target.snapshot.parent)
-    if played.proof.kind is not LayerProofKind.SOUND or played.proof.diff_id != target.diff_id:
+    if played.verification.kind is not LayerVerificationKind.SOUND or played.verification.diff_id != target.diff_id:
         raise Conflict(
             f"the blob {target.layer.digest} does not match its diffID",
             hint="auditor repair --verify layers restores it, where a source has it",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from auditor.errors import AlreadyThere
-from auditor.model.blob_source import Offer, proven
+from auditor.model.blob_source import Offer, verified
 from auditor.model.oci import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES, MAX_DOCUMENT
 from auditor.model.store import Labels
 from auditor.model.writable_store import Staging
@@ -93,7 +93,7 @@ def _copy(context: RepairContext, need: Need, place: Place, labels: Labels) -> N
             context,
             need,
             place,
-            proven(chunks, digest=need.digest, size=need.size, place=f"namespace {holder}"),
+            verified(chunks, digest=need.digest, size=need.size, place=f"namespace {holder}"),
             labels,
         )
 

@@ -26,7 +26,7 @@ from auditor.model.findings import (
     count,
 )
 from auditor.model.image_graph import Broken, ImageGraph, ManifestNode
-from auditor.model.store import ENCRYPTED, ProofKind
+from auditor.model.store import ENCRYPTED, VerificationKind
 from auditor.version import __version__
 
 TOOL = Tool(name="auditor", version=__version__)
@@ -175,7 +175,9 @@ def _count_blobs(evidence: Evidence, findings: Sequence[Finding]) -> BlobCounts:
 def _verified(evidence: Evidence) -> set[Digest]:
     """Return the blobs verified in this run: documents always, others with --verify digests or layers."""
     documents = {digest for (digest, _), loaded in evidence.documents.items() if not isinstance(loaded, Broken)}
-    return documents | {p.digest for p in evidence.proofs.values() if p.fresh and p.kind is ProofKind.SOUND}
+    return documents | {
+        p.digest for p in evidence.verifications.values() if p.fresh and p.kind is VerificationKind.SOUND
+    }
 
 
 def _present(evidence: Evidence) -> dict[Digest, int]:
@@ -188,7 +190,7 @@ def _present(evidence: Evidence) -> dict[Digest, int]:
 
 
 def _count_bytes(evidence: Evidence) -> ByteCounts:
-    read = sum(proof.size for proof in evidence.proofs.values() if proof.fresh)
+    read = sum(verification.size for verification in evidence.verifications.values() if verification.fresh)
     return ByteCounts(present=sum(_present(evidence).values()), read=evidence.bytes_read + read)
 
 

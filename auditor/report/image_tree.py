@@ -15,7 +15,7 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Node, Report, Severity
 from auditor.model.image_graph import Broken, Content, Family, ImageGraph, ManifestNode
 from auditor.model.oci import Descriptor, Index
-from auditor.model.store import ProofKind
+from auditor.model.store import VerificationKind
 
 
 class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,7 +173,9 @@ def add_trees(report: Report, evidence: Evidence, findings: tuple[Finding, ...])
 def _verified(evidence: Evidence) -> frozenset[str]:
     """Return the verified blobs: documents in every run, others as read in this run or by an earlier scrub."""
     documents = {digest for (digest, _), loaded in evidence.documents.items() if not isinstance(loaded, Broken)}
-    return frozenset(documents | {p.digest for p in evidence.proofs.values() if p.kind is ProofKind.SOUND})
+    return frozenset(
+        documents | {p.digest for p in evidence.verifications.values() if p.kind is VerificationKind.SOUND}
+    )
 
 
 def _node(node: TreeNode, verified: Collection[str]) -> Node:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auditor.scrub.run import prove, scrub
+from auditor.scrub.run import scrub, verify_blobs
 from auditor.scrub.schedule import Coverage, coverage, plan
 from auditor.scrub.targets import Target, largest_first, layers_of, targets_of, wanted
 
@@ -13,8 +13,8 @@ __all__ = [
     "largest_first",
     "layers_of",
     "plan",
-    "prove",
     "scrub",
     "targets_of",
+    "verify_blobs",
     "wanted",
 ]

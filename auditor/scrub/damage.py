@@ -6,7 +6,7 @@ from collections.abc import Container
 
 from auditor.layers import LayerInspector
 from auditor.model.digest import Digest, Hasher, Measured, Meter, hasher
-from auditor.model.store import LayerProof, LayerProofKind
+from auditor.model.store import LayerVerification, LayerVerificationKind
 
 #: A run of zeros of this many bytes inside compressed bytes or a document is damage.
 PAGE = 4096
@@ -74,21 +74,27 @@ class Damage:
 
     def _damage(self, found: Measured) -> str:
         # In compressed bytes and documents no zeros belong; in a tar that can be walked they may.
-        proof = self._layer.finish()
-        walkable = proof.kind is LayerProofKind.SOUND
-        if zeros := self._zeros.words(found.size, belong=walkable and proof.compression == "none"):
+        verification = self._layer.finish()
+        walkable = verification.kind is LayerVerificationKind.SOUND
+        if zeros := self._zeros.words(found.size, belong=walkable and verification.compression == "none"):
             return zeros
         if found.size != self._size:
             return ""
-        return self._one_bit(found.size) or self._other(found, proof, walkable=walkable)
+        return self._one_bit(found.size) or self._other(found, verification, walkable=walkable)
 
-    def _other(self, found: Measured, proof: LayerProof, *, walkable: bool) -> str:
-        if walkable and proof.compression == "gzip":
+    def _other(self, found: Measured, verification: LayerVerification, *, walkable: bool) -> str:
+        if walkable and verification.compression == "gzip":
             # Its checksums hold. zstd's are optional, and few writers have them.
             return "another layer of the same length, undamaged in itself"
-        if walkable and proof.compression == "zstd":
+        if walkable and verification.compression == "zstd":
             return "other bytes of the same length, which still decompress to a tar"
-        why = self._zeros.tail(found.size) if walkable else proof.detail if proof.compression != "none" else ""
+        why = (
+            self._zeros.tail(found.size)
+            if walkable
+            else verification.detail
+            if verification.compression != "none"
+            else ""
+        )
         return "; ".join(filter(None, ("other bytes of the same length", why)))
 
     def _one_bit(self, size: int) -> str:

@@ -9,11 +9,11 @@ from datetime import datetime
 
 from auditor.concurrency import read_ahead
 from auditor.model.digest import Digest
-from auditor.model.store import Proof, Store
+from auditor.model.store import Store, Verification
 from auditor.scrub.rate_limit import RateLimit, idle_io
 from auditor.scrub.state import State
 from auditor.scrub.targets import Target
-from auditor.scrub.verify_blob import Prover
+from auditor.scrub.verify_blob import BlobVerifier
 
 #: Seconds between two checks of `over` while waiting for the rate limit.
 _LOOK = 0.1
@@ -36,7 +36,7 @@ def unrecorded(_target: Target, /) -> None:
     """Default for `on_start`; does nothing."""
 
 
-def prove(
+def verify_blobs(
     store: Store,
     targets: Iterable[Target],
     *,
@@ -49,8 +49,8 @@ def prove(
     over: Callable[[], bool] = never,
     on_start: Callable[[Target], None] = unrecorded,
     on_bytes: Callable[[int], None] = silent,
-) -> Generator[Proof, None, None]:
-    """Read `targets` with several threads and yield the proofs as they come; closing the iterator ends the run.
+) -> Generator[Verification, None, None]:
+    """Read `targets` with several threads and yield the verifications as they come; closing the iterator ends the run.
 
     Args:
         store: where to read them.
@@ -62,20 +62,20 @@ def prove(
         pace: the rate limit.
         idle: read at the idle I/O priority.
         over: asked before each piece of at most 1 MiB, and while waiting; once it is true, the run ends and blobs that
-            are being read have no proof.
+            are being read have no verification.
         on_start: called with each target before it is read; from the threads, one at a time.
         on_bytes: progress callback: bytes that were read since the last call; from the threads, one at a time.
 
     Raises:
-        StoreError: the store failed as a whole; raised after the proofs that were complete before.
+        StoreError: the store failed as a whole; raised after the verifications that were complete before.
 
     """
     run = _Run(iter(targets), over=over, pace=pace, on_start=on_start, on_bytes=on_bytes)
-    prover = Prover(store, layers=layers, max_layer=max_layer, known=known, admit=run.admit, on_bytes=run.count)
-    threads = [run.work(prover, idle) for _ in range(max(1, jobs))]
-    with read_ahead(*threads, limit=_WAITING, patience=_JOIN, name="verify") as proofs:
+    verifier = BlobVerifier(store, layers=layers, max_layer=max_layer, known=known, admit=run.admit, on_bytes=run.count)
+    threads = [run.work(verifier, idle) for _ in range(max(1, jobs))]
+    with read_ahead(*threads, limit=_WAITING, patience=_JOIN, name="verify") as verifications:
         try:
-            yield from proofs
+            yield from verifications
         finally:
             run.stop.set()
 
@@ -100,15 +100,15 @@ class _Run:
         self._on_bytes = on_bytes
         self._lock = threading.Lock()
 
-    def work(self, prover: Prover, idle: bool) -> Iterator[Proof]:
+    def work(self, verifier: BlobVerifier, idle: bool) -> Iterator[Verification]:
         """Verify targets in one thread until none is left or the run is over; an error ends all threads."""
         try:
             if idle:
                 idle_io()
             while (target := self._next()) is not None:
-                proof = prover.prove(target)
-                if proof is not None:
-                    yield proof
+                verification = verifier.verify(target)
+                if verification is not None:
+                    yield verification
         except Exception:
             self.stop.set()
             raise
@@ -155,29 +155,29 @@ def scrub(
     idle: bool = True,
     over: Callable[[], bool] = never,
     on_bytes: Callable[[int], None] = silent,
-) -> Generator[Proof, None, None]:
-    """Verify `targets` and record each proof in `state` before it is yielded.
+) -> Generator[Verification, None, None]:
+    """Verify `targets` and record each verification in `state` before it is yielded.
 
     Args:
         store: where to read them.
         state: the state file.
         targets: the blobs in the order of `plan`.
         now: returns the current time, in UTC.
-        jobs: as for `prove`, like all further options.
-        layers: as for `prove`.
-        max_layer: as for `prove`.
-        known: as for `prove`.
-        pace: as for `prove`.
-        idle: as for `prove`.
-        over: as for `prove`.
-        on_bytes: as for `prove`.
+        jobs: as for `verify_blobs`, like all further options.
+        layers: as for `verify_blobs`.
+        max_layer: as for `verify_blobs`.
+        known: as for `verify_blobs`.
+        pace: as for `verify_blobs`.
+        idle: as for `verify_blobs`.
+        over: as for `verify_blobs`.
+        on_bytes: as for `verify_blobs`.
 
     Raises:
         StoreError: the store failed as a whole.
-        StateError: a proof could not be recorded.
+        StateError: a verification could not be recorded.
 
     """
-    outcomes = prove(
+    outcomes = verify_blobs(
         store,
         targets,
         jobs=jobs,
@@ -191,6 +191,6 @@ def scrub(
         on_bytes=on_bytes,
     )
     with closing(outcomes):
-        for proof in outcomes:
-            state.record(proof, at=now())
-            yield proof
+        for verification in outcomes:
+            state.record(verification, at=now())
+            yield verification

@@ -60,7 +60,7 @@ def plan(
 def _kind(known: Remembered, *, layers: bool) -> _Class:
     if known.bad:
         return _Class.KNOWN_BAD
-    return _Class.OLD if known.proven(layers=layers) else _Class.NEW
+    return _Class.OLD if known.verified(layers=layers) else _Class.NEW
 
 
 def _since(kind: _Class, known: Remembered) -> tuple[float, float]:
@@ -70,13 +70,13 @@ def _since(kind: _Class, known: Remembered) -> tuple[float, float]:
 
 
 def _young(known: Remembered, now: datetime, max_age: timedelta | None) -> bool:
-    # After the clock was set back, a time may lie in the future; its distance counts as for the past: a proof dated
-    # 2099 must not count for decades, and one dated an hour ahead need not be repeated.
+    # After the clock was set back, a time may lie in the future; its distance counts as for the past: a time in
+    # 2099 must not count for decades, and one an hour ahead need not be repeated.
     return max_age is not None and known.read_at is not None and abs(now - known.read_at) < max_age
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """How much of a store is verified; `oldest` is the time of the oldest proof, `bad` counts known bad blobs."""
+    """How much of a store is verified; `oldest` is the time of the oldest read, `bad` counts known bad blobs."""
 
     blobs: int = 0
     bytes: int = 0
@@ -90,12 +90,12 @@ def coverage(targets: Iterable[Target], remembered: Mapping[Digest, Remembered],
     """Count the blobs of `targets` that were intact when last read."""
     every = list(targets)
     held = [(target, remembered[target.digest]) for target in every if target.digest in remembered]
-    proven = [(target, known) for target, known in held if known.proven(layers=layers and target.layer)]
+    verified = [(target, known) for target, known in held if known.verified(layers=layers and target.layer)]
     return Coverage(
         blobs=len(every),
         bytes=sum(target.size for target in every),
-        proven_blobs=len(proven),
-        proven_bytes=sum(target.size for target, _ in proven),
+        proven_blobs=len(verified),
+        proven_bytes=sum(target.size for target, _ in verified),
         bad=sum(known.bad for _, known in held),
-        oldest=min((known.read_at for _, known in proven if known.read_at is not None), default=None),
+        oldest=min((known.read_at for _, known in verified if known.read_at is not None), default=None),
     )

@@ -22,36 +22,38 @@ import msgspec
 
 from auditor.errors import StateError
 from auditor.model.digest import Digest
-from auditor.model.store import Proof, ProofKind, StoreInfo
+from auditor.model.store import StoreInfo, Verification, VerificationKind
 from auditor.scrub.state_file import COLUMNS, VERSION, create, quarantine, require_own
 
 #: Results that put a blob at the head of the next run.
-BAD = frozenset({ProofKind.CORRUPT, ProofKind.UNSTEADY, ProofKind.UNREADABLE, ProofKind.MISSING})
+BAD = frozenset(
+    {VerificationKind.CORRUPT, VerificationKind.UNSTEADY, VerificationKind.UNREADABLE, VerificationKind.MISSING}
+)
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
     """The results of earlier runs for one digest; times are aware, in UTC.
 
-    `tried_at` is when a read last began, `read_at` when one last ended, with `proof`; `bad_since` is when the result
-    turned bad, None while it is not.
+    `tried_at` is when a read last began, `read_at` when one last ended, with `verification`; `bad_since` is when the
+    result turned bad, None while it is not.
     """
 
     digest: Digest
     tried_at: datetime | None = None
     read_at: datetime | None = None
     bad_since: datetime | None = None
-    proof: Proof | None = None
+    verification: Verification | None = None
 
     @property
     def bad(self) -> bool:
         """Whether the last result was bad."""
-        return self.proof is not None and self.proof.kind in BAD
+        return self.verification is not None and self.verification.kind in BAD
 
-    def proven(self, *, layers: bool) -> bool:
+    def verified(self, *, layers: bool) -> bool:
         """Whether the last read found the blob intact; with `layers`, whether it was decompressed too."""
-        if self.proof is None or self.proof.kind is not ProofKind.SOUND:
+        if self.verification is None or self.verification.kind is not VerificationKind.SOUND:
             return False
-        return self.proof.layer is not None or not layers
+        return self.verification.layer is not None or not layers
 
 
 def identity(info: StoreInfo) -> str:
@@ -122,19 +124,19 @@ class State:
             [(self._store, digest, at.timestamp())],
         )
 
-    def record(self, proof: Proof, *, at: datetime) -> None:
+    def record(self, verification: Verification, *, at: datetime) -> None:
         """Record a result durably; a blob without a record any more is deleted from the state."""
-        if proof.kind is ProofKind.GONE:
-            self.forget([proof.digest])
+        if verification.kind is VerificationKind.GONE:
+            self.forget([verification.digest])
             return
         when = at.timestamp()
-        bad = when if proof.kind in BAD else None
+        bad = when if verification.kind in BAD else None
         self._write(
             "INSERT INTO proofs (store, digest, tried_at, read_at, bad_since, proof) VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET read_at = excluded.read_at, proof = excluded.proof,"
             " bad_since = CASE WHEN excluded.bad_since IS NULL THEN NULL"
             " ELSE coalesce(bad_since, excluded.bad_since) END",
-            [(self._store, proof.digest, when, when, bad, msgspec.json.encode(proof, enc_hook=str))],
+            [(self._store, verification.digest, when, when, bad, msgspec.json.encode(verification, enc_hook=str))],
         )
 
     def remembered(self) -> dict[Digest, Remembered]:
@@ -243,18 +245,20 @@ def _check(connection: sqlite3.Connection) -> None:
 
 
 def _remembered(
-    digest: str, tried_at: float | None, read_at: float | None, bad_since: float | None, proof: bytes | None
+    digest: str, tried_at: float | None, read_at: float | None, bad_since: float | None, verification: bytes | None
 ) -> Remembered | None:
     """Parse a row; None for a malformed one, whose blob is then verified again."""
     try:
-        outcome = msgspec.json.decode(proof, type=Proof, dec_hook=_decode_digest) if proof else None
+        outcome = (
+            msgspec.json.decode(verification, type=Verification, dec_hook=_decode_digest) if verification else None
+        )
         when = _time(read_at)
         return Remembered(
             digest=Digest.parse(digest),
             tried_at=_time(tried_at),
             read_at=when,
             bad_since=_time(bad_since),
-            proof=msgspec.structs.replace(outcome, fresh=False, read_at=when) if outcome else None,
+            verification=msgspec.structs.replace(outcome, fresh=False, read_at=when) if outcome else None,
         )
     except (ValueError, TypeError, OverflowError, OSError, msgspec.MsgspecError):
         return None

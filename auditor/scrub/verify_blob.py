@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from auditor.errors import NoFile, NoRecord, ObjectError
 from auditor.layers import LayerInspector
 from auditor.model.digest import Digest, Measured, Meter
-from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind, Store
+from auditor.model.store import LayerVerification, LayerVerificationKind, Store, Verification, VerificationKind
 from auditor.scrub.damage import Damage
 from auditor.scrub.targets import Target
 
@@ -25,10 +25,10 @@ class _Reading:
 
     found: Measured | None = None
     words: str = ""
-    layer: LayerProof | None = None
+    layer: LayerVerification | None = None
 
 
-class Prover:
+class BlobVerifier:
     """Verifies blobs of one store; threads may share it.
 
     Args:
@@ -58,13 +58,13 @@ class Prover:
         self._admit = admit
         self._on_bytes = on_bytes
 
-    def prove(self, target: Target) -> Proof | None:
+    def verify(self, target: Target) -> Verification | None:
         """Read a blob.
 
         A wrong hash or a failed read counts only when it happens twice, the second time past the page cache.
 
         Returns:
-            The proof; None where the run ended meanwhile.
+            The verification; None where the run ended meanwhile.
 
         Raises:
             StoreError: the store failed as a whole.
@@ -75,15 +75,15 @@ class Prover:
             reading = self._attempt(target, again=bool(failed))
             if reading is None:
                 return None
-            if isinstance(reading, ProofKind):
-                return Proof(target.digest, reading, detail=_earlier(failed))
+            if isinstance(reading, VerificationKind):
+                return Verification(target.digest, reading, detail=_earlier(failed))
             if reading.found and reading.found.digest == target.digest:
                 return _right(target, reading.found, reading, failed)
             failed.append(reading)
             if verdict := _twice(target, failed):
                 return verdict
 
-    def _attempt(self, target: Target, *, again: bool) -> _Reading | ProofKind | None:
+    def _attempt(self, target: Target, *, again: bool) -> _Reading | VerificationKind | None:
         """Read through the first namespace that still has the record: a collected one may remain in others."""
         for namespace in target.namespaces:
             try:
@@ -91,10 +91,10 @@ class Prover:
             except NoRecord:
                 continue
             except NoFile:
-                return ProofKind.MISSING
+                return VerificationKind.MISSING
             except ObjectError as error:
                 return _Reading(words=error.message.removeprefix(f"cannot read {target.digest}: "))
-        return ProofKind.GONE
+        return VerificationKind.GONE
 
     def _read(self, namespace: str, target: Target, *, again: bool) -> _Reading | None:
         meter = Meter(target.digest.algorithm)
@@ -136,37 +136,37 @@ class Prover:
     def _decodes(self, target: Target) -> bool:
         return self._layers and target.layer and not target.unverifiable
 
-    def _unverified_layer(self, target: Target) -> LayerProof | None:
+    def _unverified_layer(self, target: Target) -> LayerVerification | None:
         if not (self._layers and target.layer):
             return None
-        return LayerProof(LayerProofKind.UNVERIFIABLE, detail=target.unverifiable)
+        return LayerVerification(LayerVerificationKind.UNVERIFIABLE, detail=target.unverifiable)
 
 
-def _right(target: Target, found: Measured, reading: _Reading, failed: list[_Reading]) -> Proof:
-    kind = ProofKind.UNSTEADY if failed else ProofKind.SOUND
-    return Proof(
+def _right(target: Target, found: Measured, reading: _Reading, failed: list[_Reading]) -> Verification:
+    kind = VerificationKind.UNSTEADY if failed else VerificationKind.SOUND
+    return Verification(
         target.digest, kind, size=found.size, actual=found.digest, detail=_earlier(failed), layer=reading.layer
     )
 
 
-def _twice(target: Target, failed: list[_Reading]) -> Proof | None:
-    """Return the proof once two reads failed in the same manner."""
+def _twice(target: Target, failed: list[_Reading]) -> Verification | None:
+    """Return the verification once two reads failed in the same manner."""
     wrong = [reading for reading in failed if reading.found is not None]
     if len(wrong) > 1:
         return _corrupt(target, wrong)
     if len(failed) - len(wrong) > 1:
-        return Proof(target.digest, ProofKind.UNREADABLE, detail=failed[-1].words)
+        return Verification(target.digest, VerificationKind.UNREADABLE, detail=failed[-1].words)
     return None
 
 
-def _corrupt(target: Target, wrong: list[_Reading]) -> Proof:
+def _corrupt(target: Target, wrong: list[_Reading]) -> Verification:
     first, last = wrong[0].found, wrong[-1].found
     assert first is not None
     assert last is not None
     detail = wrong[-1].words
     if first.digest != last.digest:
         detail = f"two readings differ from each other as well; the second: {detail}"
-    return Proof(target.digest, ProofKind.CORRUPT, size=last.size, actual=last.digest, detail=detail)
+    return Verification(target.digest, VerificationKind.CORRUPT, size=last.size, actual=last.digest, detail=detail)
 
 
 def _earlier(failed: list[_Reading]) -> str:

@@ -18,7 +18,7 @@ from auditor.errors import AuditorError
 from auditor.model.digest import Digest, Meter
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
-from auditor.model.store import LayerProofKind, Proof, ProofKind, Snapshot, SourceKind, Store
+from auditor.model.store import LayerVerificationKind, Snapshot, SourceKind, Store, Verification, VerificationKind
 from auditor.snapshots.compare import compare
 from auditor.snapshots.play import Played, play
 from auditor.snapshots.presence import Needed, location, look, needed, still_missing
@@ -52,12 +52,12 @@ _UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
 class Examined(msgspec.Struct, frozen=True):
     """What was found, by snapshot, and sentences about what could not be examined though it was asked for.
 
-    `proofs` has the blobs of layers that were read on the way and are intact.
+    `verifications` has the blobs of layers that were read on the way and are intact.
     """
 
     files: Mapping[SnapshotKey, SnapshotFiles] = {}
     incomplete: tuple[str, ...] = ()
-    proofs: Mapping[Digest, Proof] = {}
+    verifications: Mapping[Digest, Verification] = {}
 
 
 #: Called before bytes of a blob are read, with their number; waits for a rate limit, and counts progress.
@@ -69,11 +69,11 @@ def at_once(_count: int) -> None:
 
 
 class _Layers:
-    """Plays layers of a store; keeps the proofs of those that are intact."""
+    """Plays layers of a store; keeps the verifications of those that are intact."""
 
     def __init__(self, store: Store, evidence: Evidence, admit: Admit) -> None:
         self.evidence = evidence
-        self.proofs: dict[Digest, Proof] = {}
+        self.verifications: dict[Digest, Verification] = {}
         self._store = store
         self._admit = admit
 
@@ -85,8 +85,8 @@ class _Layers:
             played = play(self._metered(chunks, meter), lowest=needed.index == 0, contents=contents)
         found = meter.result()
         if found.digest == digest:
-            self.proofs[digest] = Proof(
-                digest, ProofKind.SOUND, size=found.size, actual=found.digest, layer=played.proof
+            self.verifications[digest] = Verification(
+                digest, VerificationKind.SOUND, size=found.size, actual=found.digest, layer=played.verification
             )
         return played
 
@@ -132,7 +132,7 @@ def examine(
     forbidden = [files.reason for files in found.values() if files.reason.startswith(_FORBIDDEN)]
     if forbidden:
         incomplete.append(f"the files of {len(forbidden)} snapshots could not be compared: {forbidden[0]}")
-    return Examined(found, tuple(incomplete), layers.proofs)
+    return Examined(found, tuple(incomplete), layers.verifications)
 
 
 def examine_suspects(
@@ -258,7 +258,10 @@ def _differences(
 ) -> Differences | str:
     """Return the differences that two looks at the files agree on, or why the files cannot be judged."""
     played = layers.play(namespace, needed, contents=contents)
-    if played.proof.kind is not LayerProofKind.SOUND or played.proof.diff_id != needed.layer.diff_id:
+    if (
+        played.verification.kind is not LayerVerificationKind.SOUND
+        or played.verification.diff_id != needed.layer.diff_id
+    ):
         return "its layer's blob is damaged or does not match the diffID"
     if played.refusal:
         return f"its layer is not covered: {played.refusal}"

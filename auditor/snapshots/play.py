@@ -12,7 +12,7 @@ import msgspec
 from auditor.layers import LayerInspector, tar_entries
 from auditor.layers.tar_entries import Entry, TarUnreadable, entries
 from auditor.model.digest import Measured, Meter
-from auditor.model.store import LayerProof
+from auditor.model.store import LayerVerification
 from auditor.snapshots.tree import Node, NodeKind, below, parts
 
 _WHITEOUT: Final = b".wh."
@@ -42,7 +42,7 @@ class Played(msgspec.Struct, frozen=True):
     """A layer's expected tree and its verification; `refusal` says why the tree cannot be used, empty if it can."""
 
     tree: Node
-    proof: LayerProof
+    verification: LayerVerification
     refusal: str = ""
 
 
@@ -85,7 +85,7 @@ class _LayerStream:
         self._at = 0
         self._ended = False
         self._inspector = LayerInspector(meter=self)
-        self._proof: LayerProof | None = None
+        self._verification: LayerVerification | None = None
 
     @property
     def size(self) -> int:
@@ -102,7 +102,7 @@ class _LayerStream:
         """Return digest and size of all decompressed bytes."""
         return self._meter.result()
 
-    def finish(self) -> LayerProof:
+    def finish(self) -> LayerVerification:
         """Read the rest, and return the layer's verification."""
         self._ended = True
         self._pieces.clear()
@@ -110,14 +110,14 @@ class _LayerStream:
             self._inspector.update(chunk)
         return self._end()
 
-    def _end(self) -> LayerProof:
-        if self._proof is None:
-            self._proof = self._inspector.finish()
-        return self._proof
+    def _end(self) -> LayerVerification:
+        if self._verification is None:
+            self._verification = self._inspector.finish()
+        return self._verification
 
     def _next(self) -> bool:
         """Go on to the next piece; False at the end."""
-        while not self._pieces and self._proof is None:
+        while not self._pieces and self._verification is None:
             chunk = next(self._chunks, None)
             if chunk is None:
                 self._end()

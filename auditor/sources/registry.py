@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from auditor.errors import AccessDenied, BadBytes, NotOffered, SourceError
-from auditor.model.blob_source import Hints, Offer, proven
+from auditor.model.blob_source import Hints, Offer, verified
 from auditor.model.chunks import gathered
 from auditor.model.digest import Digest
 from auditor.sources.client import Client
@@ -177,7 +177,7 @@ class RegistrySource:
             deadline=deadline,
             others=others,
         )
-        return proven(gathered(download.pieces()), digest=offer.digest, size=offer.size, place=str(place))
+        return verified(gathered(download.pieces()), digest=offer.digest, size=offer.size, place=str(place))
 
     def _guarded(self, first: bytes, rest: Generator[bytes], offer: Offer, place: _Place) -> Iterator[bytes]:
         if first:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from auditor.errors import AuditorError, NoFile, NoRecord, NotOffered, SourceError
-from auditor.model.blob_source import Hints, Offer, proven
+from auditor.model.blob_source import Hints, Offer, verified
 from auditor.model.chunks import gathered
 from auditor.model.digest import Digest
 from auditor.model.store import Store
@@ -74,7 +74,7 @@ class StoreSource:
             SourceError: The store failed.
 
         """
-        return proven_stream(self._store, self._namespace, offer.digest, offer=offer, failures=self._failures)
+        return verified_stream(self._store, self._namespace, offer.digest, offer=offer, failures=self._failures)
 
     def _listed(self) -> dict[Digest, int]:
         with self._lock:
@@ -117,7 +117,7 @@ def _translated(error: AuditorError, place: str) -> SourceError:
 
 
 @contextmanager
-def proven_stream(
+def verified_stream(
     store: Store, namespace: str, digest: Digest, *, offer: Offer, failures: Failures, change: Change = gathered
 ) -> Iterator[Iterator[bytes]]:
     """Read a blob of a store as the verified bytes of an offer.
@@ -136,9 +136,9 @@ def proven_stream(
     with ExitStack() as stack:
         with failures.recorded(offer.digest, offer.place):
             chunks = stack.enter_context(store.stream(namespace, digest))
-        yield _proven(change(chunks), offer, failures)
+        yield _verified(change(chunks), offer, failures)
 
 
-def _proven(chunks: Iterable[bytes], offer: Offer, failures: Failures) -> Iterator[bytes]:
+def _verified(chunks: Iterable[bytes], offer: Offer, failures: Failures) -> Iterator[bytes]:
     with failures.recorded(offer.digest, offer.place):
-        yield from proven(chunks, digest=offer.digest, size=offer.size, place=offer.place)
+        yield from verified(chunks, digest=offer.digest, size=offer.size, place=offer.place)

@@ -13,7 +13,7 @@ from auditor.model.blob_source import Hints, Offer
 from auditor.model.chunks import gathered
 from auditor.model.digest import Digest
 from auditor.model.store import Store
-from auditor.sources.store_source import Failures, proven_stream
+from auditor.sources.store_source import Failures, verified_stream
 
 
 class Twin(NamedTuple):
@@ -70,7 +70,7 @@ class TwinSource:
         twin = self._next(offer.digest)
         if twin is None:
             raise SourceError(f"no twin of {offer.digest.short} is left")
-        return proven_stream(
+        return verified_stream(
             self._store,
             twin.namespace,
             twin.digest,

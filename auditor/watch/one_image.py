@@ -10,7 +10,7 @@ from auditor.errors import MalformedDocument, ObjectError
 from auditor.model.digest import Digest
 from auditor.model.image_graph import children, key
 from auditor.model.oci import MAX_DOCUMENT, Descriptor, ImageConfig, chain_ids, parse
-from auditor.model.store import Blob, FileKind, FileState, Image, Inventory, Proof, Resource, Snapshot, StoreInfo
+from auditor.model.store import Blob, FileKind, FileState, Image, Inventory, Resource, Snapshot, StoreInfo, Verification
 from auditor.model.store_event import LookupStore
 
 #: Label of a config with the chainID of the image's top snapshot; containerd core/unpack/unpacker.go.
@@ -142,6 +142,6 @@ class OneImage:
         """Examine one blob's file over the API."""
         return self._store.probe(namespace, digest, size)
 
-    def proofs(self) -> Mapping[Digest, Proof]:
+    def verifications(self) -> Mapping[Digest, Verification]:
         """Return nothing: nothing was verified."""
         return {}

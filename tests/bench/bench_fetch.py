@@ -48,7 +48,7 @@ def _files(layer: int, mib: int) -> dict[str, bytes]:
 
 
 def fetch(daemon: Containerd, reference: str, built: images.BuiltImage, *, root: ContentRootOption) -> None:
-    """What a repair does between plan and proof, and no more."""
+    """What a repair does between plan and verification, and no more."""
     source = RegistrySource(hosts_dir=None, credentials=load_docker_config(None))
     with (
         containerd.connect_writable(daemon.socket, content_root=root) as store,

@@ -24,8 +24,8 @@ import grpc
 from auditor.containerd import ContainerdStore
 from auditor.containerd._proto import content_pb2, content_pb2_grpc
 from auditor.model.digest import Digest
-from auditor.model.store import ProofKind
-from auditor.scrub import prove
+from auditor.model.store import VerificationKind
+from auditor.scrub import verify_blobs
 from tests.bench.peers import best, cores, random_files, spent, verdict
 from tests.bench.stocked import NAMESPACE, Stocked, stocked, targets
 from tests.lab.checked import ROOT, command, environment
@@ -36,9 +36,9 @@ SECONDS = 10
 
 def ours(store: ContainerdStore, digests: Sequence[Digest], *, jobs: int) -> None:
     """These blobs, proven."""
-    proofs = list(prove(store, targets(store, digests), jobs=jobs, known=frozenset(digests)))
-    assert len(proofs) == len(digests)
-    assert all(proof.kind is ProofKind.SOUND for proof in proofs)
+    verifications = list(verify_blobs(store, targets(store, digests), jobs=jobs, known=frozenset(digests)))
+    assert len(verifications) == len(digests)
+    assert all(verification.kind is VerificationKind.SOUND for verification in verifications)
 
 
 def openssl(files: Sequence[Path]) -> None:

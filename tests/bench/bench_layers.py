@@ -16,8 +16,8 @@ from pathlib import Path
 
 from auditor.containerd import ContainerdStore
 from auditor.model.digest import Digest
-from auditor.model.store import LayerProofKind
-from auditor.scrub import prove
+from auditor.model.store import LayerVerificationKind
+from auditor.scrub import verify_blobs
 from tests.bench.peers import best, cores, layers, spent, verdict
 from tests.bench.stocked import stocked, targets
 
@@ -31,11 +31,11 @@ def pipes(files: Sequence[Path]) -> None:
 
 def ours(store: ContainerdStore, digests: Sequence[Digest], *, jobs: int) -> None:
     """The same layers, proven to be their digests, gzip, and tars."""
-    proofs = list(prove(store, targets(store, digests, layers=True), jobs=jobs, layers=True))
-    assert len(proofs) == len(digests)
-    for proof in proofs:
-        assert proof.layer is not None
-        assert proof.layer.kind is LayerProofKind.SOUND, proof
+    verifications = list(verify_blobs(store, targets(store, digests, layers=True), jobs=jobs, layers=True))
+    assert len(verifications) == len(digests)
+    for verification in verifications:
+        assert verification.layer is not None
+        assert verification.layer.kind is LayerVerificationKind.SOUND, verification
 
 
 def main() -> int:

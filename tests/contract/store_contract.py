@@ -126,14 +126,14 @@ class StoreContract:
         assert UNKNOWN not in states
 
     def test_threads_may_share_it(self, known: Known) -> None:
-        def proven(digest: Digest) -> bool:
+        def verified(digest: Digest) -> bool:
             with known.store.stream(known.namespace, digest) as pieces:
                 return measure(pieces, algorithm=digest.algorithm).matches(digest)
 
         with ThreadPoolExecutor(8) as pool:
-            assert all(pool.map(proven, [digest for digest in known.blobs for _ in range(8)]))
+            assert all(pool.map(verified, [digest for digest in known.blobs for _ in range(8)]))
 
     def test_what_it_has_proven_is_of_its_blobs(self, known: Known) -> None:
-        proofs = known.store.proofs()
-        assert set(proofs) <= set(known.blobs)
-        assert all(proof.digest == digest for digest, proof in proofs.items())
+        verifications = known.store.verifications()
+        assert set(verifications) <= set(known.blobs)
+        assert all(verification.digest == digest for digest, verification in verifications.items())

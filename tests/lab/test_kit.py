@@ -1,4 +1,4 @@
-"""Proof that the lab shows what it says: the bug is real on each release, and each fault is the fault named."""
+"""Verification that the lab shows what it says: the bug is real on each release, and each fault is the fault named."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from auditor.repair.apply import Outcome
 from auditor.repair.context import RepairContext
 from auditor.repair.needs import Need
 from auditor.repair.session import Repair, RepairOptions
-from auditor.scrub import prove, wanted
+from auditor.scrub import verify_blobs, wanted
 from auditor.sources.credentials import load_docker_config
 from auditor.sources.http import Limits
 from auditor.sources.registry import RegistrySource
@@ -97,7 +97,7 @@ def look(store: Store) -> audit.AuditResult:
         collect.Request(verify=Verify.DIGESTS),
         clock=lambda: datetime.now(UTC),
         pause=time.sleep,
-        read=lambda evidence: audit.Reading({p.digest: p for p in prove(store, wanted(evidence), jobs=2)}),
+        read=lambda evidence: audit.Reading({p.digest: p for p in verify_blobs(store, wanted(evidence), jobs=2)}),
     )
 
 

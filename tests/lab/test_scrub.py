@@ -70,7 +70,7 @@ def coverage(report: Report) -> Coverage:
     return report.coverage
 
 
-def proven(daemon: Containerd) -> dict[str, float]:
+def verified(daemon: Containerd) -> dict[str, float]:
     """By digest, when it was read to its end."""
     try:
         with closing(sqlite3.connect(f"file:{state_of(daemon)}?mode=ro", uri=True)) as database:
@@ -125,18 +125,18 @@ def test_killed_ten_times_at_random_it_finishes_with_every_blob_proven_once(pull
     chance = random.Random(11)
     seen: dict[str, float] = {}
     for _ in range(10):
-        before = len(proven(pulled))
+        before = len(verified(pulled))
         with signalled(*arguments(pulled, "--limit-rate", "300KiB", "--no-progress")) as run:
-            while run.poll() is None and len(proven(pulled)) == before:
+            while run.poll() is None and len(verified(pulled)) == before:
                 time.sleep(0.005)
             time.sleep(chance.random() * 0.2)
             run.send_signal(signal.SIGKILL)
             run.wait()
-        seen = assert_kept(seen, proven(pulled))
+        seen = assert_kept(seen, verified(pulled))
     assert len(seen) < len(EVERYTHING), "the kills came too late to mean anything"
     last = scrub(pulled)
     assert (last.status, loud(last.report)) == (0, set())
-    assert set(assert_kept(seen, proven(pulled))) == EVERYTHING
+    assert set(assert_kept(seen, verified(pulled))) == EVERYTHING
     assert coverage(last.report).proven_blobs == len(EVERYTHING)
 
 
@@ -148,7 +148,7 @@ def assert_kept(before: dict[str, float], now: dict[str, float]) -> dict[str, fl
 
 def test_of_two_at_once_the_second_says_so_and_leaves(pulled: Containerd) -> None:
     with signalled(*arguments(pulled, "--limit-rate", "100KiB", "--no-progress")) as run:
-        while run.poll() is None and not proven(pulled):
+        while run.poll() is None and not verified(pulled):
             time.sleep(0.01)
         second = auditor(*arguments(pulled))
         assert (second.status, second.out) == (3, "")
@@ -223,11 +223,11 @@ def test_a_budget_that_ends_is_no_fault_and_the_next_run_goes_on(pulled: Contain
     assert (short.status, loud(short.report), short.report.complete) == (0, set(), True)
     part = coverage(short.report)
     assert 0 < part.proven_blobs < part.blobs
-    assert part.proven_blobs == len(proven(pulled))
-    before = proven(pulled)
+    assert part.proven_blobs == len(verified(pulled))
+    before = verified(pulled)
     rest = scrub(pulled)
     assert coverage(rest.report).proven_blobs == part.blobs
-    assert_kept(before, proven(pulled))
+    assert_kept(before, verified(pulled))
 
 
 def test_the_rate_is_never_exceeded(pulled: Containerd) -> None:
@@ -269,7 +269,7 @@ def test_new_only_reads_what_came_since(pulled: Containerd, registry: Registry) 
     scrub(pulled)
     pulled.cri_pull(registry.push(THIRD, "lab/scrub-third:1"))
     report = scrub(pulled, "--new-only").report
-    assert set(proven(pulled)) == EVERYTHING | set(THIRD.blobs)
+    assert set(verified(pulled)) == EVERYTHING | set(THIRD.blobs)
     assert coverage(report).proven_blobs == len(EVERYTHING) + len(THIRD.blobs)
 
 
@@ -278,7 +278,7 @@ def test_what_left_the_store_is_forgotten(pulled: Containerd) -> None:
     pulled.cri_remove_image(OTHER.config_digest)
     pulled.force_gc()
     report = scrub(pulled).report
-    assert set(proven(pulled)) == set(IMAGE.blobs)
+    assert set(verified(pulled)) == set(IMAGE.blobs)
     assert coverage(report).blobs == len(IMAGE.blobs)
 
 
@@ -287,7 +287,7 @@ def test_one_namespace_alone_forgets_nothing_of_the_others(pulled: Containerd) -
     digest = faults.add_blob(pulled, b"of another namespace", namespace="other")
     report = scrub(pulled, "--namespace", "other").report
     assert coverage(report).blobs == 1
-    assert set(proven(pulled)) == EVERYTHING | {digest}
+    assert set(verified(pulled)) == EVERYTHING | {digest}
 
 
 def test_a_clock_that_was_put_back_does_not_hide_a_blob(one: Containerd) -> None:
@@ -297,7 +297,7 @@ def test_a_clock_that_was_put_back_does_not_hide_a_blob(one: Containerd) -> None
     remember(one, "UPDATE proofs SET read_at = read_at + 3600 WHERE digest = ?", LAYERS[4].digest)
     report = scrub(one).report
     assert fresh_reads(report) == LAYERS[3].size
-    assert proven(one)[LAYERS[3].digest] <= time.time()
+    assert verified(one)[LAYERS[3].digest] <= time.time()
 
 
 def test_what_is_older_than_asked_for_is_proven_again(one: Containerd) -> None:

@@ -18,7 +18,7 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
 from auditor.model.platforms import Platform, parse
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
-from auditor.model.store import Blob, Image, Ingest, Inventory, Lease, Proof, Resource, Snapshot, Snapshotter
+from auditor.model.store import Blob, Image, Ingest, Inventory, Lease, Resource, Snapshot, Snapshotter, Verification
 from tests.unit.fakes import INFO, MemoryStore
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -139,7 +139,7 @@ class World:
         info = msgspec.structs.replace(INFO, platform=NODE, snapshotters=(Snapshotter(OVERLAY, lazy=lazy),))
         self.store = store or MemoryStore(info=info)
         self.namespace = namespace
-        self.proofs: dict[Digest, Proof] = {}
+        self.verifications: dict[Digest, Verification] = {}
         self.snapshot_files: dict[SnapshotKey, SnapshotFiles] = {}
         if namespace not in self.store.namespaces():
             self.store.put(Inventory(namespace, snapshots={OVERLAY: {}}))
@@ -256,7 +256,7 @@ class World:
             collect.Request(**request),
             clock=lambda: NOW,
             pause=lambda _: None,
-            read=lambda _: audit.Reading(self.proofs, snapshot_files=self.snapshot_files),
+            read=lambda _: audit.Reading(self.verifications, snapshot_files=self.snapshot_files),
         )
 
     def findings(self, **request: Any) -> tuple[Finding, ...]:

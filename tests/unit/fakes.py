@@ -17,11 +17,11 @@ from auditor.model.store import (
     FileState,
     Inventory,
     Labels,
-    Proof,
     Resource,
     SourceKind,
     Store,
     StoreInfo,
+    Verification,
 )
 
 INFO = StoreInfo(kind=SourceKind.CONTAINERD, address="memory", version="v2.1.9", policy="shared")
@@ -121,7 +121,7 @@ class MemoryStore:
             return FileState(FileKind.MISSING)
         return FileState(FileKind.REGULAR, min(len(data), size), at_least=len(data) >= size)
 
-    def proofs(self) -> Mapping[Digest, Proof]:
+    def verifications(self) -> Mapping[Digest, Verification]:
         return {}
 
     def _bytes(self, namespace: str, digest: Digest) -> bytes:
@@ -197,5 +197,5 @@ class Damaged:
     def probe(self, namespace: str, digest: Digest, size: int) -> FileState:
         return self._store.probe(namespace, digest, size)
 
-    def proofs(self) -> Mapping[Digest, Proof]:
-        return self._store.proofs()
+    def verifications(self) -> Mapping[Digest, Verification]:
+        return self._store.verifications()

@@ -33,7 +33,7 @@ def make() -> dict[str, str]:
     """Each sample by the name of its file: a damaged node, three nodes, and what changed on one."""
     damaged, healthy, bug = load("damaged"), load("healthy"), load("bug")
     nodes = [replace(report, host=f"node-{n}.example") for n, report in enumerate((damaged, healthy, bug), 1)]
-    look = render.Look()
+    look = render.RenderOptions()
     found = {f"damaged.{ending}": render.one(damaged, kind, look) for kind, ending in ENDINGS.items()}
     wanted = (ReportFormat.MARKDOWN, ReportFormat.HTML)
     found |= {f"fleet.{ENDINGS[kind]}": render.many(nodes, kind, look) for kind in wanted}

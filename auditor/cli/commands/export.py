@@ -87,7 +87,7 @@ def export(
     be read or the archive not be written.
     """
     from auditor.cli import connect
-    from auditor.cli.output import deliver, say
+    from auditor.cli.output import deliver, print_message
     from auditor.cli.runs import export as run
     from auditor.cli.sources import choice
     from auditor.formats import export as formats
@@ -125,7 +125,7 @@ def export(
     done = run.export(wish, common)
     text = formats.as_json(done) if output_format is Format.JSON else formats.as_text(done)
     if str(output) == "-":
-        say(text.rstrip())
+        print_message(text.rstrip())
     elif not quiet:
         deliver(text, None)
     return 0

@@ -62,14 +62,18 @@ def report(
     loaded = load_all(files)
     reports = loaded.reports
     _name(loaded)
-    look = render.Look(style=style(Common(output=output, verbose=verbose)), fail_on=failing, unread=loaded.unread)
+    options = render.RenderOptions(
+        style=style(Common(output=output, verbose=verbose)), fail_on=failing, unread=loaded.unread
+    )
     if against:
         compared = compare.pair(reports, [load_one(path) for path in against])
-        text = render.changes(reports, compared, output_format, width=look.style.width)
+        text = render.changes(reports, compared, output_format, width=options.style.width)
         found = [finding for change in compared for finding in change.new]
     else:
         single = len(reports) == 1 and not loaded.unread
-        text = render.one(reports[0], output_format, look) if single else render.many(reports, output_format, look)
+        text = (
+            render.one(reports[0], output_format, options) if single else render.many(reports, output_format, options)
+        )
         found = [finding for one in reports for finding in one.findings]
     if len(reports) >= MANY and not quiet:
         _point_to_fleet(len(reports))
@@ -80,18 +84,18 @@ def report(
 
 
 def _point_to_fleet(number: int) -> None:
-    from auditor.cli.output import say
+    from auditor.cli.output import print_message
 
-    say(f"note: {number} reports; auditor fleet shows what damaged nodes share, and takes less memory")
+    print_message(f"note: {number} reports; auditor fleet shows what damaged nodes share, and takes less memory")
 
 
 def _name(loaded: Loaded) -> None:
     """Name each file that could not be read on stderr."""
-    from auditor.cli.output import say
+    from auditor.cli.output import print_message
     from auditor.formats.sanitize import plain
 
     for file in loaded.unread:
-        say(f"auditor: {plain(file.reason)}")
+        print_message(f"auditor: {plain(file.reason)}")
 
 
 def _status(loaded: Loaded, found: list[Finding], failing: Failing) -> int:

@@ -47,7 +47,7 @@ def tree(
 
     from auditor.audit.collect import Request
     from auditor.cli import audit, connect
-    from auditor.cli.output import check_target, deliver, say
+    from auditor.cli.output import check_target, deliver, print_message
     from auditor.formats.json_report import to_json
     from auditor.formats.tree import render_dot, render_text
     from auditor.model.findings import FailOn, exit_status
@@ -85,5 +85,5 @@ def tree(
         text = "\n".join(render_text(each, colour=colour) for each in drawn)
     deliver(text, output)
     if not quiet:
-        say("contents not read (auditor check --verify digests reads them)")
+        print_message("contents not read (auditor check --verify digests reads them)")
     return exit_status(report, FailOn.ERROR)

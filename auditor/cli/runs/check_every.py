@@ -15,7 +15,7 @@ import msgspec
 
 from auditor.cli import render
 from auditor.cli.audit import now
-from auditor.cli.output import complain, say
+from auditor.cli.output import print_error, print_message
 from auditor.cli.runs.check import Once
 from auditor.cli.runs.metrics_server import Board, serving
 from auditor.cli.units import duration
@@ -79,7 +79,7 @@ def repeat(
                 pause = (plan.every + plan.jitter * chance()).total_seconds() - (time.monotonic() - begun)
                 sleep(max(0.0, pause))
         except Stop:
-            say("auditor: stopped")
+            print_message("auditor: stopped")
     return 0
 
 
@@ -90,13 +90,13 @@ def _round(once: Once, board: Board, address: str) -> None:
     except UsageError:
         raise
     except AuditorError as error:
-        complain(error)
+        print_error(error)
         at = now().timestamp()
         text = prometheus.failed(board.metrics, command="check", address=address, at=at, exit_status=COULD_NOT)
         board.post(text, status=COULD_NOT)
     else:
-        look = render.Look(status=status, earlier=board.metrics)
-        board.post(render.metrics(report, look), status=status)
+        render_options = render.RenderOptions(status=status, earlier=board.metrics)
+        board.post(render.metrics(report, render_options), status=status)
 
 
 @contextmanager

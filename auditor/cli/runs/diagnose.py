@@ -19,7 +19,7 @@ from auditor.audit.collect import Request, matcher_for
 from auditor.checks.evidence import Evidence
 from auditor.cli import audit, connect, prover
 from auditor.cli.options import Common
-from auditor.cli.output import say
+from auditor.cli.output import print_message
 from auditor.cli.progress import Meter
 from auditor.diagnose.commands import CommandTarget
 from auditor.diagnose.evidence_index import EvidenceIndex
@@ -114,13 +114,13 @@ def answer(question: Question, options: Common) -> tuple[Diagnosis, int]:
             target = msgspec.structs.replace(target, kind=store.info().kind)
             index, address = _index(store, question, options), store.info().address
     except NothingExamined as error:
-        say(f"note: {plain(error.message)}; the text alone is explained")
+        print_message(f"note: {plain(error.message)}; the text alone is explained")
     except StoreError as error:
         named = options.address is not None or options.root is not None
         lost = isinstance(error, StoreUnreachable) or options.root is not None
         if question.archive is not None or not lost or (named and not mentions.known):
             raise
-        say(f"note: {plain(error.message)}; the text alone is explained")
+        print_message(f"note: {plain(error.message)}; the text alone is explained")
     else:
         folders = {} if question.archive is not None else _folders(mentions)
         diagnosis = explain(mentions, index, target=target, looked_at=address, folders=folders)
@@ -197,11 +197,11 @@ def _with_resources(store: Store, leases: tuple[Lease, ...]) -> Iterator[Lease]:
 def _read(store: Store, question: Question, meter: Meter, evidence: Evidence) -> Reading:
     """Read the blobs that matter for the question, within the time limit."""
     want: Wanted = wanted(question.mentions, evidence)
-    known = store.proofs()
+    known = store.verifications()
     targets = [t for t in scrub.wanted(evidence) if t.digest in want and t.digest not in known]
     targets.sort(key=lambda target: want.rank(target.digest, target.size))
     end = time.monotonic() + question.budget.total_seconds()
-    outcomes = scrub.prove(
+    outcomes = scrub.verify_blobs(
         store,
         targets,
         jobs=prover.default_jobs(),
@@ -210,8 +210,8 @@ def _read(store: Store, question: Question, meter: Meter, evidence: Evidence) ->
         over=lambda: time.monotonic() > end,
         on_bytes=meter.reading(sum(target.size for target in targets)),
     )
-    proofs = {proof.digest: proof for proof in outcomes}
-    return Reading(proofs, frozenset(target.digest for target in targets if target.digest not in proofs))
+    verifications = {verification.digest: verification for verification in outcomes}
+    return Reading(verifications, frozenset(target.digest for target in targets if target.digest not in verifications))
 
 
 def without_credentials(diagnosis: Diagnosis) -> Diagnosis:

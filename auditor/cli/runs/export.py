@@ -19,7 +19,7 @@ from auditor.cli import audit
 from auditor.cli.choices import Compress, Format
 from auditor.cli.connect import export_store
 from auditor.cli.options import Common
-from auditor.cli.output import say
+from auditor.cli.output import print_message
 from auditor.cli.progress import progress
 from auditor.cli.runs.export_referrers import with_referrers
 from auditor.cli.runs.export_refusal import refuse
@@ -145,7 +145,7 @@ def _refetch(wish: Wish, options: Common) -> None:
         except NothingExamined:
             continue
         for outcome in document.outcomes:
-            say(plain(f"refetch: {outcome.role} {outcome.digest[:19]} {outcome.result}: {outcome.message}"))
+            print_message(plain(f"refetch: {outcome.role} {outcome.digest[:19]} {outcome.result}: {outcome.message}"))
 
 
 def _request(wish: Wish, options: Common, *, platforms: tuple[Platform, ...]) -> collect.Request:

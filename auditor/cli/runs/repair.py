@@ -17,7 +17,7 @@ from auditor.cli import audit, prover, render, sources
 from auditor.cli.choices import Format
 from auditor.cli.connect import connected_writable
 from auditor.cli.options import Common
-from auditor.cli.output import complain, deliver, say
+from auditor.cli.output import deliver, print_error, print_message
 from auditor.cli.progress_bars import bars
 from auditor.cli.publish import COULD_NOT, style
 from auditor.cli.repair_watchdog import Watchdog
@@ -149,7 +149,7 @@ class Session:
         try:
             deliver(self._rendered(document), self._common.output)
         except OutputError as error:
-            complain(error)
+            print_error(error)
             return status or COULD_NOT
         return status
 
@@ -266,5 +266,5 @@ def _outcomes(document: RepairDocument, *, verbose: bool) -> str:
 
 
 def _confirm(rows: PlanRows, *, verbose: bool) -> bool:
-    say(text.render_plan(rows, verbose=verbose).rstrip())
+    print_message(text.render_plan(rows, verbose=verbose).rstrip())
     return typer.confirm("Do this?", err=True)

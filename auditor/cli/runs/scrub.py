@@ -14,7 +14,7 @@ from auditor.audit.collect import Request
 from auditor.checks.evidence import Evidence
 from auditor.cli import audit
 from auditor.cli.options import Common
-from auditor.cli.output import say
+from auditor.cli.output import print_message
 from auditor.cli.progress import Meter
 from auditor.formats.sanitize import plain
 from auditor.model.findings import Coverage, Report, Verify
@@ -39,7 +39,7 @@ def scrubbed(store: Store, request: Request, options: Common, budget: Budget, pl
     """Scrub and build the report. Raises StateError if another scrub holds the state, or it cannot be written."""
     with State.open(place, store=identity(store.info())) as state:
         for note in state.notes:
-            say(f"note: {plain(note)}")
+            print_message(f"note: {plain(note)}")
         session = _Session(store, state, request, budget)
         _, report = audit.audited(store, request, options, reader=session.read)
         return msgspec.structs.replace(report, coverage=session.coverage())
@@ -58,7 +58,7 @@ class _Session:
         self._targets: list[scrub.Target] = []
 
     def read(self, meter: Meter, evidence: Evidence) -> Reading:
-        """Read the blobs that are due, and add the remembered proofs of the others."""
+        """Read the blobs that are due, and add the remembered verifications of the others."""
         self._targets = scrub.wanted(evidence)
         present = frozenset(target.digest for target in self._targets)
         if self._everything:
@@ -86,8 +86,12 @@ class _Session:
             over=self._over,
             on_bytes=meter.reading(sum(target.size for target in due), "scrubbing"),
         )
-        proofs = {known.digest: known.proof for known in remembered.values() if known.proof and known.digest in present}
-        return Reading({**proofs, **{proof.digest: proof for proof in outcomes}})
+        verifications = {
+            known.digest: known.verification
+            for known in remembered.values()
+            if known.verification and known.digest in present
+        }
+        return Reading({**verifications, **{verification.digest: verification for verification in outcomes}})
 
     def _over(self) -> bool:
         return self._end is not None and time.monotonic() >= self._end

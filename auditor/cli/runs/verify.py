@@ -22,10 +22,10 @@ from auditor.checks.archive_faults import INCOMPLETE
 from auditor.cli import audit
 from auditor.cli.choices import ReportFormat
 from auditor.cli.options import Common
-from auditor.cli.output import complain, deliver
+from auditor.cli.output import deliver, print_error
 from auditor.cli.progress import progress
 from auditor.cli.publish import COULD_NOT, publish, style
-from auditor.cli.render import Look, many
+from auditor.cli.render import RenderOptions, many
 from auditor.errors import AuditorError, NothingExamined, OutputError, UsageError
 from auditor.layers import LayerInspector
 from auditor.model.digest import Digest
@@ -93,7 +93,7 @@ def _outcome(path: str, wish: Wish, options: Common) -> Report:
         return verified(path, wish, options)
     except AuditorError as error:
         why = error.message if path in error.message else f"{path}: {error.message}"
-        complain(AuditorError(why, hint=error.hint))
+        print_error(AuditorError(why, hint=error.hint))
         info = StoreInfo(kind=SourceKind.ARCHIVE, address=path)
         return audit.empty(info, _request(wish), findings=(), incomplete=(why,))
 
@@ -162,10 +162,10 @@ def publish_all(reports: list[Report], options: Common, output_format: ReportFor
         return publish(reports[0], options, output_format, status=status, fail_on=fail_on, command="verify")
     if options.quiet and status == 0 and options.output is None:
         return status
-    look = Look(style=style(options), fail_on=fail_on, command="verify", status=status)
+    render_options = RenderOptions(style=style(options), fail_on=fail_on, command="verify", status=status)
     try:
-        deliver(many(reports, output_format, look), options.output)
+        deliver(many(reports, output_format, render_options), options.output)
     except OutputError as error:
-        complain(error)
+        print_error(error)
         return status or COULD_NOT
     return status

@@ -19,7 +19,7 @@ from auditor.cli import prover, render
 from auditor.cli.audit import audited, host, now
 from auditor.cli.connect import content_root
 from auditor.cli.options import Common
-from auditor.cli.output import complain, deliver, say
+from auditor.cli.output import deliver, print_error, print_message
 from auditor.cli.publish import write_metrics
 from auditor.cli.runs.check_every import Stop, stoppable
 from auditor.cli.runs.metrics_server import Board, serving
@@ -91,12 +91,12 @@ def watch(common: Common, wish: Wish) -> int:
                 try:
                     with containerd.connect_lookup(address, timeout=common.timeout, content_root=root) as store:
                         if down:
-                            say("auditor: the daemon is back")
+                            print_message("auditor: the daemon is back")
                         down, pause = False, _AGAIN
                         _watch(store, memory, common, wish, board)
                 except StoreError as error:
                     if not down:
-                        complain(error)
+                        print_error(error)
                         at = now().timestamp()
                         text = prometheus.failed(
                             board.metrics, command="watch", address=str(address), at=at, exit_status=COULD_NOT
@@ -106,7 +106,7 @@ def watch(common: Common, wish: Wish) -> int:
                 time.sleep(pause)
                 pause = min(_LONGEST, pause * 2)
         except (Stop, KeyboardInterrupt):
-            say("auditor: stopped")
+            print_message("auditor: stopped")
     return 0
 
 
@@ -125,13 +125,13 @@ def _full(store: LookupStore, memory: Memory, common: Common, wish: Wish, board:
         findings: tuple[Finding, ...] = ()
     else:
         status = exit_status(report, FailOn.ERROR)
-        look = render.Look(command="watch", status=status, earlier=board.metrics)
-        _post(render.metrics(report, look), status, wish, board)
+        render_options = render.RenderOptions(command="watch", status=status, earlier=board.metrics)
+        _post(render.metrics(report, render_options), status, wish, board)
         findings = report.findings
     try:
         changes = memory.update(findings)
     except (OutputError, StateError) as error:
-        complain(error)
+        print_error(error)
         return
     for change in changes:
         _tell(change, host(os.environ), wish)
@@ -144,7 +144,7 @@ def _post(text: str, status: int, wish: Wish, board: Board) -> None:
         try:
             write_metrics(wish.textfile, text)
         except OutputError as error:
-            complain(error)
+            print_error(error)
 
 
 def _tell(change: Change, node: str, wish: Wish) -> None:
@@ -159,9 +159,9 @@ def run_command(command: tuple[str, ...], told: str) -> None:
     try:
         done = subprocess.run(command, input=told.encode(), timeout=_COMMAND, check=False, stdout=2)
     except subprocess.TimeoutExpired:
-        say(f"auditor: {command[0]} was ended after {_COMMAND:g} s")
+        print_message(f"auditor: {command[0]} was ended after {_COMMAND:g} s")
     except OSError as error:
-        say(f"auditor: {command[0]} cannot be run: {error.strerror}")
+        print_message(f"auditor: {command[0]} cannot be run: {error.strerror}")
     else:
         if done.returncode:
-            say(f"auditor: {command[0]} ended with status {done.returncode}")
+            print_message(f"auditor: {command[0]} ended with status {done.returncode}")

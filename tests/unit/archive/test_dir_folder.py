@@ -10,7 +10,7 @@ from auditor.archive.open import open_archive
 from auditor.archive.store import ArchiveStore
 from auditor.model.digest import Digest
 from auditor.model.image_graph import group
-from auditor.model.store import ProofKind
+from auditor.model.store import VerificationKind
 from tests import images
 from tests.unit import archives
 
@@ -31,14 +31,18 @@ def written(where: Path, built: images.BuiltImage | images.BuiltIndex, *, versio
 
 
 def wrong(store: ArchiveStore) -> set[str]:
-    return {digest for digest, proof in store.proofs().items() if proof.kind is not ProofKind.SOUND}
+    return {
+        digest
+        for digest, verification in store.verifications().items()
+        if verification.kind is not VerificationKind.SOUND
+    }
 
 
 @pytest.mark.parametrize("built", [IMAGE, INDEX], ids=["image", "index"])
 def test_a_whole_folder(tmp_path: Path, built: images.BuiltImage | images.BuiltIndex) -> None:
     store = open_archive(written(tmp_path / "d", built))
     assert (store.layout, store.problems, wrong(store)) == ("dir", (), set())
-    assert store.proofs().keys() == set(built.blobs)
+    assert store.verifications().keys() == set(built.blobs)
     [found] = group(store.inventory("").images)
     assert (found.target.digest, found.target.media_type) == (built.digest, built.target.media_type)
 

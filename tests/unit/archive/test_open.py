@@ -24,7 +24,7 @@ from auditor.model import oci
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.oci import DOCKER_MANIFEST, ImageConfig, Manifest
-from auditor.model.store import FileKind, LayerProofKind, ProofKind, Store
+from auditor.model.store import FileKind, LayerVerificationKind, Store, VerificationKind
 from tests.unit import archives
 from tests.unit.archives import NAME, Member, codes, opened, tar
 
@@ -49,7 +49,7 @@ def test_a_sound_archive_has_no_problem_and_every_blob_is_proven(shape: str, pac
     assert store.problems == ()
     assert store.complete
     assert isinstance(store, Store)
-    assert {proof.kind for proof in store.proofs().values()} == {ProofKind.SOUND}
+    assert {verification.kind for verification in store.verifications().values()} == {VerificationKind.SOUND}
     [image] = store.inventory("").images
     assert image.name == NAME
     manifest = oci.parse(store.read("", image.target.digest, limit=oci.MAX_DOCUMENT), image.target.media_type)
@@ -57,9 +57,9 @@ def test_a_sound_archive_has_no_problem_and_every_blob_is_proven(shape: str, pac
     config = oci.parse(store.read("", manifest.config.digest, limit=oci.MAX_DOCUMENT), manifest.config.media_type)
     assert isinstance(config, ImageConfig)
     for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
-        proof = store.proofs()[layer.digest].layer
-        assert proof is not None
-        assert (proof.kind, proof.diff_id) == (LayerProofKind.SOUND, diff_id)
+        verification = store.verifications()[layer.digest].layer
+        assert verification is not None
+        assert (verification.kind, verification.diff_id) == (LayerVerificationKind.SOUND, diff_id)
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -86,7 +86,7 @@ def test_a_layout_folder_is_read_as_its_archive_is(tmp_path: Path) -> None:
     (tmp_path / "layout" / "notes.txt").write_text("beside it, and none of ours")
     assert store.problems == ()
     assert store.inventory("") == opened(tar(parts)).inventory("")
-    assert store.proofs() == opened(tar(parts)).proofs()
+    assert store.verifications() == opened(tar(parts)).verifications()
 
 
 def test_an_unpacked_docker_archive_is_read_too(tmp_path: Path) -> None:
@@ -151,12 +151,12 @@ def test_absent_and_oversized_blobs_are_errors_of_their_own() -> None:
 
 def test_without_layers_only_what_has_no_digest_of_its_own_is_looked_into() -> None:
     built = archives.image()
-    by_name = opened(tar(archives.oci(built)), layers=False).proofs()
-    assert all(proof.layer is None for proof in by_name.values())
-    by_path = opened(tar(archives.old_docker(built)), layers=False).proofs()
-    assert {proof.layer.kind for proof in by_path.values() if proof.layer and proof.size > 1000} == {
-        LayerProofKind.SOUND
-    }
+    by_name = opened(tar(archives.oci(built)), layers=False).verifications()
+    assert all(verification.layer is None for verification in by_name.values())
+    by_path = opened(tar(archives.old_docker(built)), layers=False).verifications()
+    assert {
+        verification.layer.kind for verification in by_path.values() if verification.layer and verification.size > 1000
+    } == {LayerVerificationKind.SOUND}
 
 
 def test_a_made_manifest_is_marked_and_walks_like_any_other() -> None:
@@ -170,7 +170,7 @@ def test_sha512_blobs_are_hashed_by_their_own_algorithm() -> None:
     data = b'{"a": 1}'
     digest = Digest.of(data, algorithm="sha512")
     store = opened(tar([Member(archives.blob_name(digest), data), *archives.oci(archives.image())]))
-    assert store.proofs()[digest].kind is ProofKind.SOUND
+    assert store.verifications()[digest].kind is VerificationKind.SOUND
 
 
 def test_names_without_annotation_fall_back_to_the_ref_and_then_to_the_digest() -> None:
@@ -214,7 +214,7 @@ def test_an_unreadable_file_of_a_folder_is_neither_sound_nor_corrupt(
 
     monkeypatch.setattr(layout_folder, "read", read)
     store = open_archive(root)
-    assert store.proofs()[victim].kind is ProofKind.UNREADABLE
+    assert store.verifications()[victim].kind is VerificationKind.UNREADABLE
     assert store.probe("", victim, 0).kind is FileKind.UNREADABLE
 
 
@@ -288,4 +288,4 @@ def test_each_document_is_parsed_once_and_the_proofs_are_made_once(monkeypatch: 
     assert result.findings == ()
     assert len(result.evidence.documents) == 2
     assert len(parsed) == len(set(parsed)) == 3
-    assert store.proofs() is store.proofs()
+    assert store.verifications() is store.verifications()

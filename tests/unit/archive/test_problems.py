@@ -21,7 +21,7 @@ from auditor.checks.archive_faults import RULES
 from auditor.errors import AuditorError
 from auditor.model.digest import Digest
 from auditor.model.findings import Severity
-from auditor.model.store import ProofKind
+from auditor.model.store import VerificationKind
 from tests.unit import archives
 from tests.unit.archives import NAME, Member, codes, opened, tar
 
@@ -169,10 +169,10 @@ def test_a_link_to_a_member_of_the_archive_is_read(kind: bytes) -> None:
     linked = [Member("data/layer", data), *(Member(LAYER, type=kind, link=link) if m.name == LAYER else m for m in OCI)]
     store = opened(tar(linked))
     assert store.problems == ()
-    assert {proof.kind for proof in store.proofs().values()} == {ProofKind.SOUND}
-    assert Digest(BUILT.layers[0].digest) in store.proofs()
+    assert {verification.kind for verification in store.verifications().values()} == {VerificationKind.SOUND}
+    assert Digest(BUILT.layers[0].digest) in store.verifications()
     damaged = [replace(m, data=flipped(m.data, -1)) if m.name == "data/layer" else m for m in linked]
-    assert [p.kind for p in opened(tar(damaged)).proofs().values()].count(ProofKind.CORRUPT) == 1
+    assert [p.kind for p in opened(tar(damaged)).verifications().values()].count(VerificationKind.CORRUPT) == 1
 
 
 def test_a_linked_blob_of_a_layout_folder_is_read_inside_it_only(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_linked_blob_of_a_layout_folder_is_read_inside_it_only(tmp_path: Path)
     (root / LAYER).symlink_to("kept")
     store = open_archive(root)
     assert store.problems == ()
-    assert store.proofs()[Digest(BUILT.layers[0].digest)].kind is ProofKind.SOUND
+    assert store.verifications()[Digest(BUILT.layers[0].digest)].kind is VerificationKind.SOUND
     (root / "blobs/sha256/kept").rename(tmp_path / "kept")
     (root / LAYER).unlink()
     (root / LAYER).symlink_to("../../../kept")
@@ -216,10 +216,10 @@ def test_one_name_for_two_images_is_said(platforms: tuple[str | None, str | None
 @pytest.mark.parametrize("damage", [lambda d: flipped(d, -1), lambda d: d[:-1], lambda d: d[:0], lambda d: d + b"\0"])
 def test_a_blob_that_is_not_what_its_name_says_is_corrupt(name: str, damage: Callable[[bytes], bytes]) -> None:
     data = next(member.data for member in OCI if member.name == name)
-    proofs = opened(tar(archives.swap(OCI, name, damage(data)))).proofs()
+    verifications = opened(tar(archives.swap(OCI, name, damage(data)))).verifications()
     digest = Digest(name.removeprefix("blobs/").replace("/", ":"))
-    assert {d for d, proof in proofs.items() if proof.kind is ProofKind.CORRUPT} == {digest}
-    assert proofs[digest].detail == ("empty" if not damage(data) else "")
+    assert {d for d, verification in verifications.items() if verification.kind is VerificationKind.CORRUPT} == {digest}
+    assert verifications[digest].detail == ("empty" if not damage(data) else "")
 
 
 @pytest.mark.parametrize("layers", [True, False])
@@ -230,8 +230,10 @@ def test_a_flipped_byte_of_a_docker_archive_is_found_though_no_blob_has_a_name(
 ) -> None:
     victim = next(m for m in parts if m.name.endswith(which) and m.data and m.name != "manifest.json")
     at = 600 if which == ".tar" else victim.data.index(b"true")
-    proofs = opened(tar(archives.swap(parts, victim.name, flipped(victim.data, at))), layers=layers).proofs()
-    assert [proof.kind for proof in proofs.values()].count(ProofKind.CORRUPT) == 1
+    verifications = opened(
+        tar(archives.swap(parts, victim.name, flipped(victim.data, at))), layers=layers
+    ).verifications()
+    assert [verification.kind for verification in verifications.values()].count(VerificationKind.CORRUPT) == 1
 
 
 def test_a_layer_absent_from_a_docker_archive_is_named_by_its_diff_id() -> None:
@@ -254,8 +256,10 @@ def test_a_docker_archive_without_a_config_whose_digest_is_known_says_so() -> No
 
 def test_a_cut_blob_is_corrupt_and_says_how_much_came() -> None:
     store = opened(tar(OCI)[:2560])
-    [proof] = [proof for proof in store.proofs().values() if proof.kind is ProofKind.CORRUPT]
-    assert proof.detail.startswith(f"cut off after {proof.size} of ")
+    [verification] = [
+        verification for verification in store.verifications().values() if verification.kind is VerificationKind.CORRUPT
+    ]
+    assert verification.detail.startswith(f"cut off after {verification.size} of ")
 
 
 def test_special_files_and_links_in_a_folder_are_neither_followed_nor_waited_for(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from auditor.archive.open import open_archive
 from auditor.archive.store import ArchiveStore
-from auditor.model.store import ProofKind
+from auditor.model.store import VerificationKind
 from tests import images
 from tests.unit import archives
 from tests.unit.archives import Member
@@ -36,7 +36,7 @@ def test_all_blobs_that_the_image_leads_to_are_read_and_no_others(tmp_path: Path
     for number, kept in enumerate(((), (INDEX.digest, IMAGE.digest), tuple(INDEX.blobs))):
         store = opened(*shared(tmp_path / str(number), *kept))
         assert store.inventory("").blobs.keys() == set(INDEX.blobs)
-        assert {proof.kind for proof in store.proofs().values()} == {ProofKind.SOUND}
+        assert {verification.kind for verification in store.verifications().values()} == {VerificationKind.SOUND}
 
 
 def test_damage_in_the_shared_folder_is_found(tmp_path: Path) -> None:
@@ -44,7 +44,9 @@ def test_damage_in_the_shared_folder_is_found(tmp_path: Path) -> None:
     path = pool / IMAGE.layers[1].digest.replace(":", "/")
     path.write_bytes(path.read_bytes()[:-1] + b"X")
     store = opened(layout, pool)
-    assert {d for d, proof in store.proofs().items() if proof.kind is not ProofKind.SOUND} == {IMAGE.layers[1].digest}
+    assert {
+        d for d, verification in store.verifications().items() if verification.kind is not VerificationKind.SOUND
+    } == {IMAGE.layers[1].digest}
 
 
 def test_an_absent_blob_stays_absent(tmp_path: Path) -> None:

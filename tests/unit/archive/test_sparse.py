@@ -52,8 +52,8 @@ def test_a_sparse_member_is_the_whole_file(form: str) -> None:
     members = archives.drop(archives.oci(built), name)
     store = opened(sparse(name, form) + tar(members))
     assert store.problems == ()
-    proof = store.proofs()[Digest.of(DATA)]
-    assert (proof.actual, proof.size) == (Digest.of(DATA), len(DATA))
+    verification = store.verifications()[Digest.of(DATA)]
+    assert (verification.actual, verification.size) == (Digest.of(DATA), len(DATA))
     behind = opened(tar(members, end=0) + sparse(name, form) + END)
     assert (behind.problems, behind.complete) == ((), True)
 

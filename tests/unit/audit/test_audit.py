@@ -22,12 +22,12 @@ from auditor.model.store import (
     Container,
     FileState,
     Inventory,
-    LayerProof,
-    LayerProofKind,
-    Proof,
-    ProofKind,
+    LayerVerification,
+    LayerVerificationKind,
     Resource,
     StoreInfo,
+    Verification,
+    VerificationKind,
 )
 from auditor.report.build import report
 from tests.unit.build import APP, BASE, MIDDLE, NODE, NOW, TOP, Layer, World, image, index
@@ -330,7 +330,7 @@ def test_the_image_that_a_fault_hurts_is_damaged_and_the_other_is_sound(digest: 
 
 def test_an_image_that_could_not_be_read_is_neither_sound_nor_damaged() -> None:
     world = pulled()
-    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.UNREADABLE, detail="Input/output error")
+    world.verifications[TOP.digest] = Verification(TOP.digest, VerificationKind.UNREADABLE, detail="Input/output error")
     made = reported(world, verify=Verify.DIGESTS)
     assert made.images[0].status is Status.UNKNOWN
     assert (made.complete, len(made.incomplete)) == (False, 1)
@@ -454,14 +454,14 @@ def test_an_audit_of_a_part_does_not_know_which_files_have_no_record(part: dict[
 @pytest.mark.parametrize(("why", "complete"), [(ENCRYPTED, True), ("it decompresses to more than 5 bytes", False)])
 def test_a_layer_that_was_to_be_decompressed_and_was_not_makes_the_run_incomplete(why: str, complete: bool) -> None:
     world = pulled()
-    layer = LayerProof(LayerProofKind.UNVERIFIABLE, detail=why)
-    proof = Proof(TOP.digest, ProofKind.SOUND, actual=TOP.digest, layer=layer)
+    layer = LayerVerification(LayerVerificationKind.UNVERIFIABLE, detail=why)
+    verification = Verification(TOP.digest, VerificationKind.SOUND, actual=TOP.digest, layer=layer)
     found = audit.audit(
         world.store,
         collect.Request(verify=Verify.LAYERS),
         clock=lambda: NOW,
         pause=lambda _: None,
-        read=lambda _: audit.Reading({TOP.digest: proof}),
+        read=lambda _: audit.Reading({TOP.digest: verification}),
     )
     assert codes(found.findings) == ["layer-unverifiable"]
     made = report(found.evidence, found.findings, host="node", started=NOW, finished=NOW, seconds=0)

@@ -12,7 +12,15 @@ from auditor.errors import ReadFailed
 from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Verify
-from auditor.model.store import FileKind, FileState, LayerProof, LayerProofKind, Proof, ProofKind, Store
+from auditor.model.store import (
+    FileKind,
+    FileState,
+    LayerVerification,
+    LayerVerificationKind,
+    Store,
+    Verification,
+    VerificationKind,
+)
 from tests.unit.build import APP, BASE, MIDDLE, TOP, Layer, World, image
 from tests.unit.fakes import MemoryStore
 
@@ -153,7 +161,9 @@ def test_a_flipped_layer_is_not_noticed_by_presence_and_is_by_its_proof() -> Non
     bad = TOP.data[:-1] + b"!"
     world.store.content[TOP.digest] = bad
     assert world.faults() == []
-    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.CORRUPT, len(bad), Digest.of(bad), "one bit differs")
+    world.verifications[TOP.digest] = Verification(
+        TOP.digest, VerificationKind.CORRUPT, len(bad), Digest.of(bad), "one bit differs"
+    )
     (finding,) = world.findings()
     assert (finding.code, finding.cause) == ("digest-mismatch", "bytes-changed")
     assert "one bit differs" in finding.message
@@ -177,25 +187,25 @@ def test_a_document_that_cannot_be_read_is_unreadable_and_what_lies_below_is_not
     assert store.namespaces() == ("k8s.io",)
 
 
-@pytest.mark.parametrize("kind", [ProofKind.GONE, ProofKind.SOUND])
-def test_what_went_while_it_was_read_and_what_was_sound_is_no_fault(kind: ProofKind) -> None:
+@pytest.mark.parametrize("kind", [VerificationKind.GONE, VerificationKind.SOUND])
+def test_what_went_while_it_was_read_and_what_was_sound_is_no_fault(kind: VerificationKind) -> None:
     world = pulled()
-    world.proofs[TOP.digest] = Proof(TOP.digest, kind, len(TOP.data))
+    world.verifications[TOP.digest] = Verification(TOP.digest, kind, len(TOP.data))
     assert world.faults() == []
 
 
 def test_layers_are_judged_only_where_it_was_asked_for() -> None:
     world = pulled()
-    layer = LayerProof(LayerProofKind.DIFFERS, Digest.of(b"else"))
-    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.SOUND, len(TOP.data), layer=layer)
+    layer = LayerVerification(LayerVerificationKind.DIFFERS, Digest.of(b"else"))
+    world.verifications[TOP.digest] = Verification(TOP.digest, VerificationKind.SOUND, len(TOP.data), layer=layer)
     assert world.faults(verify=Verify.DIGESTS) == []
     assert world.faults(verify=Verify.LAYERS) == [("diffid-mismatch", TOP.digest)]
 
 
 def test_a_layer_that_is_what_its_config_says_is_sound() -> None:
     world = pulled()
-    layer = LayerProof(LayerProofKind.SOUND, TOP.diff_id)
-    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.SOUND, len(TOP.data), layer=layer)
+    layer = LayerVerification(LayerVerificationKind.SOUND, TOP.diff_id)
+    world.verifications[TOP.digest] = Verification(TOP.digest, VerificationKind.SOUND, len(TOP.data), layer=layer)
     assert world.faults(verify=Verify.LAYERS) == []
 
 
@@ -219,8 +229,8 @@ def test_a_media_type_that_lies_is_told_by_whether_containerd_looks_at_the_bytes
     lying = Layer("lying", media_type=media_type)
     world = World()
     world.pull(image(BASE, lying))
-    layer = LayerProof(LayerProofKind.SOUND, lying.diff_id, compression=found)
-    world.proofs[lying.digest] = Proof(lying.digest, ProofKind.SOUND, len(lying.data), layer=layer)
+    layer = LayerVerification(LayerVerificationKind.SOUND, lying.diff_id, compression=found)
+    world.verifications[lying.digest] = Verification(lying.digest, VerificationKind.SOUND, len(lying.data), layer=layer)
     assert world.faults(verify=Verify.LAYERS) == ([(code, lying.digest)] if code else [])
 
 
@@ -230,8 +240,8 @@ def test_only_the_images_that_are_wrong_about_a_layer_are_named() -> None:
     assert right.digest == wrong.digest
     world.pull(image(BASE, right), "docker.io/library/right:1")
     world.pull(image(BASE, wrong), "docker.io/library/wrong:1")
-    layer = LayerProof(LayerProofKind.SOUND, right.diff_id, compression="gzip")
-    world.proofs[right.digest] = Proof(right.digest, ProofKind.SOUND, len(right.data), layer=layer)
+    layer = LayerVerification(LayerVerificationKind.SOUND, right.diff_id, compression="gzip")
+    world.verifications[right.digest] = Verification(right.digest, VerificationKind.SOUND, len(right.data), layer=layer)
     (finding,) = world.findings(verify=Verify.LAYERS)
     assert [ref.name for ref in finding.images] == ["docker.io/library/wrong:1"]
     assert "wrong:1" in finding.message
@@ -241,7 +251,9 @@ def test_what_an_earlier_run_saw_is_said_with_its_time() -> None:
     world = pulled()
     seen = datetime(2026, 7, 1, tzinfo=UTC)
     digest, size = TOP.digest, len(TOP.data)
-    world.proofs[digest] = Proof(digest, ProofKind.CORRUPT, size, Digest.of(b"x"), fresh=False, read_at=seen)
+    world.verifications[digest] = Verification(
+        digest, VerificationKind.CORRUPT, size, Digest.of(b"x"), fresh=False, read_at=seen
+    )
     (finding,) = world.findings()
     assert finding.facts["read_at"] == "2026-07-01T00:00:00Z"
     assert finding.message.endswith("(read at 2026-07-01T00:00:00Z, not in this run)")
@@ -250,7 +262,7 @@ def test_what_an_earlier_run_saw_is_said_with_its_time() -> None:
 def test_a_reading_that_failed_once_is_not_called_a_wrong_hash() -> None:
     world = pulled()
     words = "the first reading failed: Input/output error"
-    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.UNSTEADY, len(TOP.data), detail=words)
+    world.verifications[TOP.digest] = Verification(TOP.digest, VerificationKind.UNSTEADY, len(TOP.data), detail=words)
     (finding,) = world.findings()
     assert finding.code == "read-unsteady"
     assert words in finding.message
@@ -259,8 +271,10 @@ def test_a_reading_that_failed_once_is_not_called_a_wrong_hash() -> None:
 
 def test_a_corrupt_layer_is_not_also_undecodable() -> None:
     world = pulled()
-    layer = LayerProof(LayerProofKind.UNDECODABLE, detail="not gzip")
-    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.CORRUPT, len(TOP.data), Digest.of(b"x"), layer=layer)
+    layer = LayerVerification(LayerVerificationKind.UNDECODABLE, detail="not gzip")
+    world.verifications[TOP.digest] = Verification(
+        TOP.digest, VerificationKind.CORRUPT, len(TOP.data), Digest.of(b"x"), layer=layer
+    )
     assert world.faults(verify=Verify.LAYERS) == [("digest-mismatch", TOP.digest)]
 
 

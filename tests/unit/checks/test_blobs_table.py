@@ -17,7 +17,14 @@ from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding, ImageRef, Verify
 from auditor.model.image_graph import Broken, Family, Flaw
-from auditor.model.store import FileKind, FileState, LayerProof, LayerProofKind, Proof, ProofKind
+from auditor.model.store import (
+    FileKind,
+    FileState,
+    LayerVerification,
+    LayerVerificationKind,
+    Verification,
+    VerificationKind,
+)
 from tests.unit.build import APP, BASE, GZIP, MIDDLE, TOP, Document, Layer, World, image, index
 from tests.unit.build import describe as wire
 from tests.unit.cases import NAME, Step, build, collected, do, finding, ref, unworded, worded
@@ -39,7 +46,7 @@ class Row(NamedTuple):
 
     steps: tuple[Step, ...] = (PULL,)
     files: Mapping[Digest, FileState | None] = {}
-    proofs: tuple[Proof, ...] = ()
+    verifications: tuple[Verification, ...] = ()
     found: tuple[Finding, ...] = ()
     verify: Verify = Verify.DIGESTS
     flaws: Mapping[tuple[Digest, Family], Broken] = {}
@@ -52,7 +59,7 @@ def look(row: Row) -> Evidence:
     return msgspec.structs.replace(
         evidence,
         files={digest: state for digest, state in files.items() if state is not None},
-        proofs={proof.digest: proof for proof in row.proofs},
+        verifications={verification.digest: verification for verification in row.verifications},
         documents={**evidence.documents, **row.flaws},
     )
 
@@ -63,8 +70,10 @@ def file(
     return {of: FileState(kind, size, **fields)}
 
 
-def proof(kind: ProofKind, *, of: Digest = BASE.digest, size: int = SIZE, **fields: Any) -> tuple[Proof, ...]:
-    return (Proof(of, kind, size, **fields),)
+def verification(
+    kind: VerificationKind, *, of: Digest = BASE.digest, size: int = SIZE, **fields: Any
+) -> tuple[Verification, ...]:
+    return (Verification(of, kind, size, **fields),)
 
 
 def told(
@@ -299,71 +308,83 @@ SIZES = {
     ),
     "before the bytes": Row(
         files=file(size=1),
-        proofs=proof(ProofKind.CORRUPT, size=1, actual=OTHER),
+        verifications=verification(VerificationKind.CORRUPT, size=1, actual=OTHER),
         found=sizes("shortened", file=1),
     ),
 }
 BYTES = {
-    "sound": Row(proofs=proof(ProofKind.SOUND)),
-    "gone meanwhile": Row(proofs=proof(ProofKind.GONE)),
-    "corrupt": Row(proofs=proof(ProofKind.CORRUPT, actual=OTHER), found=corrupt(actual=OTHER)),
+    "sound": Row(verifications=verification(VerificationKind.SOUND)),
+    "gone meanwhile": Row(verifications=verification(VerificationKind.GONE)),
+    "corrupt": Row(verifications=verification(VerificationKind.CORRUPT, actual=OTHER), found=corrupt(actual=OTHER)),
     "corrupt, how": Row(
-        proofs=proof(ProofKind.CORRUPT, actual=OTHER, detail="one bit differs"),
+        verifications=verification(VerificationKind.CORRUPT, actual=OTHER, detail="one bit differs"),
         found=corrupt(actual=OTHER, detail="one bit differs"),
     ),
-    "corrupt, by what is not known": Row(proofs=proof(ProofKind.CORRUPT), found=corrupt()),
+    "corrupt, by what is not known": Row(verifications=verification(VerificationKind.CORRUPT), found=corrupt()),
     "emptied, though the size is right": Row(
-        proofs=proof(ProofKind.CORRUPT, actual=EMPTY), found=corrupt("emptied", actual=EMPTY)
+        verifications=verification(VerificationKind.CORRUPT, actual=EMPTY), found=corrupt("emptied", actual=EMPTY)
     ),
     "corrupt and longer than the API tells": Row(
         files=file(size=SIZE, at_least=True),
-        proofs=proof(ProofKind.CORRUPT, size=SIZE + 1, actual=OTHER),
+        verifications=verification(VerificationKind.CORRUPT, size=SIZE + 1, actual=OTHER),
         found=sizes("lengthened", file=SIZE + 1),
     ),
     "corrupt and shorter, no file was looked at": Row(
         files={BASE.digest: None},
-        proofs=proof(ProofKind.CORRUPT, size=SIZE - 1, actual=OTHER),
+        verifications=verification(VerificationKind.CORRUPT, size=SIZE - 1, actual=OTHER),
         found=sizes("shortened", file=SIZE - 1),
     ),
     "corrupt and empty, the file's size is not known": Row(
-        files=file(size=None), proofs=proof(ProofKind.CORRUPT, size=0, actual=EMPTY), found=sizes("emptied", file=0)
+        files=file(size=None),
+        verifications=verification(VerificationKind.CORRUPT, size=0, actual=EMPTY),
+        found=sizes("emptied", file=0),
     ),
     "corrupt and of the right size, the file's size is not known": Row(
-        files=file(size=None), proofs=proof(ProofKind.CORRUPT, actual=OTHER), found=corrupt(actual=OTHER)
+        files=file(size=None),
+        verifications=verification(VerificationKind.CORRUPT, actual=OTHER),
+        found=corrupt(actual=OTHER),
     ),
     "corrupt, the file has the right size": Row(
-        proofs=proof(ProofKind.CORRUPT, size=SIZE + 1, actual=OTHER), found=corrupt(actual=OTHER)
+        verifications=verification(VerificationKind.CORRUPT, size=SIZE + 1, actual=OTHER), found=corrupt(actual=OTHER)
     ),
-    "read short and not corrupt": Row(files={BASE.digest: None}, proofs=proof(ProofKind.SOUND, size=SIZE - 1)),
+    "read short and not corrupt": Row(
+        files={BASE.digest: None}, verifications=verification(VerificationKind.SOUND, size=SIZE - 1)
+    ),
     "unreadable": Row(
-        proofs=proof(ProofKind.UNREADABLE, detail="EIO"), found=told("blob-unreadable", facts={"error": "EIO"})
+        verifications=verification(VerificationKind.UNREADABLE, detail="EIO"),
+        found=told("blob-unreadable", facts={"error": "EIO"}),
     ),
-    "no file after all": Row(proofs=proof(ProofKind.MISSING), found=no_file("missing")),
+    "no file after all": Row(verifications=verification(VerificationKind.MISSING), found=no_file("missing")),
     "unsteady": Row(
-        proofs=proof(ProofKind.UNSTEADY, detail="one bit"), found=told("read-unsteady", facts={"first": "one bit"})
+        verifications=verification(VerificationKind.UNSTEADY, detail="one bit"),
+        found=told("read-unsteady", facts={"first": "one bit"}),
     ),
-    "unsteady, how is not known": Row(proofs=proof(ProofKind.UNSTEADY), found=told("read-unsteady")),
+    "unsteady, how is not known": Row(
+        verifications=verification(VerificationKind.UNSTEADY), found=told("read-unsteady")
+    ),
     "the file before the bytes": Row(
-        files=file(FileKind.MISSING), proofs=proof(ProofKind.UNREADABLE, detail="EIO"), found=no_file("missing")
+        files=file(FileKind.MISSING),
+        verifications=verification(VerificationKind.UNREADABLE, detail="EIO"),
+        found=no_file("missing"),
     ),
     "read earlier": Row(
-        proofs=proof(ProofKind.UNREADABLE, detail="EIO", fresh=False, read_at=THEN),
+        verifications=verification(VerificationKind.UNREADABLE, detail="EIO", fresh=False, read_at=THEN),
         found=told("blob-unreadable", facts={"error": "EIO", "read_at": READ}),
     ),
     "read earlier, when is not known": Row(
-        proofs=proof(ProofKind.UNREADABLE, detail="EIO", fresh=False),
+        verifications=verification(VerificationKind.UNREADABLE, detail="EIO", fresh=False),
         found=told("blob-unreadable", facts={"error": "EIO"}),
     ),
     "read in this run": Row(
-        proofs=proof(ProofKind.UNREADABLE, detail="EIO", read_at=THEN),
+        verifications=verification(VerificationKind.UNREADABLE, detail="EIO", read_at=THEN),
         found=told("blob-unreadable", facts={"error": "EIO"}),
     ),
 }
 
 
-def flawed(flaw: Flaw, *found: Finding, proofs: tuple[Proof, ...] = (), **fields: Any) -> Row:
+def flawed(flaw: Flaw, *found: Finding, verifications: tuple[Verification, ...] = (), **fields: Any) -> Row:
     broken = {(APP.digest, Family.MANIFEST): Broken(flaw, **fields)}
-    return Row(found=found, flaws=broken, proofs=proofs)
+    return Row(found=found, flaws=broken, verifications=verifications)
 
 
 def of_manifest(code: str, **fields: Any) -> Finding:
@@ -388,13 +409,13 @@ FLAWS = {
     "though its bytes were proven": flawed(
         Flaw.UNREADABLE,
         of_manifest("blob-unreadable", facts={"error": "EIO"}),
-        proofs=proof(ProofKind.SOUND, of=APP.digest),
+        verifications=verification(VerificationKind.SOUND, of=APP.digest),
         detail="EIO",
     ),
     "after its bytes": flawed(
         Flaw.UNREADABLE,
         of_manifest("read-unsteady"),
-        proofs=proof(ProofKind.UNSTEADY, of=APP.digest),
+        verifications=verification(VerificationKind.UNSTEADY, of=APP.digest),
         detail="EIO",
     ),
 }
@@ -404,20 +425,20 @@ FLAWS = {
 
 
 def layer_proof(
-    kind: LayerProofKind = LayerProofKind.SOUND, *, diff_id: Digest | None = BASE.diff_id, **fields: Any
-) -> LayerProof:
-    return LayerProof(kind, diff_id, **fields)
+    kind: LayerVerificationKind = LayerVerificationKind.SOUND, *, diff_id: Digest | None = BASE.diff_id, **fields: Any
+) -> LayerVerification:
+    return LayerVerification(kind, diff_id, **fields)
 
 
 def layers(
-    layer: LayerProof | None,
+    layer: LayerVerification | None,
     *found: Finding,
-    kind: ProofKind = ProofKind.SOUND,
+    kind: VerificationKind = VerificationKind.SOUND,
     steps: tuple[Step, ...] = (PULL,),
     verify: Verify = Verify.LAYERS,
     **fields: Any,
 ) -> Row:
-    return Row(steps, proofs=proof(kind, layer=layer, **fields), found=found, verify=verify)
+    return Row(steps, verifications=verification(kind, layer=layer, **fields), found=found, verify=verify)
 
 
 def typed(media_type: str, name: str) -> Document:
@@ -464,12 +485,14 @@ LAYERS = {
     "not decompressed": layers(None),
     "not asked for": layers(layer_proof(diff_id=OTHER), verify=Verify.DIGESTS),
     "unverifiable": layers(
-        layer_proof(LayerProofKind.UNVERIFIABLE, detail="encrypted"),
+        layer_proof(LayerVerificationKind.UNVERIFIABLE, detail="encrypted"),
         told("layer-unverifiable", facts={"detail": "encrypted"})[0],
     ),
-    "unverifiable, why is not known": layers(layer_proof(LayerProofKind.UNVERIFIABLE), told("layer-unverifiable")[0]),
-    "undecodable": layers(layer_proof(LayerProofKind.UNDECODABLE, detail="no tar"), undecodable("no tar")),
-    "undecodable, why is not known": layers(layer_proof(LayerProofKind.UNDECODABLE), undecodable("")),
+    "unverifiable, why is not known": layers(
+        layer_proof(LayerVerificationKind.UNVERIFIABLE), told("layer-unverifiable")[0]
+    ),
+    "undecodable": layers(layer_proof(LayerVerificationKind.UNDECODABLE, detail="no tar"), undecodable("no tar")),
+    "undecodable, why is not known": layers(layer_proof(LayerVerificationKind.UNDECODABLE), undecodable("")),
     "another diffID": layers(layer_proof(diff_id=OTHER), differs(BASE.diff_id, OTHER)),
     "another diffID, and another compression": layers(
         layer_proof(diff_id=OTHER, compression="zstd"), differs(BASE.diff_id, OTHER)
@@ -510,17 +533,17 @@ LAYERS = {
         steps=(PULL, *pulls(PLAIN, ZSTD)),
     ),
     "an earlier run's": layers(
-        layer_proof(LayerProofKind.UNDECODABLE, detail="no tar"),
+        layer_proof(LayerVerificationKind.UNDECODABLE, detail="no tar"),
         msgspec.structs.replace(undecodable("no tar"), facts={"detail": "no tar", "read_at": READ}),
         fresh=False,
         read_at=THEN,
     ),
     "of a blob that was read wrong first": layers(
-        layer_proof(diff_id=OTHER), told("read-unsteady")[0], kind=ProofKind.UNSTEADY
+        layer_proof(diff_id=OTHER), told("read-unsteady")[0], kind=VerificationKind.UNSTEADY
     ),
-    "of a blob that went meanwhile": layers(layer_proof(diff_id=OTHER), kind=ProofKind.GONE),
+    "of a blob that went meanwhile": layers(layer_proof(diff_id=OTHER), kind=VerificationKind.GONE),
     "of a blob that is corrupt": layers(
-        layer_proof(diff_id=OTHER), corrupt(actual=OTHER)[0], kind=ProofKind.CORRUPT, actual=OTHER
+        layer_proof(diff_id=OTHER), corrupt(actual=OTHER)[0], kind=VerificationKind.CORRUPT, actual=OTHER
     ),
 }
 TABLES = {"file": FILES, "size": SIZES, "bytes": BYTES, "document": FLAWS, "layer": LAYERS}

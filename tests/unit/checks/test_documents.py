@@ -83,13 +83,13 @@ def test_docker_types_are_read_like_ocis() -> None:
 
 
 def test_attestations_are_no_fault_in_any_state() -> None:
-    proof = attestation(APP)
-    assert proof.config.digest != APP.config.digest
+    verification = attestation(APP)
+    assert verification.config.digest != APP.config.digest
     for pulled in ((), ("unknown/unknown",)):
         world = World()
-        world.pull(index(APP, proof), platforms=("linux/amd64", *pulled), unpack=False)
+        world.pull(index(APP, verification), platforms=("linux/amd64", *pulled), unpack=False)
         assert world.faults() == []
-        world.drop(proof.layers[0].digest)
+        world.drop(verification.layers[0].digest)
         assert world.faults() == []
 
 

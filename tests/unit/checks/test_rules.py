@@ -20,12 +20,12 @@ from auditor.model.store import (
     Container,
     DamageKind,
     Image,
-    LayerProof,
-    LayerProofKind,
-    Proof,
-    ProofKind,
+    LayerVerification,
+    LayerVerificationKind,
     Resource,
     StoreDamage,
+    Verification,
+    VerificationKind,
 )
 from tests.unit.build import APP, BASE, CONTENT, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
 
@@ -140,37 +140,45 @@ def _(world: World) -> str:
 @fault("blob-unreadable")
 def _(world: World) -> str:
     world.pull(APP)
-    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.UNREADABLE, detail="Input/output error")
+    world.verifications[TOP.digest] = Verification(TOP.digest, VerificationKind.UNREADABLE, detail="Input/output error")
     return TOP.digest
 
 
 @fault("read-unsteady")
 def _(world: World) -> str:
     world.pull(APP)
-    world.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.UNSTEADY, len(TOP.data), TOP.digest, "one bit differs")
+    world.verifications[TOP.digest] = Verification(
+        TOP.digest, VerificationKind.UNSTEADY, len(TOP.data), TOP.digest, "one bit differs"
+    )
     return TOP.digest
 
 
-def layer_proof(world: World, kind: LayerProofKind, diff_id: Digest | None) -> str:
+def layer_proof(world: World, kind: LayerVerificationKind, diff_id: Digest | None) -> str:
     world.pull(APP)
-    proof = Proof(TOP.digest, ProofKind.SOUND, len(TOP.data), TOP.digest, layer=LayerProof(kind, diff_id, detail="so"))
-    world.proofs[TOP.digest] = proof
+    verification = Verification(
+        TOP.digest,
+        VerificationKind.SOUND,
+        len(TOP.data),
+        TOP.digest,
+        layer=LayerVerification(kind, diff_id, detail="so"),
+    )
+    world.verifications[TOP.digest] = verification
     return TOP.digest
 
 
 @fault("diffid-mismatch")
 def _(world: World) -> str:
-    return layer_proof(world, LayerProofKind.DIFFERS, BASE.diff_id)
+    return layer_proof(world, LayerVerificationKind.DIFFERS, BASE.diff_id)
 
 
 @fault("layer-undecodable")
 def _(world: World) -> str:
-    return layer_proof(world, LayerProofKind.UNDECODABLE, None)
+    return layer_proof(world, LayerVerificationKind.UNDECODABLE, None)
 
 
 @fault("layer-unverifiable")
 def _(world: World) -> str:
-    return layer_proof(world, LayerProofKind.UNVERIFIABLE, None)
+    return layer_proof(world, LayerVerificationKind.UNVERIFIABLE, None)
 
 
 @fault("malformed-manifest")

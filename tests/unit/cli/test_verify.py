@@ -59,8 +59,8 @@ def test_an_index_that_lists_nothing_is_not_intact(tmp_path: Path) -> None:
 
 
 def test_half_an_attestation_fails(tmp_path: Path) -> None:
-    proof = ATTESTED.children[1]
-    assert isinstance(proof, images.BuiltImage)
+    verification = ATTESTED.children[1]
+    assert isinstance(verification, images.BuiltImage)
 
     def without(*digests: str) -> Path:
         gone = {archives.blob_name(digest) for digest in digests}
@@ -68,10 +68,10 @@ def test_half_an_attestation_fails(tmp_path: Path) -> None:
         return written(tmp_path / "a.tar", tar(kept))
 
     assert verify(without()).returncode == 0
-    half = verify(without(proof.layers[0].digest))
+    half = verify(without(verification.layers[0].digest))
     assert half.returncode == 1
     assert "a part of the attestation" in half.stdout
-    absent = without(*proof.blobs)
+    absent = without(*verification.blobs)
     assert [verify(absent).returncode, verify(absent, "--all-platforms").returncode] == [0, 1]
 
 

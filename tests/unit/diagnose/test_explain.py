@@ -20,7 +20,7 @@ from auditor.formats.diagnosis import markdown, text
 from auditor.formats.json_report import to_json
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
-from auditor.model.store import Lease, Proof, ProofKind, Resource, SourceKind
+from auditor.model.store import Lease, Resource, SourceKind, Verification, VerificationKind
 from auditor.report.image_tree import TreeNode, trees
 from tests.unit.build import APP, BASE, MIDDLE, TOP, Layer, World, image, index
 
@@ -34,8 +34,8 @@ def world() -> World:
     return made
 
 
-def told(made: World, words: str, *, proofs: dict[Digest, Proof] | None = None) -> tuple[Diagnosis, int]:
-    made.proofs = proofs or {}
+def told(made: World, words: str, *, verifications: dict[Digest, Verification] | None = None) -> tuple[Diagnosis, int]:
+    made.verifications = verifications or {}
     outcome = made.audit(verify=Verify.LAYERS)
     leases = {v.name: tuple(with_resources(made, v.name)) for v in outcome.evidence.views}
     index = EvidenceIndex(outcome.evidence, outcome.findings, leases=leases)
@@ -93,8 +93,8 @@ def test_several_faults_that_would_do_are_all_told() -> None:
 def test_the_digest_of_wrong_bytes_proves_the_fault() -> None:
     made = world()
     actual = Digest.of(b"other bytes")
-    proof = Proof(TOP.digest, ProofKind.CORRUPT, size=len(TOP.data), actual=actual, detail="changed")
-    answer, status = told(made, f"ctr: unexpected digest {actual} copied", proofs={TOP.digest: proof})
+    proof = Verification(TOP.digest, VerificationKind.CORRUPT, size=len(TOP.data), actual=actual, detail="changed")
+    answer, status = told(made, f"ctr: unexpected digest {actual} copied", verifications={TOP.digest: proof})
     assert (answer.verdict.code, answer.verdict.sure, status) == ("digest-mismatch", Confidence.CERTAIN, 1)
 
 
@@ -115,8 +115,8 @@ def test_certain_only_with_proof() -> None:
 def test_sound_is_certain_only_where_the_bytes_were_read() -> None:
     answer, status = told(world(), TOP.digest)
     assert (answer.verdict.outcome, answer.verdict.sure, status) == (Outcome.SOUND, Confidence.LIKELY, 0)
-    read = {TOP.digest: Proof(TOP.digest, ProofKind.SOUND, size=len(TOP.data))}
-    assert told(world(), TOP.digest, proofs=read)[0].verdict.sure is Confidence.CERTAIN
+    read = {TOP.digest: Verification(TOP.digest, VerificationKind.SOUND, size=len(TOP.data))}
+    assert told(world(), TOP.digest, verifications=read)[0].verdict.sure is Confidence.CERTAIN
 
 
 def test_absent_by_design_is_no_fault() -> None:

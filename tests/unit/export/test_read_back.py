@@ -19,7 +19,7 @@ from auditor.export.read_back import ReadBack
 from auditor.export.write import write_archive
 from auditor.model.digest import Digest, Meter
 from auditor.model.image_graph import group
-from auditor.model.store import LayerProofKind, Proof
+from auditor.model.store import LayerVerificationKind, Verification
 from tests import images
 from tests.unit import archives
 from tests.unit.export.test_write import TAG, loaded, store_of
@@ -64,7 +64,7 @@ def test_the_first_wrong_blob_ends_the_writing(tmp_path: Path) -> None:
         write_archive(
             recorded(store, lambda _: None), store, tmp_path / "a", namespace="", tag=TAG, on_bytes=heard.append
         )
-    assert isinstance(caught.value.proof, Proof)  # type: ignore[attr-defined]
+    assert isinstance(caught.value.verification, Verification)  # type: ignore[attr-defined]
     assert not (tmp_path / "a").exists()
     assert sum(heard) < 2 * high.size
 
@@ -154,11 +154,11 @@ def test_small_and_large_layers_come_out_the_same_and_leave_no_thread(kilobytes:
     built = images.image([images.raw_layer(blob, good.diff_id, compression=compression)])
     before = threading.active_count()
     store = archives.opened(archives.tar(archives.oci(built)))
-    proof = store.proofs()[Digest(built.layers[0].digest)].layer
-    assert proof is not None
+    verification = store.verifications()[Digest(built.layers[0].digest)].layer
+    assert verification is not None
     if kind.endswith("cut"):
-        assert proof.kind is LayerProofKind.UNDECODABLE
+        assert verification.kind is LayerVerificationKind.UNDECODABLE
     else:
-        assert (proof.kind, proof.diff_id) == (LayerProofKind.SOUND, good.diff_id)
-        assert proof.size == len(gzip.decompress(blob) if compression == "gzip" else blob)
+        assert (verification.kind, verification.diff_id) == (LayerVerificationKind.SOUND, good.diff_id)
+        assert verification.size == len(gzip.decompress(blob) if compression == "gzip" else blob)
     assert threading.active_count() == before

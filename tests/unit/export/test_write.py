@@ -32,7 +32,7 @@ from auditor.model import image_graph, oci
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.model.platforms import EVERYTHING, Matcher, only, parse
-from auditor.model.store import Proof, Store
+from auditor.model.store import Store, Verification
 from tests import images
 from tests.images import Built, BuiltImage
 from tests.unit import archives
@@ -166,7 +166,7 @@ def test_two_exports_are_the_same_bytes_however_they_are_read(compress: str, tmp
     exported(wrapped(store), tmp_path / "b", compress=compress)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert open_archive(tmp_path / "a").packing == compress
-    assert open_archive(tmp_path / "a").proofs() == open_archive(tmp_path / "b").proofs()
+    assert open_archive(tmp_path / "a").verifications() == open_archive(tmp_path / "b").verifications()
 
 
 def test_a_compressed_archive_is_read_by_the_usual_tools(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_bad_blob_leaves_no_file_and_the_old_one_as_it_was(how: str, by: str, 
     writer = write_archive if kind == "archive" else write_layout
     with pytest.raises(ExportRefused, match=f"{NAME} for linux/amd64: layer 2 {victim.digest}") as caught:
         writer(made, source, target, namespace="", tag=TAG)
-    assert isinstance(caught.value.proof, Proof)  # type: ignore[attr-defined]
+    assert isinstance(caught.value.verification, Verification)  # type: ignore[attr-defined]
     assert sorted(path.name for path in tmp_path.iterdir()) == (["out"] if kind == "archive" else []) + ["store-0"]
     assert kind == "layout" or target.read_text() == "the old one"
 
@@ -311,13 +311,18 @@ def test_attestations_that_the_store_has_are_part_of_all_platforms(tmp_path: Pat
 
 def test_an_attestation_that_the_store_has_in_part_is_left_out_and_listed(tmp_path: Path) -> None:
     built = many(attested=True)
-    proof = built.children[2]
-    assert isinstance(proof, BuiltImage)
-    for gone, why in ((list(proof.blobs), "that the store lacks"), ([proof.layers[0].digest], "in part only")):
+    verification = built.children[2]
+    assert isinstance(verification, BuiltImage)
+    for gone, why in (
+        (list(verification.blobs), "that the store lacks"),
+        ([verification.layers[0].digest], "in part only"),
+    ):
         made = planned(store_of(built, tmp_path=tmp_path, without=gone))
         assert made.missing == ()
-        assert made.images[0].absent == (proof.digest,)
-        assert [(one.digest, one.role, why in one.why) for one in made.left_out] == [(proof.digest, Role.CONTENT, True)]
+        assert made.images[0].absent == (verification.digest,)
+        assert [(one.digest, one.role, why in one.why) for one in made.left_out] == [
+            (verification.digest, Role.CONTENT, True)
+        ]
 
 
 def test_one_platform_as_root_writes_no_index(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ HOSTILE = "\x1b]0;owned\x07\x9b2J\r\u202e\u200b\u2028"
 _KINDS = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 #: Formats for browsers and continuous integration, where each has its own test of hostile names.
 _PAGES = {ReportFormat.HTML, ReportFormat.JUNIT}
-_LOOK = render.Look(style=Style(verbose=True))
+_LOOK = render.RenderOptions(style=Style(verbose=True))
 #: Values by the type of the value they replace; those of another type are rejected when a report is read.
 _INSTEAD: dict[type, tuple[Any, ...]] = {
     str: (HOSTILE, "", "`|<&'\"\\]]>"),

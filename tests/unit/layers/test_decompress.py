@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from auditor.layers import LayerInspector, verifiable
 from auditor.model.digest import EMPTY, Digest
-from auditor.model.store import LayerProof, LayerProofKind
+from auditor.model.store import LayerVerification, LayerVerificationKind
 from tests.unit.tars import tar
 
 CONTENT = tar({"etc/passwd": b"root:x:0:0\n" * 40, "bin/sh": random.Random(1).randbytes(3000)})
@@ -28,7 +28,7 @@ def packed(data: bytes) -> bytes:
 SKIPPABLE = b"\x5e\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"toc!"
 
 
-def inspect(data: bytes, *, step: int = 1 << 20, max_size: int | None = None) -> LayerProof:
+def inspect(data: bytes, *, step: int = 1 << 20, max_size: int | None = None) -> LayerVerification:
     inspector = LayerInspector(max_size=max_size)
     for at in range(0, len(data), step):
         inspector.update(data[at : at + step])
@@ -63,9 +63,9 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_a_layer_has_the_same_diff_id_however_it_arrives(form: str, step: int) -> None:
     data, compression = FORMS[form]
-    proof = inspect(data, step=step)
-    assert proof == LayerProof(
-        kind=LayerProofKind.SOUND, diff_id=DIFF_ID, size=len(CONTENT), detail="", compression=compression
+    verification = inspect(data, step=step)
+    assert verification == LayerVerification(
+        kind=LayerVerificationKind.SOUND, diff_id=DIFF_ID, size=len(CONTENT), detail="", compression=compression
     )
 
 
@@ -73,8 +73,12 @@ def test_every_form_of_a_layer_has_the_same_diff_id_however_it_arrives(form: str
 def test_cut_at_any_byte_a_layer_never_passes_for_the_whole(form: str) -> None:
     data, _ = FORMS[form]
     for end in range(len(data)):
-        proof = inspect(data[:end])
-        assert proof.kind is not LayerProofKind.SOUND or proof.diff_id != DIFF_ID or end in _whole(form), end
+        verification = inspect(data[:end])
+        assert (
+            verification.kind is not LayerVerificationKind.SOUND
+            or verification.diff_id != DIFF_ID
+            or end in _whole(form)
+        ), end
 
 
 def _whole(form: str) -> set[int]:
@@ -93,9 +97,9 @@ def test_a_flipped_bit_never_passes_for_the_whole_unseen(form: str, data: st.Dat
     bit = data.draw(st.integers(0, len(good) * 8 - 1))
     bad = bytearray(good)
     bad[bit // 8] ^= 1 << bit % 8
-    proof = inspect(bytes(bad))
+    verification = inspect(bytes(bad))
     # Some bits say nothing about the content: a gzip header's time, a skippable frame's bytes.
-    if proof.kind is LayerProofKind.SOUND and proof.diff_id == DIFF_ID:
+    if verification.kind is LayerVerificationKind.SOUND and verification.diff_id == DIFF_ID:
         assert _decompressed(bytes(bad)) == CONTENT
 
 
@@ -125,9 +129,9 @@ def _decompressed(data: bytes) -> bytes:
     ],
 )
 def test_what_cannot_be_decoded_says_how(data: bytes, detail: str) -> None:
-    proof = inspect(data)
-    assert proof.kind is LayerProofKind.UNDECODABLE
-    assert detail in proof.detail
+    verification = inspect(data)
+    assert verification.kind is LayerVerificationKind.UNDECODABLE
+    assert detail in verification.detail
 
 
 def test_an_empty_gzip_and_an_empty_blob_are_empty_layers_and_nothing_else() -> None:
@@ -139,31 +143,31 @@ def test_an_empty_gzip_and_an_empty_blob_are_empty_layers_and_nothing_else() -> 
 def test_a_bomb_is_stopped_at_the_limit_and_never_held() -> None:
     bomb = packed(bytes(64 << 20))
     tracemalloc.start()
-    proof = inspect(bomb, max_size=32 << 20)
+    verification = inspect(bomb, max_size=32 << 20)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert proof.kind is LayerProofKind.UNVERIFIABLE
-    assert "more than the 33554432 bytes allowed" in proof.detail
-    assert proof.diff_id is None
+    assert verification.kind is LayerVerificationKind.UNVERIFIABLE
+    assert "more than the 33554432 bytes allowed" in verification.detail
+    assert verification.diff_id is None
     assert peak < 8 << 20
 
 
 def test_a_limit_that_is_reached_and_not_passed_stops_nothing() -> None:
-    assert inspect(packed(CONTENT), max_size=len(CONTENT)).kind is LayerProofKind.SOUND
+    assert inspect(packed(CONTENT), max_size=len(CONTENT)).kind is LayerVerificationKind.SOUND
 
 
 def test_a_zstd_window_over_containerds_limit_cannot_be_decompressed() -> None:
     options: dict[int, int] = {zstd.CompressionParameter.window_log: 28}
     compressor = zstd.ZstdCompressor(options=options)
-    proof = inspect(compressor.compress(CONTENT) + compressor.flush())
-    assert proof.kind is LayerProofKind.UNDECODABLE
-    assert proof.detail == "its zstd window is larger than the 128 MiB that containerd accepts"
+    verification = inspect(compressor.compress(CONTENT) + compressor.flush())
+    assert verification.kind is LayerVerificationKind.UNDECODABLE
+    assert verification.detail == "its zstd window is larger than the 128 MiB that containerd accepts"
 
 
 def test_a_zstd_window_of_containerds_limit_is_decompressed() -> None:
     options: dict[int, int] = {zstd.CompressionParameter.window_log: 27}
     compressor = zstd.ZstdCompressor(options=options)
-    assert inspect(compressor.compress(CONTENT) + compressor.flush()).kind is LayerProofKind.SOUND
+    assert inspect(compressor.compress(CONTENT) + compressor.flush()).kind is LayerVerificationKind.SOUND
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from auditor.model.blob_source import Offer
 from auditor.model.digest import Digest
-from auditor.model.store import Blob, Inventory, Proof, ProofKind, Resource
+from auditor.model.store import Blob, Inventory, Resource, Verification, VerificationKind
 from auditor.repair.needs import Need, Skip, assess
 from auditor.repair.plan import Capabilities, Kind, Plan, Way, plan
 from tests.unit.build import APP, BASE, CONTENT, MIDDLE, OVERLAY, TOP, Layer, World, image, index
@@ -44,7 +44,9 @@ def pulled() -> World:
 
 
 def corrupt(world: World, digest: Digest) -> None:
-    world.proofs[digest] = Proof(digest, ProofKind.CORRUPT, size=world.inventory.blobs[digest].size)
+    world.verifications[digest] = Verification(
+        digest, VerificationKind.CORRUPT, size=world.inventory.blobs[digest].size
+    )
 
 
 # What is needed
@@ -217,7 +219,7 @@ def test_documents_come_first_then_the_largest() -> None:
     target = image(BASE, big)
     world.pull(target)
     world.drop(target.config.digest, BASE.digest, big.digest)
-    world.proofs = {}
+    world.verifications = {}
     corrupt(world, target.digest)
     made = planned(world, verify="digests")
     order = [action.digest for action in made.actions]

@@ -10,7 +10,14 @@ import pytest
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Difference, Differences, Kind, SnapshotFiles
-from auditor.model.store import Container, LayerProof, LayerProofKind, Proof, ProofKind, Snapshot
+from auditor.model.store import (
+    Container,
+    LayerVerification,
+    LayerVerificationKind,
+    Snapshot,
+    Verification,
+    VerificationKind,
+)
 from auditor.repair.plan_snapshots import Rebuild, SnapshotPlan, plan_snapshots
 from auditor.repair.rebuild_snapshot import Target
 from tests.unit.build import APP, BASE, MIDDLE, OVERLAY, TOP, World
@@ -104,7 +111,7 @@ def test_a_discarded_blob_is_fetched_with_an_option() -> None:
 
 def test_a_damaged_blob_is_a_reason_to_leave_it() -> None:
     made = world(0, missing=True, differences=None)
-    made.proofs[BASE.digest] = Proof(BASE.digest, ProofKind.CORRUPT)
+    made.verifications[BASE.digest] = Verification(BASE.digest, VerificationKind.CORRUPT)
     assert [skip.reason for skip in planned(made).skips] == ["its layer's blob is damaged, and no source offers it"]
     assert len(planned(made, restored=frozenset({BASE.digest})).actions) == 1
 
@@ -121,8 +128,8 @@ def verified(*broken: int) -> World:
     """A world whose layers are verified, and whose snapshots were all looked at."""
     made = world(*broken)
     for layer in APP.layers:
-        proof = LayerProof(LayerProofKind.SOUND, layer.diff_id)
-        made.proofs[layer.digest] = Proof(layer.digest, ProofKind.SOUND, layer=proof)
+        verification = LayerVerification(LayerVerificationKind.SOUND, layer.diff_id)
+        made.verifications[layer.digest] = Verification(layer.digest, VerificationKind.SOUND, layer=verification)
     for index, name in enumerate(APP.chain):
         key = (made.namespace, OVERLAY, str(name))
         made.snapshot_files.setdefault(key, SnapshotFiles(id="9", path=f"/r/snapshots/{index}/fs"))
@@ -139,7 +146,7 @@ def test_a_replacement_takes_those_above_with_it() -> None:
 
 def test_a_replacement_needs_all_layers_and_nobody_on_them() -> None:
     made = verified(1)
-    made.proofs[TOP.digest] = Proof(TOP.digest, ProofKind.SOUND)
+    made.verifications[TOP.digest] = Verification(TOP.digest, VerificationKind.SOUND)
     assert "was not verified" in planned(made, rebuild=Rebuild.REPLACE).skips[0].reason
     made = verified(1)
     held = made.inventory.snapshots[OVERLAY]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from auditor.scrub import prove, targets_of
+from auditor.scrub import targets_of, verify_blobs
 from auditor.scrub.rate_limit import BURST, RateLimit, idle_io
 from tests.unit.fakes import MemoryStore
 
@@ -75,7 +75,7 @@ def test_prove_reads_at_the_pace_and_pieces_that_end_early_cost_their_length() -
             return 0.0
 
     targets = targets_of([store.inventory("default")])
-    list(prove(store, targets, jobs=2, pace=Noting(1, clock=Clock())))
+    list(verify_blobs(store, targets, jobs=2, pace=Noting(1, clock=Clock())))
     assert sum(reserved) == sum(target.size for target in targets)
 
 

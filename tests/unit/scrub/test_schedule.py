@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor.model.digest import Digest
-from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind
+from auditor.model.store import LayerVerification, LayerVerificationKind, Verification, VerificationKind
 from auditor.scrub import Coverage, Target, coverage, plan, scrub, targets_of
 from auditor.scrub.state import Remembered, State
 from tests.unit.fakes import Damaged, MemoryStore
@@ -32,14 +32,14 @@ def target(name: str, size: int = 10, *, layer: bool = False) -> Target:
 
 
 def known(
-    name: str, kind: ProofKind | None = None, *, age: timedelta = DAY, tried: timedelta | None = None
+    name: str, kind: VerificationKind | None = None, *, age: timedelta = DAY, tried: timedelta | None = None
 ) -> Remembered:
     digest = Digest.of(name.encode())
     return Remembered(
         digest,
         tried_at=NOW - tried if tried is not None else None,
         read_at=NOW - age if kind else None,
-        proof=Proof(digest, kind) if kind else None,
+        verification=Verification(digest, kind) if kind else None,
     )
 
 
@@ -50,9 +50,9 @@ def memory(*entries: Remembered) -> dict[Digest, Remembered]:
 NAMES = ("old", "new", "bad", "older", "big")
 TARGETS = [target("old"), target("new"), target("bad"), target("older"), target("big", 99)]
 MEMORY = memory(
-    known("old", ProofKind.SOUND, age=3 * DAY),
-    known("older", ProofKind.SOUND, age=9 * DAY),
-    known("bad", ProofKind.CORRUPT),
+    known("old", VerificationKind.SOUND, age=3 * DAY),
+    known("older", VerificationKind.SOUND, age=9 * DAY),
+    known("bad", VerificationKind.CORRUPT),
 )
 
 
@@ -82,19 +82,21 @@ def test_what_was_begun_and_never_finished_comes_after_what_was_never_begun() ->
 
 
 def test_a_layer_that_was_only_hashed_is_new_to_a_run_that_decompresses() -> None:
-    hashed = memory(known("old", ProofKind.SOUND))
+    hashed = memory(known("old", VerificationKind.SOUND))
     assert plan([target("old", layer=True)], hashed, now=NOW, max_age=7 * DAY, layers=True)
     assert not plan([target("old", layer=False)], hashed, now=NOW, max_age=7 * DAY, layers=True)
     entry = hashed[Digest.of(b"old")]
-    assert entry.proof is not None
-    proof = Proof(entry.digest, ProofKind.SOUND, layer=LayerProof(LayerProofKind.SOUND))
-    looked = memory(Remembered(entry.digest, read_at=entry.read_at, proof=proof))
+    assert entry.verification is not None
+    verification = Verification(
+        entry.digest, VerificationKind.SOUND, layer=LayerVerification(LayerVerificationKind.SOUND)
+    )
+    looked = memory(Remembered(entry.digest, read_at=entry.read_at, verification=verification))
     assert not plan([target("old", layer=True)], looked, now=NOW, max_age=7 * DAY, layers=True)
 
 
 @given(st.integers(-400, 400), st.integers(1, 300))
 def test_a_clock_that_was_put_back_neither_hides_a_blob_for_long_nor_stops_anything(hours: int, age: int) -> None:
-    shifted = memory(known("old", ProofKind.SOUND, age=timedelta(hours=hours)))
+    shifted = memory(known("old", VerificationKind.SOUND, age=timedelta(hours=hours)))
     due = plan([target("old")], shifted, now=NOW, max_age=timedelta(hours=age))
     assert bool(due) == (abs(hours) >= age)
 
@@ -120,8 +122,8 @@ def targets(store: MemoryStore) -> list[Target]:
 def test_each_outcome_is_remembered_before_it_is_given(tmp_path: Path) -> None:
     store = store_of(5)
     with State.open(tmp_path / "s", store="a") as state:
-        for proof in scrub(store, state, targets(store), now=lambda: NOW, jobs=2):
-            assert state.remembered()[proof.digest].proof is not None
+        for verification in scrub(store, state, targets(store), now=lambda: NOW, jobs=2):
+            assert state.remembered()[verification.digest].verification is not None
 
 
 def test_a_run_that_ends_early_is_taken_up_where_it_was(tmp_path: Path) -> None:
@@ -152,8 +154,8 @@ def test_a_blob_too_large_for_the_budget_does_not_keep_the_others_from_their_tur
             due = plan(targets(store), state.remembered(), now=NOW, max_age=30 * DAY)
             list(scrub(Damaged(store, slow), state, due, now=lambda: NOW, jobs=1, over=lambda: clock[0] > 20))
         remembered = state.remembered()
-    assert remembered[huge].proof is None
-    assert sum(entry.proof is not None for entry in remembered.values()) == 3
+    assert remembered[huge].verification is None
+    assert sum(entry.verification is not None for entry in remembered.values()) == 3
 
 
 VICTIM = """
@@ -178,7 +180,7 @@ now = lambda: datetime.now(UTC)
 with State.open(Path(sys.argv[1]), store="a") as state:
     due = plan(targets(store), state.remembered(), now=now(), max_age=timedelta(days=1))
     print("begun", flush=True)
-    for proof in scrub(Damaged(store, slow), state, due, now=now, jobs=2):
+    for verification in scrub(Damaged(store, slow), state, due, now=now, jobs=2):
         pass
 """
 
@@ -197,7 +199,7 @@ def test_killed_ten_times_at_random_every_blob_is_proven_and_hardly_any_twice(tm
     with State.open(tmp_path / "s", store="a") as state:
         remembered = state.remembered()
         assert state.notes == ()
-    assert {digest for digest, entry in remembered.items() if entry.proven(layers=False)} == {
+    assert {digest for digest, entry in remembered.items() if entry.verified(layers=False)} == {
         entry.digest for entry in targets(store_of(60))
     }
     # What is read whole and not yet written down when the kill comes is read again: one a thread, at most.

@@ -10,7 +10,14 @@ import pytest
 
 from auditor.model.digest import Digest
 from auditor.model.oci import OCI_LAYER
-from auditor.model.store import Blob, Inventory, LayerProof, LayerProofKind, Proof, ProofKind
+from auditor.model.store import (
+    Blob,
+    Inventory,
+    LayerVerification,
+    LayerVerificationKind,
+    Verification,
+    VerificationKind,
+)
 from auditor.scrub.schedule import Coverage, coverage, plan
 from auditor.scrub.state import Remembered
 from auditor.scrub.targets import Target, largest_first, layers_of, targets_of, wanted
@@ -18,8 +25,8 @@ from tests.unit.build import APP, BASE, MIDDLE, TOP, Document, Layer, World, ima
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
-SOUND, CORRUPT = ProofKind.SOUND, ProofKind.CORRUPT
-INSIDE = LayerProof(LayerProofKind.SOUND)
+SOUND, CORRUPT = VerificationKind.SOUND, VerificationKind.CORRUPT
+INSIDE = LayerVerification(LayerVerificationKind.SOUND)
 
 
 def digest(name: str) -> Digest:
@@ -32,18 +39,18 @@ def target(name: str, size: int = 10, *, layer: bool = False) -> Target:
 
 def known(
     name: str,
-    kind: ProofKind | None = None,
+    kind: VerificationKind | None = None,
     *,
     age: timedelta | None = DAY,
     tried: timedelta | None = None,
-    layer: LayerProof | None = None,
+    layer: LayerVerification | None = None,
 ) -> Remembered:
     """What is remembered of a blob: read `age` ago with this outcome, begun `tried` ago."""
     return Remembered(
         digest(name),
         tried_at=None if tried is None else NOW - tried,
         read_at=None if kind is None or age is None else NOW - age,
-        proof=None if kind is None else Proof(digest(name), kind, layer=layer),
+        verification=None if kind is None else Verification(digest(name), kind, layer=layer),
     )
 
 
@@ -90,16 +97,16 @@ def test_what_is_due(options: dict[str, Any], order: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "order"),
     [
-        pytest.param(ProofKind.CORRUPT, "xy", id="corrupt"),
-        pytest.param(ProofKind.UNSTEADY, "xy", id="unsteady"),
-        pytest.param(ProofKind.UNREADABLE, "xy", id="unreadable"),
-        pytest.param(ProofKind.MISSING, "xy", id="missing"),
-        pytest.param(ProofKind.GONE, "yx", id="gone"),
-        pytest.param(ProofKind.SOUND, "yx", id="sound"),
+        pytest.param(VerificationKind.CORRUPT, "xy", id="corrupt"),
+        pytest.param(VerificationKind.UNSTEADY, "xy", id="unsteady"),
+        pytest.param(VerificationKind.UNREADABLE, "xy", id="unreadable"),
+        pytest.param(VerificationKind.MISSING, "xy", id="missing"),
+        pytest.param(VerificationKind.GONE, "yx", id="gone"),
+        pytest.param(VerificationKind.SOUND, "yx", id="sound"),
         pytest.param(None, "yx", id="never read"),
     ],
 )
-def test_a_bad_outcome_comes_before_what_is_new(kind: ProofKind | None, order: str) -> None:
+def test_a_bad_outcome_comes_before_what_is_new(kind: VerificationKind | None, order: str) -> None:
     by = {digest("x"): "x", digest("y"): "y"}
     due = plan([target("x", 1), target("y", 2)], memory(known("x", kind)), now=NOW)
     assert "".join(by[each.digest] for each in due) == order
@@ -114,7 +121,7 @@ def test_a_bad_outcome_comes_before_what_is_new(kind: ProofKind | None, order: s
         pytest.param(True, INSIDE, True, False, id="a layer that was decompressed"),
     ],
 )
-def test_layers(layer: bool, seen: LayerProof | None, layers: bool, due: bool) -> None:
+def test_layers(layer: bool, seen: LayerVerification | None, layers: bool, due: bool) -> None:
     each = target("a", layer=layer)
     found = plan([each], memory(known("a", SOUND, layer=seen)), now=NOW, max_age=2 * DAY, layers=layers)
     assert found == [each] * due
@@ -129,7 +136,7 @@ def test_layers(layer: bool, seen: LayerProof | None, layers: bool, due: bool) -
         pytest.param(timedelta(0), False, id="just read"),
         pytest.param(-DAY + SECOND, False, id="in the future, nearer than the age"),
         pytest.param(-DAY, True, id="in the future, as far as the age"),
-        pytest.param(None, True, id="a proof without a time"),
+        pytest.param(None, True, id="a verification without a time"),
     ],
 )
 def test_the_age(age: timedelta | None, due: bool) -> None:
@@ -179,7 +186,7 @@ def test_the_age(age: timedelta | None, due: bool) -> None:
             id="read at the same time, the largest first",
         ),
         pytest.param(
-            [known("a", ProofKind.GONE, age=HOUR), known("b", ProofKind.GONE, age=DAY)],
+            [known("a", VerificationKind.GONE, age=HOUR), known("b", VerificationKind.GONE, age=DAY)],
             {"a": 3, "b": 1},
             "ab",
             id="when a new one was read does not count",
@@ -232,9 +239,11 @@ def test_a_run_decompresses_on_request_alone() -> None:
             id="one is bad",
         ),
         pytest.param([known("a", CORRUPT), known("b", CORRUPT)], False, Coverage(3, 111, bad=2), id="two are bad"),
-        pytest.param([known("a", ProofKind.GONE)], False, Coverage(3, 111), id="one is gone"),
+        pytest.param([known("a", VerificationKind.GONE)], False, Coverage(3, 111), id="one is gone"),
         pytest.param([known("a", tried=DAY)], False, Coverage(3, 111), id="one was begun"),
-        pytest.param([known("a", SOUND, age=None)], False, Coverage(3, 111, 1, 100), id="one proof without a time"),
+        pytest.param(
+            [known("a", SOUND, age=None)], False, Coverage(3, 111, 1, 100), id="one verification without a time"
+        ),
         pytest.param([known("z", SOUND)], False, Coverage(3, 111), id="one that is not there any more"),
         pytest.param([known("c", SOUND)], True, Coverage(3, 111), id="a layer that was only hashed"),
         pytest.param([known("c", SOUND)], False, Coverage(3, 111, 1, 1, 0, NOW - DAY), id="a hashed layer is enough"),

@@ -16,21 +16,28 @@ import pytest
 
 from auditor.errors import StateError
 from auditor.model.digest import Digest
-from auditor.model.store import LayerProof, LayerProofKind, Proof, ProofKind, SourceKind, StoreInfo
+from auditor.model.store import (
+    LayerVerification,
+    LayerVerificationKind,
+    SourceKind,
+    StoreInfo,
+    Verification,
+    VerificationKind,
+)
 from auditor.scrub.state import State, identity
 from auditor.scrub.state_file import APPLICATION_ID, VERSION, quarantine
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 ONE, TWO = Digest.of(b"1"), Digest.of(b"2")
-LAYER = LayerProof(LayerProofKind.SOUND, diff_id=TWO, size=9, compression="gzip")
+LAYER = LayerVerification(LayerVerificationKind.SOUND, diff_id=TWO, size=9, compression="gzip")
 
 
-def sound(digest: Digest) -> Proof:
-    return Proof(digest, ProofKind.SOUND, size=1, actual=digest, layer=LAYER)
+def sound(digest: Digest) -> Verification:
+    return Verification(digest, VerificationKind.SOUND, size=1, actual=digest, layer=LAYER)
 
 
-def corrupt(digest: Digest) -> Proof:
-    return Proof(digest, ProofKind.CORRUPT, size=1, actual=TWO, detail="one bit differs")
+def corrupt(digest: Digest) -> Verification:
+    return Verification(digest, VerificationKind.CORRUPT, size=1, actual=TWO, detail="one bit differs")
 
 
 def test_an_outcome_is_remembered_whole_but_as_one_of_another_run(tmp_path: Path) -> None:
@@ -40,7 +47,9 @@ def test_an_outcome_is_remembered_whole_but_as_one_of_another_run(tmp_path: Path
     with State.open(path, store="a") as state:
         known = state.remembered()[ONE]
         assert state.notes == ()
-    assert known.proof == Proof(ONE, ProofKind.SOUND, size=1, actual=ONE, layer=LAYER, fresh=False, read_at=NOW)
+    assert known.verification == Verification(
+        ONE, VerificationKind.SOUND, size=1, actual=ONE, layer=LAYER, fresh=False, read_at=NOW
+    )
     assert (known.read_at, known.bad_since, known.bad) == (NOW, None, False)
 
 
@@ -58,7 +67,7 @@ def test_what_was_begun_and_not_finished_is_remembered_without_an_outcome(tmp_pa
     with State.open(tmp_path / "s", store="a") as state:
         state.begin(ONE, at=NOW)
         known = state.remembered()[ONE]
-        assert (known.tried_at, known.read_at, known.proof) == (NOW, None, None)
+        assert (known.tried_at, known.read_at, known.verification) == (NOW, None, None)
         state.record(sound(ONE), at=NOW)
         state.begin(ONE, at=NOW + timedelta(days=1))
         assert state.remembered()[ONE].read_at == NOW
@@ -70,7 +79,7 @@ def test_what_left_the_store_is_forgotten(tmp_path: Path) -> None:
             state.record(sound(digest), at=NOW)
         state.forget_absent([TWO])
         assert set(state.remembered()) == {TWO}
-        state.record(Proof(TWO, ProofKind.GONE), at=NOW)
+        state.record(Verification(TWO, VerificationKind.GONE), at=NOW)
         assert state.remembered() == {}
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from auditor.errors import NoRecord, ReadFailed, StoreUnreachable
 from auditor.model.digest import EMPTY, Digest
-from auditor.model.store import LayerProofKind, Proof, ProofKind, Store
-from auditor.scrub import Target, prove, targets_of
+from auditor.model.store import LayerVerificationKind, Store, Verification, VerificationKind
+from auditor.scrub import Target, targets_of, verify_blobs
 from auditor.scrub.damage import TRIED, flipped_bit
 from tests.unit.fakes import Damage, Damaged, MemoryStore
 from tests.unit.tars import tar
@@ -40,22 +40,24 @@ def all_targets(store: Store, *layers: Digest) -> list[Target]:
     return targets_of((store.inventory(name) for name in store.namespaces()), layers=dict.fromkeys(layers))
 
 
-def proofs(store: Store, *layers: Digest, jobs: int = 2, max_layer: int | None = None) -> dict[Digest, Proof]:
+def verifications(
+    store: Store, *layers: Digest, jobs: int = 2, max_layer: int | None = None
+) -> dict[Digest, Verification]:
     targets = all_targets(store, *layers)
     known = {target.digest for target in targets}
-    found = list(prove(store, targets, jobs=jobs, layers=bool(layers), known=known, max_layer=max_layer))
-    assert len(found) == len({proof.digest for proof in found})
-    return {proof.digest: proof for proof in found}
+    found = list(verify_blobs(store, targets, jobs=jobs, layers=bool(layers), known=known, max_layer=max_layer))
+    assert len(found) == len({verification.digest for verification in found})
+    return {verification.digest: verification for verification in found}
 
 
-def damaged(data: bytes, into: bytes) -> Proof:
-    """The proof of a blob `data` whose file holds `into`, beside a sound one."""
+def damaged(data: bytes, into: bytes) -> Verification:
+    """The verification of a blob `data` whose file holds `into`, beside a sound one."""
     store = MemoryStore()
     sound = store.add(b"sound")
     digest = store.add(data)
     store.content[digest] = into
-    found = proofs(store)
-    assert found[sound].kind is ProofKind.SOUND
+    found = verifications(store)
+    assert found[sound].kind is VerificationKind.SOUND
     return found[digest]
 
 
@@ -63,8 +65,10 @@ def test_sound_blobs_are_read_once_and_over_all_namespaces_once() -> None:
     store = MemoryStore()
     digests = {store.add(data, "default", "k8s.io") for data in (LAYER, CONFIG, PLAIN, b"")}
     digests.add(store.add(CONFIG + b" ", digest=Digest.of(CONFIG + b" ", algorithm="sha512")))
-    found = proofs(store)
-    assert {digest: proof.kind for digest, proof in found.items()} == dict.fromkeys(digests, ProofKind.SOUND)
+    found = verifications(store)
+    assert {digest: verification.kind for digest, verification in found.items()} == dict.fromkeys(
+        digests, VerificationKind.SOUND
+    )
     assert len(store.streamed) == len(digests)
     assert not any(fresh for _, _, fresh in store.streamed)
 
@@ -99,16 +103,20 @@ def flip(data: bytes, at: int, bit: int = 0) -> bytes:
     ],
 )
 def test_how_the_bytes_are_wrong_is_said_where_it_can_be_told(data: bytes, into: bytes, detail: str) -> None:
-    proof = damaged(data, into)
-    assert (proof.kind, proof.size, proof.actual) == (ProofKind.CORRUPT, len(into), Digest.of(into))
-    assert detail in proof.detail
+    verification = damaged(data, into)
+    assert (verification.kind, verification.size, verification.actual) == (
+        VerificationKind.CORRUPT,
+        len(into),
+        Digest.of(into),
+    )
+    assert detail in verification.detail
 
 
 def test_a_swap_names_whose_bytes_they_are() -> None:
     store = MemoryStore()
     one, two = store.add(LAYER), store.add(OTHER)
     store.content[one], store.content[two] = OTHER, LAYER
-    found = proofs(store)
+    found = verifications(store)
     assert found[one].detail == f"these are the bytes of {two}"
     assert found[two].detail == f"these are the bytes of {one}"
 
@@ -136,11 +144,11 @@ def test_wrong_once_and_right_past_the_cache_is_unsteady_and_keeps_the_first_dig
         for piece in pieces:
             yield flip(piece, 0) if not before else piece
 
-    proof = proofs(Damaged(store, once), digest)[digest]
-    assert proof.kind is ProofKind.UNSTEADY
-    assert proof.detail.startswith(f"the first reading gave {len(LAYER)} bytes that hash to sha256:")
-    assert proof.layer is not None
-    assert proof.layer.kind is LayerProofKind.SOUND
+    verification = verifications(Damaged(store, once), digest)[digest]
+    assert verification.kind is VerificationKind.UNSTEADY
+    assert verification.detail.startswith(f"the first reading gave {len(LAYER)} bytes that hash to sha256:")
+    assert verification.layer is not None
+    assert verification.layer.kind is LayerVerificationKind.SOUND
     assert [fresh for _, _, fresh in store.streamed] == [False, True]
 
 
@@ -151,9 +159,9 @@ def test_two_wrong_readings_that_differ_say_so() -> None:
     def ever_else(before: int, _: Digest, pieces: Iterator[bytes]) -> Iterator[bytes]:
         return (flip(piece, before) for piece in pieces)
 
-    proof = proofs(Damaged(store, ever_else))[digest]
-    assert proof.kind is ProofKind.CORRUPT
-    assert "two readings differ from each other" in proof.detail
+    verification = verifications(Damaged(store, ever_else))[digest]
+    assert verification.kind is VerificationKind.CORRUPT
+    assert "two readings differ from each other" in verification.detail
 
 
 def failing(*times: int) -> Damage:
@@ -169,31 +177,38 @@ def failing(*times: int) -> Damage:
 def test_unreadable_twice_is_neither_sound_nor_corrupt_and_has_the_systems_words() -> None:
     store = MemoryStore()
     digest = store.add(LAYER)
-    proof = proofs(Damaged(store, failing(0, 1)))[digest]
-    assert (proof.kind, proof.detail, proof.actual) == (ProofKind.UNREADABLE, "Input/output error", None)
+    verification = verifications(Damaged(store, failing(0, 1)))[digest]
+    assert (verification.kind, verification.detail, verification.actual) == (
+        VerificationKind.UNREADABLE,
+        "Input/output error",
+        None,
+    )
 
 
 def test_unreadable_once_is_unsteady() -> None:
     store = MemoryStore()
     digest = store.add(LAYER)
-    proof = proofs(Damaged(store, failing(0)))[digest]
-    assert (proof.kind, proof.detail) == (ProofKind.UNSTEADY, "the first reading failed: Input/output error")
+    verification = verifications(Damaged(store, failing(0)))[digest]
+    assert (verification.kind, verification.detail) == (
+        VerificationKind.UNSTEADY,
+        "the first reading failed: Input/output error",
+    )
 
 
 def test_one_wrong_and_one_failed_reading_are_settled_by_a_third() -> None:
     store = MemoryStore()
     digest = store.add(LAYER)
     store.content[digest] = flip(LAYER, 50)
-    assert proofs(Damaged(store, failing(0)))[digest].kind is ProofKind.CORRUPT
-    assert proofs(Damaged(store, failing(1)))[digest].kind is ProofKind.CORRUPT
-    assert proofs(Damaged(store, failing(1, 2)))[digest].kind is ProofKind.UNREADABLE
+    assert verifications(Damaged(store, failing(0)))[digest].kind is VerificationKind.CORRUPT
+    assert verifications(Damaged(store, failing(1)))[digest].kind is VerificationKind.CORRUPT
+    assert verifications(Damaged(store, failing(1, 2)))[digest].kind is VerificationKind.UNREADABLE
 
 
 def test_a_blob_collected_meanwhile_is_gone_and_no_fault() -> None:
     store = MemoryStore()
     targets = [Target(store.add(LAYER), len(LAYER), ("default",))]
     store.drop_record("default", targets[0].digest)
-    assert [proof.kind for proof in prove(store, targets, jobs=1)] == [ProofKind.GONE]
+    assert [verification.kind for verification in verify_blobs(store, targets, jobs=1)] == [VerificationKind.GONE]
 
 
 def test_a_record_that_goes_in_the_middle_is_read_through_another_namespace() -> None:
@@ -206,7 +221,7 @@ def test_a_record_that_goes_in_the_middle_is_read_through_another_namespace() ->
             raise NoRecord(f"no record of {digest}")
         yield from pieces
 
-    assert proofs(Damaged(store, collected))[digest].kind is ProofKind.SOUND
+    assert verifications(Damaged(store, collected))[digest].kind is VerificationKind.SOUND
     assert [namespace for namespace, _, _ in store.streamed] == ["default", "k8s.io"]
 
 
@@ -214,37 +229,40 @@ def test_a_record_without_a_file_is_missing() -> None:
     store = MemoryStore()
     digest = store.add(LAYER)
     del store.content[digest]
-    assert proofs(store)[digest].kind is ProofKind.MISSING
+    assert verifications(store)[digest].kind is VerificationKind.MISSING
 
 
 def test_layers_are_decompressed_and_the_others_are_not() -> None:
     store = MemoryStore()
     good, config, garbage = store.add(LAYER), store.add(CONFIG), store.add(b"no tar at all" * 99)
-    found = proofs(store, good, garbage)
+    found = verifications(store, good, garbage)
     assert found[config].layer is None
     sound, wrong = found[good].layer, found[garbage].layer
     assert sound is not None
-    assert (sound.kind, sound.diff_id) == (LayerProofKind.SOUND, Digest.of(gzip.decompress(LAYER)))
+    assert (sound.kind, sound.diff_id) == (LayerVerificationKind.SOUND, Digest.of(gzip.decompress(LAYER)))
     assert wrong is not None
-    assert (found[garbage].kind, wrong.kind) == (ProofKind.SOUND, LayerProofKind.UNDECODABLE)
+    assert (found[garbage].kind, wrong.kind) == (VerificationKind.SOUND, LayerVerificationKind.UNDECODABLE)
 
 
 def test_an_encrypted_layer_is_hashed_and_its_content_said_to_be_unverifiable() -> None:
     store = MemoryStore()
     digest = store.add(b"\x99" * 700)
     (target,) = targets_of([store.inventory("default")], layers={digest: "its bytes are encrypted"})
-    (proof,) = prove(store, [target], jobs=1, layers=True)
-    assert proof.kind is ProofKind.SOUND
-    assert proof.layer is not None
-    assert (proof.layer.kind, proof.layer.detail) == (LayerProofKind.UNVERIFIABLE, "its bytes are encrypted")
+    (verification,) = verify_blobs(store, [target], jobs=1, layers=True)
+    assert verification.kind is VerificationKind.SOUND
+    assert verification.layer is not None
+    assert (verification.layer.kind, verification.layer.detail) == (
+        LayerVerificationKind.UNVERIFIABLE,
+        "its bytes are encrypted",
+    )
 
 
 def test_a_bound_on_layers_makes_a_bomb_unverifiable() -> None:
     store = MemoryStore()
     digest = store.add(packed(bytes(8 << 20)))
-    layer = proofs(store, digest, max_layer=1 << 20)[digest].layer
+    layer = verifications(store, digest, max_layer=1 << 20)[digest].layer
     assert layer is not None
-    assert layer.kind is LayerProofKind.UNVERIFIABLE
+    assert layer.kind is LayerVerificationKind.UNVERIFIABLE
 
 
 def test_the_store_failing_ends_the_run_and_keeps_what_was_proven() -> None:
@@ -260,11 +278,11 @@ def test_the_store_failing_ends_the_run_and_keeps_what_was_proven() -> None:
                 raise StoreUnreachable("containerd went away")
         return pieces
 
-    kept: list[Proof] = []
+    kept: list[Verification] = []
     with pytest.raises(StoreUnreachable):
-        kept.extend(prove(Damaged(store, dying), all_targets(store), jobs=2))
+        kept.extend(verify_blobs(Damaged(store, dying), all_targets(store), jobs=2))
     assert len(kept) == 5
-    assert all(proof.kind is ProofKind.SOUND for proof in kept)
+    assert all(verification.kind is VerificationKind.SOUND for verification in kept)
     assert len(opened) <= 7
 
 
@@ -276,7 +294,7 @@ def test_a_fault_of_ours_in_a_thread_is_not_swallowed() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(prove(Damaged(store, bug), all_targets(store), jobs=2))
+        list(verify_blobs(Damaged(store, bug), all_targets(store), jobs=2))
 
 
 def endless(_: int, __: Digest, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -299,7 +317,7 @@ def test_an_event_ends_the_run_between_two_pieces() -> None:
         over.set()
 
     threading.Thread(target=end_after_some).start()
-    found = prove(
+    found = verify_blobs(
         Damaged(store, endless), all_targets(store), jobs=2, over=over.is_set, on_bytes=lambda _: read.release()
     )
     assert list(found) == []
@@ -315,7 +333,7 @@ def test_closing_the_iterator_stops_the_threads() -> None:
         return endless(before, digest, pieces) if digest == Digest.of(LAYER) else pieces
 
     before = threading.active_count()
-    with closing(prove(Damaged(store, then_endless), targets, jobs=2)) as found:
+    with closing(verify_blobs(Damaged(store, then_endless), targets, jobs=2)) as found:
         assert next(found).digest == Digest.of(b"first")
     assert threading.active_count() == before
 
@@ -327,7 +345,7 @@ def test_bytes_and_starts_are_told() -> None:
     counts: list[int] = []
     started: list[Target] = []
     targets = all_targets(store)
-    list(prove(store, targets, jobs=2, on_bytes=counts.append, on_start=started.append))
+    list(verify_blobs(store, targets, jobs=2, on_bytes=counts.append, on_start=started.append))
     assert sum(counts) == len(LAYER) + len(CONFIG)
     assert started == targets
 
@@ -346,4 +364,4 @@ def test_bits_of_large_blobs_are_not_tried() -> None:
 
 def test_the_digest_of_nothing_is_a_sound_empty_blob() -> None:
     store = MemoryStore()
-    assert proofs(store, store.add(b""))[EMPTY].kind is ProofKind.SOUND
+    assert verifications(store, store.add(b""))[EMPTY].kind is VerificationKind.SOUND

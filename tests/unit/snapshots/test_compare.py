@@ -83,7 +83,7 @@ def test_equal(root: Path) -> None:
     result = played(*FILES)
     found = compare(result.tree, root)
     assert (found.items, found.expected, result.refusal) == ((), 9, "")
-    assert result.proof.diff_id == Digest.of(gzip.decompress(layer(*FILES)))
+    assert result.verification.diff_id == Digest.of(gzip.decompress(layer(*FILES)))
 
 
 def cut(root: Path) -> None:
@@ -230,7 +230,7 @@ def test_global_headers_are_ignored() -> None:
 
 
 def test_a_cut_layer_is_refused() -> None:
-    assert play([layer(*FILES)[:-40]], lowest=True).proof.kind == "undecodable"
+    assert play([layer(*FILES)[:-40]], lowest=True).verification.kind == "undecodable"
 
 
 def test_files_of_other_users_are_not_damage(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The small parts of the sources: proof, places, pauses, proxies, pieces, and stores that serve as sources."""
+"""The small parts of the sources: verification, places, pauses, proxies, pieces, and stores that serve as sources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor.errors import AuditorError, BadBytes, Conflict, NoFile, NoRecord, NotOffered, ReadFailed, SourceError
-from auditor.model.blob_source import Hints, Offer, Source, origins, proven
+from auditor.model.blob_source import Hints, Offer, Source, origins, verified
 from auditor.model.chunks import gathered
 from auditor.model.digest import Digest
 from auditor.model.store import Blob, Inventory, SourceKind, Store, StoreInfo
@@ -37,7 +37,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar"
 @given(st.lists(st.binary(max_size=20), max_size=8))
 def test_right_bytes_pass_whole(chunks: list[bytes]) -> None:
     whole = b"".join(chunks)
-    assert b"".join(proven(chunks, digest=Digest.of(whole), size=len(whole), place="here")) == whole
+    assert b"".join(verified(chunks, digest=Digest.of(whole), size=len(whole), place="here")) == whole
 
 
 @given(st.binary(min_size=1, max_size=60), st.integers(1, 7), st.data())
@@ -46,7 +46,7 @@ def test_wrong_bytes_never_pass_whole(whole: bytes, step: int, data: st.DataObje
     chunks = [wrong[at : at + step] for at in range(0, len(wrong), step)]
     got: list[bytes] = []
     with pytest.raises(BadBytes):
-        got.extend(proven(chunks, digest=Digest.of(whole), size=len(whole), place="here"))
+        got.extend(verified(chunks, digest=Digest.of(whole), size=len(whole), place="here"))
     assert sum(map(len, got)) < max(len(whole), 1)
 
 
@@ -60,7 +60,7 @@ def test_an_endless_stream_is_left_at_once() -> None:
             yield b"x" * 10
 
     with pytest.raises(BadBytes, match="more than the 25 bytes"):
-        list(proven(endless(), digest=Digest.of(b"x" * 25), size=25, place="here"))
+        list(verified(endless(), digest=Digest.of(b"x" * 25), size=25, place="here"))
     assert taken == 3
 
 

@@ -205,7 +205,7 @@ def test_a_file_that_is_a_pipe_is_an_error(tmp_path: Path) -> None:
     folder = tmp_path / "registry.example"
     folder.mkdir()
     os.mkfifo(folder / "hosts.toml")
-    with pytest.raises(SourceError, match="cannot be read: not a regular file"):
+    with pytest.raises(SourceError, match="cannot be read: it is not a regular file"):
         find_hosts(tmp_path, "registry.example")
 
 
