@@ -89,6 +89,10 @@ RULES = (
     SNAPSHOT_USAGE_DIFFERS,
     SNAPSHOT_UNVERIFIABLE,
 )
+#: The codes of findings about files that are damaged, missing or hidden no more.
+DAMAGED_FILES: Final = frozenset(
+    rule.code for rule in (SNAPSHOT_DIRECTORY_MISSING, SNAPSHOT_EMPTY, SNAPSHOT_DAMAGED, SNAPSHOT_WHITEOUTS_LOST)
+)
 
 _SHOWN: Final = 20
 #: Allocated bytes by which an intact snapshot may differ from its record.

@@ -58,7 +58,7 @@ def reader(
         intact: Snapshots that were compared before and are not compared again.
 
     """
-    files = partial(_snapshots, store, limit=limit, intact=intact)
+    files = partial(_snapshots, store, limit=limit, max_layer=max_layer, intact=intact)
     if verify in (Verify.SINCE_CRASH, Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
         return files
 
@@ -90,6 +90,7 @@ def _snapshots(
     evidence: Evidence,
     *,
     limit: RateLimit | None,
+    max_layer: int | None,
     intact: Mapping[SnapshotKey, SnapshotFiles],
 ) -> Reading:
     """Return what is found of the snapshots' files, and the verifications of the layers that were read for it."""
@@ -101,7 +102,7 @@ def _snapshots(
     from auditor.snapshots.examine import examine
     from auditor.snapshots.presence import unpaired
 
-    found = examine(store, evidence, pause=time.sleep, admit=admit, known=intact)
+    found = examine(store, evidence, pause=time.sleep, admit=admit, max_layer=max_layer, known=intact)
     return Reading(
         found.verifications,
         snapshot_files=found.files,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -32,12 +33,17 @@ _HELP: Final[Mapping[str, str]] = {
     "present_bytes": "Bytes recorded as present.",
     "read_bytes": "Bytes read by the last run.",
     "snapshots": "Snapshots of all snapshotters checked.",
+    "compared_snapshots": "Snapshots whose files were compared with their layer, by this run or an earlier scrub.",
+    "damaged_snapshots": "Snapshots with missing, empty or damaged files, or lost whiteouts.",
     "findings": "Findings by rule and severity.",
     "scrub_blobs": "Blobs in the scope of the scrub.",
     "scrub_bytes": "Bytes in the scope of the scrub.",
     "scrub_proven_blobs": "Blobs verified by this scrub or an earlier one.",
     "scrub_proven_bytes": "Bytes verified by this scrub or an earlier one.",
     "scrub_bad_blobs": "Blobs that were damaged when last read.",
+    "scrub_snapshots": "Snapshots in the scope of the scrub.",
+    "scrub_compared_snapshots": "Snapshots without a difference from their layer when last compared.",
+    "oldest_comparison_timestamp_seconds": "Time of the oldest comparison of a snapshot that still counts.",
     "oldest_proof_timestamp_seconds": "Time of the oldest verification that still counts.",
     "oldest_proof_age_seconds": "Age of the oldest verification when the last run ended.",
 }
@@ -128,6 +134,8 @@ def _store(report: Report, base: Labels) -> Iterator[_Sample]:
     yield "present_bytes", base, report.summary.bytes.present
     yield "read_bytes", base, report.summary.bytes.read
     yield "snapshots", base, report.summary.snapshots.total
+    yield "compared_snapshots", base, report.summary.snapshots.compared
+    yield "damaged_snapshots", base, report.summary.snapshots.damaged
 
 
 def _findings(report: Report, base: Labels, codes: Mapping[str, Severity]) -> Iterator[_Sample]:
@@ -148,6 +156,11 @@ def _coverage(report: Report, base: Labels) -> Iterator[_Sample]:
     yield "scrub_proven_blobs", base, scrub.proven_blobs
     yield "scrub_proven_bytes", base, scrub.proven_bytes
     yield "scrub_bad_blobs", base, scrub.known_bad
+    if scrub.snapshots is not UNSET and scrub.compared_snapshots is not UNSET:
+        yield "scrub_snapshots", base, scrub.snapshots
+        yield "scrub_compared_snapshots", base, scrub.compared_snapshots
+    if scrub.oldest_comparison_at is not UNSET:
+        yield "oldest_comparison_timestamp_seconds", base, scrub.oldest_comparison_at.timestamp()
     if scrub.oldest_proof_at is not None:
         yield "oldest_proof_timestamp_seconds", base, scrub.oldest_proof_at.timestamp()
         age = (report.finished_at - scrub.oldest_proof_at).total_seconds()

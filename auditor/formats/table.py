@@ -110,6 +110,10 @@ def _coverage(report: Report) -> Iterator[str]:
     oldest = f", the oldest on {known.oldest_proof_at:%Y-%m-%d %H:%M} UTC" if known.oldest_proof_at else ""
     share = known.proven_bytes / known.bytes if known.bytes else 1.0
     yield f"verified: {known.proven_blobs} of {plural(known.blobs, 'blob')}, {share:.1%} of {size(known.bytes)}{oldest}"
+    if known.snapshots is not UNSET and known.compared_snapshots is not UNSET:
+        first = known.oldest_comparison_at
+        oldest = f", the oldest on {first:%Y-%m-%d %H:%M} UTC" if first is not UNSET else ""
+        yield f"unpacked files intact: {known.compared_snapshots} of {plural(known.snapshots, 'snapshot')}{oldest}"
 
 
 def _readiness(report: Report, style: Style) -> Iterator[str]:

@@ -190,9 +190,15 @@ class ByteCounts(msgspec.Struct, frozen=True):
 
 
 class SnapshotCounts(msgspec.Struct, frozen=True):
-    """Snapshots of all audited snapshotters."""
+    """Snapshots of all audited snapshotters.
+
+    `compared` counts those whose files were compared with their layer by this run or a scrub before it; `damaged` those
+    with missing, empty or damaged files, or lost whiteouts.
+    """
 
     total: Number = 0
+    compared: Number = 0
+    damaged: Number = 0
 
 
 class FindingCounts(msgspec.Struct, frozen=True):
@@ -254,7 +260,11 @@ class ImageState(msgspec.Struct, frozen=True):
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """How much of the store a scrub and earlier ones have verified; `oldest_proof_at` is RFC 3339."""
+    """How much of the store a scrub and earlier ones have verified; times are RFC 3339.
+
+    With `scrub --snapshots`, `snapshots` counts those whose files can be compared, `compared_snapshots` those without a
+    difference at the last comparison; `oldest_comparison_at` is the oldest of these.
+    """
 
     blobs: Number
     bytes: Number
@@ -262,6 +272,9 @@ class Coverage(msgspec.Struct, frozen=True):
     proven_bytes: Number
     known_bad: Number
     oldest_proof_at: datetime | None = None
+    snapshots: Number | UnsetType = UNSET
+    compared_snapshots: Number | UnsetType = UNSET
+    oldest_comparison_at: datetime | UnsetType = UNSET
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from auditor.checks.evidence import Evidence, NamespaceView
+from auditor.checks.snapshot_files import DAMAGED_FILES
 from auditor.model.digest import Digest
 from auditor.model.findings import (
     BlobCounts,
@@ -73,7 +74,7 @@ def report(
             images=_count_images(images),
             blobs=_count_blobs(evidence, findings),
             bytes=_count_bytes(evidence),
-            snapshots=SnapshotCounts(total=sum(_snapshots(view) for view in evidence.views)),
+            snapshots=_count_snapshots(evidence, findings),
             findings=count(findings),
         ),
         findings=tuple(findings),
@@ -194,5 +195,9 @@ def _count_bytes(evidence: Evidence) -> ByteCounts:
     return ByteCounts(present=sum(_present(evidence).values()), read=evidence.bytes_read + read)
 
 
-def _snapshots(view: NamespaceView) -> int:
-    return sum(len(held) for held in view.inventory.snapshots.values())
+def _count_snapshots(evidence: Evidence, findings: Sequence[Finding]) -> SnapshotCounts:
+    return SnapshotCounts(
+        total=sum(len(held) for view in evidence.views for held in view.inventory.snapshots.values()),
+        compared=sum(files.differences is not None for files in evidence.snapshot_files.values()),
+        damaged=len({(each.namespace, each.subject.name) for each in findings if each.code in DAMAGED_FILES}),
+    )

@@ -16,14 +16,14 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from auditor.errors import StateError
 from auditor.model.digest import Digest
 from auditor.model.store import StoreInfo, Verification, VerificationKind
-from auditor.scrub.state_file import COLUMNS, VERSION, create, quarantine, require_own
+from auditor.scrub.state_file import COLUMNS, VERSION, add_snapshots, create, quarantine, require_own
 
 #: Results that put a blob at the head of the next run.
 BAD = frozenset(
@@ -69,7 +69,8 @@ class State:
 
     def __init__(self, connection: sqlite3.Connection, *, path: Path, store: str, lock: int, notes: list[str]) -> None:
         self._connection = connection
-        self._store = store
+        #: The key of the store in every row.
+        self.store = store
         self._lock = lock
         self._mutex = threading.Lock()
         self.path = path
@@ -118,10 +119,10 @@ class State:
 
     def begin(self, digest: Digest, *, at: datetime) -> None:
         """Record that a read begins, so that a blob whose read never ends does not come first in each run."""
-        self._write(
+        self.write(
             "INSERT INTO proofs (store, digest, tried_at) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET tried_at = excluded.tried_at",
-            [(self._store, digest, at.timestamp())],
+            [(self.store, digest, at.timestamp())],
         )
 
     def record(self, verification: Verification, *, at: datetime) -> None:
@@ -131,34 +132,36 @@ class State:
             return
         when = at.timestamp()
         bad = when if verification.kind in BAD else None
-        self._write(
+        self.write(
             "INSERT INTO proofs (store, digest, tried_at, read_at, bad_since, proof) VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET read_at = excluded.read_at, proof = excluded.proof,"
             " bad_since = CASE WHEN excluded.bad_since IS NULL THEN NULL"
             " ELSE coalesce(bad_since, excluded.bad_since) END",
-            [(self._store, verification.digest, when, when, bad, msgspec.json.encode(verification, enc_hook=str))],
+            [(self.store, verification.digest, when, when, bad, msgspec.json.encode(verification, enc_hook=str))],
         )
 
     def remembered(self) -> dict[Digest, Remembered]:
         """Return all results for this store, by digest."""
-        with self._guarded():
-            rows = self._connection.execute(
-                "SELECT digest, tried_at, read_at, bad_since, proof FROM proofs WHERE store = ?", (self._store,)
-            ).fetchall()
+        rows = self.rows("SELECT digest, tried_at, read_at, bad_since, proof FROM proofs WHERE store = ?")
         return {known.digest: known for row in rows if (known := _remembered(*row)) is not None}
 
     def forget_absent(self, present: Collection[Digest]) -> None:
         """Drop what has left the store; `present` is everything that it holds."""
         kept = frozenset(present)
-        with self._guarded():
-            rows = self._connection.execute("SELECT digest FROM proofs WHERE store = ?", (self._store,)).fetchall()
+        rows = self.rows("SELECT digest FROM proofs WHERE store = ?")
         self.forget(digest for (digest,) in rows if digest not in kept)
 
     def forget(self, digests: Iterable[str]) -> None:
         """Drop what is known of some blobs."""
-        self._write("DELETE FROM proofs WHERE store = ? AND digest = ?", [(self._store, digest) for digest in digests])
+        self.write("DELETE FROM proofs WHERE store = ? AND digest = ?", [(self.store, digest) for digest in digests])
 
-    def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return all rows of a query whose one parameter is the store. Raises StateError."""
+        with self._guarded():
+            return self._connection.execute(query, (self.store,)).fetchall()
+
+    def write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+        """Execute a statement for each of `rows`, durably. Raises StateError."""
         with self._guarded(), self._connection:
             self._connection.executemany(statement, rows)
 
@@ -229,6 +232,7 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             _check(connection)
+            add_snapshots(connection)
     except sqlite3.Error:
         connection.close()
         raise
@@ -252,12 +256,12 @@ def _remembered(
         outcome = (
             msgspec.json.decode(verification, type=Verification, dec_hook=_decode_digest) if verification else None
         )
-        when = _time(read_at)
+        when = aware(read_at)
         return Remembered(
             digest=Digest.parse(digest),
-            tried_at=_time(tried_at),
+            tried_at=aware(tried_at),
             read_at=when,
-            bad_since=_time(bad_since),
+            bad_since=aware(bad_since),
             verification=msgspec.structs.replace(outcome, fresh=False, read_at=when) if outcome else None,
         )
     except (ValueError, TypeError, OverflowError, OSError, msgspec.MsgspecError):
@@ -270,7 +274,8 @@ def _decode_digest(kind: type, value: object) -> object:
     raise NotImplementedError
 
 
-def _time(seconds: float | None) -> datetime | None:
+def aware(seconds: float | None) -> datetime | None:
+    """Return a time of the file in UTC; None where it has none."""
     return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC)
 
 

@@ -14,6 +14,17 @@ from auditor.errors import StateError
 
 VERSION: Final = 1
 COLUMNS: Final = ["store", "digest", "tried_at", "read_at", "bad_since", "proof"]
+SNAPSHOT_COLUMNS: Final = [
+    "store",
+    "namespace",
+    "snapshotter",
+    "name",
+    "directory",
+    "tried_at",
+    "read_at",
+    "bad_since",
+    "found",
+]
 #: Marks the file as a state of this program; bytes 68 to 71 of the header (sqlite.org/fileformat.html, 1.3).
 APPLICATION_ID: Final = int.from_bytes(b"ctda")
 _MAGIC: Final = b"SQLite format 3\0"
@@ -27,6 +38,21 @@ CREATE TABLE proofs (
     bad_since REAL,
     proof BLOB,
     PRIMARY KEY (store, digest)
+) WITHOUT ROWID
+"""
+#: Added to files that lack it. Programs without it ignore the table, so the version of the file stays.
+_SNAPSHOTS: Final = """
+CREATE TABLE snapshots (
+    store TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    snapshotter TEXT NOT NULL,
+    name TEXT NOT NULL,
+    directory TEXT NOT NULL,
+    tried_at REAL,
+    read_at REAL,
+    bad_since REAL,
+    found BLOB,
+    PRIMARY KEY (store, namespace, snapshotter, name)
 ) WITHOUT ROWID
 """
 #: Files that SQLite keeps beside a database; they hold committed rows.
@@ -63,8 +89,26 @@ def create(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(_SCHEMA)
+        connection.execute(_SNAPSHOTS)
         connection.execute(f"PRAGMA user_version = {VERSION}")
         write_whole(path, connection.serialize())
+
+
+def add_snapshots(connection: sqlite3.Connection) -> None:
+    """Add the table of snapshots to a file that lacks it, and the mark of this program, in one transaction.
+
+    Raises:
+        sqlite3.DatabaseError: the table has other columns.
+
+    """
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(snapshots)")]
+    if not columns:
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(_SNAPSHOTS)
+    elif columns != SNAPSHOT_COLUMNS:
+        raise sqlite3.DatabaseError("its table of snapshots has other columns")
 
 
 def quarantine(path: Path) -> Path:

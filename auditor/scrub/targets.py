@@ -1,15 +1,18 @@
-"""The blobs to verify: each digest once, with all namespaces that have a record of it."""
+"""The blobs to verify, each digest once, with all namespaces that have a record of it; the snapshots to compare."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.layers import verifiable
 from auditor.model.digest import Digest
+from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Inventory
+from auditor.snapshots.presence import Needed
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -24,6 +27,56 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     namespaces: tuple[str, ...]
     layer: bool = False
     unverifiable: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes to read."""
+        return self.size
+
+
+class SnapshotTarget(msgspec.Struct, frozen=True, gc=False):
+    """A snapshot to compare with its layer: its record, and its directory as it was looked at.
+
+    `directory` changes when the snapshot is made again, or its files are exchanged by a repair.
+    """
+
+    needed: Needed
+    files: SnapshotFiles
+    directory: str
+
+    @property
+    def key(self) -> SnapshotKey:
+        """The snapshot's identity."""
+        return self.needed.key
+
+    @property
+    def layer(self) -> Digest:
+        """The blob that it was unpacked from."""
+        return self.needed.layer.descriptor.digest
+
+    @property
+    def bytes(self) -> int:
+        """Bytes to read, about: the layer's blob, and the space of the files."""
+        return self.needed.layer.descriptor.size + (self.files.recorded.size if self.files.recorded else 0)
+
+
+def snapshot_targets(
+    wanted: Mapping[SnapshotKey, Needed], looked: Mapping[SnapshotKey, SnapshotFiles]
+) -> Iterator[SnapshotTarget]:
+    """Yield the snapshots that can be compared.
+
+    Args:
+        wanted: The snapshots that images need.
+        looked: The directories that were looked at.
+
+    """
+    for key, files in looked.items():
+        if not files.missing and not files.reason:
+            try:
+                inode = os.lstat(files.path).st_ino
+            except OSError:
+                continue  # it was removed meanwhile
+            yield SnapshotTarget(wanted[key], files, f"{files.id} {inode}")
 
 
 def targets_of(inventories: Iterable[Inventory], *, layers: Mapping[Digest, str | None] | None = None) -> list[Target]:

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -31,7 +31,17 @@ _TYPES: Final = {
 }
 
 
-def compare(tree: Node, directory: Path, *, privileged: bool = True, contents: bool = True) -> Differences:
+#: Called before bytes of a blob or a file are read, with their number; waits for a rate limit, and counts progress.
+Admit = Callable[[int], None]
+
+
+def at_once(_count: int) -> None:
+    """Admit bytes without a limit."""
+
+
+def compare(
+    tree: Node, directory: Path, *, privileged: bool = True, contents: bool = True, admit: Admit = at_once
+) -> Differences:
     """Compare every file below `directory` with the tree; nothing is written.
 
     The root's own attributes are not compared: containerd ignores the layer's entry for it.
@@ -41,6 +51,7 @@ def compare(tree: Node, directory: Path, *, privileged: bool = True, contents: b
         directory: The `fs` directory of the snapshot.
         privileged: Whether `trusted.*` xattrs are visible (CAP_SYS_ADMIN); opaque markers are else not compared.
         contents: Whether files are read; else their sizes are compared.
+        admit: Called before content is read; what it raises ends the comparison.
 
     Raises:
         FileNotFoundError: There is no directory.
@@ -49,14 +60,15 @@ def compare(tree: Node, directory: Path, *, privileged: bool = True, contents: b
 
     """
     root = os.fsencode(directory)
-    items = tuple(_Comparison(root, privileged=privileged, contents=contents).run(tree))
+    items = tuple(_Comparison(root, privileged=privileged, contents=contents, admit=admit).run(tree))
     skipped = () if privileged else ("opaque markers: reading trusted.* xattrs needs CAP_SYS_ADMIN",)
     return Differences(items, count(tree), skipped)
 
 
 class _Comparison:
-    def __init__(self, root: bytes, *, privileged: bool, contents: bool) -> None:
+    def __init__(self, root: bytes, *, privileged: bool, contents: bool, admit: Admit) -> None:
         self._root = root
+        self._admit = admit
         self._contents = contents
         self._privileged = privileged
         #: The inode of each node that was compared: hard links must share it.
@@ -132,7 +144,7 @@ class _Comparison:
         if node.kind is NodeKind.FILE:
             yield from _size(node, path, info)
             if self._contents and info.st_size == node.size:
-                yield from _content(node, path, full)
+                yield from _content(node, path, full, self._admit)
         elif node.kind is NodeKind.SYMLINK and os.readlink(full) != node.target:  # noqa: PTH115 - targets are bytes
             yield Difference(path, Kind.TARGET)
         elif node.kind in (NodeKind.CHARACTER, NodeKind.BLOCK):
@@ -212,11 +224,11 @@ def _size(node: Node, path: bytes, info: os.stat_result) -> Iterator[Difference]
         yield Difference(path, kind, f"{size} bytes, {node.size} in the layer")
 
 
-def _content(node: Node, path: bytes, full: bytes) -> Iterator[Difference]:
+def _content(node: Node, path: bytes, full: bytes, admit: Admit) -> Iterator[Difference]:
     if not node.size:
         return
     try:
-        digest, zeros = _measured(full, node.size)
+        digest, zeros = _measured(full, node.size, admit)
     except PermissionError:
         raise
     except OSError as error:
@@ -226,7 +238,7 @@ def _content(node: Node, path: bytes, full: bytes) -> Iterator[Difference]:
         yield Difference(path, Kind.ZEROED if zeros else Kind.CONTENT)
 
 
-def _measured(full: bytes, size: int) -> tuple[bytes, bool]:
+def _measured(full: bytes, size: int, admit: Admit) -> tuple[bytes, bool]:
     """Return a file's SHA-256, and whether all its bytes are zero. Does not change its access time if permitted."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -235,17 +247,19 @@ def _measured(full: bytes, size: int) -> tuple[bytes, bool]:
         descriptor = os.open(full, flags)
     try:
         if size <= _CHUNK:
+            admit(size)
             data = os.read(descriptor, size + 1)
             return hashlib.sha256(data).digest(), not data.strip(b"\0")
-        return _streamed(descriptor)
+        return _streamed(descriptor, admit)
     finally:
         os.close(descriptor)
 
 
-def _streamed(descriptor: int) -> tuple[bytes, bool]:
+def _streamed(descriptor: int, admit: Admit) -> tuple[bytes, bool]:
     hashed = hashlib.sha256()
     zeros = True
     while piece := os.read(descriptor, _CHUNK):
+        admit(len(piece))
         hashed.update(piece)
         zeros = zeros and not piece.strip(b"\0")
     return hashed.digest(), zeros

@@ -19,7 +19,7 @@ from auditor.model.digest import Digest, Meter
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
 from auditor.model.store import LayerVerificationKind, Snapshot, SourceKind, Store, Verification, VerificationKind
-from auditor.snapshots.compare import compare
+from auditor.snapshots.compare import Admit, at_once, compare
 from auditor.snapshots.play import Played, play
 from auditor.snapshots.presence import Needed, location, look, needed, still_missing
 
@@ -46,6 +46,8 @@ _OF_CRASHES: Final = frozenset(
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
 #: Begins the reason for a snapshot with files that only another user may read.
 _FORBIDDEN: Final = "not permitted to read"
+#: Begins the reason for a snapshot whose directory cannot be read.
+_FAILED: Final = "cannot read"
 _UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
 
 
@@ -60,29 +62,38 @@ class Examined(msgspec.Struct, frozen=True):
     verifications: Mapping[Digest, Verification] = {}
 
 
-#: Called before bytes of a blob are read, with their number; waits for a rate limit, and counts progress.
-Admit = Callable[[int], None]
+class Comparer:
+    """Compares snapshots with layers of a store; keeps the verifications of the layers that are intact.
 
+    Args:
+        store: The store that has the layers.
+        evidence: The first look of an audit.
+        admit: Called before bytes of a layer or a file are read; what it raises ends the comparison.
+        max_layer: Largest decompressed size of a layer, in bytes, that is compared.
 
-def at_once(_count: int) -> None:
-    """Admit bytes without a limit."""
+    """
 
-
-class _Layers:
-    """Plays layers of a store; keeps the verifications of those that are intact."""
-
-    def __init__(self, store: Store, evidence: Evidence, admit: Admit) -> None:
+    def __init__(
+        self, store: Store, evidence: Evidence, *, admit: Admit = at_once, max_layer: int | None = None
+    ) -> None:
         self.evidence = evidence
         self.verifications: dict[Digest, Verification] = {}
+        self.admit = admit
         self._store = store
-        self._admit = admit
+        self._max_layer = max_layer
+
+    def compare(self, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
+        """Return a snapshot's files with their differences from its layer, or the reason why they are not compared."""
+        return _compared(self, needed, files)
 
     def play(self, namespace: str, needed: Needed, *, contents: bool) -> Played:
         """Read and play a layer. Raises StoreError, ObjectError."""
         digest = needed.layer.descriptor.digest
         meter = Meter(digest.algorithm)
         with self._store.stream(namespace, digest) as chunks:
-            played = play(self._metered(chunks, meter), lowest=needed.index == 0, contents=contents)
+            played = play(
+                self._metered(chunks, meter), lowest=needed.index == 0, contents=contents, max_size=self._max_layer
+            )
         found = meter.result()
         if found.digest == digest:
             self.verifications[digest] = Verification(
@@ -92,7 +103,7 @@ class _Layers:
 
     def _metered(self, chunks: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
         for chunk in chunks:
-            self._admit(len(chunk))
+            self.admit(len(chunk))
             meter.update(chunk)
             yield chunk
 
@@ -103,6 +114,7 @@ def examine(
     *,
     pause: Callable[[float], None],
     admit: Admit = at_once,
+    max_layer: int | None = None,
     known: Mapping[SnapshotKey, SnapshotFiles] = MappingProxyType({}),
 ) -> Examined:
     """Look for the directory of each needed snapshot, and count or compare its files as the level asks.
@@ -113,26 +125,49 @@ def examine(
         store: The store that has the layers.
         evidence: The first look of an audit.
         pause: Sleeps for a number of seconds.
-        admit: Called for each piece of a layer that is read.
+        admit: Called before bytes of a layer or a file are read.
+        max_layer: Largest decompressed size of a layer, in bytes, that is compared.
         known: What was found before; these snapshots are not examined again.
 
     """
-    layers = _Layers(store, evidence, admit)
     if evidence.info.kind is SourceKind.ARCHIVE:
         return Examined()
+    comparer = Comparer(store, evidence, admit=admit, max_layer=max_layer)
     wanted = {key: each for key, each in needed(evidence).items() if key not in known}
-    found: dict[SnapshotKey, SnapshotFiles] = dict(known)
+    looked = directories(evidence, wanted, pause=pause)
+    if evidence.verify is Verify.SNAPSHOTS_QUICK:
+        found = {key: _counted(files) for key, files in looked.files.items()}
+    else:
+        found = {key: comparer.compare(wanted[key], files) for key, files in looked.files.items()}
+    return Examined({**known, **found}, (*looked.incomplete, *unread(found)), comparer.verifications)
+
+
+def directories(
+    evidence: Evidence, wanted: Mapping[SnapshotKey, Needed], *, pause: Callable[[float], None]
+) -> Examined:
+    """Return the directory of each snapshot, or that it is missing, without a look at its files.
+
+    Args:
+        evidence: The first look of an audit.
+        wanted: The snapshots, from `needed`.
+        pause: Sleeps for a number of seconds.
+
+    """
+    found: dict[SnapshotKey, SnapshotFiles] = {}
     incomplete = []
     for name in sorted({snapshotter for _, snapshotter, _ in wanted}):
         mine = {key: each for key, each in wanted.items() if key[1] == name}
         try:
-            found |= _of_snapshotter(layers, name, mine, pause)
+            found |= _directories(evidence, name, mine, pause)
         except (OSError, ValueError) as error:
             incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
-    forbidden = [files.reason for files in found.values() if files.reason.startswith(_FORBIDDEN)]
-    if forbidden:
-        incomplete.append(f"the files of {len(forbidden)} snapshots could not be compared: {forbidden[0]}")
-    return Examined(found, tuple(incomplete), layers.verifications)
+    return Examined(found, tuple(incomplete))
+
+
+def unread(found: Mapping[SnapshotKey, SnapshotFiles]) -> tuple[str, ...]:
+    """Return a sentence about the snapshots whose files could not be read; none where all could be."""
+    reasons = [files.reason for files in found.values() if files.reason.startswith((_FORBIDDEN, _FAILED))]
+    return (f"the files of {len(reasons)} snapshots could not be compared: {reasons[0]}",) if reasons else ()
 
 
 def examine_suspects(
@@ -153,11 +188,11 @@ def examine_suspects(
         admit: Called for each piece of a layer that is read.
 
     """
-    layers = _Layers(store, evidence, admit)
+    layers = Comparer(store, evidence, admit=admit)
     return {key: _suspected(layers, each, _counted(files)) for key, (each, files) in suspects.items()}
 
 
-def _suspected(layers: _Layers, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
+def _suspected(layers: Comparer, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
     if files.counted is None:
         return files
     found = _compared(layers, needed, files, contents=False)
@@ -168,20 +203,16 @@ def _suspected(layers: _Layers, needed: Needed, files: SnapshotFiles) -> Snapsho
     return msgspec.structs.replace(found, differences=differences)
 
 
-def _of_snapshotter(
-    layers: _Layers, name: str, wanted: Mapping[SnapshotKey, Needed], pause: Callable[[float], None]
+def _directories(
+    evidence: Evidence, name: str, wanted: Mapping[SnapshotKey, Needed], pause: Callable[[float], None]
 ) -> dict[SnapshotKey, SnapshotFiles]:
-    evidence = layers.evidence
     place = location(evidence, name)
     if place is None:
         return _unexamined(evidence, name, wanted)
     rows = place.rows()
     found = {key: look(place, rows[key]) for key in wanted if key in rows}
     found = {key: files for key, files in found.items() if not files.missing}
-    found |= still_missing(place, [key for key in wanted if key in rows and key not in found], pause)
-    if evidence.verify is Verify.SNAPSHOTS_QUICK:
-        return {key: _counted(files) for key, files in found.items()}
-    return {key: _compared(layers, wanted[key], files) for key, files in found.items()}
+    return found | dict(still_missing(place, [key for key in wanted if key in rows and key not in found], pause))
 
 
 def _unexamined(
@@ -193,7 +224,7 @@ def _unexamined(
 
 
 def _counted(files: SnapshotFiles) -> SnapshotFiles:
-    if files.missing:
+    if files.missing or files.reason:
         return files
     try:
         return msgspec.structs.replace(files, counted=usage(Path(files.path)))
@@ -227,8 +258,8 @@ def usage(directory: Path) -> Usage:
     return Usage(size, inodes)
 
 
-def _compared(layers: _Layers, needed: Needed, files: SnapshotFiles, *, contents: bool = True) -> SnapshotFiles:
-    if files.missing:
+def _compared(layers: Comparer, needed: Needed, files: SnapshotFiles, *, contents: bool = True) -> SnapshotFiles:
+    if files.missing or files.reason:
         return files
     if needed.snapshot.snapshotter != "overlayfs":
         return msgspec.structs.replace(files, reason=_UNCOMPARED.format(needed.snapshot.snapshotter))
@@ -246,6 +277,9 @@ def _compared(layers: _Layers, needed: Needed, files: SnapshotFiles, *, contents
         return msgspec.structs.replace(files, reason=reason)
     except FileNotFoundError:
         return msgspec.structs.replace(files, missing=not Path(files.path).is_dir(), reason="it changed meanwhile")
+    except OSError as error:
+        path = os.fsdecode(error.filename or files.path)
+        return msgspec.structs.replace(files, reason=f"{_FAILED} {path}: {error.strerror or error}")
     if isinstance(found, str):
         return msgspec.structs.replace(files, reason=found)
     if not unpacked:
@@ -254,10 +288,12 @@ def _compared(layers: _Layers, needed: Needed, files: SnapshotFiles, *, contents
 
 
 def _differences(
-    layers: _Layers, namespace: str, needed: Needed, files: SnapshotFiles, *, contents: bool
+    layers: Comparer, namespace: str, needed: Needed, files: SnapshotFiles, *, contents: bool
 ) -> Differences | str:
     """Return the differences that two looks at the files agree on, or why the files cannot be judged."""
     played = layers.play(namespace, needed, contents=contents)
+    if played.verification.kind is LayerVerificationKind.UNVERIFIABLE:
+        return f"its layer is not decompressed: {played.verification.detail}"
     if (
         played.verification.kind is not LayerVerificationKind.SOUND
         or played.verification.diff_id != needed.layer.diff_id
@@ -265,7 +301,14 @@ def _differences(
         return "its layer's blob is damaged or does not match the diffID"
     if played.refusal:
         return f"its layer is not covered: {played.refusal}"
-    look = partial(compare, played.tree, Path(files.path), privileged=administrator(), contents=contents)
+    look = partial(
+        compare,
+        played.tree,
+        Path(files.path),
+        privileged=administrator(),
+        contents=contents,
+        admit=layers.admit,
+    )
     found = look()
     if found.items:
         again = set(look().items)

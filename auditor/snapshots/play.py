@@ -46,19 +46,22 @@ class Played(msgspec.Struct, frozen=True):
     refusal: str = ""
 
 
-def play(chunks: Iterable[bytes | memoryview], *, lowest: bool, contents: bool = True) -> Played:
+def play(
+    chunks: Iterable[bytes | memoryview], *, lowest: bool, contents: bool = True, max_size: int | None = None
+) -> Played:
     """Return the tree that unpacking a layer leaves, from one decoding that also gives the diffID.
 
     Args:
         chunks: The layer's blob.
         lowest: Whether the layer has no parent: whiteouts then delete and leave nothing.
         contents: Whether to hash the content of each file; the layer's diffID is computed in any case.
+        max_size: Bytes of output after which decompression stops; the verification is then UNVERIFIABLE.
 
     Raises:
         StoreError: Reading the blob failed.
 
     """
-    stream = _LayerStream(chunks)
+    stream = _LayerStream(chunks, max_size=max_size)
     model = _Model(lowest=lowest, contents=contents)
     refusal = ""
     try:
@@ -75,7 +78,7 @@ def play(chunks: Iterable[bytes | memoryview], *, lowest: bool, contents: bool =
 class _LayerStream:
     """The decompressed bytes of a layer as a file that is read forwards, hashed and checked on the way."""
 
-    def __init__(self, chunks: Iterable[bytes | memoryview]) -> None:
+    def __init__(self, chunks: Iterable[bytes | memoryview], *, max_size: int | None = None) -> None:
         self._chunks = _sliced(chunks)
         self._meter = Meter()
         self._pieces: deque[bytes] = deque()
@@ -84,7 +87,7 @@ class _LayerStream:
         self._begun = 0
         self._at = 0
         self._ended = False
-        self._inspector = LayerInspector(meter=self)
+        self._inspector = LayerInspector(meter=self, max_size=max_size)
         self._verification: LayerVerification | None = None
 
     @property

@@ -28,6 +28,8 @@ from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
+from tests.lab.repaired import repair
+from tests.lab.test_snapshot_files import directory
 
 LAYERS = tuple(images.layer({f"noise-{n}": images.noise(f"scrub-{n}", 40_000)}) for n in range(24))
 IMAGE = images.image(LAYERS)
@@ -380,3 +382,38 @@ def test_there_is_no_progress_where_nobody_looks(one: Containerd) -> None:
     ran = auditor(*arguments(one, "--limit-rate", "500KiB"))
     assert (ran.status, ran.err) == (0, "auditor: limits: reading 500.0 KiB/s, age 7d\n")
     assert not {code for code, _ in quiet(ran.report)} & {"blob-unreadable"}
+
+
+def test_snapshots_are_compared_within_the_same_budget_and_memory(one: Containerd) -> None:
+    number = len(IMAGE.layers) + len(OTHER.layers)
+    first = scrub(one, "--snapshots")
+    assert (first.status, loud(first.report)) == (0, set()), first.err
+    found = coverage(first.report)
+    assert (found.snapshots, found.compared_snapshots, found.proven_blobs) == (number, number, len(EVERYTHING))
+    assert fresh_reads(first.report) <= found.bytes, "a layer was read for its blob and again for its snapshot"
+    again = scrub(one, "--snapshots").report
+    assert (fresh_reads(again), coverage(again)) == (0, found)
+
+    folder = directory(one, IMAGE, 3)
+    damaged = folder / "noise-3"
+    right = damaged.read_bytes()
+    damaged.write_bytes(b"")
+    assert loud(scrub(one, "--snapshots", "--max-age", "0s", "--max-duration", "0s").report) == set(), "not yet read"
+    seen = scrub(one, "--snapshots", "--max-age", "0s")
+    name = f"overlayfs/{IMAGE.chain_ids[3]}"
+    assert (seen.status, loud(seen.report)) == (1, {("snapshot-damaged", name)})
+    assert coverage(seen.report).compared_snapshots == number - 1
+    kept = scrub(one, "--snapshots", "--max-duration", "0s")
+    assert (kept.status, loud(kept.report)) == (1, {("snapshot-damaged", name)}), "damage is remembered"
+    assert loud(scrub(one).report) == set()
+
+    done = repair(one, "--snapshots")
+    assert (done.status, (folder / "noise-3").read_bytes()) == (0, right)
+    mended = scrub(one, "--snapshots", "--max-duration", "0s")
+    assert loud(mended.report) == set(), "results of the exchanged directory are not used"
+    assert coverage(mended.report).compared_snapshots == number - 1
+    assert coverage(scrub(one, "--snapshots", "--new-only").report).compared_snapshots == number
+
+    shutil.rmtree(folder)
+    gone = scrub(one, "--snapshots", "--max-duration", "0s")
+    assert loud(gone.report) == {("snapshot-directory-missing", name)}

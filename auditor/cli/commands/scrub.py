@@ -17,14 +17,15 @@ STATE = Path("/var/lib/containerd-auditor/state.db")
 
 EXAMPLES = """\
 auditor scrub --max-duration 30m --limit-rate 50MiB
+auditor scrub --snapshots --max-duration 30m --limit-rate 50MiB
 auditor scrub --known-bad
 auditor scrub --new-only --format prometheus --output /run/auditor.prom"""
 
 
 def scrub(
-    state: Annotated[Path, Option("--state", metavar="FILE", help="File that records verified blobs.")] = STATE,
+    state: Annotated[Path, Option("--state", metavar="FILE", help="File that records the results.")] = STATE,
     max_age: Annotated[
-        str, Option("--max-age", metavar="TIME", help="Verify blobs again after this long, for example 7d.")
+        str, Option("--max-age", metavar="TIME", help="Verify again after this long, for example 7d.")
     ] = "7d",
     max_duration: Annotated[
         str | None,
@@ -33,8 +34,11 @@ def scrub(
     limit_rate: o.LimitRate = None,
     jobs: o.Jobs = None,
     max_layer_size: o.MaxLayer = None,
-    known_bad: Annotated[bool, Option("--known-bad", help="Only blobs that were found damaged before.")] = False,
-    new_only: Annotated[bool, Option("--new-only", help="Only blobs that were never verified.")] = False,
+    known_bad: Annotated[bool, Option("--known-bad", help="Only what was found damaged before.")] = False,
+    new_only: Annotated[bool, Option("--new-only", help="Only what was never verified.")] = False,
+    snapshots: Annotated[
+        bool, Option("--snapshots", help="Also compare unpacked files with their layers, as check --verify snapshots.")
+    ] = False,
     verify: Annotated[Depth, Option("--verify", metavar="LEVEL", help="Verification level.")] = Depth.DIGESTS,
     allow_empty: o.AllowEmpty = False,
     fail_on: o.FailsOn = FailOn.ERROR,
@@ -51,7 +55,7 @@ def scrub(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Verify the store's content in the background: damaged blobs first, then new ones, then the oldest results.
+    """Verify the store's content in the background: what was damaged first, then what is new, then the oldest results.
 
     A killed scrub continues where it stopped. Exit status: as of check; reaching a limit is not an error.
     """
@@ -87,6 +91,7 @@ def scrub(
         max_layer=size(max_layer_size) if max_layer_size else None,
         known_bad=known_bad,
         new_only=new_only,
+        snapshots=snapshots,
     )
     echo_limits(
         quiet=quiet or (max_duration is None and budget.pace is None and budget.max_layer is None),
