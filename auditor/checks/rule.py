@@ -22,8 +22,8 @@ OFFLINE_REMEDY: Final = "Export the images that are intact; `auditor repair` wor
 
 #: The codes that only an audit of contents finds.
 _FOUND_BY_READING: Final = frozenset({"digest-mismatch"})
-#: The codes of unpacked files.
-_UNPACKED: Final = frozenset(
+#: The codes of findings about unpacked files that a rebuild ends.
+UNPACKED: Final = frozenset(
     "snapshot-directory-missing snapshot-empty snapshot-damaged snapshot-whiteouts-lost snapshot-attributes "
     "snapshot-extra-files".split()
 )
@@ -51,7 +51,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, rename={"impact": "matters
     @property
     def level(self) -> tuple[str, ...]:
         """The options of `auditor repair` that let it find this fault."""
-        if self.code in _UNPACKED:
+        if self.code in UNPACKED:
             return ("--snapshots",)
         return ("--verify", "digests") if self.code in _FOUND_BY_READING else ()
 

@@ -7,8 +7,10 @@ from typing import Final
 
 from auditor.checks.rule import in_words
 from auditor.diagnose.model import ObjectFacts
-from auditor.model.findings import Finding
+from auditor.model.findings import Fact, Finding
 
+#: Lines of a fact that are shown.
+_LINES: Final = 5
 #: Direct observations that prove a cause, by cause.
 _PROOF: Final[Mapping[str, str]] = {
     "no-file": "the record was read, and the path of its file was examined",
@@ -24,6 +26,11 @@ _PROOF: Final[Mapping[str, str]] = {
 _PROOF_BY_CODE: Final[Mapping[str, str]] = {
     "broken-snapshot-chain": "the snapshots of the chain were listed",
     "incomplete-image": "the database was asked for the record and for the snapshot, and has neither",
+    "snapshot-directory-missing": "the directory was looked for twice, and the database has its snapshot",
+    **dict.fromkeys(
+        ("snapshot-damaged", "snapshot-empty", "snapshot-whiteouts-lost", "snapshot-attributes"),
+        "the files were compared with their layer twice, and the layer matches its diffID",
+    ),
 }
 #: Reason why a cause is not certain.
 _DOUBT: Final[Mapping[str, str]] = {
@@ -43,6 +50,11 @@ _UNAFFECTED: Final[Mapping[str, str]] = {
     "digest-mismatch": "Containers that run, and new ones from snapshots that exist. Images without this blob.",
     "broken-snapshot-chain": "The blobs; running containers; images that share no layer with it.",
     "snapshot-missing": "The blobs.",
+    "snapshot-directory-missing": "The blobs; images that share no layer with it; containers that are mounted already.",
+    **dict.fromkeys(
+        ("snapshot-damaged", "snapshot-empty", "snapshot-whiteouts-lost", "snapshot-attributes"),
+        "The blobs, from which the files can be rebuilt; images that do not share this layer.",
+    ),
     "malformed-manifest": "All other images.",
     "layer-count-mismatch": "All other images.",
     "layer-undecodable": "Images without this layer.",
@@ -117,9 +129,17 @@ def _of_facts(finding: Finding) -> Iterator[str]:
         if finding.facts.get(name) is not None:
             yield f"{finding.facts[name]} {word}"
     for name, word in (
+        ("directory", "its directory:"),
+        ("paths", "files:"),
+        ("containers", "containers on it:"),
         ("actual", "its bytes hash to"),
         ("detail", "detail:"),
         ("twin", "the same layer with another compression:"),
     ):
         if finding.facts.get(name):
-            yield f"{word} {finding.facts[name]}"
+            yield f"{word} {_one_line(finding.facts[name])}"
+
+
+def _one_line(fact: Fact) -> str:
+    """Return the first lines of a fact, as one."""
+    return ", ".join(str(fact).split("\n")[:_LINES])

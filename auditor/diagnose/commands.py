@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from auditor.checks.rule import command
+from auditor.checks.rule import UNPACKED, command
 from auditor.model.findings import Finding
 from auditor.model.store import SourceKind
 
@@ -105,6 +105,8 @@ def _commands_by_code(finding: Finding, target: CommandTarget, namespace: str, n
         yield _KERNEL
     elif finding.code in _PUBLISHED:
         yield (command("skopeo", "inspect", "--raw", f"docker://{name}") + "  # as published; report it")
+    elif finding.code in UNPACKED and finding.hint.startswith("auditor repair "):
+        yield from _repair(target, namespace, name, "--snapshots")
     elif finding.code == "broken-snapshot-chain":
         yield from _unpack_again(target, namespace, name)
     elif finding.code == "blob-unreadable":

@@ -108,5 +108,10 @@ def _limits(mentions: Mentions, index: EvidenceIndex | None, verdict: Verdict) -
         yield "the message names no object of the store, so the whole store was searched for faults"
     if verdict.outcome is Outcome.FAULT:
         yield "when and by whom it was caused: the store does not record that"
-    if evidence.info.kind is SourceKind.CONTAINERD and verdict.outcome in (Outcome.FAULT, Outcome.SOUND):
+    compared = any(files.differences is not None for files in evidence.snapshot_files.values())
+    if (
+        evidence.info.kind is SourceKind.CONTAINERD
+        and not compared
+        and verdict.outcome in (Outcome.FAULT, Outcome.SOUND)
+    ):
         yield "whether the unpacked files of snapshots are right: only blobs were read"

@@ -68,6 +68,9 @@ def _from_store(case: Case, index: EvidenceIndex) -> Verdict | None:
     fault = _fault(case, index)
     if fault is not None:
         return _from_fault(case, *fault)
+    lost = _lost_folder(case, index)
+    if lost is not None:
+        return _from_fault(case, lost, direct=True)
     design = next((o for o in case.named.objects if o.by_design), None)
     if design is not None and _allows_design(case.message):
         return _from_design(case, design)
@@ -79,6 +82,13 @@ def _archive_faults(case: Case, index: EvidenceIndex) -> Iterator[Finding]:
     """Yield the faults of the archive as a file that lead to the message; they lead, as they make blobs absent."""
     if case.message is not None and case.target.kind is SourceKind.ARCHIVE:
         yield from (f for f in index.faults if f.code.startswith("archive-") and _fits(f, case.message))
+
+
+def _lost_folder(case: Case, index: EvidenceIndex) -> Finding | None:
+    """Return the fault of the snapshot whose folder the text names."""
+    folders = {folder.removesuffix("/fs") for folder in case.mentions.folders}
+    here = (f for f in index.faults if str(f.facts.get("directory", "")).removesuffix("/fs") in folders)
+    return next((finding for finding in here if _fits(finding, case.message)), None)
 
 
 def _allows_design(message: KnownMessage | None) -> bool:

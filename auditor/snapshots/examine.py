@@ -136,7 +136,7 @@ def examine(
     wanted = {key: each for key, each in needed(evidence).items() if key not in known}
     looked = directories(evidence, wanted, pause=pause)
     if evidence.verify is Verify.SNAPSHOTS_QUICK:
-        found = {key: _counted(files) for key, files in looked.files.items()}
+        found = {key: counted(files) for key, files in looked.files.items()}
     else:
         found = {key: comparer.compare(wanted[key], files) for key, files in looked.files.items()}
     return Examined({**known, **found}, (*looked.incomplete, *unread(found)), comparer.verifications)
@@ -189,7 +189,7 @@ def examine_suspects(
 
     """
     layers = Comparer(store, evidence, admit=admit)
-    return {key: _suspected(layers, each, _counted(files)) for key, (each, files) in suspects.items()}
+    return {key: _suspected(layers, each, counted(files)) for key, (each, files) in suspects.items()}
 
 
 def _suspected(layers: Comparer, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
@@ -223,7 +223,8 @@ def _unexamined(
     return {key: SnapshotFiles(id="", path="", reason=_UNCOMPARED.format(name)) for key in wanted}
 
 
-def _counted(files: SnapshotFiles) -> SnapshotFiles:
+def counted(files: SnapshotFiles) -> SnapshotFiles:
+    """Return a snapshot's files with their present disk usage. Raises OSError where they cannot be read."""
     if files.missing or files.reason:
         return files
     try:

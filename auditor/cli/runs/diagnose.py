@@ -21,6 +21,7 @@ from auditor.cli import audit, connect, prover
 from auditor.cli.options import Common
 from auditor.cli.output import print_message
 from auditor.cli.progress import Meter
+from auditor.cli.runs.diagnose_files import examined
 from auditor.diagnose.commands import CommandTarget
 from auditor.diagnose.evidence_index import EvidenceIndex
 from auditor.diagnose.explain import exit_status, explain
@@ -201,17 +202,24 @@ def _read(store: Store, question: Question, meter: Meter, evidence: Evidence) ->
     targets = [t for t in scrub.wanted(evidence) if t.digest in want and t.digest not in known]
     targets.sort(key=lambda target: want.rank(target.digest, target.size))
     end = time.monotonic() + question.budget.total_seconds()
+
+    def over() -> bool:
+        return time.monotonic() > end
+
+    files = examined(store, question.mentions, evidence, want, over=over)
+    targets = [target for target in targets if target.digest not in files.verifications]
     outcomes = scrub.verify_blobs(
         store,
         targets,
         jobs=prover.default_jobs(),
         layers=True,
         known=frozenset(target.digest for target in targets),
-        over=lambda: time.monotonic() > end,
+        over=over,
         on_bytes=meter.reading(sum(target.size for target in targets)),
     )
-    verifications = {verification.digest: verification for verification in outcomes}
-    return Reading(verifications, frozenset(target.digest for target in targets if target.digest not in verifications))
+    verifications = {**files.verifications, **{verification.digest: verification for verification in outcomes}}
+    late = frozenset(target.digest for target in targets if target.digest not in verifications)
+    return Reading(verifications, late, snapshot_files=files.files, incomplete=files.incomplete)
 
 
 def without_credentials(diagnosis: Diagnosis) -> Diagnosis:
