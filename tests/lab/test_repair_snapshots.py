@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +21,9 @@ from auditor.repair.own_state import LOCK
 from tests import images
 from tests.lab.checked import auditor_here, check, loud
 from tests.lab.conftest import StartDaemon
+from tests.lab.diagnosed import ask
 from tests.lab.kit import faults
-from tests.lab.kit.containers import running, shell_layer
+from tests.lab.kit.containers import running, shell_files, shell_layer
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.power_cut import small_disk
 from tests.lab.kit.registry import Registry
@@ -219,3 +225,45 @@ def test_a_snapshot_of_another_snapshotter_is_replaced_where_nobody_uses_it(
     for contents in DATA:
         for path, data in contents.items():
             assert (directory(daemon, image, 1, snapshotter="native") / path).read_bytes() == data
+
+
+def test_what_a_container_prints_leads_to_the_damaged_files_and_their_repair(newest: Stage) -> None:
+    daemon, folder = newest.daemon, newest.folder(0)
+    library = next(name for name in shell_files() if "libc.so" in name)
+    numbers = count()
+
+    def run() -> str:
+        name = f"cat-{next(numbers)}"  # a container that does not start leaves its snapshot
+        done = daemon.ctr("run", "--rm", "--null-io", newest.name, name, "/bin/cat", "/bin/cat", check=False)
+        return done.stderr.strip()
+
+    def run_alone() -> str:
+        """Run on the layer's directory: the words go to standard error, which the lab's containers do not have."""
+        return subprocess.run(["chroot", folder, "/bin/cat"], capture_output=True, text=True, check=False).stderr
+
+    rows: tuple[tuple[Callable[[], object], Callable[[], str], str, str], ...] = (
+        ((folder / "bin/cat").unlink, run, "snapshot-damaged", "bin/cat: missing"),
+        (
+            partial(empty, folder / "bin/cat"),
+            lambda: "exec /bin/cat: exec format error",
+            "snapshot-damaged",
+            "bin/cat: empty",
+        ),
+        (partial(empty, folder / library), run_alone, "snapshot-damaged", f"{library}: empty"),
+        (partial(shutil.rmtree, folder.parent), run, "snapshot-directory-missing", str(folder)),
+    )
+    for damage, printed, code, part in rows:
+        damage()
+        words = printed()
+        diagnosis, status = ask(daemon, words)
+        verdict = diagnosis.verdict
+        assert (verdict.code, status) == (code, 1), (words, verdict)
+        assert part in " ".join(verdict.evidence), (words, verdict.evidence)
+        _, command = (step for step in verdict.commands if step.startswith("auditor repair"))
+        done = auditor_here(*shlex.split(command)[1:], "--yes")
+        assert done.status == 0, (command, done.out, done.err)
+        assert run() == ""
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
