@@ -9,7 +9,7 @@ from typing import Final
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.rule import Hit, Rule
 from auditor.model.findings import Fact, ImageRef, Severity, Subject
-from auditor.model.snapshot_files import Difference, Kind, SnapshotFiles, Usage
+from auditor.model.snapshot_files import Difference, Differences, Kind, SnapshotFiles, Usage
 
 _REBUILD: Final = (
     "`auditor repair --snapshots` rebuilds the files from the layer while containers run, and lists the containers to "
@@ -115,6 +115,38 @@ _ATTRIBUTES: Final = (Kind.MODE, Kind.OWNER, Kind.CAPABILITY, Kind.XATTR, Kind.H
 _POWER_LOSS: Final = frozenset({Kind.EMPTY, Kind.TRUNCATED})
 
 
+def condition(files: SnapshotFiles) -> str:
+    """Return the state of a snapshot's files in one or two words; empty where only their directory was looked at."""
+    if files.missing:
+        return "directory missing"
+    if files.reason:
+        return "not compared"
+    if files.differences is None:
+        recorded, counted = files.recorded, files.counted
+        return "disk usage differs" if recorded and counted and _usage_differs(recorded, counted) else ""
+    return _compared(files.differences)
+
+
+def _compared(found: Differences) -> str:
+    if _empty(found):
+        return "empty"
+    if found.of(_DAMAGE):
+        return "damaged"
+    if found.of(_WHITEOUTS):
+        return "whiteouts lost"
+    if found.of((Kind.EXTRA,)):
+        return "extra files"
+    return "attributes differ" if any(_attributes(found.items, ())) else "intact"
+
+
+def _empty(found: Differences) -> bool:
+    return bool(found.expected) and found.missing == found.expected and not found.of((Kind.EXTRA,))
+
+
+def _usage_differs(recorded: Usage, counted: Usage) -> bool:
+    return bool(recorded.inodes) and (counted.inodes != recorded.inodes or abs(counted.size - recorded.size) > _BLOCK)
+
+
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Judge the files of each snapshot that was examined and still has its record."""
     for view in evidence.views if evidence.snapshot_files else ():
@@ -177,7 +209,7 @@ class _Judge:
         if recorded.inodes > 1 and counted.inodes == 1:
             text = f"its directory is empty; {recorded.inodes - 1} files were unpacked"
             yield self._hit(SNAPSHOT_EMPTY, text, facts=facts)
-        elif recorded.inodes and (counted.inodes != recorded.inodes or abs(counted.size - recorded.size) > _BLOCK):
+        elif _usage_differs(recorded, counted):
             text = (
                 f"its files take {counted.size} bytes in {counted.inodes} inodes; "
                 f"{recorded.size} bytes in {recorded.inodes} inodes were unpacked"
@@ -188,7 +220,7 @@ class _Judge:
         found = self._files.differences
         assert found is not None
         damage, lost = found.of(_DAMAGE), found.of(_WHITEOUTS)
-        if found.expected and found.missing == found.expected and not found.of((Kind.EXTRA,)):
+        if _empty(found):
             yield self._hit(SNAPSHOT_EMPTY, f"its directory is empty; its layer has {found.expected} files")
             return
         if damage or (lost and len(lost) != len([item for item in found.items if item.kind is not Kind.MTIME])):

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from auditor.checks.rule import Rule
 from auditor.formats.readiness import serve_lines, unpack_lines
 from auditor.formats.sanitize import is_command, plain, plural, shorten, size
-from auditor.model.findings import BlobCounts, Finding, ImageRef, PlatformState, Report, Severity, Status, Verify
+from auditor.model.findings import BlobCounts, Fact, Finding, ImageRef, PlatformState, Report, Severity, Status, Verify
 
 #: Findings of one rule that are listed; the first with its details, the others on a line each.
 LISTED = 5
@@ -49,9 +49,11 @@ def render(report: Report, *, advice: Mapping[str, Rule], style: Style) -> str:
     shown = [f for f in report.findings if style.verbose or f.severity is not Severity.INFO]
     left = 0
     for _, group in groupby(shown, key=lambda f: (f.severity, f.code)):
-        found = list(group)
+        every = list(group)
+        found = folded(every)
         most = len(found) if style.all else LISTED if len(lines) < ENOUGH else int(len(lines) < MOST)
-        lines += ["", *_rule(found, advice.get(found[0].code), style, most=most)] if most else [_title(found, style)]
+        rule = advice.get(every[0].code)
+        lines += ["", *_rule(every, found, rule, style, most=most)] if most else [_title(every, style)]
         left += max(0, len(found) - most)
     if left:
         lines += ["", f"and {plural(left, 'more finding')}; --output FILE has all"]
@@ -154,9 +156,14 @@ def _blobs(blobs: BlobCounts) -> str:
     return f"{blobs.absent} absent, {blobs.verified} verified, {blobs.corrupt} corrupt"
 
 
-def _rule(found: Sequence[Finding], known: Rule | None, style: Style, *, most: int) -> Iterator[str]:
-    """The first findings of a rule, what they mean, and what to do; a single one of them on one line."""
-    yield _title(found, style)
+def _rule(
+    every: Sequence[Finding], found: Sequence[Finding], known: Rule | None, style: Style, *, most: int
+) -> Iterator[str]:
+    """The first findings of a rule, what they mean, and what to do; a single one of them on one line.
+
+    `every` has the findings before they were folded.
+    """
+    yield _title(every, style)
     brief = most == 1 and not style.all
     for number, finding in enumerate(found[:most]):
         if brief or (number and not style.all):
@@ -167,7 +174,7 @@ def _rule(found: Sequence[Finding], known: Rule | None, style: Style, *, most: i
         yield f"    and {len(found) - most} more of this rule"
     if known is not None and not brief:
         yield from wrapped("    means: ", f"{known.means} {known.impact}", style.width)
-    yield from _remedies(found, style, most=1 if brief else REMEDIES)
+    yield from _remedies(every, style, most=1 if brief else REMEDIES)
 
 
 def _title(found: Sequence[Finding], style: Style) -> str:
@@ -217,12 +224,36 @@ def _facts(finding: Finding) -> Iterator[str]:
         yield f"namespaces {finding.facts['namespaces']}"
     if finding.cause:
         yield f"cause {finding.cause}"
+    if finding.facts.get("containers"):
+        yield f"containers {finding.facts['containers']}"
+
+
+def folded(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings of one rule; those about one snapshot in several namespaces are one, with all images and containers."""
+    by: dict[object, list[Finding]] = {}
+    for number, finding in enumerate(findings):
+        by.setdefault(finding.subject if finding.subject.kind == "snapshot" else number, []).append(finding)
+    return [_joined(same) if len(same) > 1 else same[0] for same in by.values()]
+
+
+def _joined(same: Sequence[Finding]) -> Finding:
+    facts: dict[str, Fact] = {**same[0].facts, "namespaces": ", ".join(finding.namespace for finding in same)}
+    containers = [str(finding.facts["containers"]) for finding in same if finding.facts.get("containers")]
+    if containers:
+        facts["containers"] = ", ".join(containers)
+    images = tuple(image for finding in same for image in finding.images)
+    return msgspec.structs.replace(same[0], images=images, facts=facts)
 
 
 def _others(images: Sequence[ImageRef]) -> list[str]:
+    """The images but the first; with their namespace if it is not that of the first."""
     names = dict.fromkeys((image.namespace, image.name) for image in images)
-    first = (images[0].namespace, images[0].name) if images else None
-    return [name for namespace, name in names if (namespace, name) != first]
+    first = (images[0].namespace, images[0].name) if images else ("", "")
+    return [
+        name if namespace == first[0] else f"{name} (namespace {namespace})"
+        for namespace, name in names
+        if (namespace, name) != first
+    ]
 
 
 def wrapped(label: str, text: str, width: int) -> Iterator[str]:

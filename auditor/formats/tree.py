@@ -60,7 +60,13 @@ def _notes(node: TreeNode) -> Iterator[str]:
     if why := node.why or node.cause:
         yield why
     if node.unpacked:
-        yield f"unpacked on {', '.join(node.unpacked)}"
+        yield f"unpacked on {', '.join(_unpacked(node, name) for name in node.unpacked)}"
+
+
+def _unpacked(node: TreeNode, snapshotter: str) -> str:
+    """The snapshotter, and the state of the files there if they were looked at."""
+    state = node.snapshots.get(snapshotter, "")
+    return f"{snapshotter} ({state})" if state else snapshotter
 
 
 def _name(namespace: str, node: TreeNode) -> str:

@@ -237,6 +237,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A descriptor in an image's tree: its kind, digest, size in bytes as described, and state.
 
     `state` is one of a few short texts: verified, present (not read to its end), corrupt, missing, discarded, ...
+    `snapshot` is the state of a layer's unpacked files, where they were looked at: intact, damaged, ...
     """
 
     kind: str
@@ -244,6 +245,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size: Number
     state: str = "present"
     platform: str = ""
+    snapshot: str = ""
     children: tuple[Node, ...] = ()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -11,6 +11,7 @@ from auditor.checks.absent_layers import cause
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.checks.layer_state import LayerState, states
 from auditor.checks.rule import in_words
+from auditor.checks.snapshot_files import condition
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Node, Report, Severity
 from auditor.model.image_graph import Broken, Content, Family, ImageGraph, ManifestNode
@@ -23,7 +24,8 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
 
     `state` is a short text: present, absent, skipped by the unpacker … `faults` are the codes of its findings, the
     most severe first; `cause` is the cause code of the first, `why` the same as a clause. `unpacked` names the
-    snapshotters that have its snapshot.
+    snapshotters that have its snapshot; `snapshots` has the state of the unpacked files by snapshotter, where they were
+    looked at: intact, damaged, directory missing …
     """
 
     kind: str
@@ -36,6 +38,7 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     faults: tuple[str, ...] = ()
     unpacked: tuple[str, ...] = ()
+    snapshots: dict[str, str] = {}
     wanted: bool = True
     children: tuple[TreeNode, ...] = ()
 
@@ -141,11 +144,21 @@ class _Builder:
 
     def _layer(self, state: LayerState) -> TreeNode:
         base = self._plain(f"layer {state.layer.index + 1}", state.layer.descriptor)
-        snapshot = self._faults.get(state.layer.chain_id or "", ())
+        chain = state.layer.chain_id or ""
+        snapshot = tuple(found for found in self._faults.get(chain, ()) if found.namespace == self._view.name)
         node = msgspec.structs.replace(
-            base, state=str(state.state), cause=base.cause or cause(state) or "", unpacked=state.snapshotters
+            base,
+            state=str(state.state),
+            cause=base.cause or cause(state) or "",
+            unpacked=state.snapshotters,
+            snapshots=self._conditions(state.snapshotters, chain),
         )
         return self._with_faults(node, snapshot)
+
+    def _conditions(self, snapshotters: Iterable[str], chain: str) -> dict[str, str]:
+        """Return the state of the unpacked files by snapshotter, where they were looked at."""
+        files = {name: self._evidence.snapshot_files.get((self._view.name, name, chain)) for name in snapshotters}
+        return {name: words for name, each in files.items() if each is not None and (words := condition(each))}
 
 
 #: The state of a present blob by the code of a finding about it; the first that applies.
@@ -185,8 +198,15 @@ def _node(node: TreeNode, verified: Collection[str]) -> Node:
         size=node.size,
         state=_state(node, verified),
         platform=node.platform if node.kind != "attestation" else "",
+        snapshot=_snapshot(node),
         children=tuple(_node(child, verified) for child in node.children),
     )
+
+
+def _snapshot(node: TreeNode) -> str:
+    """Return the state of the unpacked files, of the first snapshotter on which they are not intact."""
+    states = sorted(node.snapshots.values(), key=lambda state: state == "intact")
+    return states[0] if states else ""
 
 
 def _state(node: TreeNode, verified: Collection[str]) -> str:

@@ -31,7 +31,7 @@ _auditor() {
         'watch') flags='--every --state --exec --listen -h --help -a --address --timeout --content-root --textfile -f --format' words='' files=0 ;;
         'scrub') flags='--state --max-age --max-duration --known-bad --new-only --snapshots --verify --fail-on -h --help --allow-empty -n --namespace --limit-rate -j --jobs --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'repair') flags='--verify --snapshots --rebuild --dry-run -y --yes -j --jobs --keep-quarantine --fail-on -h --help --platform --all-platforms --snapshotter -n --namespace --from --include-discarded --hosts-dir --docker-config -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
-        'tree') flags='-h --help --platform --all-platforms --snapshotter -n --namespace -a --address --root --while-running --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
+        'tree') flags='--verify -h --help --platform --all-platforms --snapshotter -n --namespace -a --address --root --while-running --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'export') flags='-o --output --layout --name --all-names --flat --no-attestations --referrers --compress --digest --no-digest --refetch --salvage -h --help --platform --all-platforms -n --namespace --from --hosts-dir --docker-config -a --address --root --while-running --timeout --content-root -f --format -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'recover') flags='--root --names -o --output --into --meta-db --dry-run -n --namespace -h --help --timeout -f --format -q --quiet --no-progress' words='' files=0 ;;
         'verify') flags='--verify --blobs --sparse --fail-on -h --help --platform --all-platforms --max-layer-size -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=1 ;;
@@ -107,6 +107,7 @@ _auditor() {
         'repair|--content-root') value=1 words='auto none' files=1 ;;
         'repair|-f'|'repair|--format') value=1 words='table json' files=0 ;;
         'repair|-o'|'repair|--output') value=1 words='' files=1 ;;
+        'tree|--verify') value=1 words='presence snapshots-quick digests layers snapshots' files=0 ;;
         'tree|--platform') value=1 words='' files=0 ;;
         'tree|--snapshotter') value=1 words='' files=0 ;;
         'tree|-n'|'tree|--namespace') value=1 words='' files=0 ;;

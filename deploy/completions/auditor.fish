@@ -104,6 +104,7 @@ complete -c auditor -n '__fish_seen_subcommand_from repair' -s o -l output -rF -
 complete -c auditor -n '__fish_seen_subcommand_from repair' -s q -l quiet -d 'Print nothing if the exit status is 0'
 complete -c auditor -n '__fish_seen_subcommand_from repair' -s v -l verbose -d 'Also print findings of severity info, and notes on how the store was read'
 complete -c auditor -n '__fish_seen_subcommand_from repair' -l no-progress -d 'Show no progress bar'
+complete -c auditor -n '__fish_seen_subcommand_from tree' -l verify -x -a 'presence snapshots-quick digests layers snapshots' -d 'Verification level'
 complete -c auditor -n '__fish_seen_subcommand_from tree' -s h -l help -d 'Show this message and exit'
 complete -c auditor -n '__fish_seen_subcommand_from tree' -l platform -x -d 'Require this platform'
 complete -c auditor -n '__fish_seen_subcommand_from tree' -l all-platforms -d 'Require every platform that an index lists'

@@ -7,10 +7,12 @@ from typing import Annotated
 
 from auditor.cli import options as o
 from auditor.cli.arguments import Argument, Option
+from auditor.cli.choices import CheckVerify
 
 EXAMPLES = """\
 auditor tree docker.io/library/nginx:1.27
 auditor tree --all-platforms nginx:1.27
+auditor tree --verify snapshots nginx:1.27
 auditor tree nginx:1.27 --format dot --output nginx.dot"""
 
 
@@ -27,6 +29,9 @@ def tree(
     platform: o.Platforms = None,
     all_platforms: o.AllPlatforms = False,
     snapshotter: o.Snapshotters = None,
+    verify: Annotated[
+        CheckVerify, Option("--verify", metavar="LEVEL", help="Verification level.")
+    ] = CheckVerify.PRESENCE,
     address: o.Address = None,
     root: o.Root = None,
     while_running: o.WhileRunning = False,
@@ -41,16 +46,17 @@ def tree(
 ) -> int:
     """Print the descriptor graph of an image: index, manifests, configs, layers, their state and its cause.
 
+    A layer that is unpacked names the snapshotters; where its files were looked at, with their state (--verify).
     --format dot is for Graphviz: auditor tree IMAGE -f dot | dot -Tsvg -o image.svg. Exit status: as of check.
     """
     import sys
 
     from auditor.audit.collect import Request
-    from auditor.cli import audit, connect
+    from auditor.cli import audit, connect, prover
     from auditor.cli.output import check_target, deliver, print_message
     from auditor.formats.json_report import to_json
     from auditor.formats.tree import render_dot, render_text
-    from auditor.model.findings import FailOn, exit_status
+    from auditor.model.findings import FailOn, Verify, exit_status
     from auditor.report.image_tree import trees
 
     check_target(output)
@@ -67,6 +73,7 @@ def tree(
         while_running=while_running,
     )
     request = Request(
+        verify=Verify(verify),
         namespaces=common.namespaces,
         images=tuple(images),
         platforms=connect.wanted_platforms(platform),
@@ -74,7 +81,7 @@ def tree(
         snapshotters=tuple(snapshotter or ()),
     )
     with connect.read_store(common) as store:
-        outcome, report = audit.audited(store, request, common)
+        outcome, report = audit.audited(store, request, common, reader=prover.reader(store, request.verify))
     drawn = trees(outcome.evidence, outcome.findings)
     if output_format is Format.JSON:
         text = to_json(drawn)
@@ -84,6 +91,6 @@ def tree(
         colour = o.colour(output is None and sys.stdout.isatty())
         text = "\n".join(render_text(each, colour=colour) for each in drawn)
     deliver(text, output)
-    if not quiet:
+    if not quiet and verify in (CheckVerify.PRESENCE, CheckVerify.SNAPSHOTS_QUICK):
         print_message("contents not read (auditor check --verify digests reads them)")
     return exit_status(report, FailOn.ERROR)

@@ -17,6 +17,8 @@ from auditor.model.findings import ImageState, Node, Report, Status
 UNFOLDED: Final = 4_000
 MOST: Final = 6_000
 _NAME: Final = 140
+#: States of unpacked files that are no fault.
+_UNPACKED: Final = frozenset({"", "intact", "not compared"})
 #: Parts whose layers can be folded into one line.
 _FINE: Final = frozenset({"sound", "unproven", "design"})
 
@@ -103,14 +105,14 @@ def _lines(image: ImageState, *, fold: bool) -> Iterator[Line]:
     flat = list(_flat(image.tree, 0, fold=fold))
     for (depth, node, what, total), following in zip(flat, [*flat[1:], None], strict=True):
         then = following[0] if following else 0
-        part = byte_totals.kind(node)
+        part = byte_totals.kind(node) if node.snapshot in _UNPACKED else "fault"
         yield Line(
             opens=then > depth,
             ends=max(0, depth - then),
             what=what,
             digest=plain(node.digest if part in ("corrupt", "fault") else node.digest.partition(":")[2][:12]),
             size=size(max(0, total)),
-            state=plain(node.state, width=40),
+            state=plain(f"{node.state}; unpacked files: {node.snapshot}" if node.snapshot else node.state, width=80),
             part=part,
         )
 
@@ -132,8 +134,8 @@ def _fold_key(node: Node, *, fold: bool) -> object:
     """Siblings with the same key are one line: platforms that were not pulled always, intact layers if `fold`."""
     if node.state == "not pulled" and not node.children:
         return "not pulled", node.kind.split(" ")[0]
-    if fold and node.kind.startswith("layer") and byte_totals.kind(node) in _FINE:
-        return "layers", node.state
+    if fold and node.kind.startswith("layer") and byte_totals.kind(node) in _FINE and node.snapshot in _UNPACKED:
+        return "layers", node.state, node.snapshot
     return id(node)
 
 

@@ -278,6 +278,12 @@ def test_a_tree_is_drawn_with_its_states() -> None:
     ]
 
 
+def test_a_tree_shows_the_state_of_unpacked_files() -> None:
+    node = TreeNode(kind="layer 1", digest=TOP.digest, size=1, unpacked=("a", "b"), snapshots={"b": "damaged"})
+    text = tree.render_text(ImageTree(namespace="k8s.io", names=("app:1",), root=node))
+    assert text.endswith("present  unpacked on a, b (damaged)\n")
+
+
 def test_a_hostile_tree_is_harmless() -> None:
     node = TreeNode(kind=HOSTILE, digest=HOSTILE, size=1, state=HOSTILE, why=HOSTILE, faults=(HOSTILE,))
     text = tree.render_text(ImageTree(namespace=HOSTILE, names=(HOSTILE,), root=node))
