@@ -11,7 +11,7 @@ import msgspec
 from auditor.checks.rule import Rule
 from auditor.formats.html import byte_totals, image_trees, layer_sharing
 from auditor.formats.sanitize import plain, plural, size
-from auditor.model.findings import Finding, Report, Severity, Subject, Verify
+from auditor.model.findings import Finding, Report, Severity, SnapshotCounts, Subject, Verify
 from auditor.report.compare import Comparison
 from auditor.report.fleet import walk
 
@@ -202,7 +202,14 @@ def _numbers(report: Report) -> Iterator[tuple[str, str, str]]:
     yield "blobs", str(s.blobs.total), f"{s.blobs.absent} absent, {s.blobs.corrupt} corrupt"
     yield "present", size(s.bytes.present), f"{size(s.bytes.read)} read"
     yield "verified", str(s.blobs.verified), f"of {s.blobs.present} present blobs"
-    yield "snapshots", str(s.snapshots.total), "in all snapshotters"
+    yield "snapshots", str(s.snapshots.total), _snapshots(s.snapshots)
+
+
+def _snapshots(counts: SnapshotCounts) -> str:
+    """What is known of the snapshots' files."""
+    if counts.damaged:
+        return f"{counts.damaged} with damaged files"
+    return f"files of {counts.compared} compared" if counts.compared else "in all snapshotters"
 
 
 #: The anchor of each image's row, by namespace and target.
