@@ -32,7 +32,7 @@ def _remove(stand_in: ModuleType) -> None:
 
 
 def import_grpc() -> None:
-    """Import gRPC and protobuf; afterwards `sys.modules` holds no stand-in, and other programs' imports get the real modules."""
+    """Import gRPC and protobuf; afterwards `sys.modules` holds no stand-in: later imports get the real modules."""
     # gRPC's core reads this when it is imported; without it, it writes to stderr by itself when a daemon goes away.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     stand_ins = [_StandIn(name) for name in UNUSED if name not in sys.modules]
