@@ -19,6 +19,8 @@ from auditor.model.store_event import EventKind, StoreEvent
 FILTERS: Final = ("topic~=/images/", "topic~=/snapshot/")
 #: Events that wait to be taken; beyond it they are dropped, and the taker is told.
 MOST: Final = 100_000
+#: Seconds to wait for further events after one: a pull sends its events in bursts.
+_TOGETHER: Final = 0.05
 _KINDS: Final = {
     "/images/create": EventKind.IMAGE,
     "/images/update": EventKind.IMAGE,
@@ -50,7 +52,8 @@ class EventSubscription:
 
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ended or self._lost, timeout=seconds)
+            if self._changed.wait_for(lambda: self._waiting or self._ended or self._lost, timeout=seconds):
+                self._changed.wait_for(lambda: self._ended or self._lost, timeout=min(seconds, _TOGETHER))
             found, self._waiting = tuple(self._waiting), []
             if self._lost:
                 self._lost = False
@@ -87,4 +90,5 @@ class EventSubscription:
                 if len(self._waiting) >= MOST:
                     self._waiting, self._lost = [], True
                 self._waiting.append(event)
-                self._changed.notify_all()
+                if len(self._waiting) == 1:
+                    self._changed.notify_all()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
 
-from auditor.fleet.common import shared
+from auditor.fleet.common import clearest, shared
 from auditor.fleet.copies import Holders
 from auditor.fleet.database import Database, parse_time
+from auditor.fleet.onset import Damage, Onsets, Store
 from auditor.fleet.picture import (
     Cause,
     Change,
@@ -71,7 +73,7 @@ def picture(
             unread=len(unread),
         ),
         superseded=database.superseded,
-        causes=_causes(database, expected or {}),
+        causes=_causes(database, expected or {}, _onsets(database, older)),
         digests=_digests(database, names),
         nodes=nodes,
         codes=_codes(database),
@@ -187,24 +189,50 @@ def _changes(database: Database, older: Database) -> tuple[Change, ...]:
     return tuple(Change(code=code, new=new[code], gone=gone[code], same=same[code]) for code in codes)
 
 
-def _causes(database: Database, expected: Mapping[str, Mapping[str, str]]) -> tuple[Cause, ...]:
+def _onsets(database: Database, older: Database | None) -> Onsets:
+    every = [database, *([older] if older is not None else [])]
+    first: dict[Damage, str] = {}
+    for damage, at in (item for each in every for item in each.first_seen().items()):
+        first[damage] = min(at, first.get(damage, at))
+    return Onsets(chain.from_iterable(each.looks() for each in every), first)
+
+
+class _Group(msgspec.Struct):
+    """Nodes with the same cause."""
+
+    numbers: set[int] = set()
+    digests: set[str] = set()
+    damages: set[Damage] = set()
+
+
+def _causes(database: Database, expected: Mapping[str, Mapping[str, str]], onsets: Onsets) -> tuple[Cause, ...]:
     """Group the damaged nodes, the largest group first."""
     facts = _facts(database, expected)
-    found = database.rows("SELECT report, code, cause, digest FROM finding WHERE rank <= ?", _DAMAGE)
+    found = database.rows(
+        "SELECT report, code, cause, digest, name, host, address FROM finding JOIN report ON report.id = report"
+        " WHERE rank <= ?",
+        _DAMAGE,
+    )
     on: dict[str, set[int]] = {}
-    for number, code, _, digest in found:
+    for number, code, _, digest, *_ in found:
         if code in _CONTENT:
             on.setdefault(digest, set()).add(number)
     wide = {digest for digest, numbers in on.items() if digest and len(numbers) >= _WIDE}
-    groups: dict[tuple[str, str], tuple[set[int], set[str]]] = {}
-    for number, code, cause, digest in found:
-        group = (cause or code, digest if digest in wide and code in _CONTENT else "")
-        numbers, digests = groups.setdefault(group, (set(), set()))
-        numbers.add(number)
-        digests.add(digest)
+    groups: dict[tuple[str, str], _Group] = {}
+    for number, code, cause, digest, name, host, address in found:
+        group = groups.setdefault((cause or code, digest if digest in wide and code in _CONTENT else ""), _Group())
+        group.numbers.add(number)
+        group.digests.add(digest)
+        group.damages.add(Damage(Store(host, address), code, digest + name))
     made = (
-        Cause(cause=cause, digest=digest, nodes=len(numbers), digests=len(digests), shared=shared(facts, numbers))
-        for (cause, digest), (numbers, digests) in groups.items()
+        Cause(
+            cause=cause,
+            digest=digest,
+            nodes=len(group.numbers),
+            digests=len(group.digests),
+            shared=clearest((*shared(facts, group.numbers), *onsets.shared(group.damages))),
+        )
+        for (cause, digest), group in groups.items()
     )
     return tuple(sorted(made, key=lambda each: (-each.nodes, each.cause, each.digest)))
 

@@ -50,7 +50,12 @@ def shared(facts: Mapping[int, Mapping[str, str]], damaged: Collection[int]) -> 
     held, hit = _pairs(facts.values()), _pairs(facts[number] for number in damaged)
     found = (_shared(fact, value, held[fact, value], hits, rate) for (fact, value), hits in hit.items())
     clear = (each for each in found if each.damaged >= _LEAST and each.lift >= _LIFT and each.score >= _SCORE)
-    return tuple(sorted(clear, key=lambda each: (-each.score, each.fact, each.value)))
+    return clearest(clear)
+
+
+def clearest(found: Iterable[Shared]) -> tuple[Shared, ...]:
+    """Return values by their score, the highest first."""
+    return tuple(sorted(found, key=lambda each: (-each.score, each.fact, each.value)))
 
 
 def _pairs(facts: Iterable[Mapping[str, str]]) -> Counter[tuple[str, str]]:

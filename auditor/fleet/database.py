@@ -12,7 +12,8 @@ import msgspec
 
 from auditor.fleet.copies import Copies, Holders
 from auditor.fleet.node_report import NodeReport
-from auditor.model.findings import Severity
+from auditor.fleet.onset import Damage, Look, Store
+from auditor.model.findings import Severity, Verify
 
 SCHEMA: Final = """
 CREATE TABLE report (
@@ -27,6 +28,13 @@ CREATE TABLE finding (
 );
 CREATE TABLE fact (report INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL);
 CREATE TABLE image (report INTEGER NOT NULL, target TEXT NOT NULL, name TEXT NOT NULL);
+CREATE TABLE look (
+    host TEXT NOT NULL, address TEXT NOT NULL, finished_at TEXT NOT NULL, depth INTEGER NOT NULL,
+    complete INTEGER NOT NULL
+);
+CREATE TABLE sight (
+    host TEXT NOT NULL, address TEXT NOT NULL, finished_at TEXT NOT NULL, code TEXT NOT NULL, subject TEXT NOT NULL
+);
 """
 _DAMAGE: Final = Severity.ERROR.rank
 
@@ -59,6 +67,7 @@ class Database:
         """Add a report, unless a newer one of the same host and store is there; an older one is replaced."""
         store = (report.host, report.address)
         time = report.finished_at.isoformat()
+        self._note(store, time, report)
         known = self.rows("SELECT id, finished_at FROM report WHERE host = ? AND address = ?", *store)
         for number, other in known:
             self.superseded += 1
@@ -74,6 +83,15 @@ class Database:
         )
         self._details(number, report)
         self._copies.add(number, report.held)
+
+    def _note(self, store: tuple[str, str], time: str, report: NodeReport) -> None:
+        """Keep what was seen when, also of reports that are replaced."""
+        look = (*store, time, Verify(report.verify).depth, report.complete)
+        self.connection.execute("INSERT INTO look VALUES (?, ?, ?, ?, ?)", look)
+        self.connection.executemany(
+            "INSERT INTO sight VALUES (?, ?, ?, ?, ?)",
+            [(*store, time, f.code, f.digest + f.name) for f in report.faults if f.severity.rank <= _DAMAGE],
+        )
 
     def _insert(self, table: str, *values: tuple[object, ...]) -> int:
         row = [each for part in values for each in part]
@@ -119,6 +137,18 @@ class Database:
         for number, name, value in self.connection.execute("SELECT report, name, value FROM fact"):
             found[number][name] = value
         return found
+
+    def looks(self) -> list[Look]:
+        """Return all reports, also those that were replaced."""
+        found = self.connection.execute("SELECT host, address, finished_at, depth, complete FROM look")
+        return [Look(Store(host, address), at, depth, bool(complete)) for host, address, at, depth, complete in found]
+
+    def first_seen(self) -> dict[Damage, str]:
+        """Return the time of the first report with each damage."""
+        found = self.connection.execute(
+            "SELECT host, address, code, subject, min(finished_at) FROM sight GROUP BY host, address, code, subject"
+        )
+        return {Damage(Store(host, address), code, subject): at for host, address, code, subject, at in found}
 
     def keys(self) -> set[tuple[str, str, str]]:
         """Return host, code and subject of each finding of error or critical, to compare two days."""

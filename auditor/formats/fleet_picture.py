@@ -8,6 +8,7 @@ from typing import Final
 from tabulate import tabulate
 
 from auditor.fleet.common import Shared
+from auditor.fleet.onset import FIRST_SEEN
 from auditor.fleet.picture import Cause, Picture, PictureDigest, PictureNode
 from auditor.formats.sanitize import plain, shorten
 
@@ -96,7 +97,8 @@ def _cause(cause: Cause) -> Iterator[str]:
 def share(each: Shared) -> str:
     """A fact that damaged nodes share, as a clause."""
     where = f"{plain(each.fact, width=40)} {plain(each.value, width=60)}"
-    return f"{where}: {each.damaged:,} of {each.nodes:,} nodes, {each.lift:g} times the average (score {each.score:g})"
+    of = "reports" if each.fact == FIRST_SEEN else "nodes"
+    return f"{where}: {each.damaged:,} of {each.nodes:,} {of}, {each.lift:g} times the average (score {each.score:g})"
 
 
 def _short(digest: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 import msgspec
 
@@ -29,13 +30,16 @@ class Family(enum.StrEnum):
     UNTYPED = "untyped"
 
 
+_FAMILIES: Final = {
+    **dict.fromkeys(oci.INDEX_TYPES, Family.INDEX),
+    **dict.fromkeys(oci.MANIFEST_TYPES | oci.SCHEMA1_TYPES, Family.MANIFEST),
+    **dict.fromkeys(oci.CONFIG_TYPES, Family.CONFIG),
+}
+
+
 def family(media_type: str) -> Family | None:
     """Return the family of a media type; None for layers, artifacts and unknown types."""
-    if media_type in oci.INDEX_TYPES:
-        return Family.INDEX
-    if media_type in oci.MANIFEST_TYPES or media_type in oci.SCHEMA1_TYPES:
-        return Family.MANIFEST
-    return Family.CONFIG if media_type in oci.CONFIG_TYPES else None
+    return _FAMILIES.get(media_type)
 
 
 class Flaw(enum.StrEnum):

@@ -17,25 +17,22 @@ from auditor.model.store_event import LookupStore
 _SNAPSHOT: Final = "containerd.io/gc.ref.snapshot."
 
 
-def one_image(store: LookupStore, namespace: str, name: str) -> OneImage | None:
-    """Look up an image and all that belongs to it.
+def one_image(store: LookupStore, image: Image) -> OneImage:
+    """Look up all that belongs to an image.
 
     Args:
         store: The daemon.
-        namespace: The image's namespace.
-        name: Its name.
+        image: The image's record.
 
     Returns:
-        A store that holds this image alone; None where the image is gone.
+        A store that holds this image alone.
 
     Raises:
         StoreError: The daemon failed.
         InvalidDigest: A record of the image is named by no digest.
 
     """
-    image = store.image(namespace, name)
-    if image is None:
-        return None
+    namespace = image.namespace
     blobs: dict[Digest, Blob] = {}
     configs: dict[Digest, ImageConfig] = {}
     _collect(store, namespace, image.target, blobs, configs)
@@ -101,11 +98,6 @@ class OneImage:
     def __init__(self, store: LookupStore, inventory: Inventory) -> None:
         self._store = store
         self._inventory = inventory
-
-    @property
-    def image(self) -> Image:
-        """The image's record."""
-        return self._inventory.images[0]
 
     def info(self) -> StoreInfo:
         """Return the daemon's description."""

@@ -19,6 +19,8 @@ QUIET: Final = 1.0
 RESTLESS: Final = 1.9
 #: The most seconds to wait for an unpacking that does not end.
 UNPACKING: Final = 120.0
+#: Seconds within which images are looked at together: a pull of the CRI writes three names of one target in that time.
+_TOGETHER: Final = 0.1
 #: How the keys of snapshots begin that an unpacking prepares; containerd pkg/unpack/unpacker.go and rootfs/apply.go.
 _EXTRACT: Final = "extract-"
 
@@ -57,9 +59,12 @@ class Settling:
             self._set_idle(event.namespace, at)
 
     def due(self, at: float) -> tuple[ImageName, ...]:
-        """Return the images that have settled, and forget them."""
+        """Return the images that have settled, with those that settle within a moment, and forget them."""
         self._open = {key: since for key, since in self._open.items() if at - since < UNPACKING}
-        found = tuple(image for image in self._waiting if at >= self._when(image))
+        whens = {image: self._when(image) for image in self._waiting}
+        if not whens or at < min(whens.values()):
+            return ()
+        found = tuple(image for image, when in whens.items() if at + _TOGETHER >= when)
         for image in found:
             del self._waiting[image]
         return found

@@ -107,20 +107,20 @@ class Watcher:
     def _is_odd(self, namespace: str, name: str, seen: set[tuple[str, str]]) -> bool:
         """Look at one image; one that is not in order, or about which something was told, needs the full check."""
         try:
-            found = one_image(self._store, namespace, name)
-        except AuditorError as error:
-            if isinstance(error, StoreTimeout):
-                raise
-            return True
-        target = "" if found is None else str(found.image.target.digest)
-        if self._memory.concerns(namespace, target, name):
-            return True
-        if found is None or (namespace, target) in seen:
-            return False
-        seen.add((namespace, target))
-        try:
+            image = self._store.image(namespace, name)
+            target = "" if image is None else str(image.target.digest)
+            if self._memory.concerns(namespace, target, name):
+                return True
+            if image is None or (namespace, target) in seen:
+                return False
+            seen.add((namespace, target))
+            found = one_image(self._store, image)
             evidence = collect(found, Request(namespaces=(namespace,)), known={}, now=self._now())
         except NothingExamined:
             return False
+        except StoreTimeout:
+            raise
+        except AuditorError:
+            return True
         judged = checks.judge(evidence)
         return bool(evidence.incomplete) or any(each.severity is not Severity.INFO for each in judged)

@@ -192,6 +192,24 @@ def test_changes_count_nodes_of_both_days(reports: list[NodeReport]) -> None:
     assert sum(each.gone for each in found) == 0
 
 
+def test_damage_that_began_on_one_day_shares_its_time(reports: list[NodeReport]) -> None:
+    """Three days of 200 nodes; on the second, 20 of them become damaged, and stay so on the third."""
+    fault = next(report for report in reports if report.faults).faults[0]
+    plain = [msgspec.structs.replace(each, faults=(), damaged=()) for each in reports[:200]]
+    with Database() as older, Database() as newer:
+        for day in range(3):
+            for number, each in enumerate(plain):
+                bad = (fault,) if day and number < 20 else ()
+                at = each.finished_at + timedelta(days=2 * day)
+                made = msgspec.structs.replace(each, faults=bad, finished_at=at)
+                (newer if day == 2 else older).add(made)
+        (cause,) = answers.picture(newer, older=older).causes
+        assert all(each.fact != "first_seen" for each in answers.picture(newer).causes[0].shared)
+    (began,) = (each for each in cause.shared if each.fact == "first_seen")
+    assert began.value == (reports[0].finished_at + timedelta(days=2)).date().isoformat()
+    assert (began.damaged, began.nodes, began.lift) == (20, 200, 2.0)
+
+
 def test_nothing_is_shared_where_all_nodes_are_damaged_alike(reports: list[NodeReport]) -> None:
     bad = [report for report in reports if report.faults]
     assert all(not cause.shared for cause in few(*bad[:4]).causes)

@@ -82,6 +82,15 @@ def test_each_image_is_due_once() -> None:
     assert settling.due(3) == ()
 
 
+def test_names_that_settle_within_a_moment_are_due_together_and_others_wait() -> None:
+    settling = Settling()
+    for name, at in (("a", 1.0), ("b", 1.04), ("c", 1.5)):
+        settling.take(StoreEvent(EventKind.IMAGE, SPACE, name), at)
+    assert settling.due(0.99 + QUIET) == ()
+    assert set(settling.due(1 + QUIET)) == {(SPACE, "a"), (SPACE, "b")}
+    assert settling.due(1.6 + QUIET) == ((SPACE, "c"),)
+
+
 def test_the_wait_ends_when_the_next_image_may_settle() -> None:
     settling = Settling()
     assert settling.wait(0, most=30) == 30

@@ -202,11 +202,11 @@ def test_a_daemon_that_hangs_is_noticed_though_the_stream_is_silent(lookup: Look
 def test_one_image_has_its_records_and_no_others(lookup: Lookup) -> None:
     """What the rules see of one image is what a listing shows of it."""
     lookup.world.pull(image(Layer("another")), "docker.io/library/other:1")
-    found = one_image(lookup, SPACE, NAME)
-    assert found is not None
+    record = lookup.image(SPACE, NAME)
+    assert record is not None
+    found = one_image(lookup, record)
     held, every = found.inventory(SPACE), lookup.inventory_of(SPACE)
     assert [each.name for each in held.images] == [NAME]
     wanted = {APP.digest, APP.config.digest, *(Digest(layer.digest) for layer in APP.layers)}
     assert held.blobs == {digest: every.blobs[digest] for digest in wanted}
     assert held.snapshots[OVERLAY] == {chain: every.snapshots[OVERLAY][chain] for chain in APP.chain}
-    assert one_image(lookup, SPACE, "docker.io/library/none:1") is None
