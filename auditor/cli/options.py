@@ -154,6 +154,30 @@ LimitRate = Annotated[
         show_default=False,
     ),
 ]
+Every = Annotated[
+    str | None,
+    Option(
+        "--every",
+        group="Repetition",
+        metavar="TIME",
+        help="Repeat at this interval, for example 6h.",
+        show_default=False,
+    ),
+]
+Jitter = Annotated[
+    str,
+    Option("--jitter", group="Repetition", metavar="TIME", help="With --every: add a random delay of up to this."),
+]
+Listen = Annotated[
+    str | None,
+    Option(
+        "--listen",
+        group="Repetition",
+        metavar="HOST:PORT",
+        help="With --every: serve /metrics and /healthz on this address.",
+        show_default=False,
+    ),
+]
 MaxLayer = Annotated[
     str | None,
     Option(
@@ -261,3 +285,10 @@ DockerConfig = Annotated[
 ]
 
 HOSTS_DIR = Path("/etc/containerd/certs.d")
+
+
+def require_every(every: str | None, *, jitter: str, listen: str | None) -> None:
+    """Refuse the options of repetition without --every. Raises UsageError."""
+    for option, given in (("--jitter", jitter != "0s"), ("--listen", listen is not None)):
+        if given and every is None:
+            raise UsageError(f"{option} needs --every", hint="add --every 6h")

@@ -5,20 +5,25 @@ pytest collects no folder named `dist` by itself, so `make test` builds nothing.
 
 from __future__ import annotations
 
+import http.client
 import json
+import re
+import socket
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from tests import images
+from tests.dist import image_run
 from tests.lab.checked import ROOT
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
-from tests.lab.kit.process import scratch
+from tests.lab.kit.process import Process, scratch
 from tests.lab.kit.registry import Registry
 from tools.dist import recipe
 
@@ -74,3 +79,61 @@ def test_the_image_audits_the_daemon_that_runs_it(version: str, base: Path) -> N
     report = json.loads((out / "report.json").read_text())
     assert report["summary"]["images"]["total"] == 2
     assert report["summary"]["images"]["damaged"] == 0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def scraped(port: int, path: str) -> str:
+    """Return what an address serves, or nothing while nobody listens."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with suppress(OSError), closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    return ""
+
+
+@pytest.mark.parametrize("manifest", ["daemonset.yaml", "scrub.yaml"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_image_serves_metrics_with_the_rights_of_the_manifest(version: str, manifest: str, base: Path) -> None:
+    """The pod's arguments, mounts and capabilities, in the daemon that it audits."""
+    spec = image_run.pod(manifest)
+    settings = {"EVERY": "1h", "JITTER": "0s", "VERIFY": "presence", "LIMIT_RATE": "50MiB"}
+    settings |= {"SCRUB_EVERY": "1h", "SCRUB_JITTER": "0s", "SCRUB_MAX_AGE": "7d", "SCRUB_MAX_DURATION": "30m"}
+    port = free_port()
+    arguments = [re.sub(r"\$\((\w+)\)", lambda each: settings[each[1]], word) for word in spec["containers"][0]["args"]]
+    arguments = [word.replace("--listen=:9469", f"--listen=127.0.0.1:{port}") for word in arguments]
+    for name in ("node", "reports", "textfiles"):
+        (base / name).mkdir()
+    with Containerd(version, base / "node") as daemon:
+        daemon.ctr("images", "import", DIST / f"{STEM}-linux-amd64.oci.tar", namespace="tools")
+        (name,) = daemon.images(namespace="tools")
+        folders = {"socket": daemon.socket.parent, "content": daemon.content_root}
+        folders |= {each: base / each for each in ("reports", "textfiles")}
+        options = [
+            "run",
+            "--rm",
+            "--net-host",
+            "--null-io",
+            "--env",
+            "AUDITOR_HOST=node-1",
+            *image_run.words(spec, folders),
+        ]
+        command = [name, "auditor", "/usr/bin/auditor", *arguments, "--address", str(daemon.socket)]
+        run = Process(daemon.ctr_command(*options, *command, namespace="tools"), log=base / "run.log")
+        try:
+            run.wait_until(lambda: "containerd_auditor_" in scraped(port, "/metrics"))
+            assert scraped(port, "/healthz")
+            (pid,) = (row.split()[1] for row in daemon.ctr("tasks", "list", namespace="tools").stdout.splitlines()[1:])
+            status = Path("/proc", pid, "status").read_text()
+        finally:
+            run.stop()
+    (report,) = (base / "reports").glob("*.json")
+    assert json.loads(report.read_text())["summary"]["images"]["total"] == 1
+    (metrics,) = (base / "textfiles").iterdir()
+    assert "containerd_auditor_" in metrics.read_text()
+    assert re.search(r"(?m)^CapEff:\s+0000000000000004$", status)
+    assert re.search(r"(?m)^NoNewPrivs:\s+1$", status)
+    assert re.search(r"(?m)^Seccomp:\s+2$", status)

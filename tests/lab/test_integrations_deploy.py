@@ -82,6 +82,7 @@ def programs() -> list[list[str]]:
 def test_each_command_line_is_one_that_the_program_takes(line: list[str], tmp_path: Path) -> None:
     """Options are parsed before anything else; an address where nobody is gives 3, a wrong option 2."""
     values = {"EVERY": "6h", "JITTER": "30m", "VERIFY": "presence", "LIMIT_RATE": "50MiB"}
+    values |= {"SCRUB_EVERY": "24h", "SCRUB_JITTER": "2h", "SCRUB_MAX_AGE": "7d", "SCRUB_MAX_DURATION": "30m"}
     filled = [re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], word) for word in line]
     filled = [
         re.sub(r"%S/containerd-auditor|/textfiles|/var/lib/containerd-auditor", str(tmp_path), word) for word in filled
@@ -123,7 +124,7 @@ def test_the_chart_has_the_alerts_the_dashboard_and_the_version() -> None:
 
 
 def test_the_schema_would_refuse_a_slip() -> None:
-    (daemon_set,) = (
+    daemon_set = next(
         p.values[0] for p in MANIFESTS if isinstance(p.values[0], dict) and p.values[0]["kind"] == "DaemonSet"
     )
     wrong = json.loads(json.dumps(daemon_set))

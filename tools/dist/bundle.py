@@ -33,6 +33,7 @@ UNUSED = (
     "config-*",
     "sitecustomize.py",
     "dist-packages",
+    "typer/.agents",
     "lib-dynload/_tkinter*",
     "lib-dynload/_curses*",
     "lib-dynload/_dbm*",

@@ -42,30 +42,9 @@ def check(
     root: o.Root = None,
     while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
-    every: Annotated[
-        str | None,
-        Option(
-            "--every",
-            group="Repetition",
-            metavar="TIME",
-            help="Repeat the check at this interval, for example 6h.",
-            show_default=False,
-        ),
-    ] = None,
-    jitter: Annotated[
-        str,
-        Option("--jitter", group="Repetition", metavar="TIME", help="With --every: add a random delay of up to this."),
-    ] = "0s",
-    listen: Annotated[
-        str | None,
-        Option(
-            "--listen",
-            group="Repetition",
-            metavar="HOST:PORT",
-            help="With --every: serve /metrics and /healthz on this address.",
-            show_default=False,
-        ),
-    ] = None,
+    every: o.Every = None,
+    jitter: o.Jitter = "0s",
+    listen: o.Listen = None,
     can_serve: Annotated[
         bool,
         Option("--can-serve", group="Readiness", help="Report what a peer-to-peer mirror could serve from this node."),
@@ -134,10 +113,10 @@ def check(
         output_format=output_format,
         textfile=textfile,
     )
-    run.require_every(every, jitter=jitter, listen=listen)
+    o.require_every(every, jitter=jitter, listen=listen)
     once = run.prepare(common, wish)
     if every is None:
         return once()[1]
-    from auditor.cli.runs.check_every import repeat, schedule
+    from auditor.cli.runs.every import repeat, schedule
 
-    return repeat(once, schedule(every, jitter), listen=listen, address=address or "")
+    return repeat(once, schedule(every, jitter), listen=listen, command="check", address=address or "")

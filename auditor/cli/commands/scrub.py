@@ -19,7 +19,8 @@ EXAMPLES = """\
 auditor scrub --max-duration 30m --limit-rate 50MiB
 auditor scrub --snapshots --max-duration 30m --limit-rate 50MiB
 auditor scrub --known-bad
-auditor scrub --new-only --format prometheus --output /run/auditor.prom"""
+auditor scrub --new-only --format prometheus --output /run/auditor.prom
+auditor scrub --every 24h --max-duration 30m --limit-rate 50MiB"""
 
 
 def scrub(
@@ -46,6 +47,9 @@ def scrub(
     root: o.Root = None,
     while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
+    every: o.Every = None,
+    jitter: o.Jitter = "0s",
+    listen: o.Listen = None,
     output_format: o.ReportFormats = ReportFormat.TABLE,
     output: o.Output = None,
     textfile: o.Textfile = None,
@@ -101,10 +105,21 @@ def scrub(
         age=shown(budget.max_age),
     )
     request = Request(verify=findings.Verify(verify), namespaces=common.namespaces, allow_empty=allow_empty)
-    report: Report
-    places = metrics_places(common, output_format, textfile)
-    with failure_told(places, command="scrub", address=address or ""), connect.read_store(common) as store:
-        report = run.scrubbed(store, request, common, budget, state)
+    o.require_every(every, jitter=jitter, listen=listen)
     failing = findings.FailOn(fail_on)
-    status = findings.exit_status(report, failing)
-    return publish(report, common, output_format, status=status, fail_on=failing, command="scrub", textfile=textfile)
+    places = metrics_places(common, output_format, textfile)
+
+    def once() -> tuple[Report, int]:
+        with failure_told(places, command="scrub", address=address or ""), connect.read_store(common) as store:
+            report = run.scrubbed(store, request, common, budget, state)
+        status = findings.exit_status(report, failing)
+        published = publish(
+            report, common, output_format, status=status, fail_on=failing, command="scrub", textfile=textfile
+        )
+        return report, published
+
+    if every is None:
+        return once()[1]
+    from auditor.cli.runs.every import repeat, schedule
+
+    return repeat(once, schedule(every, jitter), listen=listen, command="scrub", address=address or "")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,8 +22,8 @@ from auditor.model import findings
 from auditor.model.findings import Report, Verify
 from auditor.model.platforms import Platform
 
-#: Audits once and publishes the report; returns it with the exit status.
-Once = Callable[[], tuple[Report, int]]
+if TYPE_CHECKING:
+    from auditor.cli.runs.every import Once
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,13 +54,6 @@ def level(verify: CheckVerify, *, since_crash: bool, root: Path | None) -> Verif
     if root is not None:
         raise UsageError("--since-crash examines a running daemon", hint="leave out --root")
     return Verify.SINCE_CRASH
-
-
-def require_every(every: str | None, *, jitter: str, listen: str | None) -> None:
-    """Refuse the options of repetition without --every. Raises UsageError."""
-    for option, given in (("--jitter", jitter != "0s"), ("--listen", listen is not None)):
-        if given and every is None:
-            raise UsageError(f"{option} needs --every", hint="add --every 6h")
 
 
 def prepare(common: Common, wish: Wish) -> Once:

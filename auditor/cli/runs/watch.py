@@ -21,7 +21,7 @@ from auditor.cli.connect import content_root
 from auditor.cli.options import Common
 from auditor.cli.output import deliver, print_error, print_message
 from auditor.cli.publish import write_metrics
-from auditor.cli.runs.check_every import Stop, stoppable
+from auditor.cli.runs.every import Stop, stoppable
 from auditor.cli.runs.metrics_server import Board, serving
 from auditor.cli.units import duration
 from auditor.errors import NothingExamined, OutputError, StateError, StoreError, UsageError

@@ -1,4 +1,4 @@
-"""`check --every`: rounds, what they leave for those who watch, and the end by SIGTERM."""
+"""`check --every` and `scrub --every`: rounds, what they leave for those who watch, and the end by SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from auditor.cli.app import main
 from auditor.cli.runs import metrics_server
-from auditor.cli.runs.check_every import repeat, schedule
+from auditor.cli.runs.every import repeat, schedule
 from auditor.cli.runs.metrics_server import Board, serving
 from auditor.errors import StoreUnreachable, UsageError
 from auditor.model.findings import Report
@@ -122,7 +122,9 @@ class Rounds:
 
     def run(self, *, every: str = "6h", jitter: str = "30m", chance: float = 0.5) -> int:
         plan = schedule(every, jitter)
-        return repeat(self.once, plan, listen=None, address="/s", chance=lambda: chance, sleep=self.sleep)
+        return repeat(
+            self.once, plan, listen=None, command="check", address="/s", chance=lambda: chance, sleep=self.sleep
+        )
 
 
 def test_rounds_begin_at_their_time_with_jitter_before_the_first_too_until_sigterm() -> None:
@@ -145,9 +147,12 @@ def test_wrong_usage_ends_the_loop() -> None:
         Rounds(UsageError("never right")).run()
 
 
+@pytest.mark.parametrize("command", ["check", "scrub"])
 @pytest.mark.parametrize("arguments", [["--jitter", "5m"], ["--listen", ":1"], ["--every", "0s"], ["--every", "often"]])
-def test_options_that_make_no_sense_are_wrong_usage(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "--address", "/nowhere.sock", *arguments]) == 2
+def test_options_that_make_no_sense_are_wrong_usage(
+    command: str, arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--address", "/nowhere.sock", *arguments]) == 2
     assert capfd.readouterr().err.startswith("auditor: ")
 
 

@@ -1,4 +1,4 @@
-"""`check --every`: repeat the audit, and serve its /metrics and /healthz."""
+"""`check --every` and `scrub --every`: repeat the run, and serve its /metrics and /healthz."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ import msgspec
 from auditor.cli import render
 from auditor.cli.audit import now
 from auditor.cli.output import print_error, print_message
-from auditor.cli.runs.check import Once
 from auditor.cli.runs.metrics_server import Board, serving
 from auditor.cli.units import duration
 from auditor.errors import AuditorError, UsageError
 from auditor.formats import prometheus
+from auditor.model.findings import Report
 
+#: Runs once and publishes the report; returns it with the exit status.
+Once = Callable[[], tuple[Report, int]]
 COULD_NOT = 3
 #: Time beyond two intervals after which /healthz reports that the loop hangs.
 _GRACE = timedelta(minutes=15)
@@ -56,6 +58,7 @@ def repeat(
     plan: Schedule,
     *,
     listen: str | None,
+    command: str,
     address: str,
     chance: Callable[[], float] = random.random,
     sleep: Callable[[float], None] = time.sleep,
@@ -75,7 +78,7 @@ def repeat(
             sleep(plan.jitter.total_seconds() * chance())
             while True:
                 begun = time.monotonic()
-                _round(once, board, address)
+                _round(once, board, command=command, address=address)
                 pause = (plan.every + plan.jitter * chance()).total_seconds() - (time.monotonic() - begun)
                 sleep(max(0.0, pause))
         except Stop:
@@ -83,7 +86,7 @@ def repeat(
     return 0
 
 
-def _round(once: Once, board: Board, address: str) -> None:
+def _round(once: Once, board: Board, *, command: str, address: str) -> None:
     board.beat()
     try:
         report, status = once()
@@ -92,10 +95,10 @@ def _round(once: Once, board: Board, address: str) -> None:
     except AuditorError as error:
         print_error(error)
         at = now().timestamp()
-        text = prometheus.failed(board.metrics, command="check", address=address, at=at, exit_status=COULD_NOT)
+        text = prometheus.failed(board.metrics, command=command, address=address, at=at, exit_status=COULD_NOT)
         board.post(text, status=COULD_NOT)
     else:
-        render_options = render.RenderOptions(status=status, earlier=board.metrics)
+        render_options = render.RenderOptions(command=command, status=status, earlier=board.metrics)
         board.post(render.metrics(report, render_options), status=status)
 
 
