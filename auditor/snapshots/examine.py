@@ -46,6 +46,8 @@ _OF_CRASHES: Final = frozenset(
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
 #: Begins the reason for a snapshot with files that only another user may read.
 _FORBIDDEN: Final = "not permitted to read"
+#: Begins the reason for a snapshot with files or directories that the disk does not give.
+_UNREADABLE: Final = "cannot read"
 _UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
 
 
@@ -129,10 +131,13 @@ def examine(
             found |= _of_snapshotter(layers, name, mine, pause)
         except (OSError, ValueError) as error:
             incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
-    forbidden = [files.reason for files in found.values() if files.reason.startswith(_FORBIDDEN)]
-    if forbidden:
-        incomplete.append(f"the files of {len(forbidden)} snapshots could not be compared: {forbidden[0]}")
-    return Examined(found, tuple(incomplete), layers.verifications)
+    return Examined(found, (*incomplete, *_unread(found)), layers.verifications)
+
+
+def _unread(found: Mapping[SnapshotKey, SnapshotFiles]) -> tuple[str, ...]:
+    """Return a sentence about the snapshots of which files could not be read; none where there are none."""
+    reasons = [files.reason for files in found.values() if files.reason.startswith((_FORBIDDEN, _UNREADABLE))]
+    return (f"the files of {len(reasons)} snapshots could not be compared: {reasons[0]}",) if reasons else ()
 
 
 def examine_suspects(
@@ -141,7 +146,7 @@ def examine_suspects(
     suspects: Mapping[SnapshotKey, tuple[Needed, SnapshotFiles]],
     *,
     admit: Admit = at_once,
-) -> Mapping[SnapshotKey, SnapshotFiles]:
+) -> Examined:
     """Count the files of snapshots that a crash may have damaged, and compare their sizes with the layers' headers.
 
     Contents, attributes and opaque markers are not compared. Where a layer cannot be used, only the count is judged.
@@ -154,7 +159,8 @@ def examine_suspects(
 
     """
     layers = _Layers(store, evidence, admit)
-    return {key: _suspected(layers, each, _counted(files)) for key, (each, files) in suspects.items()}
+    found = {key: _suspected(layers, each, _counted(files)) for key, (each, files) in suspects.items()}
+    return Examined(found, _unread(found))
 
 
 def _suspected(layers: _Layers, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
@@ -162,7 +168,7 @@ def _suspected(layers: _Layers, needed: Needed, files: SnapshotFiles) -> Snapsho
         return files
     found = _compared(layers, needed, files, contents=False)
     if found.differences is None:
-        return msgspec.structs.replace(found, reason="")
+        return found if _unread({needed.key: found}) else msgspec.structs.replace(found, reason="")
     kinds = _OF_CRASHES if found.unpacked else _OF_COMMITS
     differences = Differences(found.differences.of(kinds), found.differences.expected)
     return msgspec.structs.replace(found, differences=differences)
@@ -199,6 +205,17 @@ def _counted(files: SnapshotFiles) -> SnapshotFiles:
         return msgspec.structs.replace(files, counted=usage(Path(files.path)))
     except FileNotFoundError:
         return files  # it was removed meanwhile
+    except OSError as error:
+        return _not_read(files, error)
+
+
+def _not_read(files: SnapshotFiles, error: OSError) -> SnapshotFiles:
+    path = os.fsdecode(error.filename or files.path)
+    if isinstance(error, PermissionError):
+        reason = f"{_FORBIDDEN} {path}; run as root with CAP_DAC_READ_SEARCH"
+    else:
+        reason = f"{_UNREADABLE} {path}: {os.strerror(error.errno or 0)}"
+    return msgspec.structs.replace(files, reason=reason)
 
 
 def usage(directory: Path) -> Usage:
@@ -240,12 +257,10 @@ def _compared(layers: _Layers, needed: Needed, files: SnapshotFiles, *, contents
         found = _differences(layers, holder, needed, files, contents=contents)
     except AuditorError as error:
         return msgspec.structs.replace(files, reason=f"its layer cannot be read: {error}")
-    except PermissionError as error:
-        path = os.fsdecode(error.filename or files.path)
-        reason = f"{_FORBIDDEN} {path}; run as root with CAP_DAC_READ_SEARCH"
-        return msgspec.structs.replace(files, reason=reason)
     except FileNotFoundError:
         return msgspec.structs.replace(files, missing=not Path(files.path).is_dir(), reason="it changed meanwhile")
+    except OSError as error:
+        return _not_read(files, error)
     if isinstance(found, str):
         return msgspec.structs.replace(files, reason=found)
     if not unpacked:
