@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from auditor.cli.progress import Meter
 from auditor.cli.units import rate
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
-from auditor.model.store import Store
+from auditor.model.store import SourceKind, Store
 
 if TYPE_CHECKING:
     from auditor.scrub.rate_limit import RateLimit
@@ -125,14 +126,19 @@ def _admit(meter: Meter, limit: RateLimit | None) -> Callable[[int], None]:
 
 def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) -> Reading:
     """Look for missing directories and the damage of a crash; a check of nothing else is incomplete without them."""
-    from auditor.snapshots.crashes import crashes
+    from auditor.snapshots.crashes import crashes, crashes_of_disk
     from auditor.snapshots.presence import presence, unpaired
 
-    found = presence(evidence, pause=time.sleep, ends=crashes(evidence.info.address))
+    info = evidence.info
+    offline = info.kind is SourceKind.OFFLINE
+    ends = crashes_of_disk(Path(info.address)) if offline else crashes(info.address)
+    found = presence(evidence, pause=time.sleep, ends=ends)
     incomplete = found.incomplete if evidence.verify is Verify.SINCE_CRASH else ()
     files = found.files
     if found.suspects:
         from auditor.snapshots.examine import examine_suspects
 
-        files = {**files, **examine_suspects(store, evidence, found.suspects, admit=admit)}
+        examined = examine_suspects(store, evidence, found.suspects, admit=admit)
+        files = {**files, **examined.files}
+        incomplete = (*incomplete, *examined.incomplete)
     return Reading(snapshot_files=files, unpaired=unpaired(evidence, pause=time.sleep), incomplete=incomplete)

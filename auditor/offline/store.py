@@ -274,9 +274,9 @@ class OfflineStore:
             if name not in self._snapshot_gaps:
                 self._unpaired(name, known)
         recorded = {digest for records in self._records.values() for digest in records.blobs}
-        spare = [state.size or 0 for digest, state in self._states.items() if digest not in recorded]
+        spare = {digest: state.size or 0 for digest, state in self._states.items() if digest not in recorded}
         if spare and not self._gaps:
-            self._unrecorded(len(spare), sum(spare), len(self._states))
+            self._unrecorded(spare, len(self._states))
 
     def _without_folder(self, records: schema.Records, names: Sequence[str]) -> Iterator[str]:
         """Yield a sentence for each snapshotter whose snapshots have records and no folder, as in a partial copy."""
@@ -296,10 +296,11 @@ class OfflineStore:
             message = f"{len(lone)} snapshots of {name} are recorded in meta.db and not in its metadata.db: {lone[0]}"
             self._damage.append(StoreDamage(DamageKind.UNPAIRED, name, message, {"snapshots": len(lone)}))
 
-    def _unrecorded(self, count: int, size: int, files: int) -> None:
-        kind = DamageKind.LOST if count * 2 > files else DamageKind.UNRECORDED
-        message = f"{count} of {files} blob files ({size} bytes) have no record in meta.db"
-        facts = {"files": count, "bytes": size}
+    def _unrecorded(self, spare: Mapping[Digest, int], files: int) -> None:
+        size = sum(spare.values())
+        kind = DamageKind.LOST if len(spare) * 2 > files else DamageKind.UNRECORDED
+        message = f"{len(spare)} of {files} blob files ({size} bytes) have no record in meta.db"
+        facts: dict[str, int | str] = {"files": len(spare), "bytes": size, "first": str(min(spare))}
         self._damage.append(StoreDamage(kind, str(self.content.path), message, facts))
 
     def _uuid(self) -> str:

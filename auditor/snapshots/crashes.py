@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from auditor.regular_file import read_regular
 from auditor.snapshots.folders import Folders
 
 #: Where the system's boots and shutdowns are recorded; glibc's utmp.h.
@@ -26,6 +27,10 @@ _SECOND: Final = 10**9
 #: Type, line, user and seconds of a record of 384 bytes, as x86 and 64-bit ARM with 32-bit times have it.
 _RECORD: Final = struct.Struct("<h6x32s4x32s264xI40x")
 _BOOT, _RUN_LEVEL = 2, 1
+#: Maximum of bytes of wtmp that are read; a boot takes 384.
+_WTMP_BYTES: Final = 64 << 20
+#: Later than each time in a database.
+_EVER: Final = (1 << 63) - 1
 
 
 def crashes(address: str, *, wtmp: Path = WTMP) -> tuple[int, ...]:
@@ -54,6 +59,23 @@ def crashes(address: str, *, wtmp: Path = WTMP) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def crashes_of_disk(root: Path) -> tuple[int, ...]:
+    """Return the ends of the times in which a crash happened, for the disk of a daemon that is down.
+
+    The last time counts, since the disk does not tell how it ended. Boots are those of the disk's own wtmp.
+
+    Args:
+        root: containerd's root.
+
+    Returns:
+        Times in ns since 1970, in order.
+
+    """
+    records = (folder / WTMP.relative_to("/") for folder in root.parents)
+    wtmp = next((path for path in records if path.is_file()), WTMP)
+    return (*sorted(at for at, unclean in _boots(wtmp) if unclean), _EVER)
+
+
 def suspects(folders: Folders, ends: Iterable[int]) -> frozenset[bytes]:
     """Return the keys of the snapshots that were created in the last minute before the last write before a crash."""
     found: set[bytes] = set()
@@ -67,7 +89,7 @@ def _boots(wtmp: Path) -> Iterator[tuple[int, bool]]:
     """Yield each boot, and whether no shutdown was recorded before it; none where the file is not of the known form."""
     data = b""
     with suppress(OSError):
-        data = wtmp.read_bytes()
+        data = read_regular(wtmp, limit=_WTMP_BYTES)
     down = False
     for kind, line, user, seconds in _RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size]):
         if line.rstrip(b"\0") != b"~":

@@ -176,7 +176,7 @@ def examine_suspects(
     suspects: Mapping[SnapshotKey, tuple[Needed, SnapshotFiles]],
     *,
     admit: Admit = at_once,
-) -> Mapping[SnapshotKey, SnapshotFiles]:
+) -> Examined:
     """Count the files of snapshots that a crash may have damaged, and compare their sizes with the layers' headers.
 
     Contents, attributes and opaque markers are not compared. Where a layer cannot be used, only the count is judged.
@@ -189,7 +189,8 @@ def examine_suspects(
 
     """
     layers = Comparer(store, evidence, admit=admit)
-    return {key: _suspected(layers, each, counted(files)) for key, (each, files) in suspects.items()}
+    found = {key: _suspected(layers, each, counted(files)) for key, (each, files) in suspects.items()}
+    return Examined(found, unread(found))
 
 
 def _suspected(layers: Comparer, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
@@ -197,7 +198,7 @@ def _suspected(layers: Comparer, needed: Needed, files: SnapshotFiles) -> Snapsh
         return files
     found = _compared(layers, needed, files, contents=False)
     if found.differences is None:
-        return msgspec.structs.replace(found, reason="")
+        return found if unread({needed.key: found}) else msgspec.structs.replace(found, reason="")
     kinds = _OF_CRASHES if found.unpacked else _OF_COMMITS
     differences = Differences(found.differences.of(kinds), found.differences.expected)
     return msgspec.structs.replace(found, differences=differences)
@@ -224,13 +225,24 @@ def _unexamined(
 
 
 def counted(files: SnapshotFiles) -> SnapshotFiles:
-    """Return a snapshot's files with their present disk usage. Raises OSError where they cannot be read."""
+    """Return a snapshot's files with their present disk usage, or the reason why it could not be counted."""
     if files.missing or files.reason:
         return files
     try:
         return msgspec.structs.replace(files, counted=usage(Path(files.path)))
     except FileNotFoundError:
         return files  # it was removed meanwhile
+    except OSError as error:
+        return _not_read(files, error)
+
+
+def _not_read(files: SnapshotFiles, error: OSError) -> SnapshotFiles:
+    path = os.fsdecode(error.filename or files.path)
+    if isinstance(error, PermissionError):
+        reason = f"{_FORBIDDEN} {path}; run as root with CAP_DAC_READ_SEARCH"
+    else:
+        reason = f"{_FAILED} {path}: {os.strerror(error.errno or 0)}"
+    return msgspec.structs.replace(files, reason=reason)
 
 
 def usage(directory: Path) -> Usage:
@@ -272,15 +284,10 @@ def _compared(layers: Comparer, needed: Needed, files: SnapshotFiles, *, content
         found = _differences(layers, holder, needed, files, contents=contents)
     except AuditorError as error:
         return msgspec.structs.replace(files, reason=f"its layer cannot be read: {error}")
-    except PermissionError as error:
-        path = os.fsdecode(error.filename or files.path)
-        reason = f"{_FORBIDDEN} {path}; run as root with CAP_DAC_READ_SEARCH"
-        return msgspec.structs.replace(files, reason=reason)
     except FileNotFoundError:
         return msgspec.structs.replace(files, missing=not Path(files.path).is_dir(), reason="it changed meanwhile")
     except OSError as error:
-        path = os.fsdecode(error.filename or files.path)
-        return msgspec.structs.replace(files, reason=f"{_FAILED} {path}: {error.strerror or error}")
+        return _not_read(files, error)
     if isinstance(found, str):
         return msgspec.structs.replace(files, reason=found)
     if not unpacked:

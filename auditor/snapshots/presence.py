@@ -117,12 +117,9 @@ def _looked(evidence: Evidence, name: str, pause: Callable[[float], None], ends:
 
 
 def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None], ends: Sequence[int]) -> Presence:
-    """Look at each directory; containerd's own database is read only where one is missing or suspect.
-
-    A stopped daemon's disk has no suspects: it may be another machine's.
-    """
+    """Look at each directory; containerd's own database is read only where one is missing or suspect."""
     if place.known is not None:
-        return Presence(_missing(place, place.known, evidence, pause))
+        return Presence(_missing(place, place.known, evidence, pause), _doubted(place, place.known, evidence, ends))
     folders = read_folders(place.root)
     absent = frozenset(key for key, row in folders.rows.items() if _absent(place, row))
     doubtful = suspects(folders, ends) - absent
@@ -135,6 +132,17 @@ def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None
         still_missing(place, [key for key in gone if key in wanted], pause),
         {key: (wanted[key], look(place, row)) for key, row in doubted.items() if key in wanted},
     )
+
+
+def _doubted(
+    place: Location, rows: Mapping[SnapshotKey, Row], evidence: Evidence, ends: Sequence[int]
+) -> Mapping[SnapshotKey, tuple[Needed, SnapshotFiles]]:
+    """Return the snapshots of a stopped daemon's disk that a crash may have damaged; errors as of `read_folders`."""
+    folders = read_folders(place.root)
+    ids = {folders.rows[key].id for key in suspects(folders, ends)}
+    wanted = needed(evidence) if ids else {}
+    looked = {key: look(place, row) for key, row in rows.items() if row.id in ids and key in wanted}
+    return {key: (wanted[key], files) for key, files in looked.items() if not files.missing}
 
 
 def _of(place: Location, folders: Folders, keys: Collection[bytes]) -> Mapping[SnapshotKey, Row]:

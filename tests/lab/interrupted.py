@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import grpc
 import msgspec
@@ -14,6 +17,7 @@ from auditor import containerd
 from auditor.model.store import Inventory, Store
 from auditor.offline.store import OfflineStore
 from tests import images
+from tests.lab.checked import auditor_here
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import ServerError
 from tests.lab.kit.registry import Registry
@@ -34,31 +38,62 @@ def pushed(registry: Registry) -> tuple[str, ...]:
     return tuple(registry.push(image, f"lab/interrupted-{number}:1") for number, image in enumerate(made))
 
 
-def differences(daemon: Containerd, names: Sequence[str], chance: random.Random, *, gently: bool) -> list[str]:
+def differences(
+    daemon: Containerd, names: Sequence[str], chance: random.Random, *, end: Callable[[], None]
+) -> list[str]:
     """Let two clients work, end the daemon among their operations, and compare its disk with a restart.
 
     Args:
         daemon: A running daemon; it runs again afterwards.
         names: The images.
         chance: Chooses the operations and the end.
-        gently: End by SIGTERM, not by SIGKILL.
+        end: Ends the daemon.
 
     Returns:
-        The kinds of records that differ, with both values.
+        The kinds of records that differ, with both values, and the parts of the reports of two checks that differ.
 
     """
     clients = _Clients(daemon, names, chance)
     clients.work_until(chance.randrange(3, 12))
-    if gently:
-        daemon.stop()
-    else:
-        daemon.kill()
+    end()
     clients.end()
-    disk = inventories(OfflineStore(daemon.root))
+    offline = OfflineStore(daemon.root)
+    disk, described = inventories(offline), _checked("--root", daemon.root)
     daemon.start()
     with containerd.connect(daemon.socket) as store:
         live = inventories(store)
-    return list(_compared(disk, live))
+    described_live = _checked("--address", daemon.socket)
+    if offline.info().platform is None:  # check --verbose says so
+        for each in (described, described_live):
+            each["findings"] = [one for one in each["findings"] if one["code"] != "not-unpacked"]
+            each["summary"]["findings"].pop("info")
+    return [*_compared(disk, live), *_parts(described, described_live, "report")]
+
+
+def _checked(*where: str | Path) -> dict[str, Any]:
+    """Return the report of a check without what belongs to the moment, the daemon's address, and the repair."""
+    done = auditor_here("check", *where, "--allow-empty", "--verify", "digests", "--format", "json")
+    assert done.out, done.err
+    report: dict[str, Any] = json.loads(done.out)
+    for name in ("started_at", "finished_at", "duration_seconds", "facts"):
+        report.pop(name)
+    for name in ("kind", "address", "version"):
+        report["source"].pop(name)
+    for finding in report["findings"]:
+        finding.pop("hint")
+    return report | {"exit": done.status}
+
+
+def _parts(disk: object, live: object, name: str) -> Iterator[str]:
+    """Yield the smallest parts of two documents that differ."""
+    if isinstance(disk, dict) and isinstance(live, dict) and disk.keys() == live.keys():
+        for key in disk:
+            yield from _parts(disk[key], live[key], f"{name}.{key}")
+    elif isinstance(disk, list) and isinstance(live, list) and len(disk) == len(live):
+        for index, (one, other) in enumerate(zip(disk, live, strict=True)):
+            yield from _parts(one, other, f"{name}[{index}]")
+    elif disk != live:
+        yield f"{name}: {disk} from the disk, {live} from the daemon"
 
 
 class _Clients:

@@ -74,7 +74,16 @@ def _content(path: Path) -> bytes | None:
 
 def named(daemon: Containerd) -> set[str]:
     """Return the digests of the images that a check names for their unpacked files."""
-    run = auditor("check", "--verify", "snapshots", "--format", "json", "--address", daemon.socket)
+    return _named("--verify", "snapshots", "--address", daemon.socket)
+
+
+def named_on_disk(root: Path) -> set[str]:
+    """Return the same of the disk of a daemon that is down, at the lowest level."""
+    return _named("--root", root)
+
+
+def _named(*options: str | Path) -> set[str]:
+    run = auditor("check", "--format", "json", *options)
     assert run.status in (0, 1), run.err
     return {image.target for finding in run.report.findings if finding.code in REBUILT for image in finding.images}
 

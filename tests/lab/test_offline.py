@@ -101,7 +101,7 @@ def test_a_stopped_daemon_reads_as_the_running_one(node: Containerd, base: Path)
 
 def test_a_daemon_that_is_killed_in_pulls(daemon: Containerd, registry: Registry) -> None:
     chance = random.Random(daemon.version)
-    assert interrupted.differences(daemon, interrupted.pushed(registry), chance, gently=False) == []
+    assert interrupted.differences(daemon, interrupted.pushed(registry), chance, end=daemon.kill) == []
 
 
 def test_damaged_databases(node: Containerd) -> None:

@@ -10,7 +10,7 @@ from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.containers import running
 from tests.lab.kit.power_cut import node
 from tests.lab.kit.registry import Registry
-from tests.lab.power_cuts import damaged, named, repaired, stocked
+from tests.lab.power_cuts import damaged, named, named_on_disk, repaired, stocked
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -22,11 +22,13 @@ def test_images_that_a_power_cut_damaged_are_named_and_repaired(version: str, re
         made.sync()
         for each in (new, last):
             made.daemon.cri_pull(each.name)
-        made.boot(made.cut())
+        made.change(made.cut())
+        on_disk = named_on_disk(made.daemon.root)
+        made.daemon.start()
         found = damaged(made.daemon, everything)
         assert found
         assert old.image.digest not in found
-        assert named(made.daemon) == set(found)
+        assert on_disk == named(made.daemon) == set(found)
         assert "rebuilt" in repaired(made.daemon)
         assert damaged(made.daemon, everything) == {}
         assert named(made.daemon) == set()

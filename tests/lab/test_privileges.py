@@ -6,6 +6,7 @@ import gzip
 import io
 import re
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,12 +47,14 @@ def rows() -> dict[str, Row]:
 
 
 def another_user_s() -> images.BuiltLayer:
-    """A layer with a file that root without capabilities may not read."""
+    """A layer with a folder and a file that root without capabilities may not read."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        entry = tarfile.TarInfo("secret")
-        entry.size, entry.mode, entry.uid, entry.gid = 3, 0o600, 1000, 1000
-        tar.addfile(entry, io.BytesIO(b"abc"))
+        folder, file = tarfile.TarInfo("private"), tarfile.TarInfo("private/secret")
+        folder.type, folder.mode, file.mode, file.size = tarfile.DIRTYPE, 0o700, 0o600, 3
+        for entry in (folder, file):
+            entry.uid = entry.gid = 1000
+            tar.addfile(entry, io.BytesIO(b"abc"))
     return images.raw_layer(gzip.compress(out.getvalue(), mtime=0), images.sha256(out.getvalue()))
 
 
@@ -70,6 +73,7 @@ class Node:
     def words(self, command: str) -> list[str | Path]:
         """The arguments that make a command of the table whole."""
         address = ("--address", self.daemon.socket)
+        offline = self.folder / "offline"
         more: dict[str, tuple[str | Path, ...]] = {
             "tree": (*address, self.reference),
             "scrub": (*address, "--state", self.folder / "state.db"),
@@ -79,7 +83,16 @@ class Node:
             "report": (self.folder / "report.json",),
             "health nagios": (self.folder / "report.json",),
             "rules": (),
-            "check --root": (self.folder / "offline",),
+            "check --root": (offline,),
+            "scrub --root": (offline, "--state", self.folder / "offline.db"),
+            "tree --root": (offline, self.reference),
+            "diagnose --root": (offline, LAYER),
+            "export --root": (offline, "-o", self.folder / "out.tar", self.reference),
+            "recover --dry-run": ("--root", offline),
+            "recover -o": (self.folder / "recovered.tar", "--root", offline),
+            "recover --into": (self.daemon.socket, "--root", offline),
+            "recover --meta-db": (self.folder / f"new-{len(list(self.folder.iterdir()))}.db", "--root", offline),
+            "fleet": (self.folder / "report.json",),
         }
         return [*command.split(), *more.get(command, address)]
 
@@ -111,19 +124,33 @@ def node(registry: Registry) -> Iterator[Node]:
         auditor("check", "--address", daemon.socket, "-f", "json", "-o", base / "report.json")
         for name in ("io.containerd.content.v1.content", "io.containerd.metadata.v1.bolt"):
             shutil.copytree(daemon.root / name, base / "offline" / name)
-        snapshots = Path("io.containerd.snapshotter.v1.overlayfs")
-        shutil.copytree(daemon.root / snapshots, base / "offline" / snapshots, symlinks=True)
+        snapshots = "io.containerd.snapshotter.v1.overlayfs"
+        subprocess.run(["cp", "-a", daemon.root / snapshots, base / "offline" / snapshots], check=True)
         yield Node(daemon, reference, base)
 
 
-@pytest.mark.parametrize("row", [row for row in rows().values() if not row.command.startswith("repair")], ids=str)
+_APART = ("repair", "check --since-crash")
+
+
+@pytest.mark.parametrize("row", [row for row in rows().values() if not row.command.startswith(_APART)], ids=str)
 def test_a_command_needs_no_more_than_the_table_says(node: Node, row: Row) -> None:
+    assert_least(node, row)
+
+
+def assert_least(node: Node, row: Row) -> None:
     done = node.run(row, row.capabilities)
     assert done.status == 0, done.out + done.err
     if row.capabilities:
         without = node.run(row, ())
         assert without.status == 3, (without.out, without.err)
         assert f"CAP_{row.capabilities[0]}" in without.out + without.err
+
+
+def test_files_that_were_unpacked_just_before_a_crash(registry: Registry) -> None:
+    with scratch() as base, Containerd("2.1", base) as daemon:
+        daemon.cri_pull(registry.push(IMAGE, "lab/privileges:1"))
+        daemon.restart()
+        assert_least(Node(daemon, "", base), rows()["check --since-crash"])
 
 
 @pytest.mark.parametrize("command", ["repair --yes --verify digests", "repair --yes --content-root none"])

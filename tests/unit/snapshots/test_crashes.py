@@ -11,7 +11,7 @@ import pytest
 
 from auditor.bbolt import go_time
 from auditor.model.snapshot_files import Row, Usage
-from auditor.snapshots.crashes import crashes, suspects
+from auditor.snapshots.crashes import crashes, crashes_of_disk, suspects
 from auditor.snapshots.folders import Folders
 
 SECOND = 10**9
@@ -58,6 +58,15 @@ def test_this_boot_after_a_shutdown_is_no_crash(tmp_path: Path) -> None:
     wtmp = tmp_path / "wtmp"
     wtmp.write_bytes(boot(100) + shutdown(200) + boot(now()))
     assert crashes("", wtmp=wtmp) == (100 * SECOND,)
+
+
+def test_a_disk_has_its_own_boots_and_ended_in_a_way_that_is_not_known(tmp_path: Path) -> None:
+    wtmp = tmp_path / "var/log/wtmp"
+    wtmp.parent.mkdir(parents=True)
+    wtmp.write_bytes(boot(100) + shutdown(190) + boot(200) + boot(300))
+    found = crashes_of_disk(tmp_path / "var/lib/containerd")
+    assert found[:2] == (100 * SECOND, 300 * SECOND)
+    assert suspects(folders(old=100, last=5_000_000_000), found[2:]) == {b"last"}
 
 
 @pytest.mark.parametrize("content", [b"", b"no records", bytes(384), b"\xff" * 3840])
