@@ -29,7 +29,7 @@ _auditor() {
         '') flags='--version -h --help' words='check watch scrub repair tree export recover verify diagnose rules report fleet quarantine health' files=0 ;;
         'check') flags='--verify --since-crash --fail-on -h --help --every --jitter --listen --can-serve --can-unpack --platform --all-platforms --snapshotter --allow-empty -n --namespace -j --jobs --limit-rate --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'watch') flags='--every --state --exec --listen -h --help -a --address --timeout --content-root --textfile -f --format' words='' files=0 ;;
-        'scrub') flags='--state --max-age --max-duration --known-bad --new-only --snapshots --verify --fail-on -h --help --allow-empty -n --namespace --limit-rate -j --jobs --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
+        'scrub') flags='--state --max-age --max-duration --known-bad --new-only --snapshots --verify --fail-on -h --help --every --jitter --listen --allow-empty -n --namespace --limit-rate -j --jobs --max-layer-size -a --address --root --while-running --timeout --content-root -f --format -o --output --textfile -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'repair') flags='--verify --snapshots --rebuild --dry-run -y --yes -j --jobs --keep-quarantine --fail-on -h --help --platform --all-platforms --snapshotter -n --namespace --from --include-discarded --hosts-dir --docker-config -a --address --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'tree') flags='--verify -h --help --platform --all-platforms --snapshotter -n --namespace -a --address --root --while-running --timeout --content-root -f --format -o --output -q --quiet -v --verbose --no-progress' words='' files=0 ;;
         'export') flags='-o --output --layout --name --all-names --flat --no-attestations --referrers --compress --digest --no-digest --refetch --salvage -h --help --platform --all-platforms -n --namespace --from --hosts-dir --docker-config -a --address --root --while-running --timeout --content-root -f --format -q --quiet -v --verbose --no-progress' words='' files=0 ;;
@@ -80,6 +80,9 @@ _auditor() {
         'scrub|--max-duration') value=1 words='' files=0 ;;
         'scrub|--verify') value=1 words='digests layers' files=0 ;;
         'scrub|--fail-on') value=1 words='critical error warning info never' files=0 ;;
+        'scrub|--every') value=1 words='' files=0 ;;
+        'scrub|--jitter') value=1 words='' files=0 ;;
+        'scrub|--listen') value=1 words='' files=0 ;;
         'scrub|-n'|'scrub|--namespace') value=1 words='' files=0 ;;
         'scrub|--limit-rate') value=1 words='' files=0 ;;
         'scrub|-j'|'scrub|--jobs') value=1 words='' files=0 ;;

@@ -58,6 +58,7 @@ config_path = "{base}/certs.d"
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "{snapshotter}"
 discard_unpacked_layers = {discard}
+disable_snapshot_annotations = {unannotated}
 """
 CRI_2: Final = """\
 [plugins.'io.containerd.grpc.v1.cri']
@@ -69,6 +70,7 @@ conf_dir = "{base}/cni/conf"
 [plugins.'io.containerd.cri.v1.images']
 snapshotter = "{snapshotter}"
 discard_unpacked_layers = {discard}
+disable_snapshot_annotations = {unannotated}
 [plugins.'io.containerd.cri.v1.images'.registry]
 config_path = "{base}/certs.d"
 """
@@ -88,7 +90,9 @@ class Containerd:
     """A daemon under `base`; starts on entering, stops on leaving. The folder is the caller's to remove.
 
     Garbage is collected by `force_gc` and by clients that ask; `automatic_gc` restores the schedule containerd has.
-    `extra_config` is TOML appended to the configuration. A `hosts.toml` for the CRI goes under `certs_dir/<host>/`.
+    `extra_config` is TOML appended to the configuration. `path` is a folder that is searched for programs before those
+    of the machine. `snapshot_annotations` gives snapshotters the labels that lazy ones need. A `hosts.toml` for the CRI
+    goes under `certs_dir/<host>/`.
     The daemon dies with the thread that started it: start it from the one that runs the tests.
     """
 
@@ -101,6 +105,8 @@ class Containerd:
         snapshotter: str = "overlayfs",
         automatic_gc: bool = False,
         extra_config: str = "",
+        path: str = "",
+        snapshot_annotations: bool = False,
     ) -> None:
         self.version = version
         self.base = base
@@ -108,6 +114,8 @@ class Containerd:
         self.discard_unpacked_layers = discard_unpacked_layers
         self.automatic_gc = automatic_gc
         self.extra_config = extra_config
+        self.path = path
+        self.snapshot_annotations = snapshot_annotations
         self.socket = base / "containerd.sock"
         self.root = base / "root"
         self.state = base / "state"
@@ -133,7 +141,8 @@ class Containerd:
         self.certs_dir.mkdir(parents=True, exist_ok=True)
         config.write_text(self._config())
         command: list[str | Path] = [self._binary, "--config", config]
-        self._process = Process(command, log=self.log, env={"PATH": f"{self._binary.parent}:{PATH}"})
+        path = f"{self._binary.parent}:{self.path or PATH}:{PATH}"
+        self._process = Process(command, log=self.log, env={"PATH": path})
         try:
             self._process.wait_until(self._listening)
             self.cri_wait()
@@ -239,9 +248,10 @@ class Containerd:
         template = f"version = {3 if newer else 2}\n{COMMON}{CRI_2 if newer else CRI_1}"
         text = template.format(
             base=self.base,
-            disabled=", ".join(f'"{name}"' for name in DISABLED),
+            disabled=", ".join(f'"{name}"' for name in DISABLED if not name.endswith(f".{self.snapshotter}")),
             snapshotter=self.snapshotter,
             discard=str(self.discard_unpacked_layers).lower(),
+            unannotated=str(not self.snapshot_annotations).lower(),
         )
         whole = f"{text}{'' if self.automatic_gc else NO_AUTOMATIC_GC}{self.extra_config}\n"
         tomllib.loads(whole)
