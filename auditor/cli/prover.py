@@ -93,8 +93,12 @@ def _snapshots(
     intact: Mapping[SnapshotKey, SnapshotFiles],
 ) -> Reading:
     """Return what is found of the snapshots' files, and the verifications of the layers that were read for it."""
-    if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
+    if evidence.archive:
         return Reading()
+    from auditor.snapshots.presence import unowned
+
+    if not any(view.inventory.snapshots for view in evidence.views):
+        return Reading(leftovers=unowned(evidence))
     admit = _admit(meter, limit)
     if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
         return _presence(store, evidence, admit)
@@ -106,6 +110,7 @@ def _snapshots(
         found.verifications,
         snapshot_files=found.files,
         unpaired=unpaired(evidence, pause=time.sleep),
+        leftovers=unowned(evidence),
         incomplete=found.incomplete,
     )
 
@@ -125,7 +130,7 @@ def _admit(meter: Meter, limit: RateLimit | None) -> Callable[[int], None]:
 def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) -> Reading:
     """Look for missing directories and the damage of a crash; a check of nothing else is incomplete without them."""
     from auditor.snapshots.crashes import crashes
-    from auditor.snapshots.presence import presence, unpaired
+    from auditor.snapshots.presence import presence, unowned, unpaired
 
     found = presence(evidence, pause=time.sleep, ends=crashes(evidence.info.address))
     incomplete = found.incomplete if evidence.verify is Verify.SINCE_CRASH else ()
@@ -134,4 +139,9 @@ def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) ->
         from auditor.snapshots.examine import examine_suspects
 
         files = {**files, **examine_suspects(store, evidence, found.suspects, admit=admit)}
-    return Reading(snapshot_files=files, unpaired=unpaired(evidence, pause=time.sleep), incomplete=incomplete)
+    return Reading(
+        snapshot_files=files,
+        unpaired=unpaired(evidence, pause=time.sleep),
+        leftovers=unowned(evidence, found.folders),
+        incomplete=incomplete,
+    )
