@@ -15,7 +15,7 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
 from auditor.model.image_graph import Documents
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
-from auditor.model.store import FileState, Inventory, Store, Verification
+from auditor.model.store import FileState, Inventory, Leftovers, Store, Verification
 
 #: How often the store is looked at before a finding is reported; the last two looks must agree.
 LOOKS = 4
@@ -31,13 +31,15 @@ class Reading(msgspec.Struct, frozen=True):
     """The result of reading blobs and snapshots.
 
     A verification for each blob read, the blobs left unread for lack of time, what was found of the snapshots' files,
-    the snapshots that their snapshotter does not know, and sentences about what could not be examined.
+    the snapshots that their snapshotter does not know, folders without a snapshot, and sentences about what could not
+    be examined.
     """
 
     verifications: Mapping[Digest, Verification] = {}
     unread: frozenset[Digest] = frozenset()
     snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
     unpaired: frozenset[SnapshotKey] = frozenset()
+    leftovers: tuple[Leftovers, ...] = ()
     incomplete: tuple[str, ...] = ()
 
 
@@ -116,6 +118,7 @@ def _with_reading(evidence: Evidence, reading: Reading, verifications: Mapping[D
         verifications=verifications,
         snapshot_files=reading.snapshot_files,
         unpaired=reading.unpaired,
+        leftovers=(*evidence.leftovers, *reading.leftovers),
         incomplete=(*evidence.incomplete, *reading.incomplete),
     )
 

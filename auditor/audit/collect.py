@@ -11,6 +11,7 @@ from types import MappingProxyType
 import msgspec
 
 from auditor.audit.document_loader import load_documents
+from auditor.audit.leftovers import in_content_root
 from auditor.audit.selection import (
     choose_images,
     choose_namespaces,
@@ -27,7 +28,7 @@ from auditor.model.findings import Verify
 from auditor.model.gc_reachability import expired
 from auditor.model.image_graph import Group, Key, Loaded, group, walk
 from auditor.model.platforms import Matcher, Platform
-from auditor.model.store import Blob, FileKind, FileState, Inventory, SourceKind, Store, StoreInfo
+from auditor.model.store import Blob, FileKind, FileState, Inventory, Leftovers, SourceKind, Store, StoreInfo
 
 #: Threads for calls to the daemon; a call takes well under a millisecond, so more threads would only queue.
 JOBS = 8
@@ -120,6 +121,7 @@ def collect(
         documents=dict(known),
         files=files,
         unrecorded=_unrecorded(info, request, inventories, seen),
+        leftovers=_leftovers(info, request, inventories, now),
         now=now,
         incomplete=(
             *info.gaps,
@@ -215,6 +217,16 @@ def _unrecorded(
         return {}
     spare = seen.keys() - set().union(*(inventory.blobs for inventory in inventories))
     return {digest: seen[digest] for digest in sorted(spare)}
+
+
+def _leftovers(
+    info: StoreInfo, request: Request, inventories: Sequence[Inventory], now: datetime
+) -> tuple[Leftovers, ...]:
+    """Return the files of the content store that no record leads to; none where some records were not listed."""
+    partial = info.gaps or info.partial or any(inventory.gaps for inventory in inventories)
+    if info.content_root is None or partial or not request.everything:
+        return ()
+    return in_content_root(info.content_root, inventories, now)
 
 
 def _files(

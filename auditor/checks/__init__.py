@@ -13,6 +13,7 @@ from auditor.checks import (
     containers,
     documents,
     garbage_collection,
+    leftovers,
     metadata_faults,
     snapshot_files,
     snapshots,
@@ -33,6 +34,7 @@ CHECKS = (
     containers.check,
     garbage_collection.check,
     metadata_faults.check,
+    leftovers.check,
 )
 #: The remedy of repairable findings, by the kind of store; a daemon's are repaired by command.
 _REMEDIES = {SourceKind.ARCHIVE: ARCHIVE_REMEDY, SourceKind.OFFLINE: OFFLINE_REMEDY}
@@ -58,6 +60,7 @@ RULES = _sorted(
     *containers.RULES,
     *garbage_collection.RULES,
     *metadata_faults.RULES,
+    *leftovers.RULES,
     *storage.RULES,
 )
 #: All rules, those about archives included, by code; the most severe first.

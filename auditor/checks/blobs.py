@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from auditor.checks import layer_content
+from auditor.checks import layer_content, lost_file
 from auditor.checks.blob_case import Case, audited_blobs, cases, described
 from auditor.checks.evidence import Evidence
 from auditor.checks.rule import Hit, Rule
@@ -21,8 +21,8 @@ BLOB_FILE_MISSING = Rule(
     severity=Severity.CRITICAL,
     means="The database has a record of the blob, and there is no regular file for it: typically a power cut between "
     "the record and the rename (containerd#10457), or a file deleted by hand.",
-    impact="The image cannot be unpacked, and pulling it again reports success and changes nothing: `blob … expected "
-    "at …: blob not found`.",
+    impact="Pulls that need the blob fail: `blob … expected at …: blob not found`. An image that is unpacked runs; "
+    "pulling it again reports success and changes nothing, exporting it fails.",
     remedy=_RESTORE,
 )
 SIZE_MISMATCH = Rule(
@@ -105,26 +105,27 @@ def _judge(evidence: Evidence, case: Case, flaw: Broken | None) -> Iterator[Hit]
     if state is not None and state.kind is FileKind.UNREADABLE:
         yield _unreadable(case, state.error)
     elif state is not None and state.kind is not FileKind.REGULAR:
-        yield _no_file(case, state)
+        yield _no_file(evidence, case, state)
     elif (wrong := _sizes(case, state, verification)) is not None:
         yield wrong
     elif verification is not None and verification.kind is not VerificationKind.SOUND:
-        yield from _dated(verification, _verification(case, verification))
+        yield from _dated(verification, _verification(evidence, case, verification))
     elif flaw is not None:
-        yield from _flaw(case, flaw)
+        yield from _flaw(evidence, case, flaw)
 
 
 def _unreadable(case: Case, words: str) -> Hit:
     return case.hit(BLOB_UNREADABLE, f"read failed: {words}", facts={"error": words})
 
 
-def _no_file(case: Case, state: FileState) -> Hit:
-    text = "record exists, no file on disk"
-    if state.kind is not FileKind.MISSING:
-        text = f"record exists, and its file is a {state.kind}"
-    elif case.archive:
-        text = "not in the archive"
-    return case.hit(BLOB_FILE_MISSING, text, cause="no-file", facts={"found": str(state.kind)}, repairable=True)
+def _no_file(evidence: Evidence, case: Case, state: FileState) -> Hit:
+    facts: dict[str, Fact] = {"found": str(state.kind)}
+    if case.archive:
+        return case.hit(BLOB_FILE_MISSING, "not in the archive", cause="no-file", facts=facts, repairable=True)
+    found = "no file on disk" if state.kind is FileKind.MISSING else f"its file is a {state.kind}"
+    text = f"record exists, {found}; {lost_file.consequence(evidence, case)}"
+    facts["fetched_from"] = ", ".join(lost_file.repositories(evidence, case)) or None
+    return case.hit(BLOB_FILE_MISSING, text, cause="no-file", facts=facts, repairable=True)
 
 
 def _sizes(case: Case, state: FileState | None, verification: Verification | None) -> Hit | None:
@@ -170,14 +171,14 @@ def _size_cause(case: Case, size: int | None) -> str:
     return "shortened" if size < min(case.records) else "lengthened"
 
 
-def _verification(case: Case, verification: Verification) -> Iterator[Hit]:
+def _verification(evidence: Evidence, case: Case, verification: Verification) -> Iterator[Hit]:
     match verification.kind:
         case VerificationKind.CORRUPT:
             yield _corrupt(case, verification.actual, verification.detail)
         case VerificationKind.UNREADABLE:
             yield _unreadable(case, verification.detail)
         case VerificationKind.MISSING:
-            yield _no_file(case, FileState(FileKind.MISSING))
+            yield _no_file(evidence, case, FileState(FileKind.MISSING))
         case VerificationKind.UNSTEADY:
             text = f"only the second read matched its digest: {verification.detail}"
             yield case.hit(READ_UNSTEADY, text, facts={"first": verification.detail or None})
@@ -185,13 +186,13 @@ def _verification(case: Case, verification: Verification) -> Iterator[Hit]:
             return
 
 
-def _flaw(case: Case, flaw: Broken) -> Iterator[Hit]:
+def _flaw(evidence: Evidence, case: Case, flaw: Broken) -> Iterator[Hit]:
     if flaw.flaw is Flaw.CORRUPT:
         yield _corrupt(case, flaw.actual, flaw.detail)
     elif flaw.flaw is Flaw.UNREADABLE:
         yield _unreadable(case, flaw.detail)
     elif flaw.flaw is Flaw.NO_FILE:
-        yield _no_file(case, FileState(FileKind.MISSING))
+        yield _no_file(evidence, case, FileState(FileKind.MISSING))
 
 
 def _corrupt(case: Case, actual: Digest | None, detail: str) -> Hit:

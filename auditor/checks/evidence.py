@@ -15,7 +15,17 @@ from auditor.model.gc_reachability import Reach, reachable
 from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Layer, ManifestNode, children, content
 from auditor.model.platforms import Matcher
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
-from auditor.model.store import Blob, FileState, Inventory, Snapshot, Snapshotter, SourceKind, StoreInfo, Verification
+from auditor.model.store import (
+    Blob,
+    FileState,
+    Inventory,
+    Leftovers,
+    Snapshot,
+    Snapshotter,
+    SourceKind,
+    StoreInfo,
+    Verification,
+)
 
 if TYPE_CHECKING:
     from auditor.checks.layer_state import LayerState
@@ -122,11 +132,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     """The input of the rules.
 
     `files` has an entry for each blob whose file was looked at. `unrecorded` has the files of a live store that no
-    record names, where all records were listed. `verifications` has an entry for each blob that was read to
-    its end. `snapshot_files` has what was found of snapshots' directories; at the levels below `snapshots-quick`, of
+    record names, where all records were listed. `verifications` has an entry for each blob that was read to its
+    end. `snapshot_files` has what was found of snapshots' directories; at the levels below `snapshots-quick`, of
     missing ones only. `unpaired` are containerd's records of snapshots that the snapshotter's own database does not
-    have. `incomplete` has a sentence for each thing that could not be examined. `bytes_read` counts the
-    bytes of the documents. `platforms_asked_for`: the wanted platforms were named by the user.
+    have. `leftovers` are files that no record leads to, where the whole store is audited. `incomplete` has a
+    sentence for each thing that could not be examined. `bytes_read` counts the bytes of the documents.
+    `platforms_asked_for`: the wanted platforms were named by the user.
     """
 
     info: StoreInfo
@@ -139,6 +150,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     verifications: Mapping[Digest, Verification] = {}
     snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
     unpaired: frozenset[SnapshotKey] = frozenset()
+    leftovers: tuple[Leftovers, ...] = ()
     now: datetime
     incomplete: tuple[str, ...] = ()
     bytes_read: int = 0

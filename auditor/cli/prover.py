@@ -95,8 +95,12 @@ def _snapshots(
     intact: Mapping[SnapshotKey, SnapshotFiles],
 ) -> Reading:
     """Return what is found of the snapshots' files, and the verifications of the layers that were read for it."""
-    if evidence.archive or not any(view.inventory.snapshots for view in evidence.views):
+    if evidence.archive:
         return Reading()
+    from auditor.snapshots.presence import unowned
+
+    if not any(view.inventory.snapshots for view in evidence.views):
+        return Reading(leftovers=unowned(evidence))
     admit = _admit(meter, limit)
     if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
         return _presence(store, evidence, admit)
@@ -108,6 +112,7 @@ def _snapshots(
         found.verifications,
         snapshot_files=found.files,
         unpaired=unpaired(evidence, pause=time.sleep),
+        leftovers=unowned(evidence),
         incomplete=found.incomplete,
     )
 
@@ -127,7 +132,7 @@ def _admit(meter: Meter, limit: RateLimit | None) -> Callable[[int], None]:
 def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) -> Reading:
     """Look for missing directories and the damage of a crash; a check of nothing else is incomplete without them."""
     from auditor.snapshots.crashes import crashes, crashes_of_disk
-    from auditor.snapshots.presence import presence, unpaired
+    from auditor.snapshots.presence import presence, unowned, unpaired
 
     info = evidence.info
     offline = info.kind is SourceKind.OFFLINE
@@ -141,4 +146,9 @@ def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) ->
         examined = examine_suspects(store, evidence, found.suspects, admit=admit)
         files = {**files, **examined.files}
         incomplete = (*incomplete, *examined.incomplete)
-    return Reading(snapshot_files=files, unpaired=unpaired(evidence, pause=time.sleep), incomplete=incomplete)
+    return Reading(
+        snapshot_files=files,
+        unpaired=unpaired(evidence, pause=time.sleep),
+        leftovers=unowned(evidence, found.folders),
+        incomplete=incomplete,
+    )

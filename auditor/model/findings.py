@@ -171,7 +171,7 @@ class BlobCounts(msgspec.Struct, frozen=True):
     """Blobs by state; a digest counts once for all namespaces.
 
     `total` = `present` + `absent`. `absent` counts digests that images reference and no record holds, by design or by
-    fault. `verified`, `corrupt` and `unreadable` count present blobs, in this run.
+    fault, and records without a file. `verified`, `corrupt` and `unreadable` count present blobs, in this run.
     """
 
     total: Number = 0

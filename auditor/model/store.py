@@ -153,6 +153,29 @@ class StoreDamage(msgspec.Struct, frozen=True):
     facts: Mapping[str, int | str] = {}
 
 
+class LeftoverKind(enum.StrEnum):
+    """Where leftover files are: in blobs/, in ingest/, or in a snapshotter's snapshots/."""
+
+    STRAY = "stray name"
+    INGEST = "ingest"
+    SNAPSHOT = "snapshot"
+
+
+class Leftovers(msgspec.Struct, frozen=True):
+    """Entries of a folder that no record leads to: their number, their bytes, and the first name.
+
+    `at_least`: a folder has more files than were counted. `owner` is the snapshotter.
+    """
+
+    kind: LeftoverKind
+    folder: str
+    count: int
+    size: int
+    first: str
+    at_least: bool = False
+    owner: str = ""
+
+
 class StoreInfo(msgspec.Struct, frozen=True):
     """The properties of a store."""
 

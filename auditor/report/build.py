@@ -27,7 +27,7 @@ from auditor.model.findings import (
     count,
 )
 from auditor.model.image_graph import Broken, ImageGraph, ManifestNode
-from auditor.model.store import ENCRYPTED, VerificationKind
+from auditor.model.store import ENCRYPTED, FileKind, VerificationKind
 from auditor.version import __version__
 
 TOOL = Tool(name="auditor", version=__version__)
@@ -158,7 +158,8 @@ def _count_images(images: Sequence[ImageState]) -> ImageCounts:
 
 def _count_blobs(evidence: Evidence, findings: Sequence[Finding]) -> BlobCounts:
     present = _present(evidence)
-    absent = {digest for view in evidence.views for digest in view.named} - present.keys()
+    absent = {digest for view in evidence.views for digest in view.named} | _without_file(evidence)
+    absent -= present.keys()
     by_code = {code: set[str]() for code in ("digest-mismatch", "size-mismatch", "blob-unreadable")}
     for finding in findings:
         if finding.code in by_code:
@@ -182,12 +183,20 @@ def _verified(evidence: Evidence) -> set[Digest]:
 
 
 def _present(evidence: Evidence) -> dict[Digest, int]:
-    """Return the sizes of the audited blobs with a record: of the selected images, else of all."""
+    """Return the sizes of the audited blobs with a record and a file: of the selected images, else of all."""
     found: dict[Digest, int] = {}
+    lost = _without_file(evidence)
     for view in evidence.views:
         held = view.inventory.blobs
-        found.update({d: held[d].size for d in (view.named & held.keys() if view.selected else held)})
+        audited = view.named & held.keys() if view.selected else held.keys()
+        found.update({digest: held[digest].size for digest in (audited - lost if lost else audited)})
     return found
+
+
+def _without_file(evidence: Evidence) -> set[Digest]:
+    """Return the blobs that have a record, and something else than a file or nothing at its path."""
+    here = (FileKind.REGULAR, FileKind.UNREADABLE)
+    return {digest for digest, state in evidence.files.items() if state.kind not in here}
 
 
 def _count_bytes(evidence: Evidence) -> ByteCounts:

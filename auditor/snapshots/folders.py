@@ -21,13 +21,14 @@ class Folders(msgspec.Struct, frozen=True):
 
     `rows` has the committed snapshots by the key that containerd's record has in `name`. `created` has the time of
     creation of these in ns since 1970, `writes` that of all snapshots, containers' ones included. `keys` are those of
-    all snapshots.
+    all snapshots, `ids` the names of their directories.
     """
 
     rows: Mapping[bytes, Row]
     created: Mapping[bytes, int] = {}
     writes: tuple[int, ...] = ()
     keys: frozenset[bytes] = frozenset()
+    ids: frozenset[str] = frozenset()
 
 
 def read_folders(root: Path) -> Folders:
@@ -42,16 +43,17 @@ def read_folders(root: Path) -> Folders:
 
     """
     walk = _open(root / "metadata.db")
-    rows, created, writes, keys = {}, {}, [], []
+    rows, created, writes, keys, ids = {}, {}, [], [], set()
     for key, held in _buckets(walk.top, b"v1", b"snapshots"):
         fields = _values(held)
         at = go_time.nanoseconds(fields.get(b"createdat", b""))
         writes.append(at)
         keys.append(key)
+        ids.add(str(varint.unsigned(fields.get(b"id", b""))))
         if (row := _row(fields)) is not None:
             rows[key], created[key] = row, at
     _refuse_damage(walk)
-    return Folders(rows, created, tuple(writes), frozenset(keys))
+    return Folders(rows, created, tuple(writes), frozenset(keys), frozenset(ids))
 
 
 def named(metadata: Path, snapshotter: str, rows: Mapping[bytes, Row]) -> Mapping[SnapshotKey, Row]:

@@ -7,14 +7,16 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 
 import msgspec
 
+from auditor.audit.leftovers import leftovers, listed
 from auditor.checks.evidence import Evidence
 from auditor.model.image_graph import Layer
 from auditor.model.snapshot_files import Row, SnapshotFiles, SnapshotKey
-from auditor.model.store import Snapshot, SourceKind
+from auditor.model.store import LeftoverKind, Leftovers, Snapshot, SourceKind
 from auditor.snapshots.crashes import suspects
 from auditor.snapshots.folders import Folders, named, read_folders, read_rows, unpaired_records
 
@@ -71,11 +73,13 @@ class Presence(msgspec.Struct, frozen=True):
     """What a look at the directories found of needed snapshots.
 
     `files` has those whose directory is missing at two looks. `suspects` were unpacked just before a crash.
-    `incomplete` has a sentence for each snapshotter that could not be looked at.
+    `folders` has the databases that were read, by snapshotter. `incomplete` has a sentence for each snapshotter
+    that could not be looked at.
     """
 
     files: Mapping[SnapshotKey, SnapshotFiles] = {}
     suspects: Mapping[SnapshotKey, tuple[Needed, SnapshotFiles]] = {}
+    folders: Mapping[str, Folders] = {}
     incomplete: tuple[str, ...] = ()
 
     def joined(self, other: Self) -> Presence:
@@ -83,6 +87,7 @@ class Presence(msgspec.Struct, frozen=True):
         return Presence(
             {**self.files, **other.files},
             {**self.suspects, **other.suspects},
+            {**self.folders, **other.folders},
             (*self.incomplete, *other.incomplete),
         )
 
@@ -124,13 +129,14 @@ def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None
     absent = frozenset(key for key, row in folders.rows.items() if _absent(place, row))
     doubtful = suspects(folders, ends) - absent
     if not absent and not doubtful:
-        return Presence()
+        return Presence(folders={place.name: folders})
     wanted = needed(evidence)
     gone = _of(place, folders, absent)
     doubted = _of(place, folders, doubtful)
     return Presence(
         still_missing(place, [key for key in gone if key in wanted], pause),
         {key: (wanted[key], look(place, row)) for key, row in doubted.items() if key in wanted},
+        {place.name: folders},
     )
 
 
@@ -170,6 +176,26 @@ def unpaired(evidence: Evidence, *, pause: Callable[[float], None]) -> frozenset
                 pause(PAUSE)
                 found |= first & unpaired_records(place.metadata, name, place.root)
     return frozenset(found)
+
+
+def unowned(evidence: Evidence, known: Mapping[str, Folders] = MappingProxyType({})) -> tuple[Leftovers, ...]:
+    """Return, by snapshotter, the directories that no snapshot of its database has; none where images are selected.
+
+    Args:
+        evidence: The first look of an audit.
+        known: The databases that were read a moment ago, by snapshotter.
+
+    """
+    found = []
+    whole = not any(view.selected for view in evidence.views)
+    for name in (each.name for each in evidence.info.snapshotters if whole):
+        place = location(evidence, name)
+        with suppress(OSError, ValueError):
+            if place is not None:
+                folders, held = known.get(name) or read_folders(place.root), place.root / "snapshots"
+                spare = [name for name in listed(held) if name not in folders.ids]
+                found.append(leftovers(LeftoverKind.SNAPSHOT, held, spare, evidence.now, owner=name))
+    return tuple(each for each in found if each is not None)
 
 
 def _lacking(evidence: Evidence) -> set[str]:

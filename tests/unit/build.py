@@ -18,7 +18,18 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
 from auditor.model.platforms import Platform, parse
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
-from auditor.model.store import Blob, Image, Ingest, Inventory, Lease, Resource, Snapshot, Snapshotter, Verification
+from auditor.model.store import (
+    Blob,
+    Image,
+    Ingest,
+    Inventory,
+    Lease,
+    Leftovers,
+    Resource,
+    Snapshot,
+    Snapshotter,
+    Verification,
+)
 from tests.unit.fakes import INFO, MemoryStore
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -141,6 +152,7 @@ class World:
         self.namespace = namespace
         self.verifications: dict[Digest, Verification] = {}
         self.snapshot_files: dict[SnapshotKey, SnapshotFiles] = {}
+        self.leftovers: tuple[Leftovers, ...] = ()
         if namespace not in self.store.namespaces():
             self.store.put(Inventory(namespace, snapshots={OVERLAY: {}}))
 
@@ -256,7 +268,9 @@ class World:
             collect.Request(**request),
             clock=lambda: NOW,
             pause=lambda _: None,
-            read=lambda _: audit.Reading(self.verifications, snapshot_files=self.snapshot_files),
+            read=lambda _: audit.Reading(
+                self.verifications, snapshot_files=self.snapshot_files, leftovers=self.leftovers
+            ),
         )
 
     def findings(self, **request: Any) -> tuple[Finding, ...]:

@@ -204,6 +204,7 @@ SEVERITY = {
             "orphan-blob",
             "expired-lease",
             "lease-pins-content",
+            "leftover-files",
         ),
         Severity.INFO,
     ),

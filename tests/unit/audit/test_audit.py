@@ -484,3 +484,16 @@ def test_files_of_a_lost_database_are_found_though_an_empty_store_is_allowed() -
     world = World()
     world.store.content[Digest.of(b"one")] = b"one"
     assert codes(looked(world, allow_empty=True)) == ["metadata-lost"]
+
+
+def test_records_without_a_file_are_counted_as_absent() -> None:
+    world = World()
+    world.pull(APP)
+    spare = world.put(b"of no image")
+    before = reported(world).summary
+    for digest in (BASE.digest, spare):
+        del world.store.content[digest]
+    after = reported(world).summary
+    assert (after.blobs.total, after.blobs.present) == (before.blobs.total, before.blobs.present - 2)
+    assert after.blobs.absent == before.blobs.absent + 2
+    assert after.bytes.present == before.bytes.present - len(BASE.data) - len(b"of no image")

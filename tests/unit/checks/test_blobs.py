@@ -311,3 +311,31 @@ def test_records_that_disagree_do_not_make_the_storage_suspect() -> None:
         world.record(msgspec.structs.replace(world.inventory.blobs[own.digest], size=7))
         world.store.content[own.digest] = b"7 bytes"
     assert {code for code, _ in world.faults()} == {"size-mismatch"}
+
+
+@pytest.mark.parametrize(
+    ("unpack", "digest", "told"),
+    [
+        (True, BASE.digest, "pulling it again changes nothing"),
+        (True, APP.config.digest, "pulling or unpacking the image fails"),
+        (True, APP.digest, "pulling or unpacking the image fails"),
+        (False, BASE.digest, "pulling or unpacking the image fails"),
+    ],
+)
+def test_what_is_said_of_a_lost_file_is_what_a_pull_does(*, unpack: bool, digest: Digest, told: str) -> None:
+    world = World()
+    world.pull(APP, unpack=unpack)
+    del world.store.content[digest]
+    finding = next(finding for finding in world.findings() if finding.code == "blob-file-missing")
+    assert told in finding.message
+
+
+def test_a_lost_file_of_no_image_names_the_repositories_that_it_was_fetched_from() -> None:
+    world = World()
+    world.pull(APP)
+    source = "containerd.io/distribution.source.registry.example"
+    digest = world.put(b"half a pull", **{source: "team/app,team/other"})
+    del world.store.content[digest]
+    finding = next(finding for finding in world.findings() if finding.code == "blob-file-missing")
+    assert "an interrupted pull of registry.example/team/app" in finding.message
+    assert finding.facts["fetched_from"] == "registry.example/team/app, registry.example/team/other"

@@ -569,21 +569,24 @@ def test_the_same_is_found_where_layers_are_looked_at_too(row: Row) -> None:
 
 
 LAYER = f"layer 1 of {NAME} (linux/amd64):"
+UNPACKED = "the image is unpacked and runs, exporting it fails, and pulling it again changes nothing"
+NO_IMAGE = "no image uses it: probably an interrupted pull; pulls that need it fail"
+PULL_FAILS = "pulling or unpacking the image fails (blob not found)"
 SAID = {
     "unreadable": (FILES["unreadable"], f"{LAYER} read failed: no right"),
-    "missing": (FILES["missing"], f"{LAYER} record exists, no file on disk"),
-    "directory": (FILES["directory"], f"{LAYER} record exists, and its file is a directory"),
+    "missing": (FILES["missing"], f"{LAYER} record exists, no file on disk; {UNPACKED}"),
+    "directory": (FILES["directory"], f"{LAYER} record exists, its file is a directory; {UNPACKED}"),
     "missing, layer and config": (
         FILES["missing, a layer of one image and the config of another"],
-        f"layer 1 of {NAME} (linux/amd64) and 1 more image: record exists, no file on disk",
+        f"layer 1 of {NAME} (linux/amd64) and 1 more image: record exists, no file on disk; {PULL_FAILS}",
     ),
     "missing, config": (
         FILES["missing, of a config"],
-        f"config of {NAME} (linux/amd64): record exists, no file on disk",
+        f"config of {NAME} (linux/amd64): record exists, no file on disk; {PULL_FAILS}",
     ),
     "missing, loose": (
         FILES["missing, referenced by nothing"],
-        f"unreferenced blob {LOOSE.short}: record exists, no file on disk",
+        f"unreferenced blob {LOOSE.short}: record exists, no file on disk; {NO_IMAGE}",
     ),
     "empty": (SIZES["empty"], f"{LAYER} zero-length on disk, {SIZE} bytes in its record"),
     "longer": (SIZES["longer"], f"{LAYER} {SIZE + 1} bytes on disk, {SIZE} in its record"),

@@ -22,6 +22,8 @@ from auditor.model.store import (
     Image,
     LayerVerification,
     LayerVerificationKind,
+    LeftoverKind,
+    Leftovers,
     Resource,
     StoreDamage,
     Verification,
@@ -338,6 +340,13 @@ def _(world: World) -> str:
     return "forever"
 
 
+@fault("leftover-files")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.leftovers = (Leftovers(LeftoverKind.INGEST, "/content/ingest", 9, 4096, "ab12"),)
+    return "/content/ingest"
+
+
 def unpacked_as(code: str, **found: object) -> None:
     """A fault of the files of APP's lowest snapshot."""
 
@@ -446,7 +455,7 @@ CONTRACT = {
     Severity.ERROR: "snapshot-without-blob shared-config-layers blob-unreadable layer-count-mismatch name-mismatch",
     Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest container-orphaned",
     Severity.INFO: "blob-discarded blob-lazy platform-not-pulled attestation-not-pulled foreign-layer not-unpacked "
-    "orphan-blob expired-lease pull-in-progress",
+    "leftover-files orphan-blob expired-lease pull-in-progress",
 }
 
 

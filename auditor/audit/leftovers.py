@@ -1,0 +1,137 @@
+"""Files that no record of containerd leads to: stray names in blobs/, and folders of ingests that it does not list."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from auditor.model.digest import HEX_LENGTH
+from auditor.model.store import Inventory, LeftoverKind, Leftovers
+
+#: A name that changed less than this many seconds ago may belong to work that is under way.
+SETTLED: Final = 60
+#: Entries that are counted below one leftover folder; a snapshot may have millions.
+_ENTRIES: Final = 100_000
+#: Bytes of the file `ref` of an ingest that are read.
+_LONGEST: Final = 4096
+_HEX: Final = re.compile(r"[0-9a-f]+")
+
+
+def in_content_root(root: Path, inventories: Iterable[Inventory], now: datetime) -> tuple[Leftovers, ...]:
+    """Return the files of a content store that no record leads to.
+
+    Args:
+        root: The content root.
+        inventories: The records of all namespaces, listed before.
+        now: The current time; names that changed in the last minute are left out.
+
+    """
+    ingests = root / "ingest"
+    dead = _dead_ingests(ingests, {(i.namespace, ingest.ref) for i in inventories for ingest in i.ingests})
+    found = [leftovers(LeftoverKind.INGEST, ingests, dead, now)]
+    found.append(leftovers(LeftoverKind.STRAY, root / "blobs", _stray(root / "blobs"), now))
+    return tuple(each for each in found if each is not None)
+
+
+def leftovers(
+    kind: LeftoverKind, folder: Path, names: Iterable[str], now: datetime, *, owner: str = ""
+) -> Leftovers | None:
+    """Return the entries of a folder that did not change in the last minute, with their bytes; None without any.
+
+    A name that a client makes or removes now is left out: its folder's ctime is that of the last rename or change.
+    """
+    settled = []
+    for name in sorted(names):
+        with suppress(OSError):
+            if now.timestamp() - (folder / name).lstat().st_ctime >= SETTLED:
+                settled.append(name)
+    sizes = [_size(folder / name) for name in settled]
+    if not sizes:
+        return None
+    whole, total = all(complete for _, complete in sizes), sum(size for size, _ in sizes)
+    return Leftovers(kind, str(folder), len(settled), total, settled[0], at_least=not whole, owner=owner)
+
+
+def listed(folder: Path) -> tuple[str, ...]:
+    """Return the names in a folder; empty where it cannot be listed."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return tuple(entry.name for entry in entries)
+    return ()
+
+
+def _stray(blobs: Path) -> Iterator[str]:
+    """Yield the names below blobs/ that are neither an algorithm nor a digest of it."""
+    for algorithm in listed(blobs):
+        length = HEX_LENGTH.get(algorithm)
+        if length is None or not stat.S_ISDIR(_mode(blobs / algorithm)):
+            yield algorithm
+            continue
+        for name in listed(blobs / algorithm):
+            if len(name) != length or not _HEX.fullmatch(name):
+                yield f"{algorithm}/{name}"
+
+
+def _mode(path: Path) -> int:
+    with suppress(OSError):
+        return path.lstat().st_mode
+    return 0
+
+
+def _dead_ingests(folder: Path, known: Collection[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the names in ingest/ that belong to no listed ingest; of two folders of one, the older one.
+
+    A folder's name is the SHA-256 of `<namespace>/<number>/<ref>`, which its file `ref` has; the number grows
+    (core/metadata/content.go, plugins/content/local/store.go). A power cut leaves that file empty.
+    """
+    names = listed(folder)
+    latest: dict[tuple[str, str], tuple[int, str]] = {}
+    for name in names:
+        key = _text(folder / name / "ref")
+        namespace, number, ref = (*key.split("/", 2), "", "")[:3]
+        if (namespace, ref) in known and number.isdecimal() and hashlib.sha256(key.encode()).hexdigest() == name:
+            latest[namespace, ref] = max(latest.get((namespace, ref), (-1, "")), (int(number), name))
+    living = {name for _, name in latest.values()}
+    return tuple(name for name in names if name not in living)
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, _LONGEST).decode("utf-8", "replace")
+        finally:
+            os.close(descriptor)
+    return ""
+
+
+def _size(path: Path) -> tuple[int, bool]:
+    """Return the bytes of a file, or of the files below a folder, and whether all were counted."""
+    looked = path.lstat()
+    if not stat.S_ISDIR(looked.st_mode):
+        return looked.st_size, True
+    total = 0
+    for count, file in enumerate(_below(path)):
+        if count >= _ENTRIES:
+            return total, False
+        with suppress(OSError):
+            total += file.stat(follow_symlinks=False).st_size
+    return total, True
+
+
+def _below(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield the entries below a folder that are no folders; what cannot be listed is left out."""
+    left = [str(folder)]
+    while left:
+        with suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)
+                else:
+                    yield entry
