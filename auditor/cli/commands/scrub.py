@@ -98,7 +98,7 @@ def scrub(
     request = Request(verify=findings.Verify(verify), namespaces=common.namespaces, allow_empty=allow_empty)
     report: Report
     places = metrics_places(common, output_format, textfile)
-    with failure_told(places, command="scrub", address=address or ""), connect.read_store(common) as store:
+    with failure_told(places, command="scrub", address=common.address or ""), connect.read_store(common) as store:
         report = run.scrubbed(store, request, common, budget, state)
     failing = findings.FailOn(fail_on)
     status = findings.exit_status(report, failing)
