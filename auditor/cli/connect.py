@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from auditor import containerd
-from auditor.cli.options import Common
+from auditor.cli.options import EVERY, Common
 from auditor.cli.output import print_message
 from auditor.cli.progress import progress
 from auditor.errors import UsageError
@@ -27,8 +29,7 @@ def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
     address = _discovered(options)
     with containerd.connect(address, timeout=options.timeout, content_root=root) as store:
         if options.verbose:
-            for note in store.info().notes:
-                print_message(f"note: {note}")
+            print_notes(store.info().notes)
         yield store
 
 
@@ -36,9 +37,32 @@ def _discovered(options: Common) -> Path:
     """The socket of the options; without one, other sockets are named on stderr."""
     address = containerd.discover(options.address, environ=os.environ)
     if not (options.quiet or options.address or os.environ.get(containerd.ADDRESS_VARIABLE)):
-        for note in containerd.notes(address, environ=os.environ):
-            print_message(f"note: {note}")
+        print_notes(containerd.notes([address], environ=os.environ))
     return address
+
+
+def each_daemon(options: Common, addresses: tuple[str, ...]) -> tuple[Common, ...]:
+    """The options of each daemon that --address selects; `all` stands for every daemon at the usual paths.
+
+    Raises:
+        StoreUnreachable: There is no daemon.
+        UsageError: An address is not that of a Unix socket.
+
+    """
+    if not addresses:
+        return (options,)
+    named = [containerd.socket_path(address) for address in addresses if address != EVERY]
+    found = containerd.discover_all(environ=os.environ) if EVERY in addresses else ()
+    if EVERY in addresses and not options.quiet:
+        print_notes(containerd.notes([*named, *found], environ=os.environ))
+    distinct = {path.resolve(): path for path in reversed([*named, *found])}
+    return tuple(msgspec.structs.replace(options, address=str(path)) for path in reversed(distinct.values()))
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print notes on stderr."""
+    for note in notes:
+        print_message(f"note: {note}")
 
 
 @contextmanager
@@ -57,8 +81,7 @@ def read_store(options: Common, *, without_records: bool = False) -> Iterator[St
     if found.lost is not None and not without_records:
         raise found.lost
     if options.verbose:
-        for note in found.info().notes:
-            print_message(f"note: {note}")
+        print_notes(found.info().notes)
     yield found
 
 
@@ -113,6 +136,5 @@ def connected_writable(options: Common) -> Iterator[WritableContainerdStore]:
     root = content_root(options.content_root)
     with containerd.connect_writable(address, timeout=options.timeout, content_root=root) as store:
         if options.verbose:
-            for note in store.info().notes:
-                print_message(f"note: {note}")
+            print_notes(store.info().notes)
         yield store

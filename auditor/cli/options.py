@@ -13,15 +13,32 @@ from auditor.cli.choices import FailOn, Format, ReportFormat
 from auditor.cli.units import seconds
 from auditor.errors import UsageError
 
+#: The value of --address that selects every daemon.
+EVERY = "all"
+_ADDRESS_VARIABLE = "CONTAINERD_ADDRESS"
+#: One daemon; a list, so that several are refused and not the last one taken.
 Address = Annotated[
-    str | None,
+    list[str] | None,
     Option(
         "--address",
         "-a",
         group="Store",
-        envvar="CONTAINERD_ADDRESS",
+        envvar=_ADDRESS_VARIABLE,
         metavar="SOCKET",
-        help="Path of containerd's socket. Default: the first of the usual paths that exists.",
+        help="Path of containerd's socket. Default: the first of the usual paths on which a daemon listens.",
+        show_default=False,
+    ),
+]
+Addresses = Annotated[
+    list[str] | None,
+    Option(
+        "--address",
+        "-a",
+        group="Store",
+        envvar=_ADDRESS_VARIABLE,
+        metavar="SOCKET|all",
+        help="Path of containerd's socket; repeatable; all: every daemon at the usual paths. Default: the first of "
+        "those paths on which a daemon listens.",
         show_default=False,
     ),
 ]
@@ -210,7 +227,7 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
 
 def common(
     *,
-    address: str | None,
+    address: list[str] | None,
     namespaces: list[str] | None,
     output: Path | None,
     quiet: bool,
@@ -223,10 +240,10 @@ def common(
     while_running: bool = False,
 ) -> Common:
     """Build the record; CONTAINERD_NAMESPACE may hold several names, separated by commas or spaces."""
-    _refuse_with_root(root, address=address, content_root=content_root, while_running=while_running)
+    _refuse_with_root(root, addresses=addresses(address), content_root=content_root, while_running=while_running)
     names = [part for text in namespaces or [] for part in text.replace(",", " ").split()]
     return Common(
-        address=address,
+        address=one_address(address),
         namespaces=tuple(dict.fromkeys(names)),
         output=output,
         quiet=quiet,
@@ -240,13 +257,31 @@ def common(
     )
 
 
-def _refuse_with_root(root: Path | None, *, address: str | None, content_root: str, while_running: bool) -> None:
+def addresses(given: list[str] | None) -> tuple[str, ...]:
+    """The values of --address; that of the environment is one address, though typer splits it at spaces."""
+    variable = os.environ.get(_ADDRESS_VARIABLE, "")
+    if given and given == variable.split():
+        return (variable,)
+    return tuple(address for address in given or () if address)
+
+
+def one_address(given: list[str] | None) -> str | None:
+    """Return the value of --address for a command that works on one daemon. Raises UsageError for several."""
+    found = addresses(given)
+    if len(found) > 1 or EVERY in found:
+        raise UsageError(
+            "this command works on one daemon", hint="give one --address; only auditor check takes several, or all"
+        )
+    return next(iter(found), None)
+
+
+def _refuse_with_root(root: Path | None, *, addresses: tuple[str, ...], content_root: str, while_running: bool) -> None:
     """Refuse options that exclude --root; an address from the environment does not count."""
     if root is None:
         if while_running:
             raise UsageError("--while-running needs --root", hint="add --root /var/lib/containerd")
         return
-    named = address is not None and address != os.environ.get("CONTAINERD_ADDRESS")
+    named = addresses not in ((), (os.environ.get(_ADDRESS_VARIABLE),))
     for option, given in (("--address", named), ("--content-root", content_root != "auto")):
         if given:
             raise UsageError(f"--root and {option} exclude each other", hint="leave one of them out")

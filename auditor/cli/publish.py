@@ -97,10 +97,10 @@ def _terminal_width() -> int:
 
 
 def _after(render_options: RenderOptions, path: Path | None) -> RenderOptions:
-    return msgspec.structs.replace(render_options, earlier=_earlier(path))
+    return msgspec.structs.replace(render_options, earlier=earlier(path))
 
 
-def _earlier(path: Path | None) -> str:
+def earlier(path: Path | None) -> str:
     """The metrics of the earlier run; empty without a file."""
     try:
         return path.read_text(errors="replace") if path is not None and path.is_file() else ""
@@ -131,7 +131,7 @@ def _tell_failure(place: Path, *, command: str, address: str) -> None:
     from auditor.formats import prometheus
 
     at = now().timestamp()
-    text = prometheus.failed(_earlier(place), command=command, address=address, at=at, exit_status=COULD_NOT)
+    text = prometheus.failed(earlier(place), command=command, address=address, at=at, exit_status=COULD_NOT)
     try:
         write_metrics(place, text)
     except OutputError as error:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from auditor.report.fleet import UnreadFile
 
 
+_COULD_NOT = 3
+
+
 class RenderOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What formats need besides the report.
 
@@ -85,6 +88,29 @@ def metrics(report: Report, options: RenderOptions) -> str:
     mine = prometheus.labels(command=options.command, kind=report.source.kind, address=report.source.address)
     return prometheus.render(
         [_run(report, options, success=prometheus.last_success(options.earlier, mine=mine))], codes=codes()
+    )
+
+
+def metrics_of(runs: Sequence[tuple[Report, int]], options: RenderOptions, *, failed: Sequence[str], at: float) -> str:
+    """The metrics of several daemons of one node.
+
+    Args:
+        runs: The reports with their exit statuses.
+        options: The command, and the text of the metrics file to replace.
+        failed: The addresses of daemons that could not be checked.
+        at: When that was, in seconds since 1970.
+
+    """
+    from auditor.formats import prometheus
+
+    done = []
+    for report, status in runs:
+        mine = prometheus.labels(command=options.command, kind=report.source.kind, address=report.source.address)
+        success = prometheus.last_success(options.earlier, mine=mine)
+        done.append(_run(report, msgspec.structs.replace(options, status=status), success=success))
+    text = prometheus.render(done, codes=codes())
+    return prometheus.with_failed(
+        text, options.earlier, command=options.command, addresses=failed, at=at, exit_status=_COULD_NOT
     )
 
 

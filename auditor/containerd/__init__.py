@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from auditor.containerd import grpc_import  # noqa: F401 - before anything imports grpc
 from auditor.containerd.channel import open_connection
-from auditor.containerd.discover import ADDRESS_VARIABLE, discover, notes
+from auditor.containerd.discover import ADDRESS_VARIABLE, discover, discover_all, notes, socket_path
 from auditor.containerd.find_content_root import ContentRootOption
 from auditor.containerd.store import ContainerdStore
 
@@ -22,7 +22,9 @@ __all__ = [
     "connect_lookup",
     "connect_writable",
     "discover",
+    "discover_all",
     "notes",
+    "socket_path",
 ]
 
 #: Timeout in seconds of a unary call, and of the next message of a stream.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
+import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,17 +19,32 @@ USUAL_SOCKETS = (
     "var/snap/microk8s/common/run/containerd.sock",
     "run/docker/containerd/containerd.sock",
 )
-#: Relative to XDG_RUNTIME_DIR: the daemons of a user without privileges.
-_ROOTLESS: Final = ("containerd/containerd.sock", "docker/containerd/containerd.sock")
-#: Sockets of programs that keep images elsewhere.
+#: Relative to a user's runtime folder: the daemons of rootless containerd and nerdctl, of rootless dockerd and k3s.
+_ROOTLESS: Final = (
+    "containerd/containerd.sock",
+    "docker/containerd/containerd.sock",
+    "k3s/containerd/containerd.sock",
+)
+#: Sockets of programs that keep images elsewhere: relative to the root, and to a user's runtime folder.
 _NOT_CONTAINERD: Final = {
     "run/podman/podman.sock": "podman",
     "run/crio/crio.sock": "CRI-O",
     "run/docker.sock": "Docker",
 }
+_NOT_CONTAINERD_ROOTLESS: Final = {"podman/podman.sock": "podman", "docker.sock": "Docker"}
 ADDRESS_VARIABLE = "CONTAINERD_ADDRESS"
 #: Seconds that a daemon may take to accept a connection; a full queue blocks.
 _PATIENCE: Final = 1.0
+
+
+class Answer(enum.Enum):
+    """What a socket answers to a connection."""
+
+    ACCEPTS = enum.auto()
+    #: This user may not connect; a later error names the permission.
+    DENIED = enum.auto()
+    #: No process listens.
+    NOBODY = enum.auto()
 
 
 def discover(address: str | None, *, environ: Mapping[str, str], root: Path = Path("/")) -> Path:
@@ -46,33 +63,46 @@ def discover(address: str | None, *, environ: Mapping[str, str], root: Path = Pa
     given = address or environ.get(ADDRESS_VARIABLE)
     if given:
         return socket_path(given)
-    present = [path for path in _usual(environ, root) if _exists(path)]
-    if present:
-        return next(filter(_listens, present), present[0])
-    raise StoreUnreachable(
-        "no containerd socket found",
-        hint=_not_containerd(root)
-        or f"is containerd running here? Name its socket with --address or {ADDRESS_VARIABLE}; looked for "
-        + ", ".join(f"/{usual}" for usual in USUAL_SOCKETS),
-    )
+    found = _sockets(environ, root)
+    for wanted in (Answer.ACCEPTS, Answer.DENIED):
+        if path := next((path for path, answer in found.items() if answer is wanted), None):
+            return path
+    return next(iter(found))
 
 
-def notes(chosen: Path, *, environ: Mapping[str, str], root: Path = Path("/")) -> tuple[str, ...]:
+def discover_all(*, environ: Mapping[str, str], root: Path = Path("/")) -> tuple[Path, ...]:
+    """Return the socket of every daemon at the usual paths, each daemon once; sockets without a daemon are left out.
+
+    Raises:
+        StoreUnreachable: No usual path exists, or no daemon listens on any.
+
+    """
+    found = _sockets(environ, root)
+    live = tuple(path for path, answer in found.items() if answer is not Answer.NOBODY)
+    if not live:
+        raise StoreUnreachable(
+            f"no daemon listens on {', '.join(map(str, found))}",
+            hint="is containerd running? auditor check --root DIR reads the disk of a stopped one",
+        )
+    return live
+
+
+def notes(chosen: Sequence[Path], *, environ: Mapping[str, str], root: Path = Path("/")) -> tuple[str, ...]:
     """Return a sentence for each other usual socket: whether another daemon listens on it, or none.
 
     Args:
-        chosen: Socket that is used.
+        chosen: Sockets that are used.
         environ: Environment variables.
         root: Folder that contains the usual paths.
 
     """
-    found = {path.resolve(): path for path in reversed(list(_usual(environ, root))) if _exists(path)}
-    found.pop(chosen.resolve(), None)
+    used = {path.resolve() for path in chosen}
+    others = {path: answer for path, answer in _present(environ, root).items() if path.resolve() not in used}
     return tuple(
-        f"another containerd listens on {path}, which is not examined; --address {path} examines it"
-        if _listens(path)
-        else f"no daemon listens on {path}"
-        for path in sorted(found.values())
+        f"no daemon listens on {path}"
+        if answer is Answer.NOBODY
+        else f"another containerd listens on {path}, which is not examined; --address {path} examines it"
+        for path, answer in sorted(others.items())
     )
 
 
@@ -96,32 +126,67 @@ def socket_path(address: str) -> Path:
     return Path(path).absolute()
 
 
+def _sockets(environ: Mapping[str, str], root: Path) -> Mapping[Path, Answer]:
+    """The usual sockets that exist. Raises StoreUnreachable where none does."""
+    found = _present(environ, root)
+    if not found:
+        raise StoreUnreachable(
+            "no containerd socket found",
+            hint=_not_containerd(environ, root)
+            or f"is containerd running here? Name its socket with --address or {ADDRESS_VARIABLE}; looked for "
+            + ", ".join(f"/{usual}" for usual in USUAL_SOCKETS),
+        )
+    return found
+
+
+def _present(environ: Mapping[str, str], root: Path) -> dict[Path, Answer]:
+    """The usual sockets that exist, in order, each once however many links lead to it."""
+    real: dict[Path, Path] = {}
+    for path in _usual(environ, root):
+        if _exists(path):
+            real.setdefault(path.resolve(), path)
+    return {path: _answer(path) for path in real.values()}
+
+
 def _usual(environ: Mapping[str, str], root: Path) -> Iterator[Path]:
     yield from (root / usual for usual in USUAL_SOCKETS)
-    if runtime := environ.get("XDG_RUNTIME_DIR"):
-        yield from (Path(runtime) / usual for usual in _ROOTLESS)
+    yield from (folder / usual for folder in _runtimes(environ, root) for usual in _ROOTLESS)
 
 
-def _not_containerd(root: Path) -> str:
+def _runtimes(environ: Mapping[str, str], root: Path) -> Iterator[Path]:
+    """The runtime folder of this user, then those of other users that can be read."""
+    if own := environ.get("XDG_RUNTIME_DIR"):
+        yield Path(own)
+    yield from (folder for folder in sorted((root / "run/user").glob("*")) if os.access(folder, os.X_OK))
+
+
+def _not_containerd(environ: Mapping[str, str], root: Path) -> str:
     """Return a hint that names the program of a socket that is no containerd's; empty where there is none."""
-    found = next((usual for usual in _NOT_CONTAINERD if _exists(root / usual)), None)
+    known = {root / usual: name for usual, name in _NOT_CONTAINERD.items()}
+    for folder in _runtimes(environ, root):
+        known |= {folder / usual: name for usual, name in _NOT_CONTAINERD_ROOTLESS.items()}
+    found = next((path for path in known if _exists(path)), None)
     if found is None:
         return ""
-    name = _NOT_CONTAINERD[found]
-    return f"/{found} is {name}'s socket; only images in containerd are checked; --address names a containerd elsewhere"
+    return (
+        f"{found} is {known[found]}'s socket; only images in containerd are checked; "
+        "--address names a containerd elsewhere"
+    )
 
 
-def _listens(path: Path) -> bool:
-    """Whether a process listens; also if it does not accept or permission is denied: the later error names that."""
+def _answer(path: Path) -> Answer:
+    """What a socket answers; a daemon that does not accept in time counts as one that does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PATIENCE)
         try:
             probe.connect(str(path))
-        except (PermissionError, TimeoutError, BlockingIOError):
-            return True
+        except PermissionError:
+            return Answer.DENIED
+        except (TimeoutError, BlockingIOError):
+            return Answer.ACCEPTS
         except OSError:
-            return False
-    return True
+            return Answer.NOBODY
+    return Answer.ACCEPTS
 
 
 def _exists(path: Path) -> bool:

@@ -88,14 +88,36 @@ def failed(text: str, *, command: str, address: str, at: float, exit_status: int
     """The metrics after a run without a report: findings of the earlier file, status of this run.
 
     Otherwise the metrics of a node whose daemon is gone would keep their last status, or disappear and end its alerts.
-    The `store` label is the earlier file's, or `address` if there is none.
+    The `store` label is `address`; if the earlier file has no such store, all of its stores failed.
     """
     about = dict(zip(_ABOUT_THE_RUN, (at, 0.0, float(exit_status)), strict=True))
     earlier = [sample for sample in _parse(text) if sample[1].get("command") == command]
-    found = next((sample[1] for sample in earlier if sample[0] in about), None)
-    mine = dict(found or labels(command=command, kind="containerd", address=address))
-    kept = [sample for sample in earlier if sample[0] not in about]
-    return _text([*kept, *((name, mine, value) for name, value in about.items())])
+    own = labels(command=command, kind="containerd", address=address)
+    found = [found for name, found, _ in earlier if name == _ABOUT_THE_RUN[0]]
+    mine = [own] if own in found or not found else found
+    kept = [sample for sample in earlier if sample[0] not in about or sample[1] not in mine]
+    return _text([*kept, *((name, each, value) for each in mine for name, value in about.items())])
+
+
+def with_failed(text: str, earlier: str, *, command: str, addresses: Sequence[str], at: float, exit_status: int) -> str:
+    """Add the daemons that could not be checked to the metrics of those that could.
+
+    Args:
+        text: The metrics of this run.
+        earlier: The file that they replace.
+        command: The command of this run.
+        addresses: The daemons to add, each with its findings of the earlier file and the status of this run.
+        at: When this run failed, in seconds since 1970.
+        exit_status: Its exit status.
+
+    """
+    about = dict(zip(_ABOUT_THE_RUN, (at, 0.0, float(exit_status)), strict=True))
+    added: list[_Sample] = []
+    for address in addresses:
+        mine = labels(command=command, kind="containerd", address=address)
+        added += [s for s in _parse(earlier) if mine.items() <= s[1].items() and s[0] not in about]
+        added += [(name, mine, value) for name, value in about.items()]
+    return _text([*_parse(text), *added]) if added else text
 
 
 def _run(run: Run, codes: Mapping[str, Severity]) -> Iterator[_Sample]:

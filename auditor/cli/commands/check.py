@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from auditor.cli import options as o
@@ -18,6 +19,7 @@ auditor check
 auditor check docker.io/library/nginx:1.27
 auditor check --verify digests --limit-rate 50MiB
 auditor check --format json --output report.json
+auditor check --address all --textfile /var/lib/node_exporter/auditor.prom
 auditor check --every 6h --jitter 30m --listen :9469"""
 
 
@@ -38,7 +40,7 @@ def check(
     jobs: o.Jobs = None,
     limit_rate: o.LimitRate = None,
     max_layer_size: o.MaxLayer = None,
-    address: o.Address = None,
+    address: o.Addresses = None,
     root: o.Root = None,
     while_running: o.WhileRunning = False,
     namespace: o.Namespaces = None,
@@ -76,6 +78,8 @@ def check(
     --since-crash checks only missing directories, and file sizes of snapshots unpacked in the minute before the last
     write before each boot or start of the daemon; --verify presence includes it.
 
+    Several --address give one report each, merged by formats that merge (json, html, markdown: as auditor report).
+
     Exit status: 0 no findings, 1 findings at or above --fail-on, 2 invalid usage, 3 not everything could be checked.
     """
     from auditor.cli import connect
@@ -84,8 +88,9 @@ def check(
 
     check_target(output)
     check_target(textfile)
+    wanted = o.addresses(address)
     common = o.common(
-        address=address,
+        address=[*wanted[:1]] if root is not None else None,
         namespaces=namespace,
         output=output,
         quiet=quiet,
@@ -114,9 +119,15 @@ def check(
         textfile=textfile,
     )
     o.require_every(every, jitter=jitter, listen=listen)
-    once = run.prepare(common, wish)
+    daemons = run.daemons(common, wish, wanted, repeated=every is not None)
+    prepared = run.prepare(common, wish)
+    if len(daemons) > 1:
+        from auditor.cli.runs.check_several import check_each
+
+        return check_each(prepared, daemons)
+    once = partial(prepared.once, daemons[0])
     if every is None:
         return once()[1]
     from auditor.cli.runs.every import repeat, schedule
 
-    return repeat(once, schedule(every, jitter), listen=listen, command="check", address=address or "")
+    return repeat(once, schedule(every, jitter), listen=listen, command="check", address=daemons[0].address or "")

@@ -31,7 +31,7 @@ def list_entries(
     from auditor.cli.runs import quarantine as run
     from auditor.formats.quarantine import render
 
-    document = run.listed(address, timeout=timeout)
+    document = run.listed(o.one_address(address), timeout=timeout)
     deliver(render(document, as_json=output_format is Format.JSON), None)
     return 0
 
@@ -55,7 +55,7 @@ def drop(
     from auditor.formats.quarantine import render
 
     wanted = tuple(entries or ())
-    document = run.dropped(address, wanted, timeout=timeout, dry_run=dry_run)
+    document = run.dropped(o.one_address(address), wanted, timeout=timeout, dry_run=dry_run)
     deliver(render(document, as_json=output_format is Format.JSON), None)
     return int(bool(wanted) and any(row.reason for row in document.entries))
 

@@ -110,7 +110,7 @@ def scrub(
     places = metrics_places(common, output_format, textfile)
 
     def once() -> tuple[Report, int]:
-        with failure_told(places, command="scrub", address=address or ""), connect.read_store(common) as store:
+        with failure_told(places, command="scrub", address=common.address or ""), connect.read_store(common) as store:
             report = run.scrubbed(store, request, common, budget, state)
         status = findings.exit_status(report, failing)
         published = publish(
@@ -122,4 +122,4 @@ def scrub(
         return once()[1]
     from auditor.cli.runs.every import repeat, schedule
 
-    return repeat(once, schedule(every, jitter), listen=listen, command="scrub", address=address or "")
+    return repeat(once, schedule(every, jitter), listen=listen, command="scrub", address=common.address or "")

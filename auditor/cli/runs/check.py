@@ -23,7 +23,7 @@ from auditor.model.findings import Report, Verify
 from auditor.model.platforms import Platform
 
 if TYPE_CHECKING:
-    from auditor.cli.runs.every import Once
+    from auditor.scrub.rate_limit import RateLimit
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,13 +56,68 @@ def level(verify: CheckVerify, *, since_crash: bool, root: Path | None) -> Verif
     return Verify.SINCE_CRASH
 
 
-def prepare(common: Common, wish: Wish) -> Once:
-    """Parse the limits and print them; return what audits once.
+def daemons(common: Common, wish: Wish, addresses: tuple[str, ...], *, repeated: bool) -> tuple[Common, ...]:
+    """The options of each daemon to check; one for a disk.
+
+    Raises:
+        StoreUnreachable: There is no daemon; recorded in the metrics.
+        UsageError: An address is not that of a Unix socket, or several daemons are to be checked repeatedly.
+
+    """
+    if common.root is not None:
+        return (common,)
+    places = metrics_places(common, wish.output_format, wish.textfile)
+    with failure_told(places, command="check", address=""):
+        found = connect.each_daemon(common, addresses)
+    if repeated and len(found) > 1:
+        raise UsageError("--every checks one daemon", hint="start one auditor check --every for each --address")
+    return found
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of a check, parsed."""
+
+    wish: Wish
+    request: Request
+    limit: RateLimit | None
+    max_layer: int | None
+    fail_on: findings.FailOn
+
+    def audit(self, common: Common) -> Report:
+        """Audit one store. Raises AuditorError."""
+        with connect.read_store(common, without_records=True) as store:
+            reader = prover.reader(
+                store, self.request.verify, jobs=self.wish.jobs, limit=self.limit, max_layer=self.max_layer
+            )
+            trees = tells_trees(self.wish.output_format)
+            result, report = audit.audited(store, self.request, common, reader=reader, trees=trees)
+        return _with_readiness(report, result, self.wish)
+
+    def once(self, common: Common) -> tuple[Report, int]:
+        """Audit one store and publish its report; a failure is recorded in the metrics. Raises AuditorError."""
+        wish = self.wish
+        places = metrics_places(common, wish.output_format, wish.textfile)
+        with failure_told(places, command="check", address=common.address or ""):
+            report = self.audit(common)
+        status = findings.exit_status(report, self.fail_on)
+        return report, publish(
+            report, common, wish.output_format, status=status, fail_on=self.fail_on, textfile=wish.textfile
+        )
+
+
+def prepare(common: Common, wish: Wish) -> Check:
+    """Parse the limits and print them.
 
     Raises:
         UsageError: A limit is invalid.
 
     """
+    limit, bound = prover.pace(wish.limit_rate), size(wish.max_layer_size) if wish.max_layer_size else None
+    echo_limits(
+        quiet=common.quiet,
+        reading=f"{sanitize.size(limit.rate)}/s" if limit else None,
+        layers=sanitize.size(bound) if bound else None,
+    )
     request = Request(
         verify=wish.verify,
         namespaces=common.namespaces,
@@ -72,29 +127,7 @@ def prepare(common: Common, wish: Wish) -> Once:
         snapshotters=wish.snapshotters,
         allow_empty=wish.allow_empty,
     )
-    limit, bound = prover.pace(wish.limit_rate), size(wish.max_layer_size) if wish.max_layer_size else None
-    echo_limits(
-        quiet=common.quiet,
-        reading=f"{sanitize.size(limit.rate)}/s" if limit else None,
-        layers=sanitize.size(bound) if bound else None,
-    )
-    failing = findings.FailOn(wish.fail_on)
-    places = metrics_places(common, wish.output_format, wish.textfile)
-
-    def once() -> tuple[Report, int]:
-        with (
-            failure_told(places, command="check", address=common.address or ""),
-            connect.read_store(common, without_records=True) as store,
-        ):
-            reader = prover.reader(store, request.verify, jobs=wish.jobs, limit=limit, max_layer=bound)
-            trees = tells_trees(wish.output_format)
-            result, report = audit.audited(store, request, common, reader=reader, trees=trees)
-        report = _with_readiness(report, result, wish)
-        status = findings.exit_status(report, failing)
-        published = publish(report, common, wish.output_format, status=status, fail_on=failing, textfile=wish.textfile)
-        return report, published
-
-    return once
+    return Check(wish=wish, request=request, limit=limit, max_layer=bound, fail_on=findings.FailOn(wish.fail_on))
 
 
 def _with_readiness(report: Report, result: AuditResult, wish: Wish) -> Report:

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from auditor.containerd import connect
-from auditor.containerd.discover import USUAL_SOCKETS, discover, notes, socket_path
+from auditor.containerd.discover import USUAL_SOCKETS, discover, discover_all, notes, socket_path
 from auditor.errors import StoreTimeout, StoreUnreachable, UsageError
 from tests.contract.small_containerd import SmallContainerd, World
 
@@ -75,7 +75,7 @@ def test_a_socket_without_daemon_is_passed_over_for_one_with_a_daemon(folder: Pa
     listener(first).close()
     with listener(live):
         assert discover(None, environ={}, root=folder) == live
-        assert notes(live, environ={}, root=folder) == (f"no daemon listens on {first}",)
+        assert notes([live], environ={}, root=folder) == (f"no daemon listens on {first}",)
 
 
 def test_other_daemons_are_named_once(folder: Path) -> None:
@@ -86,7 +86,7 @@ def test_other_daemons_are_named_once(folder: Path) -> None:
     with listener(first), listener(second):
         third.symlink_to(second)
         assert discover(None, environ={}, root=folder) == first
-        (note,) = notes(first, environ={}, root=folder)
+        (note,) = notes([first], environ={}, root=folder)
     assert f"--address {second}" in note
 
 
@@ -95,12 +95,37 @@ def test_the_daemon_of_a_user_is_found(folder: Path) -> None:
     assert discover(None, environ={"XDG_RUNTIME_DIR": str(folder / "user")}, root=folder) == path
 
 
+def test_the_daemons_of_other_users_are_found(folder: Path) -> None:
+    path = place(folder / "run/user/1000", "docker/containerd/containerd.sock")
+    assert discover(None, environ={}, root=folder) == path
+
+
+def test_all_daemons_are_those_that_listen_each_once(folder: Path) -> None:
+    first, dead, link = (folder / usual for usual in USUAL_SOCKETS[:3])
+    user = folder / "run/user/1000/containerd/containerd.sock"
+    for path in (first, dead, link, user):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    listener(dead).close()
+    with listener(first), listener(user):
+        link.symlink_to(first)
+        assert discover_all(environ={}, root=folder) == (first, user)
+    with pytest.raises(StoreUnreachable, match=f"no daemon listens on {first}"):
+        discover_all(environ={}, root=folder)
+
+
+def test_all_daemons_where_there_is_no_socket(folder: Path) -> None:
+    place(folder, "run/user/7/podman/podman.sock")
+    with pytest.raises(StoreUnreachable) as raised:
+        discover_all(environ={"XDG_RUNTIME_DIR": "/nowhere"}, root=folder)
+    assert "is podman's socket" in raised.value.hint
+
+
 @pytest.mark.parametrize(("usual", "name"), [("run/podman/podman.sock", "podman"), ("run/crio/crio.sock", "CRI-O")])
 def test_a_node_without_containerd_is_told_whose_socket_it_has(folder: Path, usual: str, name: str) -> None:
     place(folder, usual)
     with pytest.raises(StoreUnreachable) as raised:
         discover(None, environ={}, root=folder)
-    assert f"/{usual} is {name}'s socket" in raised.value.hint
+    assert f"{folder / usual} is {name}'s socket" in raised.value.hint
 
 
 @pytest.mark.parametrize("address", ["/a/b.sock", "unix:///a/b.sock", "unix:/a/b.sock"])

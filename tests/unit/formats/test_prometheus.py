@@ -109,6 +109,39 @@ def test_a_run_without_a_report_keeps_what_was_known_and_tells_of_itself() -> No
     assert value(after, "findings", severity="critical", code="digest-mismatch") == 1
 
 
+def of_two_daemons() -> str:
+    other = reports.damaged()
+    other = replace(other, source=replace(other.source, address="/other.sock"))
+    runs = [prometheus.Run(report=report, exit_status=1) for report in (reports.damaged(), other)]
+    return prometheus.render(runs, codes=CODES)
+
+
+def test_of_several_daemons_only_the_one_that_failed_changes() -> None:
+    at = reports.AT.timestamp() + 60
+    after = prometheus.failed(of_two_daemons(), command="check", address="/other.sock", at=at, exit_status=3)
+    assert value(after, "last_run_exit_status") == 1
+    assert value(after, "last_run_exit_status", store="/other.sock") == 3
+    assert value(after, "findings", store="/other.sock", severity="critical", code="digest-mismatch") == 1
+
+
+def test_where_no_daemon_could_be_found_all_of_the_earlier_run_failed() -> None:
+    at = reports.AT.timestamp() + 60
+    after = prometheus.failed(of_two_daemons(), command="check", address="", at=at, exit_status=3)
+    assert value(after, "last_run_exit_status") == value(after, "last_run_exit_status", store="/other.sock") == 3
+    assert ("last_run_exit_status", (("command", "check"), ("store", ""))) not in samples(after)
+
+
+def test_a_daemon_that_failed_is_added_with_its_earlier_findings() -> None:
+    now = text(reports.sound())
+    after = prometheus.with_failed(
+        now, of_two_daemons(), command="check", addresses=["/other.sock"], at=5.0, exit_status=3
+    )
+    assert value(after, "findings", severity="critical", code="digest-mismatch") == 0
+    assert value(after, "findings", store="/other.sock", severity="critical", code="digest-mismatch") == 1
+    assert value(after, "last_run_exit_status", store="/other.sock") == 3
+    assert value(after, "last_run_timestamp_seconds", store="/other.sock") == 5
+
+
 @pytest.mark.parametrize(
     "earlier", ["", "half a li", "# HELP other x\n# TYPE other gauge\nother 1\n", "\x00" * 50, "}{\n"]
 )
