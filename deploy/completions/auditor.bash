@@ -59,7 +59,7 @@ _auditor() {
         'check|-j'|'check|--jobs') value=1 words='' files=0 ;;
         'check|--limit-rate') value=1 words='' files=0 ;;
         'check|--max-layer-size') value=1 words='' files=0 ;;
-        'check|-a'|'check|--address') value=1 words='' files=1 ;;
+        'check|-a'|'check|--address') value=1 words='all' files=1 ;;
         'check|--root') value=1 words='' files=1 ;;
         'check|--timeout') value=1 words='' files=0 ;;
         'check|--content-root') value=1 words='auto none' files=1 ;;

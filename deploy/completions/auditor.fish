@@ -33,7 +33,7 @@ complete -c auditor -n '__fish_seen_subcommand_from check' -s n -l namespace -x 
 complete -c auditor -n '__fish_seen_subcommand_from check' -s j -l jobs -x -d 'Number of threads'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l limit-rate -x -d 'Maximum read rate per second, for example 50MiB'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l max-layer-size -x -d 'Maximum decompressed size of a layer'
-complete -c auditor -n '__fish_seen_subcommand_from check' -s a -l address -rF -d 'Path of containerd\'s socket'
+complete -c auditor -n '__fish_seen_subcommand_from check' -s a -l address -rF -a 'all' -d 'Path of containerd\'s socket'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l root -rF -d 'Read the files of a stopped containerd'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l while-running -d 'With --root'
 complete -c auditor -n '__fish_seen_subcommand_from check' -l timeout -x -d 'Time limit for one response of the daemon, for example 5s'
