@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,12 @@ import msgspec
 
 from auditor.checks.evidence import Evidence
 from auditor.errors import AuditorError
-from auditor.model.digest import Digest, Meter
+from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
-from auditor.model.store import LayerVerificationKind, Snapshot, SourceKind, Store, Verification, VerificationKind
+from auditor.model.store import SourceKind, Store, Verification
 from auditor.snapshots.compare import compare
-from auditor.snapshots.play import Played, play
+from auditor.snapshots.expected import COMPARED, MERGED, Admit, Layers, at_once
 from auditor.snapshots.presence import Needed, location, look, needed, still_missing
 
 _REFERENCE: Final = "containerd.io/snapshot.ref"
@@ -46,7 +46,8 @@ _OF_CRASHES: Final = frozenset(
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
 #: Begins the reason for a snapshot with files that only another user may read.
 _FORBIDDEN: Final = "not permitted to read"
-_UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
+_UNKNOWN: Final = "containerd does not report the snapshotter's directory, as 1.6 does not for native"
+_UNCOMPARED: Final = "only overlayfs and native are compared: {} keeps its files otherwise"
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -58,43 +59,6 @@ class Examined(msgspec.Struct, frozen=True):
     files: Mapping[SnapshotKey, SnapshotFiles] = {}
     incomplete: tuple[str, ...] = ()
     verifications: Mapping[Digest, Verification] = {}
-
-
-#: Called before bytes of a blob are read, with their number; waits for a rate limit, and counts progress.
-Admit = Callable[[int], None]
-
-
-def at_once(_count: int) -> None:
-    """Admit bytes without a limit."""
-
-
-class _Layers:
-    """Plays layers of a store; keeps the verifications of those that are intact."""
-
-    def __init__(self, store: Store, evidence: Evidence, admit: Admit) -> None:
-        self.evidence = evidence
-        self.verifications: dict[Digest, Verification] = {}
-        self._store = store
-        self._admit = admit
-
-    def play(self, namespace: str, needed: Needed, *, contents: bool) -> Played:
-        """Read and play a layer. Raises StoreError, ObjectError."""
-        digest = needed.layer.descriptor.digest
-        meter = Meter(digest.algorithm)
-        with self._store.stream(namespace, digest) as chunks:
-            played = play(self._metered(chunks, meter), lowest=needed.index == 0, contents=contents)
-        found = meter.result()
-        if found.digest == digest:
-            self.verifications[digest] = Verification(
-                digest, VerificationKind.SOUND, size=found.size, actual=found.digest, layer=played.verification
-            )
-        return played
-
-    def _metered(self, chunks: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
-        for chunk in chunks:
-            self._admit(len(chunk))
-            meter.update(chunk)
-            yield chunk
 
 
 def examine(
@@ -117,7 +81,7 @@ def examine(
         known: What was found before; these snapshots are not examined again.
 
     """
-    layers = _Layers(store, evidence, admit)
+    layers = Layers(store, evidence, admit)
     if evidence.info.kind is SourceKind.ARCHIVE:
         return Examined()
     wanted = {key: each for key, each in needed(evidence).items() if key not in known}
@@ -153,11 +117,11 @@ def examine_suspects(
         admit: Called for each piece of a layer that is read.
 
     """
-    layers = _Layers(store, evidence, admit)
+    layers = Layers(store, evidence, admit)
     return {key: _suspected(layers, each, _counted(files)) for key, (each, files) in suspects.items()}
 
 
-def _suspected(layers: _Layers, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
+def _suspected(layers: Layers, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
     if files.counted is None:
         return files
     found = _compared(layers, needed, files, contents=False)
@@ -169,7 +133,7 @@ def _suspected(layers: _Layers, needed: Needed, files: SnapshotFiles) -> Snapsho
 
 
 def _of_snapshotter(
-    layers: _Layers, name: str, wanted: Mapping[SnapshotKey, Needed], pause: Callable[[float], None]
+    layers: Layers, name: str, wanted: Mapping[SnapshotKey, Needed], pause: Callable[[float], None]
 ) -> dict[SnapshotKey, SnapshotFiles]:
     evidence = layers.evidence
     place = location(evidence, name)
@@ -187,9 +151,10 @@ def _of_snapshotter(
 def _unexamined(
     evidence: Evidence, name: str, wanted: Mapping[SnapshotKey, Needed]
 ) -> dict[SnapshotKey, SnapshotFiles]:
-    if evidence.info.content_root is None and name in ("overlayfs", "native"):
+    if evidence.info.content_root is None and name in COMPARED:
         raise ValueError("the daemon's files are not visible")
-    return {key: SnapshotFiles(id="", path="", reason=_UNCOMPARED.format(name)) for key in wanted}
+    reason = _UNKNOWN if name in COMPARED else _UNCOMPARED.format(name)
+    return {key: SnapshotFiles(id="", path="", reason=reason) for key in wanted}
 
 
 def _counted(files: SnapshotFiles) -> SnapshotFiles:
@@ -227,17 +192,14 @@ def usage(directory: Path) -> Usage:
     return Usage(size, inodes)
 
 
-def _compared(layers: _Layers, needed: Needed, files: SnapshotFiles, *, contents: bool = True) -> SnapshotFiles:
+def _compared(layers: Layers, needed: Needed, files: SnapshotFiles, *, contents: bool = True) -> SnapshotFiles:
     if files.missing:
         return files
-    if needed.snapshot.snapshotter != "overlayfs":
+    if needed.snapshot.snapshotter not in COMPARED:
         return msgspec.structs.replace(files, reason=_UNCOMPARED.format(needed.snapshot.snapshotter))
-    holder = _holder(layers.evidence, needed)
-    if holder is None:
-        return msgspec.structs.replace(files, reason="its layer's blob is absent")
-    unpacked = _unpacked(needed.snapshot, Path(files.path))
+    unpacked = _unpacked(layers, needed, Path(files.path))
     try:
-        found = _differences(layers, holder, needed, files, contents=contents)
+        found = _differences(layers, needed, files, contents=contents)
     except AuditorError as error:
         return msgspec.structs.replace(files, reason=f"its layer cannot be read: {error}")
     except PermissionError as error:
@@ -253,19 +215,12 @@ def _compared(layers: _Layers, needed: Needed, files: SnapshotFiles, *, contents
     return msgspec.structs.replace(files, differences=found, unpacked=unpacked)
 
 
-def _differences(
-    layers: _Layers, namespace: str, needed: Needed, files: SnapshotFiles, *, contents: bool
-) -> Differences | str:
+def _differences(layers: Layers, needed: Needed, files: SnapshotFiles, *, contents: bool) -> Differences | str:
     """Return the differences that two looks at the files agree on, or why the files cannot be judged."""
-    played = layers.play(namespace, needed, contents=contents)
-    if (
-        played.verification.kind is not LayerVerificationKind.SOUND
-        or played.verification.diff_id != needed.layer.diff_id
-    ):
-        return "its layer's blob is damaged or does not match the diffID"
-    if played.refusal:
-        return f"its layer is not covered: {played.refusal}"
-    look = partial(compare, played.tree, Path(files.path), privileged=administrator(), contents=contents)
+    tree = layers.expected(needed, contents=contents)
+    if isinstance(tree, str):
+        return tree
+    look = partial(compare, tree, Path(files.path), privileged=administrator(), contents=contents)
     found = look()
     if found.items:
         again = set(look().items)
@@ -273,16 +228,14 @@ def _differences(
     return found
 
 
-def _holder(evidence: Evidence, needed: Needed) -> str | None:
-    """Return a namespace that has the layer's blob: the snapshot's own where it does."""
-    names = [view.name for view in evidence.views if view.has(needed.layer.descriptor.digest)]
-    own = needed.snapshot.namespace
-    return own if own in names else next(iter(names), None)
+def _unpacked(layers: Layers, needed: Needed, path: Path) -> bool:
+    """Return whether the snapshot was unpacked; a container's committed upper directory has neither sign.
 
-
-def _unpacked(snapshot: Snapshot, path: Path) -> bool:
-    """Return whether the snapshot was unpacked; a container's committed upper directory has neither sign."""
-    if snapshot.labels.get(_REFERENCE) == snapshot.name:
+    A merged directory was, if all snapshots below it were.
+    """
+    if needed.snapshot.snapshotter == MERGED:
+        return all(each.snapshot.labels.get(_REFERENCE) == each.snapshot.name for each in layers.chain(needed))
+    if needed.snapshot.labels.get(_REFERENCE) == needed.snapshot.name:
         return True
     with suppress(OSError):
         os.getxattr(path, _ORIGIN)
