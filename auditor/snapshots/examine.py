@@ -44,6 +44,7 @@ _OF_CRASHES: Final = frozenset(
     }
 )
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
+_UNRECORDED: Final = "attributes and additional files: no label records whether the snapshot was unpacked or committed"
 #: Begins the reason for a snapshot with files that only another user may read.
 _FORBIDDEN: Final = "not permitted to read"
 _UNKNOWN: Final = "containerd does not report the snapshotter's directory, as 1.6 does not for native"
@@ -211,7 +212,8 @@ def _compared(layers: Layers, needed: Needed, files: SnapshotFiles, *, contents:
     if isinstance(found, str):
         return msgspec.structs.replace(files, reason=found)
     if not unpacked:
-        found = Differences(found.of(_OF_COMMITS), found.expected, (*found.skipped, _COMMITTED))
+        why = _UNRECORDED if needed.snapshot.snapshotter == MERGED else _COMMITTED
+        found = Differences(found.of(_OF_COMMITS), found.expected, (*found.skipped, why))
     return msgspec.structs.replace(files, differences=found, unpacked=unpacked)
 
 
@@ -231,7 +233,7 @@ def _differences(layers: Layers, needed: Needed, files: SnapshotFiles, *, conten
 def _unpacked(layers: Layers, needed: Needed, path: Path) -> bool:
     """Return whether the snapshot was unpacked; a container's committed upper directory has neither sign.
 
-    A merged directory was, if all snapshots below it were.
+    A merged directory has no sign but the label, which `ctr images pull` of 1.x does not set; those below count, too.
     """
     if needed.snapshot.snapshotter == MERGED:
         return all(each.snapshot.labels.get(_REFERENCE) == each.snapshot.name for each in layers.chain(needed))

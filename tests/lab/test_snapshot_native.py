@@ -72,3 +72,14 @@ def test_no_false_alarm_then_each_damage(
         assert loud(run.report) == {(code, f"native/{IMAGE.chain_ids[index]}")}
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(base / "saved", target)
+
+
+def test_without_the_label_of_an_unpacked_snapshot(start_daemon: StartDaemon, base: Path, registry: Registry) -> None:
+    daemon = start_daemon("1.7", **snapshotters.options("native", "1.7", base))
+    daemon.ctr("images", "pull", "--plain-http", "--snapshotter", "native", registry.push(IMAGE, "lab/native:ctr"))
+    report = check(daemon, "--verify", "snapshots").report
+    assert (loud(report), quiet(report)) == (set(), {(UNVERIFIABLE, f"native/{name}") for name in IMAGE.chain_ids})
+    target = directory(daemon, IMAGE, 3, snapshotter="native")
+    (target / "linked").chmod(0o644)
+    write("usr/data", b"")(target)
+    assert loud(check(daemon, "--verify", "snapshots").report) == {(DAMAGED, f"native/{IMAGE.chain_ids[3]}")}
