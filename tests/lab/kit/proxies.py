@@ -13,7 +13,7 @@ from typing import Final
 from tests import images
 from tests.lab.kit.binaries import program
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
-from tests.lab.kit.process import PATH, Process, ServerError
+from tests.lab.kit.process import PATH, Process, ServerError, containment
 from tests.lab.kit.snapshotters import unpack_config
 
 NAMES: Final = ("soci", "nydus")
@@ -105,8 +105,8 @@ def _soci_commands(daemon: Containerd, ca: Path, namespace: str, *commands: tupl
     head = (soci, "--address", str(daemon.socket), "--namespace", namespace)
     lines = [" ".join((*head, *command)) for command in commands]
     script = " && ".join(("mount -t tmpfs lab /var/lib", *lines))
-    unshared = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    command = [*containment(), "sh", "-c", script]
     env = {"PATH": PATH, "SSL_CERT_FILE": str(ca)}
-    done = subprocess.run(unshared, env=env, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         raise ServerError(f"soci {commands[0][0]}: exit {done.returncode}: {done.stderr or done.stdout}")
