@@ -64,10 +64,11 @@ class BuiltLayer:
     media_type: str
     blob: bytes = field(repr=False)
     compression: Compression = "gzip"
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def descriptor(self) -> Descriptor:
-        return Descriptor(self.media_type, self.digest, self.size)
+        return Descriptor(self.media_type, self.digest, self.size, annotations=self.annotations)
 
 
 @dataclass(frozen=True)

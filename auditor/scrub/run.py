@@ -20,7 +20,8 @@ from auditor.scrub.snapshot_state import SnapshotState
 from auditor.scrub.state import State
 from auditor.scrub.targets import SnapshotTarget, Target
 from auditor.scrub.verify_blob import BlobVerifier
-from auditor.snapshots.examine import Comparer
+from auditor.snapshots.examine import compare_files
+from auditor.snapshots.expected import Layers
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -183,24 +184,22 @@ class _Scrubber:
     ) -> None:
         self._run = run
         self._verifier = verifier
-        self._comparer = (
-            Comparer(store, evidence, admit=self._admit, max_layer=max_layer) if evidence is not None else None
-        )
+        self._layers = Layers(store, evidence, admit=self._admit, max_layer=max_layer) if evidence is not None else None
 
     def work(self, target: Target | SnapshotTarget) -> Verification | Comparison | None:
         """Return the result; None where the run ended, or a comparison has verified the blob."""
         if isinstance(target, Target):
             return None if self._verified(target.digest) else self._verifier.verify(target)
-        if self._comparer is None:
+        if self._layers is None:
             return None
         try:
-            files = self._comparer.compare(target.needed, target.files)
+            files = compare_files(self._layers, target.needed, target.files)
         except _Over:
             return None
-        return Comparison(target, files, self._comparer.verifications.get(target.layer))
+        return Comparison(target, files, self._layers.verifications.get(target.layer))
 
     def _verified(self, digest: Digest) -> bool:
-        return self._comparer is not None and digest in self._comparer.verifications
+        return self._layers is not None and digest in self._layers.verifications
 
     def _admit(self, count: int) -> None:
         if not self._run.admit(count):

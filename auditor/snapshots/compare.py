@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from auditor.model.snapshot_files import Difference, Differences, Kind
-from auditor.snapshots.tree import Node, NodeKind, count
+from auditor.snapshots.tree import UNKNOWN, Node, NodeKind, count
 
 _CHUNK: Final = 1 << 20
 _OPAQUE: Final = "trusted.overlay.opaque"
@@ -168,7 +168,7 @@ class _Comparison:
             yield Difference(path, Kind.MODE, f"{info.st_mode & 0o7777:o}, {node.mode:o} in the layer")
         if (info.st_uid, info.st_gid) != (node.uid, node.gid):
             yield Difference(path, Kind.OWNER, f"{info.st_uid}:{info.st_gid}, {node.uid}:{node.gid} in the layer")
-        if info.st_mtime_ns != node.mtime:
+        if node.mtime not in (UNKNOWN, info.st_mtime_ns):
             yield Difference(path, Kind.MTIME)
 
     def _xattrs(self, full: bytes, kind: NodeKind) -> dict[str, bytes] | None:

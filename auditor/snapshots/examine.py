@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,12 @@ import msgspec
 
 from auditor.checks.evidence import Evidence
 from auditor.errors import AuditorError
-from auditor.model.digest import Digest, Meter
+from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
-from auditor.model.store import LayerVerificationKind, Snapshot, SourceKind, Store, Verification, VerificationKind
+from auditor.model.store import SourceKind, Store, Verification
 from auditor.snapshots.compare import Admit, at_once, compare
-from auditor.snapshots.play import Played, play
+from auditor.snapshots.expected import COMPARED, MERGED, Layers
 from auditor.snapshots.presence import Needed, location, look, needed, still_missing
 
 _REFERENCE: Final = "containerd.io/snapshot.ref"
@@ -44,11 +44,13 @@ _OF_CRASHES: Final = frozenset(
     }
 )
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
+_UNRECORDED: Final = "attributes and additional files: no label records whether the snapshot was unpacked or committed"
 #: Begins the reason for a snapshot with files that only another user may read.
 _FORBIDDEN: Final = "not permitted to read"
 #: Begins the reason for a snapshot whose directory cannot be read.
 _FAILED: Final = "cannot read"
-_UNCOMPARED: Final = "only overlayfs is compared: {} keeps its files otherwise"
+_UNKNOWN: Final = "containerd does not report the snapshotter's directory, as 1.6 does not for native"
+_UNCOMPARED: Final = "only overlayfs and native are compared: {} keeps its files otherwise"
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -60,52 +62,6 @@ class Examined(msgspec.Struct, frozen=True):
     files: Mapping[SnapshotKey, SnapshotFiles] = {}
     incomplete: tuple[str, ...] = ()
     verifications: Mapping[Digest, Verification] = {}
-
-
-class Comparer:
-    """Compares snapshots with layers of a store; keeps the verifications of the layers that are intact.
-
-    Args:
-        store: The store that has the layers.
-        evidence: The first look of an audit.
-        admit: Called before bytes of a layer or a file are read; what it raises ends the comparison.
-        max_layer: Largest decompressed size of a layer, in bytes, that is compared.
-
-    """
-
-    def __init__(
-        self, store: Store, evidence: Evidence, *, admit: Admit = at_once, max_layer: int | None = None
-    ) -> None:
-        self.evidence = evidence
-        self.verifications: dict[Digest, Verification] = {}
-        self.admit = admit
-        self._store = store
-        self._max_layer = max_layer
-
-    def compare(self, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
-        """Return a snapshot's files with their differences from its layer, or the reason why they are not compared."""
-        return _compared(self, needed, files)
-
-    def play(self, namespace: str, needed: Needed, *, contents: bool) -> Played:
-        """Read and play a layer. Raises StoreError, ObjectError."""
-        digest = needed.layer.descriptor.digest
-        meter = Meter(digest.algorithm)
-        with self._store.stream(namespace, digest) as chunks:
-            played = play(
-                self._metered(chunks, meter), lowest=needed.index == 0, contents=contents, max_size=self._max_layer
-            )
-        found = meter.result()
-        if found.digest == digest:
-            self.verifications[digest] = Verification(
-                digest, VerificationKind.SOUND, size=found.size, actual=found.digest, layer=played.verification
-            )
-        return played
-
-    def _metered(self, chunks: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
-        for chunk in chunks:
-            self.admit(len(chunk))
-            meter.update(chunk)
-            yield chunk
 
 
 def examine(
@@ -132,14 +88,14 @@ def examine(
     """
     if evidence.info.kind is SourceKind.ARCHIVE:
         return Examined()
-    comparer = Comparer(store, evidence, admit=admit, max_layer=max_layer)
+    layers = Layers(store, evidence, admit=admit, max_layer=max_layer)
     wanted = {key: each for key, each in needed(evidence).items() if key not in known}
     looked = directories(evidence, wanted, pause=pause)
     if evidence.verify is Verify.SNAPSHOTS_QUICK:
         found = {key: counted(files) for key, files in looked.files.items()}
     else:
-        found = {key: comparer.compare(wanted[key], files) for key, files in looked.files.items()}
-    return Examined({**known, **found}, (*looked.incomplete, *unread(found)), comparer.verifications)
+        found = {key: compare_files(layers, wanted[key], files) for key, files in looked.files.items()}
+    return Examined({**known, **found}, (*looked.incomplete, *unread(found)), layers.verifications)
 
 
 def directories(
@@ -188,15 +144,15 @@ def examine_suspects(
         admit: Called for each piece of a layer that is read.
 
     """
-    layers = Comparer(store, evidence, admit=admit)
+    layers = Layers(store, evidence, admit=admit)
     found = {key: _suspected(layers, each, counted(files)) for key, (each, files) in suspects.items()}
     return Examined(found, unread(found))
 
 
-def _suspected(layers: Comparer, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
+def _suspected(layers: Layers, needed: Needed, files: SnapshotFiles) -> SnapshotFiles:
     if files.counted is None:
         return files
-    found = _compared(layers, needed, files, contents=False)
+    found = compare_files(layers, needed, files, contents=False)
     if found.differences is None:
         return found if unread({needed.key: found}) else msgspec.structs.replace(found, reason="")
     kinds = _OF_CRASHES if found.unpacked else _OF_COMMITS
@@ -219,9 +175,10 @@ def _directories(
 def _unexamined(
     evidence: Evidence, name: str, wanted: Mapping[SnapshotKey, Needed]
 ) -> dict[SnapshotKey, SnapshotFiles]:
-    if evidence.info.content_root is None and name in ("overlayfs", "native"):
+    if evidence.info.content_root is None and name in COMPARED:
         raise ValueError("the daemon's files are not visible")
-    return {key: SnapshotFiles(id="", path="", reason=_UNCOMPARED.format(name)) for key in wanted}
+    reason = _UNKNOWN if name in COMPARED else _UNCOMPARED.format(name)
+    return {key: SnapshotFiles(id="", path="", reason=reason) for key in wanted}
 
 
 def counted(files: SnapshotFiles) -> SnapshotFiles:
@@ -271,17 +228,15 @@ def usage(directory: Path) -> Usage:
     return Usage(size, inodes)
 
 
-def _compared(layers: Comparer, needed: Needed, files: SnapshotFiles, *, contents: bool = True) -> SnapshotFiles:
+def compare_files(layers: Layers, needed: Needed, files: SnapshotFiles, *, contents: bool = True) -> SnapshotFiles:
+    """Return a snapshot's files with their differences from its layer, or the reason why they are not compared."""
     if files.missing or files.reason:
         return files
-    if needed.snapshot.snapshotter != "overlayfs":
+    if needed.snapshot.snapshotter not in COMPARED:
         return msgspec.structs.replace(files, reason=_UNCOMPARED.format(needed.snapshot.snapshotter))
-    holder = _holder(layers.evidence, needed)
-    if holder is None:
-        return msgspec.structs.replace(files, reason="its layer's blob is absent")
-    unpacked = _unpacked(needed.snapshot, Path(files.path))
+    unpacked = _unpacked(layers, needed, Path(files.path))
     try:
-        found = _differences(layers, holder, needed, files, contents=contents)
+        found = _differences(layers, needed, files, contents=contents)
     except AuditorError as error:
         return msgspec.structs.replace(files, reason=f"its layer cannot be read: {error}")
     except FileNotFoundError:
@@ -291,32 +246,17 @@ def _compared(layers: Comparer, needed: Needed, files: SnapshotFiles, *, content
     if isinstance(found, str):
         return msgspec.structs.replace(files, reason=found)
     if not unpacked:
-        found = Differences(found.of(_OF_COMMITS), found.expected, (*found.skipped, _COMMITTED))
+        why = _UNRECORDED if needed.snapshot.snapshotter == MERGED else _COMMITTED
+        found = Differences(found.of(_OF_COMMITS), found.expected, (*found.skipped, why))
     return msgspec.structs.replace(files, differences=found, unpacked=unpacked)
 
 
-def _differences(
-    layers: Comparer, namespace: str, needed: Needed, files: SnapshotFiles, *, contents: bool
-) -> Differences | str:
+def _differences(layers: Layers, needed: Needed, files: SnapshotFiles, *, contents: bool) -> Differences | str:
     """Return the differences that two looks at the files agree on, or why the files cannot be judged."""
-    played = layers.play(namespace, needed, contents=contents)
-    if played.verification.kind is LayerVerificationKind.UNVERIFIABLE:
-        return f"its layer is not decompressed: {played.verification.detail}"
-    if (
-        played.verification.kind is not LayerVerificationKind.SOUND
-        or played.verification.diff_id != needed.layer.diff_id
-    ):
-        return "its layer's blob is damaged or does not match the diffID"
-    if played.refusal:
-        return f"its layer is not covered: {played.refusal}"
-    look = partial(
-        compare,
-        played.tree,
-        Path(files.path),
-        privileged=administrator(),
-        contents=contents,
-        admit=layers.admit,
-    )
+    tree = layers.expected(needed, contents=contents)
+    if isinstance(tree, str):
+        return tree
+    look = partial(compare, tree, Path(files.path), privileged=administrator(), contents=contents, admit=layers.admit)
     found = look()
     if found.items:
         again = set(look().items)
@@ -324,16 +264,14 @@ def _differences(
     return found
 
 
-def _holder(evidence: Evidence, needed: Needed) -> str | None:
-    """Return a namespace that has the layer's blob: the snapshot's own where it does."""
-    names = [view.name for view in evidence.views if view.has(needed.layer.descriptor.digest)]
-    own = needed.snapshot.namespace
-    return own if own in names else next(iter(names), None)
+def _unpacked(layers: Layers, needed: Needed, path: Path) -> bool:
+    """Return whether the snapshot was unpacked; a container's committed upper directory has neither sign.
 
-
-def _unpacked(snapshot: Snapshot, path: Path) -> bool:
-    """Return whether the snapshot was unpacked; a container's committed upper directory has neither sign."""
-    if snapshot.labels.get(_REFERENCE) == snapshot.name:
+    A merged directory has no sign but the label, which `ctr images pull` of 1.x does not set; those below count, too.
+    """
+    if needed.snapshot.snapshotter == MERGED:
+        return all(each.snapshot.labels.get(_REFERENCE) == each.snapshot.name for each in layers.chain(needed))
+    if needed.snapshot.labels.get(_REFERENCE) == needed.snapshot.name:
         return True
     with suppress(OSError):
         os.getxattr(path, _ORIGIN)

@@ -47,7 +47,12 @@ class Played(msgspec.Struct, frozen=True):
 
 
 def play(
-    chunks: Iterable[bytes | memoryview], *, lowest: bool, contents: bool = True, max_size: int | None = None
+    chunks: Iterable[bytes | memoryview],
+    *,
+    lowest: bool,
+    contents: bool = True,
+    base: Node | None = None,
+    max_size: int | None = None,
 ) -> Played:
     """Return the tree that unpacking a layer leaves, from one decoding that also gives the diffID.
 
@@ -55,6 +60,7 @@ def play(
         chunks: The layer's blob.
         lowest: Whether the layer has no parent: whiteouts then delete and leave nothing.
         contents: Whether to hash the content of each file; the layer's diffID is computed in any case.
+        base: The tree that the layer is applied to, which is changed; whiteouts then delete, too.
         max_size: Bytes of output after which decompression stops; the verification is then UNVERIFIABLE.
 
     Raises:
@@ -62,7 +68,7 @@ def play(
 
     """
     stream = _LayerStream(chunks, max_size=max_size)
-    model = _Model(lowest=lowest, contents=contents)
+    model = _Model(lowest=lowest or base is not None, contents=contents, base=base)
     refusal = ""
     try:
         for entry in entries(stream):
@@ -171,12 +177,14 @@ def _sliced(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
 class _Model:
     """The tree under construction."""
 
-    def __init__(self, *, lowest: bool, contents: bool) -> None:
-        self.root = Node(NodeKind.DIRECTORY, implicit=True)
+    def __init__(self, *, lowest: bool, contents: bool, base: Node | None = None) -> None:
+        self.root = base or Node(NodeKind.DIRECTORY, implicit=True)
         self._lowest = lowest
         self._contents = contents
         #: Directory entries in order: their times are set at the end.
         self._directories: list[tuple[bytes, int]] = []
+        #: Directory and name of each entry, as an opaque marker leaves these. Without a base, all that is not implicit.
+        self._unpacked: set[tuple[Node, bytes]] | None = None if base is None else set()
 
     def add(self, entry: Entry, stream: _LayerStream) -> None:
         """Apply one entry."""
@@ -188,6 +196,8 @@ class _Model:
             return
         node = self._node(parent, path[-1], entry)
         node.implicit = False
+        if self._unpacked is not None:
+            self._unpacked.add((parent, path[-1]))
         _fill_attributes(node, entry)
         if entry.kind == tar_entries.REGULAR and node.kind is NodeKind.FILE:
             node.size = entry.size
@@ -212,7 +222,7 @@ class _Model:
         children = _children(parent)
         if base == _OPAQUE:
             if self._lowest:
-                _clear(parent)
+                self._clear(parent)
             else:
                 parent.opaque = True
             return True
@@ -227,6 +237,16 @@ class _Model:
         node = children[name] = Node(NodeKind.WHITEOUT)
         node.uid, node.gid = entry.uid, entry.gid
         return True
+
+    def _clear(self, directory: Node) -> None:
+        """Remove what has no entry of its own in this layer, as `applyNaive` does for an opaque marker."""
+        children = _children(directory)
+        for name, child in list(children.items()):
+            gone = child.implicit if self._unpacked is None else (directory, name) not in self._unpacked
+            if gone:
+                del children[name]
+            elif child.children:
+                self._clear(child)
 
     def _parent(self, path: list[bytes]) -> Node:
         """Return the directory of an entry; create what is missing. Symlinks are resolved within this layer."""
@@ -295,16 +315,6 @@ def _children(directory: Node) -> dict[bytes, Node]:
     if directory.children is None:
         raise Unplayable("an entry lies below a file that is no directory, which containerd does not unpack")
     return directory.children
-
-
-def _clear(directory: Node) -> None:
-    """Remove what has no entry of its own, as `applyNaive` does for an opaque marker."""
-    children = _children(directory)
-    for name, child in list(children.items()):
-        if child.implicit:
-            del children[name]
-        elif child.children:
-            _clear(child)
 
 
 def _fill_attributes(node: Node, entry: Entry) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from copy import copy
+from typing import Final
+
+#: The `mtime` of a directory whose time of change cannot be told from the layers.
+UNKNOWN: Final = -1
 
 
 class NodeKind(enum.StrEnum):
@@ -22,7 +27,7 @@ class Node:
     """A file, as an inode: hard links are one node under several names.
 
     `digest` is the SHA-256 of a regular file's content. `implicit`: a parent directory without an entry of its own,
-    which gets the attributes of a lower layer. `times`: whether `mtime` (ns) can be compared.
+    which gets the attributes of a lower layer. `mtime` is in ns, or `UNKNOWN`.
     """
 
     __slots__ = (
@@ -77,3 +82,24 @@ def below(node: Node) -> Iterator[Node]:
 def count(node: Node) -> int:
     """Return the number of names under a directory."""
     return sum(1 for _ in below(node))
+
+
+def copied(tree: Node) -> Node:
+    """Change a tree as the native snapshotter's copy of its parent does (continuity's `fs.CopyDir`), and return it.
+
+    Directories get the time of copying, hard links of other files than regular ones are broken.
+    """
+    waiting = [tree]
+    while waiting:
+        children = waiting.pop().children or {}
+        for name, child in children.items():
+            if child.kind is NodeKind.DIRECTORY:
+                child.mtime = UNKNOWN
+                waiting.append(child)
+            elif child.kind is not NodeKind.FILE and child.links > 1:
+                child.links -= 1
+                children[name] = another = copy(child)
+                another.links = 0
+                continue
+            child.links = 0
+    return tree

@@ -11,7 +11,8 @@ from auditor.diagnose.extract import Mentions
 from auditor.diagnose.read_order import Wanted
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import SourceKind, Store
-from auditor.snapshots.examine import Comparer, Examined, counted, directories, unread
+from auditor.snapshots.examine import Examined, compare_files, counted, directories, unread
+from auditor.snapshots.expected import Layers
 from auditor.snapshots.presence import Needed, needed
 
 
@@ -40,14 +41,14 @@ def examined(
     chosen = _chosen(mentions, wanted, files, want)
     _count(files, chosen, over)
     chosen.sort(key=lambda key: (_as_recorded(files[key]), wanted[key].index))
-    comparer = Comparer(store, evidence, admit=_admit(over))
+    layers = Layers(store, evidence, admit=_admit(over))
     for number, key in enumerate(chosen):
         try:
-            files[key] = comparer.compare(wanted[key], files[key])
+            files[key] = compare_files(layers, wanted[key], files[key])
         except _Over:
             late = f"{len(chosen) - number} snapshots were not compared within the time limit: raise --max-duration"
-            return Examined(files, (late,), comparer.verifications)
-    return Examined(files, unread(files), comparer.verifications)
+            return Examined(files, (late,), layers.verifications)
+    return Examined(files, unread(files), layers.verifications)
 
 
 def _chosen(

@@ -37,8 +37,13 @@ def options(snapshotter: str, version: str, base: Path) -> dict[str, str]:
     """Return options of Containerd for a snapshotter, and make what it needs in a folder."""
     makers = {"blockfile": _blockfile, "btrfs": _btrfs, "erofs": _erofs}
     made = makers[snapshotter](base) if snapshotter in makers else {}
-    unpack = "" if version.startswith("1.") else _UNPACK.format(snapshotter=snapshotter)
-    return {"snapshotter": snapshotter, **made, "extra_config": made.get("extra_config", "") + unpack}
+    config = made.get("extra_config", "") + unpack_config(snapshotter, version)
+    return {"snapshotter": snapshotter, **made, "extra_config": config}
+
+
+def unpack_config(snapshotter: str, version: str) -> str:
+    """Return what a release's configuration needs for pulls to a snapshotter."""
+    return "" if version.startswith("1.") else _UNPACK.format(snapshotter=snapshotter)
 
 
 def _blockfile(base: Path) -> dict[str, str]:
