@@ -124,7 +124,7 @@ def test_a_finding_and_a_daemon_that_is_gone_make_the_unit_fail(worn: machine.Ma
 
 def test_an_upgrade_keeps_what_runs_and_a_removal_stops_it() -> None:
     with scratch(on_disk=True) as folder, trees.copy("booted", trees.BOOTED) as root:
-        packages.build(DIST.parent / "build/dist/bundle", folder, folder, "0.0.1", "gzip")
+        packages.build(DIST.parent / "build/dist/bundle-amd64", folder, folder, "0.0.1", "gzip")
         (older,) = folder.glob("*.deb")
         place(older, root)
         (root / "opt" / DEB.name).write_bytes(DEB.read_bytes())
