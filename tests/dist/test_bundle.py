@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -84,15 +86,16 @@ print("imported", done, file=sys.stderr)
 
 
 def interpreter(root: Path, arch: str) -> list[str]:
-    """Return the words that start the bundle's interpreter in a chroot; those of arm64 through qemu, as bin/python would.
+    """Return the words that start the bundle's interpreter in a chroot, as bin/python does; for arm64 through qemu.
 
     qemu runs one program; that bin/auditor starts another one needs the kernel to know arm64.
     """
     home = f"/{STEM}-{arch}"
     if arch == "amd64":
         return ["chroot", str(root), f"{home}/bin/python"]
-    loader = (f"{home}/lib/auditor", "--inhibit-cache", "--library-path", f"{home}/lib", "--argv0", f"{home}/bin/python")
-    return ["chroot", str(root), f"/{QEMU}", "-0", "auditor", *loader, f"{home}/lib/python"]
+    loader = (f"{home}/lib/auditor", "--inhibit-cache", "--library-path", f"{home}/lib")
+    words = (*loader, "--argv0", f"{home}/bin/python", f"{home}/lib/python")
+    return ["chroot", str(root), f"/{QEMU}", "-0", "auditor", *words]
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,9 @@ def test_arm64_audits_a_daemon(root: Path) -> None:
     with scratch() as base, Registry(base / "registry") as registry, Containerd("2.1", base) as daemon:
         daemon.cri_pull(registry.push(images.image([images.layer(images.files("arm"))]), "lab/arm:1"))
         (root / "run").mkdir()
+        (root / "dev").mkdir()
+        # gRPC takes random numbers from it.
+        os.mknod(root / "dev/urandom", stat.S_IFCHR | 0o666, os.makedev(1, 9))
         subprocess.run(["mount", "--bind", daemon.socket.parent, root / "run"], check=True)
         line = [*interpreter(root, "arm64"), "-IS", "-X", "utf8", "-m", "auditor", "check", "--verify", "layers"]
         try:
