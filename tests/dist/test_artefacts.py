@@ -81,6 +81,24 @@ def test_the_image_audits_the_daemon_that_runs_it(version: str, base: Path) -> N
     assert report["summary"]["images"]["damaged"] == 0
 
 
+def test_the_image_audits_a_node_whose_folders_are_below_host(base: Path) -> None:
+    """The command of docs/install.md for `kubectl debug node`, which mounts the node's root at /host."""
+    (base / "node").mkdir()
+    with Containerd("2.1", base / "node") as daemon:
+        daemon.ctr("images", "import", DIST / f"{STEM}-linux-amd64.oci.tar", namespace="tools")
+        (name,) = daemon.images(namespace="tools")
+        daemon.ctr(
+            *("run", "--rm", "--null-io", "--mount", "type=bind,src=/,dst=/host,options=rbind:rw"),
+            *(name, "debug", "/usr/bin/auditor", "check", "--address", f"/host{daemon.socket}"),
+            *("--content-root", f"/host{daemon.content_root}"),
+            *("--format", "json", "--output", f"/host{base}/report.json"),
+            namespace="tools",
+        )
+    report = json.loads((base / "report.json").read_text())
+    assert report["summary"]["images"]["total"] == 1
+    assert report["summary"]["images"]["damaged"] == 0
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])

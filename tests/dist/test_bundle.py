@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import stat
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -10,11 +14,17 @@ from typing import Final
 
 import pytest
 
+from tests import images
 from tests.dist.test_packages import DIST
+from tests.lab.kit.binaries import NotInstalledError
+from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import scratch
+from tests.lab.kit.registry import Registry
 from tools.dist import recipe
 
 STEM: Final = f"{recipe.NAME}-{recipe.version()}"
+ARCHITECTURES: Final = ("amd64", "arm64")
+QEMU: Final = "qemu-aarch64-static"
 #: What the program imports, directly or by what it imports.
 PACKAGES: Final = (
     "auditor",
@@ -75,19 +85,78 @@ print("imported", done, file=sys.stderr)
 """
 
 
+def interpreter(root: Path, arch: str) -> list[str]:
+    """Return the words that start the bundle's interpreter in a chroot, as bin/python does; for arm64 through qemu.
+
+    qemu runs one program; that bin/auditor starts another one needs the kernel to know arm64.
+    """
+    home = f"/{STEM}-{arch}"
+    if arch == "amd64":
+        return ["chroot", str(root), f"{home}/bin/python"]
+    loader = (f"{home}/lib/auditor", "--inhibit-cache", "--library-path", f"{home}/lib")
+    words = (*loader, "--argv0", f"{home}/bin/python", f"{home}/lib/python")
+    return ["chroot", str(root), f"/{QEMU}", "-0", "auditor", *words]
+
+
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
-    """Give a folder with nothing but the unpacked bundle."""
+    """Give a folder with nothing but the unpacked bundles and qemu."""
     with scratch(on_disk=True) as folder:
-        with tarfile.open(DIST / f"{STEM}-linux-amd64.tar.xz") as tar:
-            tar.extractall(folder, filter="tar")
+        for arch in ARCHITECTURES:
+            with tarfile.open(DIST / f"{STEM}-linux-{arch}.tar.xz") as tar:
+                tar.extractall(folder, filter="tar")
+            (folder / STEM).rename(folder / f"{STEM}-{arch}")
+        found = shutil.which(QEMU)
+        if found is None:
+            raise NotInstalledError(f"{QEMU} is absent; run tools/lab-install --with {QEMU} as root")
+        shutil.copy(found, folder / QEMU)
         yield folder
 
 
-def test_every_module_of_the_program_and_of_what_it_uses_can_be_imported(root: Path) -> None:
-    line = ["chroot", str(root), f"/{STEM}/bin/python", "-IS", "-W", "ignore", "-c", IMPORT, *PACKAGES]
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_module_of_the_program_and_of_what_it_uses_can_be_imported(arch: str, root: Path) -> None:
+    line = [*interpreter(root, arch), "-IS", "-W", "ignore", "-c", IMPORT, *PACKAGES]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == ELSEWHERE | LEFT_OUT
     count = int(done.stderr.split("imported ")[1])
     assert count > 600, "a search that finds few modules shows nothing"
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_program_runs(arch: str, root: Path) -> None:
+    line = [*interpreter(root, arch), "-IS", "-X", "utf8", "-m", "auditor"]
+    told = subprocess.run([*line, "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout == f"auditor {recipe.version()}\n"
+    done = subprocess.run([*line, "check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "hint: " in done.stderr
+
+
+def test_arm64_audits_a_daemon(root: Path) -> None:
+    with scratch() as base, Registry(base / "registry") as registry, Containerd("2.1", base) as daemon:
+        daemon.cri_pull(registry.push(images.image([images.layer(images.files("arm"))]), "lab/arm:1"))
+        (root / "run").mkdir()
+        (root / "dev").mkdir()
+        # gRPC takes random numbers from it.
+        os.mknod(root / "dev/urandom", stat.S_IFCHR | 0o666, os.makedev(1, 9))
+        subprocess.run(["mount", "--bind", daemon.socket.parent, root / "run"], check=True)
+        line = [*interpreter(root, "arm64"), "-IS", "-X", "utf8", "-m", "auditor", "check", "--verify", "layers"]
+        try:
+            done = subprocess.run(
+                [*line, "--address", f"/run/{daemon.socket.name}", "--format", "json"],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        finally:
+            subprocess.run(["umount", root / "run"], check=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["summary"]["images"]["total"] == 1
+
+
+def test_the_launcher_of_arm64_starts_its_own_loader(root: Path) -> None:
+    line = ["chroot", str(root), f"/{QEMU}", "-strace", f"/{STEM}-arm64/bin/auditor", "--version"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    home = f"/{STEM}-arm64"
+    assert f'execve("{home}/lib/auditor",{{"auditor","--inhibit-cache","--library-path","{home}/lib"' in done.stderr

@@ -25,7 +25,7 @@ STATE = "var/lib/containerd-auditor"
 def older() -> Iterator[Path]:
     """Give packages of the same bundle with an older version."""
     with scratch(on_disk=True) as folder:
-        packages.build(ROOT / "build/dist/bundle", folder, folder, OLDER, "gzip")
+        packages.build(ROOT / "build/dist/bundle-amd64", folder, folder, OLDER, "gzip")
         yield folder
 
 

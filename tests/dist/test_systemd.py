@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,8 @@ def install(system: machine.Machine, package: Path) -> None:
     system.run("ctr", "-n", "k8s.io", "images", "import", f"/opt/{IMAGE.name}")
 
 
-@pytest.fixture(scope="module")
-def node() -> Iterator[machine.Machine]:
+@contextmanager
+def booted() -> Iterator[machine.Machine]:
     """Give a booted system with the package and one image."""
     with trees.copy("booted", trees.BOOTED) as root:
         place(DEB, root)
@@ -44,14 +45,17 @@ def node() -> Iterator[machine.Machine]:
             yield system
 
 
+@pytest.fixture(scope="module")
+def node() -> Iterator[machine.Machine]:
+    with booted() as system:
+        yield system
+
+
 @pytest.fixture
 def worn() -> Iterator[machine.Machine]:
-    """Give a booted system that the test may damage."""
-    with trees.copy("booted", trees.BOOTED) as root:
-        place(DEB, root)
-        with machine.boot(root) as system:
-            install(system, DEB)
-            yield system
+    """Give a system that the test may damage."""
+    with booted() as system:
+        yield system
 
 
 def journal(node: machine.Machine, unit: str) -> str:
@@ -124,7 +128,7 @@ def test_a_finding_and_a_daemon_that_is_gone_make_the_unit_fail(worn: machine.Ma
 
 def test_an_upgrade_keeps_what_runs_and_a_removal_stops_it() -> None:
     with scratch(on_disk=True) as folder, trees.copy("booted", trees.BOOTED) as root:
-        packages.build(DIST.parent / "build/dist/bundle", folder, folder, "0.0.1", "gzip")
+        packages.build(DIST.parent / "build/dist/bundle-amd64", folder, folder, "0.0.1", "gzip")
         (older,) = folder.glob("*.deb")
         place(older, root)
         (root / "opt" / DEB.name).write_bytes(DEB.read_bytes())

@@ -10,7 +10,22 @@ import shutil
 import sys
 from pathlib import Path
 
-from tools.dist import archives, bill, bundle, chart, image, packages, recipe, wheels
+from tools.dist import archives, bill, bundle, chart, image, packages, recipe, systems, wheels
+
+
+def bundled(system: systems.System, built: list[Path], work: Path) -> tuple[Path, list[bill.Json]]:
+    """Write the bundle of an architecture, with its SBOM in share/; return its folder and its parts."""
+    root = work / f"bundle-{system.arch}"
+    chosen = wheels.of(system, built, work)
+    bundle.build(root, work, chosen, system)
+    parts = bill.components(root, chosen, system)
+    (root / "share/sbom.cdx.json").write_bytes(bill.sbom(parts))
+    return root, parts
+
+
+def packed(root: Path, stem: str) -> bytes:
+    """Return a bundle as .tar.xz."""
+    return archives.xz(archives.tar(archives.tree(root, stem), epoch=recipe.epoch()))
 
 
 def build(output: Path, work: Path) -> list[str]:
@@ -26,13 +41,12 @@ def build(output: Path, work: Path) -> list[str]:
     output.mkdir(parents=True, exist_ok=True)
     recipe.check_programs()
     built = wheels.build(work)
-    root = work / "bundle"
-    bundle.build(root, work, built)
-    parts = bill.components(root, built)
-    (root / "share/sbom.cdx.json").write_bytes(bill.sbom(parts))
     stem = f"{recipe.NAME}-{recipe.version()}"
-    files = {
-        f"{stem}-linux-amd64.tar.xz": archives.xz(archives.tar(archives.tree(root, stem), epoch=recipe.epoch())),
+    root, parts = bundled(systems.HOST, built, work)
+    files = {f"{stem}-linux-amd64.tar.xz": packed(root, stem)}
+    other, _ = bundled(systems.arm64(work), built, work)
+    files |= {
+        f"{stem}-linux-arm64.tar.xz": packed(other, stem),
         f"{stem}-linux-amd64.oci.tar": image.archive(root, work),
         f"{stem}-chart.tgz": chart.package(work / "source"),
         f"{stem}.sbom.cdx.json": bill.sbom(parts),

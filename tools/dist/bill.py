@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from tools.dist import archives, bundle, recipe
+from tools.dist.systems import System
 
 Json = dict[str, Any]
 
 
-def components(root: Path, wheels: list[Path]) -> list[Json]:
+def components(root: Path, wheels: list[Path], system: System) -> list[Json]:
     """Return the parts of a bundle: Python packages with the digests of their wheels, and Debian packages."""
     found = [_wheel(wheel, root) for wheel in wheels]
-    system = [bundle.PYTHON, bundle.LIBRARY / "os.py", bundle.LOADER, *bundle.origins(root)]
-    return sorted((*found, *map(_debian, bundle.debian_packages(system))), key=lambda each: str(each["purl"]))
+    found += [_debian(*package, system.arch) for package in bundle.origins(root, system)]
+    return sorted(found, key=lambda each: str(each["purl"]))
 
 
 def _wheel(wheel: Path, root: Path) -> Json:
@@ -39,10 +40,8 @@ def _wheel(wheel: Path, root: Path) -> Json:
     }
 
 
-def _debian(package: str) -> Json:
-    version = recipe.run("dpkg-query", "-W", "-f", "${Version}", package).strip()
-    name = package.partition(":")[0]
-    purl = f"pkg:deb/debian/{name}@{version}?arch=amd64"
+def _debian(name: str, version: str, arch: str) -> Json:
+    purl = f"pkg:deb/debian/{name}@{version}?arch={arch}"
     return {"type": "library", "name": name, "version": version, "purl": purl}
 
 

@@ -10,14 +10,9 @@ import re
 import shutil
 from pathlib import Path
 
-from tools.dist import recipe, wheels
+from tools.dist import libraries, recipe, wheels
+from tools.dist.systems import HOST, Package, System
 
-PYTHON = Path("/usr/bin/python3.11")
-LIBRARY = Path("/usr/lib/python3.11")
-LOADER = Path("/lib64/ld-linux-x86-64.so.2")
-#: Libraries that are loaded by name only: names of hosts and users, and the end of a thread.
-BY_NAME = ("libresolv.so.2", "libnss_files.so.2", "libnss_dns.so.2", "libgcc_s.so.1")
-SYSTEM = Path("/lib/x86_64-linux-gnu")
 #: Whole parts of the standard library and of wheels that no module of the program can reach.
 UNUSED = (
     "test",
@@ -65,18 +60,26 @@ SHARE = (
 )
 
 
-def build(root: Path, work: Path, built: list[Path]) -> None:
-    """Write the bundle to `root`, which must not exist."""
+def build(root: Path, work: Path, built: list[Path], system: System) -> None:
+    """Write the bundle.
+
+    Args:
+        root: Its folder, which must not exist.
+        work: A folder for the build, with the sources.
+        built: The wheels.
+        system: Where the interpreter and the libraries are from.
+
+    """
     library = root / "lib/python3.11"
-    shutil.copytree(LIBRARY, library, symlinks=False, ignore=shutil.ignore_patterns("__pycache__", "config-*"))
+    shutil.copytree(system.library, library, symlinks=False, ignore=shutil.ignore_patterns("__pycache__", "config-*"))
     wheels.unpack(built, library)
     _trim(library)
-    shutil.copy(PYTHON.resolve(), root / "lib/python")
-    shutil.copy(LOADER.resolve(), root / "lib/auditor")
-    licences(root, library, shared_libraries(root))
-    _launcher(root, work)
+    shutil.copy(system.python.resolve(), root / "lib/python")
+    shutil.copy((system.root / system.loader).resolve(), root / "lib/auditor")
+    licences(root, library, system, libraries.copy(root, system))
+    _launcher(root, work, system)
     _share(root, work / "source")
-    _strip(root)
+    _strip(root, system)
     _compile(root, library)
     for path in (root, *root.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" or path.stat().st_mode & 0o100 else 0o644)
@@ -90,27 +93,17 @@ def _trim(library: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def shared_libraries(root: Path) -> list[Path]:
-    """Copy every library that the interpreter and the extension modules are linked with; return the originals."""
-    wanted = {SYSTEM / name for name in BY_NAME}
-    for file in (root / "lib/python", *sorted(root.rglob("*.so"))):
-        for line in recipe.run("ldd", file).splitlines():
-            if found := re.search(r"=> (/\S+) \(", line):
-                wanted.add(Path(found[1]))
-            elif "not found" in line:
-                raise recipe.CannotBuild(f"{file.relative_to(root)} needs a library that is absent: {line.strip()}")
-    inside = [path for path in sorted(wanted) if not path.is_relative_to(root)]
-    for path in inside:
-        shutil.copy(path.resolve(), root / "lib" / path.name)
-    return inside
+def origins(root: Path, system: System) -> list[Package]:
+    """Return the packages of a system that the bundle's files are copies of."""
+    names = [path.name for path in sorted((root / "lib").glob("*.so*"))]
+    return system.packages([*_python(system), *map(system.shared, names)])
 
 
-def origins(root: Path) -> list[Path]:
-    """Return the files of this machine that the bundle's shared libraries are copies of."""
-    return [SYSTEM / path.name for path in sorted((root / "lib").glob("*.so*"))]
+def _python(system: System) -> list[Path]:
+    return [system.python, system.library / "os.py", system.root / system.loader]
 
 
-def licences(root: Path, library: Path, libraries: list[Path]) -> None:
+def licences(root: Path, library: Path, system: System, shared: list[Path]) -> None:
     """Collect the licences of the wheels and of the Debian packages that files were taken from."""
     target = root / "share/licences"
     for info in sorted(library.glob("*.dist-info")):
@@ -119,31 +112,15 @@ def licences(root: Path, library: Path, libraries: list[Path]) -> None:
             place = target / info.name.removesuffix(".dist-info")
             place.mkdir(parents=True, exist_ok=True)
             shutil.copy(text, place / text.name)
-    for package in debian_packages([PYTHON, LIBRARY / "os.py", LOADER, *libraries]):
-        place = target / package.partition(":")[0]
+    for package, _version in system.packages([*_python(system), *shared]):
+        place = target / package
         place.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path("/usr/share/doc") / package.partition(":")[0] / "copyright", place / "copyright")
+        shutil.copy(system.root / "usr/share/doc" / package / "copyright", place / "copyright")
 
 
-def debian_packages(files: list[Path]) -> list[str]:
-    """Return the names of the Debian packages that own files; of a merged /usr, either path is known to dpkg."""
-    names = set()
-    for file in files:
-        candidates = [file, file.resolve(), Path("/usr" + str(file)), Path(str(file.resolve()).removeprefix("/usr"))]
-        for candidate in candidates:
-            try:
-                names.add(recipe.run("dpkg-query", "-S", candidate).partition(": ")[0].split(",")[0])
-                break
-            except recipe.CannotBuild:
-                continue
-        else:
-            raise recipe.CannotBuild(f"no Debian package owns {file}; its licence is unknown")
-    return sorted(names)
-
-
-def _launcher(root: Path, work: Path) -> None:
-    source, program = Path(__file__).with_name("launcher.c"), work / "launcher"
-    recipe.run("musl-gcc", "-Os", "-static", "-s", "-Wall", "-Werror", "-o", program, source)
+def _launcher(root: Path, work: Path, system: System) -> None:
+    source, program = Path(__file__).with_name("launcher.c"), work / f"launcher-{system.arch}"
+    recipe.run(*system.compiler, "-Os", "-static", "-s", "-Wall", "-Werror", "-o", program, source)
     (root / "bin").mkdir()
     for name in ("auditor", "python"):
         shutil.copy(program, root / "bin" / name)
@@ -157,15 +134,15 @@ def _share(root: Path, source: Path) -> None:
             shutil.copy(path, folder / path.name)
 
 
-def _strip(root: Path) -> None:
+def _strip(root: Path, system: System) -> None:
     files = [p for p in root.rglob("*.so*") if p.is_file()]
-    recipe.run("strip", "--strip-unneeded", *sorted(files), root / "lib/python")
+    recipe.run(system.strip, "--strip-unneeded", *sorted(files), root / "lib/python")
 
 
 def _compile(root: Path, library: Path) -> None:
     """Replace sources by bytecode that is never compared with a source: it starts fastest and works read-only."""
     recipe.run(
-        *(PYTHON, "-IS", "-m", "compileall", "-q", "-j1", "--invalidation-mode", "unchecked-hash"),
+        *(HOST.python, "-IS", "-m", "compileall", "-q", "-j1", "--invalidation-mode", "unchecked-hash"),
         *("-s", root, "-p", recipe.HOME, library),
         env={"PYTHONHASHSEED": "0"},
     )

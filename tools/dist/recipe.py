@@ -14,14 +14,16 @@ NAME = "containerd-auditor"
 #: Where packages and the image put the bundle.
 HOME = f"/usr/lib/{NAME}"
 ARCH = "x86_64"
-#: Programs, and the Debian package that each is from.
+#: Programs and files, and the Debian package that each is from.
 NEEDED = {
     "musl-gcc": "musl-tools",
     "strip": "binutils",
     "/usr/bin/python3.11": "python3.11",
     "xz": "xz-utils",
     "tar": "tar",
-    "ldd": "libc-bin",
+    "readelf": "binutils",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "/usr/aarch64-linux-gnu/lib/libc.a": "libc6-dev-arm64-cross",
 }
 
 
@@ -51,8 +53,12 @@ def check_programs() -> None:
     """Raise CannotBuild where the machine lacks a program."""
     if platform.machine() != ARCH:
         raise CannotBuild(f"bundles are built on {ARCH} only; this machine is {platform.machine()}")
-    if absent := sorted({package for program, package in NEEDED.items() if shutil.which(program) is None}):
+    if absent := sorted({package for program, package in NEEDED.items() if not _present(program)}):
         raise CannotBuild(f"needed: apt-get install {' '.join(absent)}")
+
+
+def _present(program: str) -> bool:
+    return shutil.which(program) is not None or Path(program).is_file()
 
 
 def run(*words: str | Path, folder: Path | None = None, env: dict[str, str] | None = None) -> str:

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 from tools.dist import recipe
+from tools.dist.systems import System
 
 
 def build(work: Path) -> list[Path]:
@@ -20,6 +21,28 @@ def build(work: Path) -> list[Path]:
         *(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"),
         *("--constraint", source / "constraints.txt", "--wheel-dir", folder, source),
         env={"SOURCE_DATE_EPOCH": str(recipe.epoch())},
+    )
+    return sorted(folder.glob("*.whl"))
+
+
+def of(system: System, built: list[Path], work: Path) -> list[Path]:
+    """Return the wheels for a system: those of this machine, or the same versions for another architecture.
+
+    Args:
+        system: The system; without `platforms` it is this machine.
+        built: This machine's wheels.
+        work: The folder that `build` was given.
+
+    """
+    if not system.platforms:
+        return built
+    folder = work / f"wheels-{system.arch}"
+    (program,) = (wheel for wheel in built if wheel.name.startswith("containerd_auditor-"))
+    recipe.run(
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+        *("--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"),
+        *(word for name in system.platforms for word in ("--platform", name)),
+        *("--constraint", work / "source/constraints.txt", "--dest", folder, program),
     )
     return sorted(folder.glob("*.whl"))
 
