@@ -185,6 +185,8 @@ SEVERITY = {
             "snapshot-extra-files",
             "snapshot-usage-differs",
             "file-without-record",
+            "layer-type-unsupported",
+            "layers-not-fetched",
             "container-orphaned",
         ),
         Severity.WARNING,

@@ -15,6 +15,7 @@ _CAUSES = {
     "blob-discarded": "this node discards layers once they are unpacked",
     "blob-lazy": "a remote snapshotter serves it without its blob",
     "pull-in-progress": "it is being pulled right now",
+    "layers-not-fetched": "only the image's documents were fetched",
     "platform-not-pulled": "that platform was never pulled",
 }
 #: Findings about absent records do not concern a planned blob, which has one: they are about another namespace, or
