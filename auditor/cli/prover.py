@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from auditor.audit.audit import Reading
+from auditor.audit.undeletable import undeletable
 from auditor.checks.evidence import Evidence
 from auditor.cli.audit import Reader
 from auditor.cli.progress import Meter
@@ -58,7 +58,13 @@ def reader(
         intact: Snapshots that were compared before and are not compared again.
 
     """
-    files = partial(_snapshots, store, limit=limit, intact=intact)
+
+    def files(meter: Meter, evidence: Evidence) -> Reading:
+        reading = _snapshots(store, meter, evidence, limit=limit, intact=intact)
+        root = evidence.info.content_root
+        stuck = undeletable(root, evidence.unrecorded) if root is not None and not evidence.archive else {}
+        return msgspec.structs.replace(reading, undeletable=stuck)
+
     if verify in (Verify.SINCE_CRASH, Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
         return files
 

@@ -187,6 +187,7 @@ SEVERITY = {
             "file-without-record",
             "layer-type-unsupported",
             "layers-not-fetched",
+            "undeletable-files",
             "container-orphaned",
         ),
         Severity.WARNING,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -363,6 +364,14 @@ def _(world: World) -> str:
     return erofs.digest
 
 
+@fault("undeletable-files")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.store.description = msgspec.structs.replace(world.store.info(), content_root=Path("/no/content"))
+    world.undeletable = {"/no/content/blobs/sha256/ab": 4096, "/no/content/blobs/sha256": 0}
+    return "/no/content"
+
+
 @fault("leftover-files")
 def _(world: World) -> str:
     world.pull(APP)
@@ -477,7 +486,7 @@ CONTRACT = {
     "suspect-storage",
     Severity.ERROR: "snapshot-without-blob shared-config-layers blob-unreadable layer-count-mismatch name-mismatch",
     Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest container-orphaned "
-    "layer-type-unsupported layers-not-fetched",
+    "layer-type-unsupported layers-not-fetched undeletable-files",
     Severity.INFO: "blob-discarded blob-lazy platform-not-pulled attestation-not-pulled foreign-layer not-unpacked "
     "leftover-files orphan-blob expired-lease pull-in-progress",
 }
