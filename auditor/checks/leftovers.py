@@ -56,7 +56,7 @@ def check(evidence: Evidence) -> Iterator[Hit]:
 
 def _undeletable(evidence: Evidence) -> Hit:
     count, size, first = len(evidence.undeletable), sum(evidence.undeletable.values()), min(evidence.undeletable)
-    text = f"{count} immutable or append-only without a record ({size} bytes), first {first}: garbage collections fail"
+    text = f"{count} immutable or append-only, first {first}: garbage collections fail, and {size} bytes are not freed"
     facts: dict[str, Fact] = {"files": count, "bytes": size, "first": first}
     subject = Subject(kind="store", name=str(evidence.info.content_root))
     return UNDELETABLE_FILES.hit("", subject, text, facts=facts)

@@ -62,8 +62,9 @@ def reader(
     def files(meter: Meter, evidence: Evidence) -> Reading:
         reading = _snapshots(store, meter, evidence, limit=limit, intact=intact)
         root = evidence.info.content_root
-        stuck = undeletable(root, evidence.unrecorded) if root is not None and not evidence.archive else {}
-        return msgspec.structs.replace(reading, undeletable=stuck)
+        if root is None or evidence.archive or any(view.selected for view in evidence.views):
+            return reading
+        return msgspec.structs.replace(reading, undeletable=undeletable(root, evidence.unrecorded))
 
     if verify in (Verify.SINCE_CRASH, Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
         return files

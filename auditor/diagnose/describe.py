@@ -21,7 +21,6 @@ _BY_DESIGN = {
     State.LAZY: "its snapshotter reads it from the registry when needed",
     State.UNTOLD: "its proxy snapshotter may have fetched it by itself",
     State.IN_PROGRESS: "a pull is in progress",
-    State.NOT_FETCHED: "only the image's documents were fetched",
     State.FOREIGN: "registries do not carry layers of its type",
     State.EMBEDDED: "its descriptor carries the data itself",
 }

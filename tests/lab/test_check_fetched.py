@@ -32,8 +32,11 @@ def test_documents_without_layers_are_one_warning(daemon: Containerd, registry: 
     assert check(daemon, "--fail-on", "warning").status == 1
     archive = daemon.root.parent / "not.tar"
     exported = auditor_here("export", "--address", daemon.socket, "-n", "default", "-o", archive, reference)
-    assert exported.status != 0
+    assert exported.status == 1
+    assert "pull the image" in exported.err
     assert not archive.exists()
+    diagnosed = auditor_here("diagnose", "--address", daemon.socket, one.layers[0].digest)
+    assert "[layers-not-fetched]" in diagnosed.out
 
 
 def test_an_image_that_cri_manages_is_not_excused(daemon: Containerd, registry: Registry) -> None:
