@@ -31,8 +31,8 @@ class Reading(msgspec.Struct, frozen=True):
     """The result of reading blobs and snapshots.
 
     A verification for each blob read, the blobs left unread for lack of time, what was found of the snapshots' files,
-    the snapshots that their snapshotter does not know, folders without a snapshot, and sentences about what could not
-    be examined.
+    the snapshots that their snapshotter does not know, folders without a snapshot, files that cannot be deleted, and
+    sentences about what could not be examined.
     """
 
     verifications: Mapping[Digest, Verification] = {}
@@ -40,6 +40,7 @@ class Reading(msgspec.Struct, frozen=True):
     snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
     unpaired: frozenset[SnapshotKey] = frozenset()
     leftovers: tuple[Leftovers, ...] = ()
+    undeletable: Mapping[str, int] = {}
     incomplete: tuple[str, ...] = ()
 
 
@@ -119,6 +120,7 @@ def _with_reading(evidence: Evidence, reading: Reading, verifications: Mapping[D
         snapshot_files=reading.snapshot_files,
         unpaired=reading.unpaired,
         leftovers=(*evidence.leftovers, *reading.leftovers),
+        undeletable=reading.undeletable,
         incomplete=(*evidence.incomplete, *reading.incomplete),
     )
 

@@ -57,6 +57,14 @@ PULL_IN_PROGRESS = Rule(
     impact="No fault yet.",
     remedy="Check again after the pull.",
 )
+LAYERS_NOT_FETCHED = Rule(
+    code="layers-not-fetched",
+    severity=Severity.WARNING,
+    means="An image has the documents of its platforms, and neither a layer, a snapshot nor a container: only the "
+    "documents were fetched, as by `ctr content fetch --metadata-only`, or all layers were deleted before use.",
+    impact="The image cannot be run, exported or served as it is.",
+    remedy="Nothing, if only the documents were wanted; else pull the image.",
+)
 FOREIGN_LAYER = Rule(
     code="foreign-layer",
     severity=Severity.INFO,
@@ -71,8 +79,11 @@ RULES = (
     BLOB_DISCARDED,
     BLOB_LAZY,
     PULL_IN_PROGRESS,
+    LAYERS_NOT_FETCHED,
     FOREIGN_LAYER,
 )
+
+_ONLY_SHA256 = "Use an image with sha256 digests."
 
 _BY_STATE = {
     State.SKIPPED: SNAPSHOT_WITHOUT_BLOB,
@@ -92,10 +103,20 @@ def check(evidence: Evidence) -> Iterator[Hit]:
         for graph, node in view.manifests():
             if node.attestation:
                 continue
-            for state in absences(evidence, view, graph, node):
+            found = absences(evidence, view, graph, node)
+            if any(state.state is State.NOT_FETCHED for state in found):
+                yield _not_fetched(view, graph, node, len(found))
+            for state in found:
                 rule = _BY_STATE.get(state.state)
                 if rule is not None:
                     yield _hit(rule, view, graph, node, state, archive=evidence.archive)
+
+
+def _not_fetched(view: NamespaceView, graph: ImageGraph, node: ManifestNode, layers: int) -> Hit:
+    ref = image_ref(graph.group, "manifest", node=node)
+    text = f"none of its {layers} layers is here, and nothing tells that they ever were: only documents were fetched"
+    subject = blob_subject("manifest", node.digest)
+    return LAYERS_NOT_FETCHED.hit(view.name, subject, text, part="", images=(ref,), facts={"layers": layers})
 
 
 def _hit(
@@ -110,7 +131,8 @@ def _hit(
         cause=cause(state),
         images=(image_ref(graph.group, "layer", node=node, layer=layer.index),),
         facts=facts(state),
-        repairable=state.state.fault,
+        hint="" if archive or not state.state.fault or _storable(state) else _ONLY_SHA256,
+        repairable=state.state.fault and (archive or _storable(state)),
     )
 
 
@@ -166,7 +188,16 @@ _REASONS = {
 }
 
 
+_UNSTORABLE = "its digest is {}, and containerd stores sha256 alone, so that no pull can fetch it"
+
+
+def _storable(state: LayerState) -> bool:
+    return state.layer.descriptor.digest.algorithm == "sha256"
+
+
 def _reason(state: LayerState) -> str:
+    if state.state is State.INCOMPLETE and not _storable(state):
+        return _UNSTORABLE.format(state.layer.descriptor.digest.algorithm)
     return _skipped(state)[1] if state.state is State.SKIPPED else _REASONS[state.state]
 
 

@@ -124,7 +124,8 @@ def _no_file(evidence: Evidence, case: Case, state: FileState) -> Hit:
         return case.hit(BLOB_FILE_MISSING, "not in the archive", cause="no-file", facts=facts, repairable=True)
     found = "no file on disk" if state.kind is FileKind.MISSING else f"its file is a {state.kind}"
     text = f"record exists, {found}; {lost_file.consequence(evidence, case)}"
-    facts["fetched_from"] = ", ".join(lost_file.repositories(evidence, case)) or None
+    if not case.images:
+        facts["fetched_from"] = ", ".join(lost_file.repositories(evidence, case)) or None
     return case.hit(BLOB_FILE_MISSING, text, cause="no-file", facts=facts, repairable=True)
 
 

@@ -135,9 +135,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     record names, where all records were listed. `verifications` has an entry for each blob that was read to its
     end. `snapshot_files` has what was found of snapshots' directories; at the levels below `snapshots-quick`, of
     missing ones only. `unpaired` are containerd's records of snapshots that the snapshotter's own database does not
-    have. `leftovers` are files that no record leads to, where the whole store is audited. `incomplete` has a
-    sentence for each thing that could not be examined. `bytes_read` counts the bytes of the documents.
-    `platforms_asked_for`: the wanted platforms were named by the user.
+    have. `leftovers` are files that no record leads to, where the whole store is audited. `undeletable` has the
+    bytes, by path, of files without record that are immutable or append-only. `incomplete` has a sentence for each
+    thing that could not be examined. `bytes_read` counts the bytes of the documents. `platforms_asked_for`: the
+    wanted platforms were named by the user.
     """
 
     info: StoreInfo
@@ -151,6 +152,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     snapshot_files: Mapping[SnapshotKey, SnapshotFiles] = {}
     unpaired: frozenset[SnapshotKey] = frozenset()
     leftovers: tuple[Leftovers, ...] = ()
+    undeletable: Mapping[str, int] = {}
     now: datetime
     incomplete: tuple[str, ...] = ()
     bytes_read: int = 0

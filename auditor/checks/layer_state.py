@@ -22,6 +22,9 @@ _CONTENT_LABEL = "containerd.io/gc.ref.content"
 _REMOTE_LABEL = "containerd.io/snapshot/remote"
 #: Names the blob that a snapshot was built from; internal/cri/server/images/image_pull.go.
 _BUILT_FROM_LABEL = "containerd.io/snapshot/cri.layer-digest"
+#: On the image records that CRI manages; internal/cri/labels/labels.go.
+_MANAGED_LABEL = "io.cri-containerd.image"
+_FETCHED_LABEL = "containerd.io/distribution.source."
 _LAZY_LABELS = ("containerd.io/snapshot/nydus", "containerd.io/snapshot/overlaybd")
 
 
@@ -37,6 +40,8 @@ class State(enum.StrEnum):
     #: A proxy snapshotter has it; whether containerd or that process fetched it is not recorded.
     UNTOLD = "absent on a proxy snapshotter"
     IN_PROGRESS = "pull in progress"
+    #: Only the image's documents were fetched, as by `ctr content fetch --metadata-only`.
+    NOT_FETCHED = "not fetched"
     SHARED_CONFIG = "lost to a shared config"
     SKIPPED = "skipped by the unpacker"
     INCOMPLETE = "missing"
@@ -151,6 +156,8 @@ class _Classifier:
         if self.sibling is not None and (base.labelled or self.node.wanted):
             return _with(base, State.SHARED_CONFIG, twins=self.evidence.twins(base.layer), sibling=self.sibling)
         by_design = self._by_design(base)
+        if by_design is None and self._documents_only:
+            by_design = State.NOT_FETCHED
         return self._fault(base) if by_design is None else _with(base, by_design)
 
     def _by_design(self, base: LayerState) -> State | None:
@@ -165,6 +172,33 @@ class _Classifier:
         if lazy is not None:
             return lazy
         return State.IN_PROGRESS if in_progress(self.view, base.layer.descriptor.digest, self.node) else None
+
+    @cached_property
+    def _documents_only(self) -> bool:
+        """Whether nothing in the store tells that the image ever had a layer.
+
+        `ctr content fetch --metadata-only` of an index leaves the documents of its platforms and no layer of any. A
+        record that CRI manages (kubelet takes it for an image to run), a container, a snapshot or a config's label
+        of one, a layer, or documents that no fetch labelled tell of more.
+        """
+        manifests = [node for node in self.graph.manifests if not node.attestation and self.view.has(node.digest)]
+        known = [self.view.content(node.digest) for node in manifests]
+        return bool(self.graph.indexes) and not self._used() and all(map(self._without_layers, manifests, known))
+
+    def _used(self) -> bool:
+        """Whether CRI manages the image, or a container has one of its names."""
+        group = self.graph.group
+        managed = any(_MANAGED_LABEL in record.labels for record in group.records)
+        return managed or any(container.image in group.names for container in self.view.inventory.containers)
+
+    def _without_layers(self, node: ManifestNode, inside: Content | None) -> bool:
+        """Whether a manifest was fetched with its config, and has no layer and no snapshot."""
+        if inside is None or inside.config is None:
+            return False
+        fetched = any(label.startswith(_FETCHED_LABEL) for label in self.view.labels(node.digest))
+        present = any(self.view.has(layer.descriptor.digest) for layer in inside.layers)
+        unpacked = any(self.view.unpacked_on(layer.chain_id) for layer in inside.layers)
+        return fetched and not (present or unpacked or self.view.claims(inside.manifest.config.digest))
 
     def _fault(self, base: LayerState) -> LayerState:
         if self.inside.config is None and self.inside.container:

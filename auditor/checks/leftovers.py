@@ -20,7 +20,16 @@ LEFTOVER_FILES = Rule(
     remedy="Nothing, unless the space is needed: then stop containerd, check the folder again with `auditor check "
     "--root`, and move its leftovers away.",
 )
-RULES = (LEFTOVER_FILES,)
+UNDELETABLE_FILES = Rule(
+    code="undeletable-files",
+    severity=Severity.WARNING,
+    means="Blob files without a record, or the folder of the blobs, are immutable or append-only (`chattr +i`, `+a`).",
+    impact="Each garbage collection fails at them, and no unused content is deleted: `operation not permitted`. In an "
+    "immutable folder, pulls fail too.",
+    remedy="`lsattr` shows the attributes, `chattr -i -a` removes them. The next collection then deletes files without "
+    "a record: copy those that are needed before.",
+)
+RULES = (LEFTOVER_FILES, UNDELETABLE_FILES)
 
 _TEXTS: Final = {
     LeftoverKind.STRAY: "names in {folder} that are no digests",
@@ -34,10 +43,20 @@ _HINTS: Final = {
 
 
 def check(evidence: Evidence) -> Iterator[Hit]:
-    """Yield a hit for each folder with leftovers."""
+    """Yield a hit for each folder with leftovers, and one for files that containerd cannot delete."""
+    if evidence.undeletable:
+        yield _undeletable(evidence)
     for found in evidence.leftovers:
         what = _TEXTS[found.kind].format(folder=found.folder, owner=found.owner)
         text = f"{found.count} {what}: {'at least ' if found.at_least else ''}{found.size} bytes"
         facts: dict[str, Fact] = {"files": found.count, "bytes": found.size, "first": found.first}
         subject = Subject(kind="store", name=found.folder)
         yield LEFTOVER_FILES.hit("", subject, text, facts=facts, hint=_HINTS.get(found.kind, ""))
+
+
+def _undeletable(evidence: Evidence) -> Hit:
+    count, size, first = len(evidence.undeletable), sum(evidence.undeletable.values()), min(evidence.undeletable)
+    text = f"{count} immutable or append-only, first {first}: garbage collections fail, and {size} bytes are not freed"
+    facts: dict[str, Fact] = {"files": count, "bytes": size, "first": first}
+    subject = Subject(kind="store", name=str(evidence.info.content_root))
+    return UNDELETABLE_FILES.hit("", subject, text, facts=facts)

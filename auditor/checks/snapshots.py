@@ -36,6 +36,10 @@ NOT_UNPACKED = Rule(
 RULES = (BROKEN_SNAPSHOT_CHAIN, SNAPSHOT_MISSING, NOT_UNPACKED)
 
 
+#: States of layers that cannot have been unpacked.
+_NOT_HERE = frozenset({State.INCOMPLETE, State.IN_PROGRESS, State.NOT_PULLED, State.NOT_FETCHED})
+
+
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Check the snapshots of each manifest whose chainIDs are known."""
     for view in evidence.views:
@@ -55,7 +59,7 @@ def _manifest(
     if broken or not (node.wanted or view.claims(inside.manifest.config.digest)):
         return
     found = absences(evidence, view, graph, node)
-    if any(state.state in (State.INCOMPLETE, State.IN_PROGRESS, State.NOT_PULLED) for state in found):
+    if any(state.state in _NOT_HERE for state in found):
         return
     missing = tuple(_missing(evidence, view, graph, node, inside))
     yield from missing

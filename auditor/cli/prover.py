@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from auditor.audit.audit import Reading
+from auditor.audit.undeletable import undeletable
 from auditor.checks.evidence import Evidence
 from auditor.cli.audit import Reader
 from auditor.cli.progress import Meter
@@ -59,7 +59,14 @@ def reader(
         intact: Snapshots that were compared before and are not compared again.
 
     """
-    files = partial(_snapshots, store, limit=limit, max_layer=max_layer, intact=intact)
+
+    def files(meter: Meter, evidence: Evidence) -> Reading:
+        reading = _snapshots(store, meter, evidence, limit=limit, max_layer=max_layer, intact=intact)
+        root = evidence.info.content_root
+        if root is None or evidence.archive or any(view.selected for view in evidence.views):
+            return reading
+        return msgspec.structs.replace(reading, undeletable=undeletable(root, evidence.unrecorded))
+
     if verify in (Verify.SINCE_CRASH, Verify.PRESENCE, Verify.SNAPSHOTS_QUICK):
         return files
 

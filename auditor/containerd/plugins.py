@@ -22,7 +22,8 @@ _METADATA = ("io.containerd.metadata.v1", "bolt")
 #: Exports DiscardUnpackedLayers from 2.4 on; containerd plugins/cri/images/plugin.go.
 _CRI_IMAGES = ("io.containerd.cri.v1", "images")
 _SNAPSHOTTER = "io.containerd.snapshotter.v1"
-_DIFFER = ("io.containerd.differ.v1", "walking")
+_DIFFERS = "io.containerd.differ.v1"
+_DIFFER = (_DIFFERS, "walking")
 
 #: In the errors of snapshotters that the node has no file system or no configuration for (1.6 to 2.1).
 _UNUSED = re.compile("skip plugin|not configured")
@@ -36,6 +37,7 @@ class SelfDescription(msgspec.Struct, frozen=True):
     content_root: Path | None = None
     snapshotters: tuple[Snapshotter, ...] = ()
     platform: Platform | None = None
+    differs: tuple[str, ...] = ()
     policy: str = ""
     discards_layers: bool | None = None
     #: Id of the daemon, stored in a file below its root.
@@ -75,6 +77,7 @@ def read_plugins(plugins: Sequence[introspection_pb2.Plugin], *, uuid: str = "")
         content_root=Path(root) if root else None,
         snapshotters=tuple(sorted(map(convert.snapshotter, _of_type(running, _SNAPSHOTTER)), key=lambda s: s.name)),
         platform=_platform(running),
+        differs=tuple(sorted(plugin.id for plugin in _of_type(running, _DIFFERS))),
         policy=_export(running, _METADATA, "policy"),
         discards_layers=discards.lower() == "true" if discards else None,
         uuid=uuid,

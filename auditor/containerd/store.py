@@ -154,6 +154,7 @@ class ContainerdStore:
             platform=description.platform,
             content_root=root.path if root is not None else None,
             snapshotters=description.snapshotters,
+            differs=description.differs,
             policy=description.policy,
             discards_layers=description.discards_layers,
             notes=(*description.notes, *unseen),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 
 import msgspec
 
 from auditor.audit.selection import matches
 from auditor.checks.evidence import Evidence, NamespaceView
-from auditor.checks.layer_state import LayerState, states
+from auditor.checks.layer_state import LayerState, State, states
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, Severity
 from auditor.model.image_graph import ImageGraph, Layer, ManifestNode
@@ -103,8 +104,13 @@ class EvidenceIndex:
         return states(self.evidence, place.view, place.graph, place.node)[place.layer.index]
 
     def about(self, digest: str) -> tuple[Finding, ...]:
-        """Return the findings about a digest or its snapshot, the most severe first."""
-        return tuple(f for f in self.findings if digest in (f.subject.digest, f.subject.name.rpartition("/")[2]))
+        """Return the findings about a digest or its snapshot, the most severe first.
+
+        `layers-not-fetched` of a manifest is about its absent layers too.
+        """
+        places = self.layers.get(Digest(digest), ())
+        above = {str(p.node.digest) for p in places if self.state(p).state is State.NOT_FETCHED}
+        return tuple(f for f in self.findings if _is_about(f, digest, above))
 
     def about_image(self, namespace: str, target: Digest) -> tuple[Finding, ...]:
         """Return the findings that affect an image, the most severe first."""
@@ -124,6 +130,12 @@ class EvidenceIndex:
     def faults(self) -> tuple[Finding, ...]:
         """The findings above severity info, the most severe first."""
         return tuple(finding for finding in self.findings if finding.severity is not Severity.INFO)
+
+
+def _is_about(finding: Finding, digest: str, above: AbstractSet[str]) -> bool:
+    subject = finding.subject
+    unfetched = finding.code == "layers-not-fetched" and subject.digest in above
+    return unfetched or digest in (subject.digest, subject.name.rpartition("/")[2])
 
 
 def codes(findings: tuple[Finding, ...]) -> tuple[str, ...]:

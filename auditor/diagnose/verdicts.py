@@ -123,9 +123,8 @@ def _about(entry: ObjectFacts, index: EvidenceIndex) -> Iterator[Finding]:
         wanted = {entry.id} if entry.kind == "chainID" else set()
         places = index.chain_ids if wanted else index.diff_ids
         ids |= {p.layer.descriptor.digest for d, found in places.items() if d == entry.id for p in found}
-    for finding in index.faults:
-        if finding.subject.digest in ids or finding.subject.name.rpartition("/")[2] in ids:
-            yield finding
+    about = [finding for each in ids for finding in index.about(each)]
+    yield from (finding for finding in index.faults if finding in about)
 
 
 def _affects(finding: Finding, entry: ObjectFacts) -> bool:

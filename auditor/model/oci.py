@@ -91,6 +91,18 @@ def is_layer(media_type: str) -> bool:
     return media_type.startswith("application/vnd.oci.image.layer.") or media_type.partition("+")[0] in _DOCKER_LAYERS
 
 
+#: What layer types that containerd's differ reads by itself begin with, up to the suffix of a compression.
+_TAR_TYPES = frozenset({OCI_LAYER, "application/vnd.oci.image.layer.nondistributable.v1.tar"})
+
+
+def needs_processor(media_type: str) -> bool:
+    """Whether containerd unpacks a layer of this type only by another differ, such as erofs', or a stream processor.
+
+    core/images/mediatypes.go `DiffCompression` knows tar layers alone.
+    """
+    return is_layer(media_type) and media_type.partition("+")[0] not in _TAR_TYPES | _DOCKER_LAYERS
+
+
 def is_foreign(media_type: str) -> bool:
     """Whether registries may refuse to carry this layer: OCI's nondistributable and Docker's foreign layers."""
     return ".nondistributable." in media_type or media_type.startswith(DOCKER_FOREIGN_LAYER)

@@ -188,6 +188,8 @@ class StoreInfo(msgspec.Struct, frozen=True):
     #: The directory of the blobs, if this process can read it; None: all content is read over the API.
     content_root: Path | None = None
     snapshotters: tuple[Snapshotter, ...] = ()
+    #: The differs that run, such as `walking` and `erofs`; empty where unknown.
+    differs: tuple[str, ...] = ()
     #: The content sharing policy: `shared` or `isolated`; empty where unknown.
     policy: str = ""
     #: Whether CRI discards layers after unpacking (discard_unpacked_layers); None where unknown.

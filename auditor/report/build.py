@@ -100,13 +100,17 @@ def image_states(evidence: Evidence, findings: Sequence[Finding]) -> tuple[Image
     return tuple(sorted(found, key=lambda state: (state.namespace, state.names, state.target)))
 
 
+#: Findings that leave an image neither intact nor damaged: it was not read, or there is nothing to read.
+_UNKNOWN = frozenset({"blob-unreadable", "layers-not-fetched"})
+
+
 def _damage(findings: Sequence[Finding]) -> Mapping[_Key, list[tuple[str, Status]]]:
     """Return, by image, the manifests that findings affect (empty for the whole image) and their status."""
     damage: dict[_Key, list[tuple[str, Status]]] = {}
     for finding in findings:
-        if finding.severity.rank > Severity.ERROR.rank:
+        if finding.severity.rank > Severity.ERROR.rank and finding.code not in _UNKNOWN:
             continue
-        status = Status.UNKNOWN if finding.code == "blob-unreadable" else Status.DAMAGED
+        status = Status.UNKNOWN if finding.code in _UNKNOWN else Status.DAMAGED
         for image in finding.images:
             damage.setdefault((image.namespace, image.target), []).append((image.manifest, status))
     return damage

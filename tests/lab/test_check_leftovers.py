@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from auditor.model.findings import Finding, Severity, Verify
 from auditor.model.store import Store
 from auditor.offline.store import OfflineStore
 from tests import images
-from tests.lab.checked import auditor_here
+from tests.lab.checked import auditor_here, check, the
 from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
@@ -82,3 +83,17 @@ def test_leftovers_are_counted_live_and_from_the_disk(node: Containerd) -> None:
         assert auditor_here("check", "--root", node.root).status == 0
     finally:
         node.start()
+
+
+def test_an_immutable_file_that_stops_every_collection_is_named(daemon: Containerd) -> None:
+    faults.add_blob(daemon, b"another")
+    digest = faults.add_blob(daemon, b"immutable")
+    path = daemon.blob_path(digest)
+    subprocess.run(["chattr", "+i", path], check=True)
+    try:
+        assert "undeletable-files" not in {finding.code for finding in check(daemon).report.findings}
+        faults.remove_record(daemon, digest)
+        found = the(check(daemon).report, "undeletable-files")
+    finally:
+        subprocess.run(["chattr", "-i", path], check=True)
+    assert (found.facts["files"], found.facts["bytes"], found.facts["first"]) == (1, 9, str(path))

@@ -153,6 +153,7 @@ class World:
         self.verifications: dict[Digest, Verification] = {}
         self.snapshot_files: dict[SnapshotKey, SnapshotFiles] = {}
         self.leftovers: tuple[Leftovers, ...] = ()
+        self.undeletable: dict[str, int] = {}
         if namespace not in self.store.namespaces():
             self.store.put(Inventory(namespace, snapshots={OVERLAY: {}}))
 
@@ -269,7 +270,10 @@ class World:
             clock=lambda: NOW,
             pause=lambda _: None,
             read=lambda _: audit.Reading(
-                self.verifications, snapshot_files=self.snapshot_files, leftovers=self.leftovers
+                self.verifications,
+                snapshot_files=self.snapshot_files,
+                leftovers=self.leftovers,
+                undeletable=self.undeletable,
             ),
         )
 

@@ -79,6 +79,8 @@ def _lacking(
         hint = f"{', '.join(here)} is complete here: `{_export(first.image, here[0], namespace)}`"
     elif not first.digest or (first.role == "index" and "platforms asked for" in first.why):
         hint = "`auditor tree` shows which platforms it has"
+    elif _documents_only(findings, first.image, namespace):
+        hint = "only the image's documents were fetched: pull the image"
     elif salvage:
         hint = "salvaging takes another blob with the same diffID, and this namespace has none"
     elif refetch:
@@ -86,6 +88,11 @@ def _lacking(
     else:
         hint = _repair(planned, namespace, option)
     return ExportRefused(f"{first.sentence}{why}{others}; no archive was written", hint=hint)
+
+
+def _documents_only(findings: tuple[Finding, ...], image: str, namespace: str) -> bool:
+    found = (f for f in findings if f.code == "layers-not-fetched" and f.namespace == namespace)
+    return any(image in ref.names for finding in found for ref in finding.images)
 
 
 def _export(image: str, platform: str, namespace: str) -> str:

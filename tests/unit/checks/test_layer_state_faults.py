@@ -266,6 +266,7 @@ WORDS = {
     State.DISCARDED: "discarded",
     State.LAZY: "lazy",
     State.IN_PROGRESS: "pull in progress",
+    State.NOT_FETCHED: "not fetched",
     State.SHARED_CONFIG: "lost to a shared config",
     State.SKIPPED: "skipped by the unpacker",
     State.INCOMPLETE: "missing",

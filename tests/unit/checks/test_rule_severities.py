@@ -9,6 +9,7 @@ from auditor.checks import (
     containers,
     documents,
     garbage_collection,
+    layer_types,
     leftovers,
     metadata_faults,
     snapshot_files,
@@ -33,6 +34,7 @@ def test_an_archive_is_not_asked_about_snapshots_and_garbage() -> None:
         containers.check,
         garbage_collection.check,
         metadata_faults.check,
+        layer_types.check,
         leftovers.check,
     }
     assert set(checks.ARCHIVE_CHECKS) == {documents.check, absent_layers.check, blobs.check}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -73,6 +74,15 @@ def named(world: World, data: bytes, media_type: str, name: str = "mirror/app:1"
     target = oci.Descriptor(media_type, digest, len(data))
     world.change(images=(*world.inventory.images, Image(world.namespace, name, target)))
     return digest
+
+
+def documents_only(world: World) -> None:
+    """Fetch an index as `ctr content fetch --metadata-only` does."""
+    arm = image(Layer("arm base"), platform="linux/arm64")
+    world.pull(index(APP, arm), platforms=("linux/amd64", "linux/arm64"), unpack=False)
+    world.drop(*(layer.digest for layer in (*APP.layers, *arm.layers)))
+    for digest in (APP.digest, arm.digest):
+        world.relabel(digest, lambda old: {**old, "containerd.io/distribution.source.registry": "app"})
 
 
 LOGIN = b"<html><body>Sign in to continue</body></html>"
@@ -340,6 +350,28 @@ def _(world: World) -> str:
     return "forever"
 
 
+@fault("layers-not-fetched")
+def _(world: World) -> str:
+    documents_only(world)
+    return APP.digest
+
+
+@fault("layer-type-unsupported")
+def _(world: World) -> str:
+    erofs = Layer("erofs", media_type="application/vnd.oci.image.layer.v1.erofs")
+    world.store.description = msgspec.structs.replace(world.store.info(), differs=("walking",))
+    world.pull(image(BASE, erofs), unpack=False)
+    return erofs.digest
+
+
+@fault("undeletable-files")
+def _(world: World) -> str:
+    world.pull(APP)
+    world.store.description = msgspec.structs.replace(world.store.info(), content_root=Path("/no/content"))
+    world.undeletable = {"/no/content/blobs/sha256/ab": 4096, "/no/content/blobs/sha256": 0}
+    return "/no/content"
+
+
 @fault("leftover-files")
 def _(world: World) -> str:
     world.pull(APP)
@@ -453,7 +485,8 @@ CONTRACT = {
     "not-an-image digest-mismatch diffid-mismatch layer-undecodable malformed-manifest broken-snapshot-chain "
     "suspect-storage",
     Severity.ERROR: "snapshot-without-blob shared-config-layers blob-unreadable layer-count-mismatch name-mismatch",
-    Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest container-orphaned",
+    Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest container-orphaned "
+    "layer-type-unsupported layers-not-fetched undeletable-files",
     Severity.INFO: "blob-discarded blob-lazy platform-not-pulled attestation-not-pulled foreign-layer not-unpacked "
     "leftover-files orphan-blob expired-lease pull-in-progress",
 }
@@ -559,3 +592,74 @@ def test_an_id_is_not_judged_where_no_manifest_can_be_read() -> None:
     world.pull(APP, str(Digest.of(b"another")))
     world.drop(APP.digest)
     assert "name-mismatch" not in {code for code, _ in world.faults()}
+
+
+def _managed_by_cri(world: World) -> None:
+    labels = {"io.cri-containerd.image": "managed"}
+    world.change(images=tuple(msgspec.structs.replace(each, labels=labels) for each in world.inventory.images))
+
+
+def _container(world: World) -> None:
+    name = world.inventory.images[0].name
+    world.change(containers=(Container(world.namespace, "web", name, OVERLAY),))
+
+
+#: What tells that an image had layers.
+TRACES: dict[str, Callable[[World], object]] = {
+    "CRI manages it": _managed_by_cri,
+    "a container": _container,
+    "a layer of this platform": lambda world: world.put(BASE.data),
+    "a snapshot": lambda world: world.snapshot(APP.chain[0]),
+    "a label of a snapshot": lambda world: world.relabel(
+        APP.config.digest, lambda old: {**old, f"containerd.io/gc.ref.snapshot.{OVERLAY}": str(APP.chain[-1])}
+    ),
+    "an import, which has no label of a registry": lambda world: world.relabel(
+        APP.digest, lambda old: {key: value for key, value in old.items() if "distribution" not in key}
+    ),
+    "no config": lambda world: world.drop(APP.config.digest),
+}
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_an_image_that_had_layers_is_incomplete(trace: str) -> None:
+    world = World()
+    documents_only(world)
+    TRACES[trace](world)
+    found = {finding.code for finding in world.findings()}
+    assert "layers-not-fetched" not in found
+    assert found & {"incomplete-image", "missing-config", "snapshot-without-blob"}
+
+
+def test_an_image_without_an_index_is_incomplete() -> None:
+    """A fetch of the documents of a single manifest brings its layers too."""
+    world = World()
+    world.pull(APP, unpack=False)
+    world.drop(*(layer.digest for layer in APP.layers))
+    assert {finding.code for finding in world.findings()} == {"incomplete-image"}
+
+
+def test_a_layer_with_another_digest_than_sha256_cannot_be_pulled() -> None:
+    text = APP.data.decode().replace(str(TOP.digest), f"sha512:{'ab' * 64}")
+    world = World()
+    world.pull(APP, unpack=False)
+    named(world, text.encode(), oci.OCI_MANIFEST)
+    (finding,) = (finding for finding in world.findings() if finding.code == "incomplete-image")
+    assert "containerd stores sha256 alone" in finding.message
+    assert finding.hint == "Use an image with sha256 digests."
+
+
+@pytest.mark.parametrize(("differs", "found"), [(("walking",), True), (("erofs", "walking"), False), ((), False)])
+def test_a_layer_type_is_named_where_no_differ_is_for_it(*, differs: tuple[str, ...], found: bool) -> None:
+    world = World()
+    world.store.description = msgspec.structs.replace(world.store.info(), differs=differs)
+    kinds = ("application/vnd.oci.image.layer.v1.erofs", f"{oci.OCI_LAYER}+zstd", oci.DOCKER_FOREIGN_LAYER)
+    world.pull(image(*(Layer(kind, media_type=kind) for kind in kinds)), unpack=False)
+    codes = [finding.code for finding in world.findings()]
+    assert codes.count("layer-type-unsupported") == found
+
+
+def test_a_layer_type_that_was_unpacked_is_supported() -> None:
+    world = World()
+    world.store.description = msgspec.structs.replace(world.store.info(), differs=("walking",))
+    world.pull(image(Layer("erofs", media_type="application/vnd.oci.image.layer.v1.erofs")))
+    assert world.findings() == ()
