@@ -174,6 +174,8 @@ def _hint(hit: Hit, rule: Rule, *, remedy: str) -> str:
         # A name that begins with a dash would be taken for an option.
         name = image.target if image.name.startswith("-") else image.name
         return command("auditor", "repair", "-n", hit.namespace, *hit.rule.level, name)
+    if hit.repairable and hit.subject.digest and not hit.hint:
+        return command("auditor", "repair", "-n", hit.namespace, *hit.rule.level, hit.subject.digest)
     return hit.hint or rule.remedy
 
 

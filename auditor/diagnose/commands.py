@@ -79,11 +79,15 @@ class CommandTarget(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(word for platform in self.platforms for word in ("--platform", platform))
 
 
-def for_finding(finding: Finding, target: CommandTarget) -> Iterator[str]:
-    """Yield the commands for a finding."""
+def for_finding(finding: Finding, target: CommandTarget, *, named: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the commands for a finding; `named` are the images in the message, which may be the origin of a blob."""
     image = finding.images[0] if finding.images else None
     if target.kind is SourceKind.ARCHIVE:
         yield from for_archive(target, image.name if image is not None else "")
+        return
+    if image is None and finding.subject.digest and finding.code in _ABSENT | _DAMAGED:
+        origin = ("--from", f"registry:{named[0]}") if named else ()
+        yield from _repair(target, finding.namespace, finding.subject.digest, "--verify", "digests", *origin)
         return
     if image is None:
         yield target.auditor("check", *(("-n", finding.namespace) if finding.namespace else ()))

@@ -192,7 +192,9 @@ def _verdict(case: Case, finding: Finding, *, sure: Confidence, because: str, mo
         evidence=(*evidence(finding, entry), *more),
         breaks=checks.RULEBOOK[finding.code].impact,
         fine=unaffected(finding.code),
-        commands=tuple(dict.fromkeys(filter(None, commands.for_finding(finding, case.target)))),
+        commands=tuple(
+            dict.fromkeys(filter(None, commands.for_finding(finding, case.target, named=case.mentions.names)))
+        ),
         source=message.source if message is not None else "",
     )
 
