@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from auditor.checks.rule import command
+from auditor.checks.rule import command, selector
 from auditor.model.findings import Finding
 from auditor.model.store import SourceKind
 
@@ -93,8 +93,11 @@ def for_finding(finding: Finding, target: CommandTarget, *, named: Sequence[str]
         yield target.auditor("check", *(("-n", finding.namespace) if finding.namespace else ()))
         yield finding.hint
         return
-    yield from _commands_by_code(finding, target, image.namespace, image.name)
-    yield target.auditor("tree", "-n", image.namespace, image.name) + "  # its blobs, and which are present"
+    name = selector(image)
+    found = _commands_by_code(finding, target, image.namespace, name)
+    # Other clients take no digest in place of the name.
+    yield from (each for each in found if name == image.name or each.startswith("auditor "))
+    yield target.auditor("tree", "-n", image.namespace, name) + "  # its blobs, and which are present"
 
 
 def _commands_by_code(finding: Finding, target: CommandTarget, namespace: str, name: str) -> Iterator[str]:
@@ -134,7 +137,7 @@ def _unpack_again(target: CommandTarget, namespace: str, name: str) -> Iterator[
 def for_archive(target: CommandTarget, name: str) -> Iterator[str]:
     """Yield the commands for an incomplete archive: verify it, export it again."""
     yield command("auditor", "verify", "--verify", "layers", target.archive)
-    wanted = command(name) if name else "IMAGE"
+    wanted = command(name) if name and not name.startswith("-") else "IMAGE"
     yield f"auditor export {wanted} -o FILE  # exports again, atomically, where the image is complete"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from auditor import checks
+from auditor.checks.rule import selector
 from auditor.diagnose import commands
 from auditor.diagnose.case import Case
 from auditor.diagnose.certainty import doubt, evidence, headline, proven, unaffected
@@ -225,7 +226,7 @@ def _from_design(case: Case, entry: ObjectFacts) -> Verdict:
 
 def _for_design(case: Case, entry: ObjectFacts, image: ImageRef) -> Iterator[str]:
     here = complete_platforms(case.index, image.namespace, image.name) if case.index is not None else ()
-    return commands.for_design(case.target, image.namespace, image.name, entry.by_design, platforms=here)
+    return commands.for_design(case.target, image.namespace, selector(image), entry.by_design, platforms=here)
 
 
 def _intact(objects: Sequence[ObjectFacts], target: CommandTarget) -> Verdict:
