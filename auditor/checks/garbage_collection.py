@@ -32,7 +32,7 @@ STALE_INGEST = Rule(
     severity=Severity.WARNING,
     means="An ingest (unfinished download) has received no data for a day, and no lease holds it.",
     impact="It takes disk space, and a later pull may resume from its content: `unexpected commit digest`.",
-    remedy="`ctr content abort` deletes it.",
+    remedy="Nothing: containerd deletes it at the first garbage collection after a day; ctr has no command for it.",
 )
 ORPHAN_BLOB = Rule(
     code="orphan-blob",
@@ -183,7 +183,7 @@ def _pins(view: NamespaceView) -> Iterator[Hit]:
         if size >= PINNED:
             text = f"lease {lease.id}: no expiry time, alone protects {len(alone)} blobs ({size} bytes)"
             facts: dict[str, Fact] = {"blobs": len(alone), "bytes": size}
-            hint = command("ctr", "-n", view.name, "leases", "rm", lease.id)
+            hint = command("ctr", "-n", view.name, "leases", "rm", names=[lease.id])
             yield LEASE_PINS_CONTENT.hit(view.name, Subject(kind="lease", name=lease.id), text, facts=facts, hint=hint)
 
 
@@ -198,8 +198,7 @@ def _ingests(view: NamespaceView) -> Iterator[Hit]:
             "updated_at": ingest.updated_at.isoformat(),
         }
         subject = Subject(kind="ingest", name=ingest.ref)
-        hint = command("ctr", "-n", view.name, "content", "abort", ingest.ref)
-        yield STALE_INGEST.hit(view.name, subject, text, facts=facts, hint=hint)
+        yield STALE_INGEST.hit(view.name, subject, text, facts=facts)
 
 
 def _leased(view: NamespaceView, ingest: Ingest) -> bool:

@@ -29,8 +29,10 @@ UNPACKED: Final = frozenset(
 )
 
 
-#: The beginning of a command that takes `--address`: a verb of auditor, or ctr.
-_PROGRAM: Final = re.compile(r"^(auditor (check|repair|export|tree|scrub|diagnose)|ctr)(?= )(?! (--address|-a) )")
+#: The beginning of a command that takes `--address`: a verb of auditor, or ctr; alone, or in a sentence after "`".
+_PROGRAM: Final = re.compile(
+    r"(?:^|(?<=`))(auditor (check|repair|export|tree|scrub|diagnose)|ctr)(?=[ `])(?! (--address|-a) )"
+)
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, rename={"impact": "matters", "remedy": "do"}):
@@ -102,13 +104,19 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     repairable: bool = False
 
 
-def command(*words: str) -> str:
-    """Return a command line; image names are untrusted input and are quoted for the shell."""
-    return shlex.join(words)
+def command(*words: str, names: Iterable[str] = ()) -> str:
+    """Return a command line; names are untrusted input: they are quoted, and those with a dash follow `--`."""
+    last = tuple(names)
+    return shlex.join((*words, *(("--",) if any(name.startswith("-") for name in last) else ()), *last))
+
+
+def selector(image: ImageRef) -> str:
+    """Return what names an image on a command line; a name that begins with a dash would be taken for an option."""
+    return image.target if image.name.startswith("-") else image.name
 
 
 def at_address(hint: str, address: str) -> str:
-    """Return a command of auditor or ctr with the daemon's address in it; any other text as it is.
+    """Return a command of auditor or ctr with the daemon's address in it; in a sentence those between backticks.
 
     Args:
         hint: A command line or a sentence.
@@ -170,10 +178,9 @@ def _hint(hit: Hit, rule: Rule, *, remedy: str) -> str:
     if hit.repairable and remedy:
         return remedy
     if hit.repairable and hit.images:
-        image = hit.images[0]
-        # A name that begins with a dash would be taken for an option.
-        name = image.target if image.name.startswith("-") else image.name
-        return command("auditor", "repair", "-n", hit.namespace, *hit.rule.level, name)
+        return command("auditor", "repair", "-n", hit.namespace, *hit.rule.level, selector(hit.images[0]))
+    if hit.repairable and hit.subject.digest and not hit.hint:
+        return command("auditor", "repair", "-n", hit.namespace, *hit.rule.level, hit.subject.digest)
     return hit.hint or rule.remedy
 
 

@@ -297,8 +297,9 @@ From = Annotated[
     Option(
         "--from",
         group="Sources",
-        metavar="namespace|archive:PATH|registry",
-        help="Source of missing content; repeatable, tried in order. Default: namespace, registry.",
+        metavar="namespace|archive:PATH|registry[:IMAGE]",
+        help="Source of missing content; repeatable, tried in order. registry:IMAGE asks the repository of this image "
+        "first. Default: namespace, registry.",
         show_default=False,
     ),
 ]

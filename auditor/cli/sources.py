@@ -1,4 +1,4 @@
-"""The sources of content that --from selects: other namespaces, archives, registries; and twins."""
+"""The sources of content: unfinished writes, twins, and what --from selects: namespaces, archives, registries."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from auditor.cli.output import print_message
 from auditor.cli.progress import progress
 from auditor.errors import UsageError
 from auditor.formats.sanitize import plain
+from auditor.model import reference
 from auditor.model.blob_source import Source
 from auditor.model.digest import Digest
 from auditor.model.store import Store
 from auditor.sources.credentials import load_docker_config
 from auditor.sources.hosts import DEFAULT_DIRECTORY
+from auditor.sources.ingest_source import IngestSource
 from auditor.sources.proxies import Proxies
-from auditor.sources.registry import RegistrySource
+from auditor.sources.registry import REGISTRY, RegistrySource
 from auditor.sources.store_source import StoreSource
 from auditor.sources.twin_source import Twin, TwinSource
 from auditor.version import __version__
 
-NAMESPACE, REGISTRY, ARCHIVE = "namespace", "registry", "archive:"
+NAMESPACE, ARCHIVE = "namespace", "archive:"
 DEFAULT = (NAMESPACE, REGISTRY)
 
 
@@ -41,13 +43,21 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 def choice(texts: list[str] | None, *, hosts_dir: Path, docker_config: Path | None) -> Choice:
     """Parse the options. Raises UsageError."""
     for text in texts or ():
-        archive = text.startswith(ARCHIVE) and len(text) > len(ARCHIVE)
-        if text not in DEFAULT and not archive:
-            raise UsageError(f"--from {text!r} is not a source", hint="use namespace, registry or archive:PATH")
-        if archive and not Path(text.removeprefix(ARCHIVE)).exists():
-            raise UsageError(f"there is no archive {text.removeprefix(ARCHIVE)}")
+        _require_source(text)
     order = tuple(dict.fromkeys(texts or DEFAULT))
     return Choice(order=order, hosts_dir=hosts_dir, docker_config=_config_file(docker_config, os.environ))
+
+
+def _require_source(text: str) -> None:
+    """Refuse what is not a source. Raises UsageError."""
+    kind, _, rest = text.partition(":")
+    if text in DEFAULT or (rest and kind == REGISTRY and reference.find(rest) is not None):
+        return
+    if not rest or f"{kind}:" != ARCHIVE:
+        hint = "use namespace, registry, registry:IMAGE or archive:PATH"
+        raise UsageError(f"--from {text!r} is not a source", hint=hint)
+    if not Path(rest).exists():
+        raise UsageError(f"there is no archive {rest}")
 
 
 def _config_file(given: Path | None, environment: Mapping[str, str]) -> Path:
@@ -70,11 +80,12 @@ def opener(store: Store, chosen: Choice, *, show: bool) -> Callable[[Evidence], 
     for text in chosen.order:
         if text.startswith(ARCHIVE):
             lasting[text] = [_archive(text, show=show)]
-        elif text == REGISTRY:
-            lasting[text] = [_registry(chosen)]
+        elif text.startswith(REGISTRY):
+            lasting[text] = [_registry(chosen, text.removeprefix(REGISTRY).removeprefix(":"))]
+    ingest = IngestSource(store.info().content_root)
 
     def sources(evidence: Evidence) -> Sequence[Source]:
-        return list(_ordered(store, chosen.order, lasting, evidence))
+        return [ingest, *_ordered(store, chosen.order, lasting, evidence)]
 
     return sources
 
@@ -86,7 +97,7 @@ def _ordered(
     twin = TwinSource(store, _twins(evidence))
     twins_given = False
     for text in order:
-        if text == REGISTRY and not twins_given:
+        if text.startswith(REGISTRY) and not twins_given:
             yield twin
             twins_given = True
         if text == NAMESPACE:
@@ -104,8 +115,9 @@ def _archive(text: str, *, show: bool) -> Source:
     return StoreSource(archive, IN_ARCHIVES, name=text)
 
 
-def _registry(chosen: Choice) -> Source:
+def _registry(chosen: Choice, image: str) -> Source:
     return RegistrySource(
+        image=image,
         hosts_dir=chosen.hosts_dir,
         credentials=load_docker_config(chosen.docker_config),
         proxies=Proxies.of(os.environ),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from auditor.checks.rule import UNPACKED, command
+from auditor.checks.rule import UNPACKED, command, selector
 from auditor.model.findings import Finding
 from auditor.model.store import SourceKind
 
@@ -79,18 +79,25 @@ class CommandTarget(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(word for platform in self.platforms for word in ("--platform", platform))
 
 
-def for_finding(finding: Finding, target: CommandTarget) -> Iterator[str]:
-    """Yield the commands for a finding."""
+def for_finding(finding: Finding, target: CommandTarget, *, named: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the commands for a finding; `named` are the images in the message, which may be the origin of a blob."""
     image = finding.images[0] if finding.images else None
     if target.kind is SourceKind.ARCHIVE:
         yield from for_archive(target, image.name if image is not None else "")
+        return
+    if image is None and finding.subject.digest and finding.code in _ABSENT | _DAMAGED:
+        origin = ("--from", f"registry:{named[0]}") if named else ()
+        yield from _repair(target, finding.namespace, finding.subject.digest, "--verify", "digests", *origin)
         return
     if image is None:
         yield target.auditor("check", *(("-n", finding.namespace) if finding.namespace else ()))
         yield finding.hint
         return
-    yield from _commands_by_code(finding, target, image.namespace, image.name)
-    yield target.auditor("tree", "-n", image.namespace, image.name) + "  # its blobs, and which are present"
+    name = selector(image)
+    found = _commands_by_code(finding, target, image.namespace, name)
+    # Other clients take no digest in place of the name.
+    yield from (each for each in found if name == image.name or each.startswith("auditor "))
+    yield target.auditor("tree", "-n", image.namespace, name) + "  # its blobs, and which are present"
 
 
 def _commands_by_code(finding: Finding, target: CommandTarget, namespace: str, name: str) -> Iterator[str]:
@@ -132,7 +139,7 @@ def _unpack_again(target: CommandTarget, namespace: str, name: str) -> Iterator[
 def for_archive(target: CommandTarget, name: str) -> Iterator[str]:
     """Yield the commands for an incomplete archive: verify it, export it again."""
     yield command("auditor", "verify", "--verify", "layers", target.archive)
-    wanted = command(name) if name else "IMAGE"
+    wanted = command(name) if name and not name.startswith("-") else "IMAGE"
     yield f"auditor export {wanted} -o FILE  # exports again, atomically, where the image is complete"
 
 

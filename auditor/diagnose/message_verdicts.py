@@ -81,7 +81,8 @@ def _platforms(case: Case, message: KnownMessage) -> Iterator[str]:
 def _exports(case: Case, message: KnownMessage) -> Iterator[str]:
     for image, here in _here(case, message):
         namespace, _, name = image.partition("/")
-        yield from commands.for_platforms(case.target, namespace, name, here)
+        if not name.startswith("-"):
+            yield from commands.for_platforms(case.target, namespace, name, here)
 
 
 def _ingests(named: Named) -> Iterator[str]:

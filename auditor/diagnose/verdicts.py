@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from auditor import checks
+from auditor.checks.rule import selector
 from auditor.diagnose import commands
 from auditor.diagnose.case import Case
 from auditor.diagnose.certainty import doubt, evidence, headline, proven, unaffected
@@ -201,7 +202,9 @@ def _verdict(case: Case, finding: Finding, *, sure: Confidence, because: str, mo
         evidence=(*evidence(finding, entry), *more),
         breaks=checks.RULEBOOK[finding.code].impact,
         fine=unaffected(finding.code),
-        commands=tuple(dict.fromkeys(filter(None, commands.for_finding(finding, case.target)))),
+        commands=tuple(
+            dict.fromkeys(filter(None, commands.for_finding(finding, case.target, named=case.mentions.names)))
+        ),
         source=message.source if message is not None else "",
     )
 
@@ -232,7 +235,7 @@ def _from_design(case: Case, entry: ObjectFacts) -> Verdict:
 
 def _for_design(case: Case, entry: ObjectFacts, image: ImageRef) -> Iterator[str]:
     here = complete_platforms(case.index, image.namespace, image.name) if case.index is not None else ()
-    return commands.for_design(case.target, image.namespace, image.name, entry.by_design, platforms=here)
+    return commands.for_design(case.target, image.namespace, selector(image), entry.by_design, platforms=here)
 
 
 def _intact(objects: Sequence[ObjectFacts], target: CommandTarget) -> Verdict:

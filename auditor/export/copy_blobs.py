@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from collections.abc import Callable, Iterator
 
+from auditor.checks.rule import command
 from auditor.concurrency import read_ahead
 from auditor.errors import ExportRefused, NoFile, NoRecord, ObjectError
 from auditor.export.model import ExportPlan, PlannedBlob
@@ -21,9 +21,9 @@ class WrongContent(ExportRefused):
     def __init__(
         self, verification: Verification, why: str, *, plan: ExportPlan, blob: PlannedBlob, namespace: str
     ) -> None:
-        where = f" -n {namespace}" if namespace else ""
-        command = f"auditor repair{where} --verify digests {shlex.quote(plan.user(blob))}".removesuffix(" ''")
-        hint = f"`{command}` puts it back where a good copy can be found"
+        where, user = ("-n", namespace) if namespace else (), plan.user(blob)
+        shown = command("auditor", "repair", *where, "--verify", "digests", names=[user] if user else ())
+        hint = f"`{shown}` puts it back where a good copy can be found"
         if verification.kind is VerificationKind.UNREADABLE:
             hint = "look at the disk and the daemon; the blob may be intact"
         super().__init__(f"{plan.uses(blob)}{verification.digest} {why}; no archive was written", hint=hint)

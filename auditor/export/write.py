@@ -12,6 +12,7 @@ import msgspec
 
 from auditor.archive.open import open_archive
 from auditor.atomic_write import Temporary, output_errors, sync_folder
+from auditor.checks.rule import command
 from auditor.errors import ExportRefused
 from auditor.export import tar_members
 from auditor.export.copy_blobs import BlobCopier
@@ -165,7 +166,7 @@ def _refuse(plan: ExportPlan) -> None:
         others = f", and {more} more" if more else ""
         raise ExportRefused(
             f"{first.sentence}{others}; no archive was written",
-            hint=f"`auditor repair {first.image}` brings it back; or export with --refetch",
+            hint=f"`{command('auditor', 'repair', names=[first.image])}` brings it back; or export with --refetch",
         )
     if not plan.images:
         raise ExportRefused("there is no image to export")

@@ -24,10 +24,12 @@ class Hints(msgspec.Struct, frozen=True):
 
     `names` are the names of the images that use it, the best first; names that are not references are ignored.
     `origins` maps a host without its port to repositories, as in the labels of the blob and its parents.
+    `hosts` are hosts of other images, with ports; an origin may be one of them.
     """
 
     names: tuple[str, ...] = ()
     origins: Mapping[str, tuple[str, ...]] = {}
+    hosts: tuple[str, ...] = ()
 
 
 def origins(labels: Iterable[Labels]) -> dict[str, tuple[str, ...]]:

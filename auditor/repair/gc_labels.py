@@ -51,6 +51,13 @@ class BlobRelations:
                     found.setdefault(child, {})[Parent(view.name, digest, label)] = None
         return {digest: tuple(parents) for digest, parents in found.items()}
 
+    @cached_property
+    def _hosts(self) -> tuple[str, ...]:
+        """The registry hosts with a port in the names of all images; labels have lost theirs."""
+        names = (image.name for view in self._evidence.views for image in view.inventory.images)
+        found = {known.host for name in names if (known := reference.find(name)) and known.host != known.hostname}
+        return tuple(sorted(found))
+
     def hints(self, digest: Digest) -> Hints:
         """Return where a blob can be fetched.
 
@@ -60,7 +67,7 @@ class BlobRelations:
         names = dict.fromkeys(name for user in users for name in (user.name, *user.names))
         labels = [view.labels(digest) for view in self._evidence.views]
         labels += [self._labels(parent) for parent in self.parents.get(digest, ())]
-        return Hints(names=tuple(names), origins=origins(labels))
+        return Hints(names=tuple(names), origins=origins(labels), hosts=self._hosts)
 
     def source_labels(self, namespace: str, digest: Digest) -> Labels:
         """Return the `distribution.source` labels that a pull sets; from its parents, or from its image's name."""

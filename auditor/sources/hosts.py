@@ -6,6 +6,7 @@ The rules are those of containerd core/remotes/docker/config/hosts.go, so that a
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ DEFAULT_DIRECTORY = Path("/etc/containerd/certs.d")
 _MAX_FILE = 1 << 20
 #: The server behind docker.io; core/remotes/docker/resolver.go `DefaultHost`.
 _DOCKER_SERVER = "registry-1.docker.io"
+#: The end of a folder `host_port_`.
+_PORT_FOLDER = re.compile(r"_([0-9]+)_$", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,15 @@ def find_hosts(root: Path | None, host: str) -> Hosts:
             f"the registry configuration for {host} cannot be read: {error.strerror}",
             hint=f"check {error.filename}, or name another tree with --hosts-dir",
         ) from None
+
+
+def configured_hosts(root: Path | None) -> tuple[str, ...]:
+    """Return the hosts that have a folder in a `hosts.toml` tree, sorted; none of a tree that cannot be listed."""
+    try:
+        names = sorted(entry.name for entry in root.iterdir()) if root is not None else []
+    except OSError:
+        return ()
+    return tuple(dict.fromkeys(_PORT_FOLDER.sub(r":\1", name) for name in names if name != "_default"))
 
 
 def _folder(root: Path, host: str) -> Path | None:

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from auditor.errors import AccessDenied, BadBytes, NotOffered, SourceError
 from auditor.model.blob_source import Hints, Offer, verified
@@ -17,13 +19,15 @@ from auditor.model.digest import Digest
 from auditor.sources.client import Client
 from auditor.sources.credentials import DockerConfig
 from auditor.sources.download import Download
-from auditor.sources.hosts import Endpoint, Hosts, find_hosts
+from auditor.sources.hosts import Endpoint, Hosts, configured_hosts, find_hosts
 from auditor.sources.http import Limits
 from auditor.sources.network_errors import Interrupted
 from auditor.sources.proxies import Proxies
 from auditor.sources.repositories import Repository, repositories
 from auditor.sources.retry import SYSTEM, Backoff, Timing, TryLater
 
+#: Name of the source.
+REGISTRY = "registry"
 #: Maximum of failing servers that are named while others are left to ask.
 _NAMED = 5
 #: Seconds for a connection while others are left to ask.
@@ -58,11 +62,10 @@ class RegistrySource:
         backoff: Pauses between attempts.
         timing: Clock.
         user_agent: User-Agent header.
+        image: An image name; its repository is asked first for every blob.
         on_note: Called with a sentence for each unusable `hosts.toml`, and for servers that cannot be reached.
 
     """
-
-    name: Final = "registry"
 
     def __init__(
         self,
@@ -75,7 +78,10 @@ class RegistrySource:
         timing: Timing = SYSTEM,
         user_agent: str = "containerd-auditor",
         on_note: Callable[[str], None] = lambda _note: None,
+        image: str = "",
     ) -> None:
+        self.name = f"{REGISTRY}:{image}" if image else REGISTRY
+        self._image = image
         self._hosts_dir = hosts_dir
         self._credentials = credentials
         self._proxies = proxies or Proxies()
@@ -90,6 +96,10 @@ class RegistrySource:
         self._clients: dict[Endpoint, Client] = {}
         self._making: dict[Endpoint, threading.Lock] = {}
         self._failed: set[tuple[Digest, _Place]] = set()
+
+    @cached_property
+    def _configured(self) -> tuple[str, ...]:
+        return configured_hosts(self._hosts_dir)
 
     def describe(self) -> str:
         """Return a description of the source."""
@@ -190,12 +200,15 @@ class RegistrySource:
     def _places(self, digest: Digest, hints: Hints) -> Sequence[_Place]:
         found = [
             _Place(repository, endpoint)
-            for repository in repositories(hints)
+            for repository in repositories(self._with_image(hints), configured=self._configured)
             for endpoint in self._find(repository.host).endpoints
         ]
         with self._lock:
             left = [place for place in found if (digest, place) not in self._failed]
             return sorted(left, key=lambda place: place.endpoint in self._unreachable)
+
+    def _with_image(self, hints: Hints) -> Hints:
+        return msgspec.structs.replace(hints, names=(self._image, *hints.names)) if self._image else hints
 
     def _find(self, host: str) -> Hosts:
         with self._lock:

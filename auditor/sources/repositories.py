@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from auditor.model import reference
@@ -23,24 +23,31 @@ class Repository(NamedTuple):
         return f"{self.host}/{self.name}"
 
 
-def repositories(hints: Hints) -> tuple[Repository, ...]:
+def repositories(hints: Hints, *, configured: Sequence[str] = ()) -> tuple[Repository, ...]:
     """Return the repositories to try, each once: those of the image names, then those of the labels.
 
     A label has a host without its port (containerd core/remotes/docker/handler.go `AppendDistributionSourceLabel`):
-    it applies to every image host of that name, whatever its port, else to itself. Labels are untrusted; those that
-    are not part of a valid reference are skipped.
+    it applies to every host of that name in the blob's images, whatever its port. Where they have none, it applies to
+    those of other images and of the configuration, and to itself. Labels are untrusted; those that are not part of a
+    valid reference are skipped.
+
+    Args:
+        hints: The origin of the blob.
+        configured: Hosts with a folder in the `hosts.toml` tree, with ports.
+
     """
     named = [found for name in hints.names if (found := reference.find(name)) is not None]
     first = [Repository(found.host, found.repository) for found in named]
     hosts = dict.fromkeys(found.host for found in named)
-    labelled = list(_labelled(hints, list(hosts)))
+    labelled = list(_labelled(hints, list(hosts), [*hints.hosts, *configured]))
     return tuple(dict.fromkeys([*first, *labelled]))[:MAX_PLACES]
 
 
-def _labelled(hints: Hints, hosts: list[str]) -> Iterator[Repository]:
+def _labelled(hints: Hints, hosts: list[str], others: list[str]) -> Iterator[Repository]:
     for bare, names in hints.origins.items():
         label = f"[{bare}]" if ":" in bare else bare
-        known = [host for host in hosts if reference.hostname(host) == bare] or [label]
+        known = [host for host in hosts if reference.hostname(host) == bare]
+        known = known or [*(host for host in others if reference.hostname(host) == bare), label]
         for name in names:
             for host in known:
                 found = reference.find(f"{host}/{name}:label")

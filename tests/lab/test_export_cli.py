@@ -421,7 +421,7 @@ def test_an_export_of_an_image_with_the_bug(start_daemon: Callable[..., Containe
         assert (ran.status, target.exists()) == (1, False)
         for part in (f"{found.second} for linux/amd64", "layer 1", found.skipped[0], "missing-blobs bug"):
             assert part in ran.err
-        assert f"auditor repair -n {CRI_NAMESPACE} {found.second}" in ran.err
+        assert f"`auditor repair --address {daemon.socket} -n {CRI_NAMESPACE} {found.second}`" in ran.err
 
         registry.stop()
         down = export(daemon, found.second, "-o", target, "--refetch")

@@ -19,7 +19,9 @@ auditor repair --from archive:/backup/nginx.tar --from registry --yes"""
 def repair(
     images: Annotated[
         list[str] | None,
-        Argument(metavar="IMAGE", help="Names, digests or ids. Default: all images.", show_default=False),
+        Argument(
+            metavar="IMAGE", help="Names, digests or ids; or digests of blobs. Default: all images.", show_default=False
+        ),
     ] = None,
     verify: Annotated[
         Verify, Option("--verify", metavar="LEVEL", help="Verification level of the first check.")
@@ -74,6 +76,8 @@ def repair(
     """Restore missing and damaged blobs and unpacked files: check, print a plan, apply it, check again.
 
     Without --yes, ask for confirmation on a terminal; without a terminal, refuse. --dry-run writes nothing.
+
+    The digest of a blob repairs this blob alone; the whole store is checked for that.
 
     Exit status: as of `auditor check`, for the last check; 2 if there is no terminal to ask on.
     """

@@ -15,6 +15,7 @@ import msgspec
 
 from auditor.audit import collect
 from auditor.checks.evidence import Evidence, NamespaceView
+from auditor.checks.rule import at_address
 from auditor.cli import audit
 from auditor.cli.choices import Compress, Format
 from auditor.cli.connect import export_store
@@ -26,7 +27,7 @@ from auditor.cli.runs.export_refusal import refuse
 from auditor.cli.runs.repair import Session
 from auditor.cli.sources import Choice
 from auditor.containerd.writable_store import WritableContainerdStore
-from auditor.errors import NothingExamined, UsageError
+from auditor.errors import AuditorError, NothingExamined, UsageError
 from auditor.export.model import ExportPlan, PlannedImage
 from auditor.export.names import names_for
 from auditor.export.plan import plan
@@ -118,7 +119,7 @@ def export(wish: Wish, options: Common) -> Exported:
         raise UsageError("--refetch writes to a running containerd", hint="leave out --root or --refetch")
     if wish.refetch:
         _refetch(wish, options)
-    with export_store(options) as store:
+    with _addressed(options), export_store(options) as store:
         evidence, findings = _look(store, wish, options)
         view, planned = _chosen(store, evidence, wish, options)
         here = _present(view) if planned.missing else {}
@@ -128,6 +129,17 @@ def export(wish: Wish, options: Common) -> Exported:
             on_bytes = meter.reading(planned.size * steps, "exporting")
             written = _write(planned, store, wish, view.name, on_bytes)
     return _exported(planned, written, wish, view.name, seconds=time.monotonic() - begun)
+
+
+@contextmanager
+def _addressed(options: Common) -> Iterator[None]:
+    """Put the address that was given into the commands of an error's hint."""
+    try:
+        yield
+    except AuditorError as error:
+        if options.address:
+            error.hint = at_address(error.hint, options.address)
+        raise
 
 
 def _refetch(wish: Wish, options: Common) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from auditor.checks.rule import command
 from auditor.errors import ExportRefused
 from auditor.export.model import ExportPlan, Role
 from auditor.model.findings import Finding, Severity
@@ -54,7 +54,7 @@ def refuse(
         if finding.severity.rank > Severity.ERROR.rank or finding.subject.digest not in inside:
             continue
         if finding.code not in _ABSENCE:
-            hint = _repair(planned, namespace, "--verify digests ")
+            hint = _repair(planned, namespace, ("--verify", "digests"))
             raise ExportRefused(f"{finding.message}: {finding.subject.digest}; no archive was written", hint=hint)
 
 
@@ -72,7 +72,7 @@ def _lacking(
     found = next((f for f in findings if f.subject.digest == first.digest and f.namespace == namespace), None)
     why = f" ({_CAUSES[found.code]})" if found is not None and found.code in _CAUSES else ""
     others = f", and {more} more" if more else ""
-    option = "--include-discarded " if found is not None and found.code == "blob-discarded" else ""
+    option = ("--include-discarded",) if found is not None and found.code == "blob-discarded" else ()
     unpulled = first.role in (Role.MANIFEST, Role.INDEX) or (found is not None and found.code == "platform-not-pulled")
     here = present.get(first.image, ()) if unpulled else ()
     if here:
@@ -96,10 +96,10 @@ def _documents_only(findings: tuple[Finding, ...], image: str, namespace: str) -
 
 
 def _export(image: str, platform: str, namespace: str) -> str:
-    return f"auditor export -n {namespace} --platform {shlex.quote(platform)} -o image.tar {shlex.quote(image)}"
+    return command("auditor", "export", "-n", namespace, "--platform", platform, "-o", "image.tar", names=[image])
 
 
-def _repair(planned: ExportPlan, namespace: str, options: str) -> str:
+def _repair(planned: ExportPlan, namespace: str, options: Sequence[str]) -> str:
     names = {image.name for image in planned.images} | {one.image for one in planned.missing}
-    command = f"auditor repair -n {namespace} {options}{' '.join(shlex.quote(name) for name in sorted(names))}"
-    return f"`{command}` brings it back; or export with --refetch"
+    shown = command("auditor", "repair", "-n", namespace, *options, names=sorted(names))
+    return f"`{shown}` brings it back; or export with --refetch"

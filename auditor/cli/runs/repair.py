@@ -21,6 +21,7 @@ from auditor.cli.output import deliver, print_error, print_message
 from auditor.cli.progress_bars import bars
 from auditor.cli.publish import COULD_NOT, style
 from auditor.cli.repair_watchdog import Watchdog
+from auditor.cli.runs.repair_scope import named_blobs, only_blobs, unread
 from auditor.cli.sources import Choice
 from auditor.containerd.writable_store import WritableContainerdStore
 from auditor.errors import Busy, OutputError, StoreError
@@ -28,6 +29,7 @@ from auditor.formats import json_report, table
 from auditor.formats import repair as text
 from auditor.formats.repair import PlanRows, RepairDocument, all_skips, outcome_row, plan_rows, snapshot_rows
 from auditor.formats.sanitize import plain
+from auditor.model.digest import Digest
 from auditor.model.findings import Report
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Store
@@ -72,6 +74,8 @@ class Session:
         self._snapshots: SnapshotRepair | None = None
         self._intact: dict[SnapshotKey, SnapshotFiles] = {}
         self._stopped = False
+        #: The blobs to repair, where blobs and not images were named.
+        self._blobs: frozenset[Digest] = frozenset()
 
     def run(self) -> RepairDocument:
         """Run the repair to its end.
@@ -116,6 +120,7 @@ class Session:
 
     def _connected(self) -> RepairDocument:
         with connected_writable(self._common) as store, bars(wanted=self._common.progress) as drawn:
+            self._request, self._blobs = named_blobs(store, self._request)
             watchdog = Watchdog(Path(store.info().address))
             repair = Repair(
                 store,
@@ -156,6 +161,8 @@ class Session:
     def _audit(self, store: Store) -> AuditResult:
         reader = prover.reader(store, self._request.verify, intact=self._intact)
         seen, report = audit.audited(store, self._request, self._common, reader=reader)
+        if self._blobs:
+            seen = only_blobs(seen, self._blobs)
         self._reports.append(report)
         found = seen.evidence.snapshot_files.items()
         self._intact = {key: files for key, files in found if files.differences and not files.differences.items}
@@ -168,6 +175,7 @@ class Session:
         seen = repair.audit()
         plan = repair.plan(seen)
         rows = plan_rows(plan, self._snapshot_plan(seen, plan))
+        notes += unread(rows, self._request.verify)
         return RepairDocument(dry_run=True, plan=rows, skips=rows.skips, notes=notes, after=self._reports[-1])
 
     def _snapshot_plan(self, seen: AuditResult, plan: Plan) -> SnapshotPlan | None:
@@ -223,7 +231,7 @@ class Session:
             outcomes=tuple(map(outcome_row, result.outcomes)),
             snapshots=snapshot_rows(done),
             skips=result.skips,
-            notes=notes,
+            notes=notes + unread(rows, self._request.verify),
             after=after,
         )
 

@@ -84,7 +84,7 @@ def told(
 
 
 def loose(code: str, **fields: Any) -> tuple[Finding, ...]:
-    return (finding(code, "blob", LOOSE, **fields),)
+    return (finding(code, "blob", LOOSE, hint=f"auditor repair -n k8s.io {LOOSE}", **fields),)
 
 
 def no_file(found: str) -> tuple[Finding, ...]:

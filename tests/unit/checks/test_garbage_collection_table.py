@@ -60,9 +60,8 @@ def over(name: str, when: str) -> Finding:
 
 
 def stale(name: str, age: timedelta, **facts: int) -> Finding:
-    shown = f"'{name}'" if " " in name else name
     known = {"offset": 5, "updated_at": (NOW - age).isoformat(), **facts}
-    return finding("stale-ingest", "ingest", name, facts=known, hint=f"ctr -n k8s.io content abort {shown}")
+    return finding("stale-ingest", "ingest", name, facts=known)
 
 
 PULL = do(World.pull, APP)

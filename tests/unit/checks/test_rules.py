@@ -12,7 +12,7 @@ import pytest
 
 from auditor import checks
 from auditor.checks.garbage_collection import PINNED
-from auditor.checks.rule import Rule, at_address
+from auditor.checks.rule import Rule, at_address, command
 from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding, Severity, Verify
@@ -515,6 +515,8 @@ def test_a_container_whose_image_was_removed_by_force_is_information() -> None:
         ("auditor repair --address /c -n k8s.io x", "auditor repair --address /c -n k8s.io x"),
         ("auditor verify a.tar", "auditor verify a.tar"),
         ("ctrl and auditor are words", "ctrl and auditor are words"),
+        ("`auditor repair x` brings it back", "`auditor repair --address '/a b.sock' x` brings it back"),
+        ("`auditor tree` shows it", "`auditor tree --address '/a b.sock'` shows it"),
     ],
 )
 def test_a_command_carries_the_address_that_was_given(hint: str, told: str) -> None:
@@ -536,6 +538,11 @@ def test_a_name_in_a_command_is_only_a_name() -> None:
     world.drop(BASE.digest)
     (finding,) = world.findings()
     assert finding.hint == "auditor repair -n k8s.io 'app:1; reboot $(id)'"
+
+
+def test_names_of_leases_and_ingests_never_become_options() -> None:
+    assert command("ctr", "leases", "rm", names=["-x y"]) == "ctr leases rm -- '-x y'"
+    assert command("ctr", "leases", "rm", names=["x y"]) == "ctr leases rm 'x y'"
 
 
 def test_a_name_that_looks_like_an_option_is_replaced_by_the_digest() -> None:

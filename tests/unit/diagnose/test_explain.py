@@ -199,7 +199,20 @@ def test_a_chain_and_a_diff_lead_to_the_layer_that_is_at_fault() -> None:
         assert (answer.verdict.code, status) == ("size-mismatch", 1), asked_for
 
 
-@pytest.mark.parametrize("name", ["a; rm -rf ~", "$(reboot)", "x' && y", "-n evil"])
+def test_a_name_that_looks_like_an_option_is_in_no_command() -> None:
+    made = World()
+    made.pull(APP, "-n evil")
+    made.drop(BASE.digest)
+    answer, _ = told(made, BASE.digest)
+    assert answer.verdict.commands
+    for command in answer.verdict.commands:
+        words = shlex.split(command, comments=True)
+        assert words[0] == "auditor"
+        assert str(APP.digest) in words
+        assert "-n evil" not in words
+
+
+@pytest.mark.parametrize("name", ["a; rm -rf ~", "$(reboot)", "x' && y"])
 def test_names_in_commands_are_only_names(name: str) -> None:
     made = World()
     made.pull(APP, name)

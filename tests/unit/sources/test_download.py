@@ -96,6 +96,15 @@ def test_names_go_before_labels_and_lend_them_their_port() -> None:
     )
 
 
+def test_a_label_without_port_is_tried_at_other_images_hosts_and_configured_ones() -> None:
+    hints = Hints(origins={"r.example": ("a",)}, hosts=("other.example:1", "r.example:5000"))
+    assert repositories(hints, configured=("r.example:5001", "r.example", "elsewhere:1")) == (
+        Repository("r.example:5000", "a"),
+        Repository("r.example:5001", "a"),
+        Repository("r.example", "a"),
+    )
+
+
 @pytest.mark.parametrize("name", ["../../x", "a/../b", "A", "a?b", "a b", "", "a:b", "%2e%2e", "a\r\nb"])
 def test_a_label_cannot_forge_an_address(name: str) -> None:
     assert repositories(Hints(origins={"r.example": (name,)})) == ()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auditor.errors import SourceError
-from auditor.sources.hosts import Endpoint, find_hosts, is_localhost
+from auditor.sources.hosts import Endpoint, configured_hosts, find_hosts, is_localhost
 
 
 def tree(root: Path, text: str, name: str = "registry.example") -> Path:
@@ -214,3 +214,10 @@ def test_a_server_with_a_broken_address_is_skipped_with_a_note(tmp_path: Path, s
     found = find_hosts(tree(tmp_path, f'server = "{server}"'), "registry.example")
     assert [endpoint.root for endpoint in found.endpoints] == ["https://registry.example/v2"]
     assert "is not an http or https address" in found.notes[0]
+
+
+def test_the_hosts_of_a_tree_are_listed_with_their_ports(tmp_path: Path) -> None:
+    for name in ("_default", "docker.io", "r.example_5000_", "r.example:5000", "under_score.example"):
+        (tmp_path / name).mkdir()
+    assert configured_hosts(tmp_path) == ("docker.io", "r.example:5000", "under_score.example")
+    assert configured_hosts(tmp_path / "absent") == configured_hosts(None) == ()
