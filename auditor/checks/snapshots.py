@@ -120,6 +120,14 @@ def _first_fault(inside: Content, held: Mapping[str, Snapshot]) -> tuple[int, st
         parent = str(inside.chain[index - 1]) if index else ""
         if snapshot is None:
             return index, "the snapshot does not exist"
-        if snapshot.parent != parent:
+        if snapshot.parent != parent and _below_init(held, snapshot.parent) != parent:
             return index, f"its parent is {snapshot.parent[:19] or 'none'} instead of {parent[:19] or 'none'}"
     return None
+
+
+def _below_init(held: Mapping[str, Snapshot], name: str) -> str:
+    """Return the parent of Docker's snapshot with a container's mount points; else the name itself.
+
+    `docker commit` commits on top of it (moby daemon/containerd/image_snapshot.go `prepareInitLayer`).
+    """
+    return held[name].parent if name.endswith("-init") and name in held else name

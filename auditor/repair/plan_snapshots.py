@@ -245,6 +245,8 @@ class _Replacements(_Planner):
         if held.kind != "committed":
             return f"{name} uses it; only snapshots that nobody uses are replaced: --rebuild exchange"
         target = self._target(key)
+        if target is not None and (why := self._refuse(target)):
+            return why
         if target is None:
             return f"the layer of {name} above it is not known, so that could not be unpacked again; check all images"
         if target.layer.digest in self._restored:

@@ -109,7 +109,10 @@ def replace(
         ) from error
     _delete(journal)
     if in_use is not None:
-        raise Conflict(f"a snapshot is in use: {in_use.message}", hint="rebuild it with --rebuild exchange")
+        raise Conflict(
+            f"a snapshot got a child meanwhile, or lists one that garbage collection has removed: {in_use.message}",
+            hint="rebuild it with --rebuild exchange",
+        )
 
 
 def recover(

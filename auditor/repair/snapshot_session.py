@@ -6,6 +6,7 @@ import enum
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 import msgspec
 
 from auditor.audit.audit import AuditResult
+from auditor.checks.evidence import Evidence
 from auditor.errors import AuditorError, Conflict, NoRecord
 from auditor.model.digest import Digest
 from auditor.model.snapshot_files import SnapshotKey
@@ -35,7 +37,9 @@ from auditor.repair.rebuild_snapshot import (
 from auditor.repair.replace_snapshots import journals
 from auditor.snapshots.compare import compare
 from auditor.snapshots.examine import administrator
+from auditor.snapshots.folders import lost_children
 from auditor.snapshots.play import play
+from auditor.snapshots.presence import location
 
 _NOT_ADMINISTRATOR: Final = "comparing and exchanging files needs CAP_SYS_ADMIN; run as root on the node"
 
@@ -150,10 +154,11 @@ class SnapshotRepair:
 
         """
         inventories = [view.inventory for view in seen.evidence.views]
+        lost = _lost_children(seen.evidence) if self._rebuild is Rebuild.REPLACE else None
         return plan_snapshots(
             seen.evidence,
             seen.findings,
-            refuse=lambda target: _refusal(target, inventories),
+            refuse=lambda target: _refusal(target, inventories) if lost is None else _unremovable(target, lost),
             restored=frozenset(restored),
             rebuild=self._rebuild,
         )
@@ -275,6 +280,28 @@ def roots(store: Store) -> tuple[Path, ...]:
 def _refusal(target: Target, inventories: Sequence[Inventory]) -> str:
     own = [inventory for inventory in inventories if inventory.namespace == target.snapshot.namespace]
     return refusal(target, own) or ("" if administrator() else _NOT_ADMINISTRATOR)
+
+
+def _lost_children(evidence: Evidence) -> Mapping[SnapshotKey, str]:
+    """Return the snapshots with a child that has no record; none where containerd's database is not visible."""
+    found: dict[SnapshotKey, str] = {}
+    for name in {name for view in evidence.views for name in view.inventory.snapshots}:
+        place = location(evidence, name)
+        with suppress(OSError, ValueError):
+            found |= lost_children(place.metadata, name) if place is not None else {}
+    return found
+
+
+def _unremovable(target: Target, lost: Mapping[SnapshotKey, str]) -> str:
+    """Return why containerd would refuse to remove a snapshot; empty where it would not."""
+    snapshot = target.snapshot
+    child = lost.get((snapshot.namespace, snapshot.snapshotter, snapshot.name))
+    if child is None:
+        return ""
+    return (
+        f"containerd would refuse to remove {snapshot.name}: its list of children names {child}, which garbage "
+        "collection has removed; --rebuild exchange needs no removal"
+    )
 
 
 def _ancestors(inventory: Inventory, snapshotter: str, name: str) -> Iterator[str]:

@@ -112,7 +112,7 @@ class _Due:
     ) -> Iterator[tuple[_Rank, SnapshotTarget]]:
         for target in targets:
             known = current(target, compared) or RememberedSnapshot()
-            kind = _kind(bad=known.bad, old=known.files is not None)
+            kind = _kind(bad=known.bad, old=known.settled)
             if self._wanted(kind, known):
                 size = target.needed.layer.descriptor.size
                 yield (kind, *_since(kind, known), False, -size, "/".join(target.key)), target

@@ -10,6 +10,7 @@ import msgspec
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.scrub.state import State, aware
 from auditor.scrub.targets import SnapshotTarget
+from auditor.snapshots.examine import unreadable
 
 
 class RememberedSnapshot(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +30,11 @@ class RememberedSnapshot(msgspec.Struct, frozen=True, gc=False):
     def bad(self) -> bool:
         """Whether the last comparison found differences."""
         return self.files is not None and self.files.differences is not None and bool(self.files.differences.items)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last comparison has a result that need not be tried again at once."""
+        return self.files is not None and not unreadable(self.files)
 
     @property
     def compared(self) -> bool:

@@ -120,9 +120,14 @@ def directories(
     return Examined(found, tuple(incomplete))
 
 
+def unreadable(files: SnapshotFiles) -> bool:
+    """Return whether the files could not be read, which a run with other privileges may be able to."""
+    return files.reason.startswith((_FORBIDDEN, _FAILED))
+
+
 def unread(found: Mapping[SnapshotKey, SnapshotFiles]) -> tuple[str, ...]:
     """Return a sentence about the snapshots whose files could not be read; none where all could be."""
-    reasons = [files.reason for files in found.values() if files.reason.startswith((_FORBIDDEN, _FAILED))]
+    reasons = [files.reason for files in found.values() if unreadable(files)]
     return (f"the files of {len(reasons)} snapshots could not be compared: {reasons[0]}",) if reasons else ()
 
 

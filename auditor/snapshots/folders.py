@@ -113,6 +113,40 @@ def unpaired_records(metadata: Path, snapshotter: str, root: Path) -> frozenset[
     return found
 
 
+def lost_children(metadata: Path, snapshotter: str) -> Mapping[SnapshotKey, str]:
+    """Return the snapshots that list a child of which there is no record, each with the name of one such child.
+
+    containerd's garbage collection removes a snapshot's record and leaves its name in the parent's list of children
+    (core/metadata/gc.go `remove`); the parent is then refused as one "with child" when it is to be removed
+    (core/metadata/snapshot.go `Remove`).
+
+    Args:
+        metadata: containerd's meta.db.
+        snapshotter: Name of the snapshotter.
+
+    Raises:
+        ValueError: The database is damaged, or was written during each attempt to read it.
+        OSError: The database cannot be read.
+
+    """
+    walk = _open(metadata)
+    found = {}
+    for namespace, buckets in _buckets(walk.top, b"v1"):
+        listed = {name: _children(record) for name, record in _buckets(buckets, b"snapshots", snapshotter.encode())}
+        for name, children in listed.items():
+            lost = sorted(children - listed.keys())
+            if lost:
+                key = namespace.decode(), snapshotter, name.decode(errors="replace")
+                found[key] = lost[0].decode(errors="replace")
+    _refuse_damage(walk)
+    return found
+
+
+def _children(record: Bucket) -> frozenset[bytes]:
+    listed = next((held for key, held in record.items() if key == b"children" and isinstance(held, Bucket)), None)
+    return frozenset(key for key, _ in listed.items()) if listed is not None else frozenset()
+
+
 def _refuse_damage(walk: Walk) -> None:
     if walk.lost:
         raise ValueError(f"a database is damaged: {walk.lost[0].reason}")

@@ -190,9 +190,9 @@ def test_a_snapshots_folder_is_gone(pulled: Containerd, registry: Registry) -> N
     sharing = images.image([IMAGE.layers[0], images.layer({"own": b"layer"})])
     name = registry.push(sharing, "lab/diagnose-sharing:1")
     for text in (cri_pull(pulled, name), ctr(pulled, "images", "pull", "--plain-http", name)):
-        diagnosis, _ = ask(pulled, text)
-        assert diagnosis.verdict.message == "stat-parent", f"{text}\n{diagnosis.verdict}"
-        assert "folder" in diagnosis.verdict.cause
+        verdict = ask(pulled, text)[0].verdict
+        assert (verdict.message, verdict.code) == ("stat-parent", "snapshot-directory-missing"), f"{text}\n{verdict}"
+        assert any("--snapshots" in command for command in verdict.commands)
 
 
 def test_the_snapshotters_database_is_gone(pulled: Containerd, registry: Registry) -> None:

@@ -77,6 +77,7 @@ class Node:
         more: dict[str, tuple[str | Path, ...]] = {
             "tree": (*address, self.reference),
             "scrub": (*address, "--state", self.folder / "state.db"),
+            "scrub --snapshots": (*address, "--state", self.folder / "snapshots.db", "--max-age", "0s"),
             "export": (*address, "-o", self.folder / "out.tar", self.reference),
             "diagnose": (*address, LAYER),
             "verify": (self.folder / "image.tar",),

@@ -267,3 +267,23 @@ def test_what_a_container_prints_leads_to_the_damaged_files_and_their_repair(new
 
 def empty(path: Path) -> None:
     path.write_bytes(b"")
+
+
+def test_a_child_that_garbage_collection_left_listed_refuses_a_replacement(stage: Stage) -> None:
+    daemon, namespace = stage.daemon, "other"
+    daemon.ctr("images", "pull", "--plain-http", stage.name, namespace=namespace)
+    more = images.image([shell_layer(), images.layer({"data/more": b"1"})])
+    gone = stage.registry.push(more, "lab/gone:1")
+    daemon.ctr("images", "pull", "--plain-http", gone, namespace=namespace)
+    daemon.ctr("images", "remove", "--sync", gone, namespace=namespace)
+    daemon.force_gc(namespace)
+    held = daemon.snapshots(namespace=namespace)
+    assert set(held) == set(stage.image.chain_ids)
+    damaged = directory(daemon, stage.image, 0, namespace=namespace) / "bin/cat"
+    damaged.write_bytes(b"")
+    refused = repair(daemon, "--snapshots", "--rebuild", "replace")
+    assert refused.status == 1
+    (skip,) = refused.document["skips"]
+    assert f"names {more.chain_ids[1]}, which garbage collection has removed" in skip["reason"]
+    assert (daemon.snapshots(namespace=namespace), damaged.read_bytes()) == (held, b"")
+    assert stage.repair()["snapshots"][0]["result"] == "rebuilt"

@@ -146,4 +146,8 @@ def _remembered(
 ) -> dict[SnapshotKey, SnapshotFiles]:
     """Return the results of earlier comparisons of the same directories."""
     found = {target.key: scrub.current(target, compared) for target in targets}
-    return {key: known.files for key, known in found.items() if known is not None and known.files is not None}
+    return {
+        key: known.files
+        for key, known in found.items()
+        if known is not None and known.files is not None and known.settled
+    }

@@ -93,11 +93,13 @@ class Dockerd:
             raise DockerError(f"save of {reference}: {status} {body.decode()}")
         return body
 
-    def request(self, method: str, path: str, *, body: bytes = b"") -> tuple[int, bytes]:
+    def request(
+        self, method: str, path: str, *, body: bytes = b"", media_type: str = "application/x-tar"
+    ) -> tuple[int, bytes]:
         """Send one request to the engine's API."""
         connection = _UnixConnection(self.socket)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, {"Content-Type": media_type})
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:

@@ -85,6 +85,15 @@ BROKEN = {
     "the lowest has a parent": Row((PULL, do(World.snapshot, ONE, TWO)), (broken(0),)),
     "the top has another parent": Row((PULL, do(World.snapshot, THREE, ONE)), (broken(2),)),
     "the middle has no parent": Row((PULL, do(World.snapshot, TWO)), (broken(1),)),
+    "docker commit: on the snapshot of the mount points": Row(
+        (PULL, do(World.snapshot, "c-init", TWO), do(World.snapshot, THREE, "c-init"))
+    ),
+    "such a snapshot on another layer": Row(
+        (PULL, do(World.snapshot, "c-init", ONE), do(World.snapshot, THREE, "c-init")), (broken(2),)
+    ),
+    "on another client's snapshot": Row(
+        (PULL, do(World.snapshot, "c", TWO), do(World.snapshot, THREE, "c")), (broken(2),)
+    ),
     "on the second snapshotter": Row((PULL, also("second"), drop_in("second", ONE)), (broken(0, of="second"),)),
     "on two snapshotters, by name": Row((PULL, also("first"), gone(ONE)), (broken(0, of="first"), broken(0))),
     "a snapshotter without the image before one that breaks it": Row(

@@ -164,3 +164,9 @@ def test_a_committed_container_is_not_replaced() -> None:
     made.snapshot_files[key] = msgspec.structs.replace(made.snapshot_files[key], unpacked=False)
     (left,) = planned(made, rebuild=Rebuild.REPLACE).skips
     assert "by committing a container" in left.reason
+
+
+def test_one_above_that_cannot_be_removed_keeps_all_from_a_replacement() -> None:
+    why = "containerd would refuse to remove it"
+    (left,) = planned(verified(0), rebuild=Rebuild.REPLACE, refused={str(APP.chain[2]): why}).skips
+    assert left.reason == why

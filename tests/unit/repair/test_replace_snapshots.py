@@ -104,7 +104,7 @@ def test_the_uppermost_goes_first_and_the_lowest_comes_first(tmp_path: Path) -> 
 
 def test_one_that_is_in_use_stays_and_those_above_it_come_back(tmp_path: Path) -> None:
     store = Store(used="b")
-    with pytest.raises(Conflict, match="in use") as caught:
+    with pytest.raises(Conflict, match="with child") as caught:
         replaced(store, tmp_path)
     assert "exchange" in caught.value.hint
     assert store.calls == ["remove c", "commit c"]

@@ -25,6 +25,7 @@ DAY = timedelta(days=1)
 INTACT = SnapshotFiles(id="7", path="/s/7/fs", recorded=Usage(5, 1), differences=Differences(expected=3))
 #: Names need not be UTF-8.
 DAMAGED = SnapshotFiles(id="7", path="/s/7/fs", differences=Differences((Difference(b"a\xff", Kind.EMPTY),), 3))
+UNREAD = SnapshotFiles(id="7", path="/s/7/fs", reason="not permitted to read /s/7/fs/a; run as root")
 UNJUDGED = SnapshotFiles(id="7", path="/s/7/fs", reason="its layer's blob is absent")
 
 
@@ -48,7 +49,7 @@ def order(*, known_bad: bool = False, new_only: bool = False, max_age: timedelta
     due = plan_with_snapshots(
         [Target(digest, 10, ("n",)) for digest in blobs],
         {each.digest: Remembered(each.digest, read_at=NOW - 3 * DAY, verification=each) for each in (old, bad)},
-        [snapshot(name) for name in ("bad", "new", "older", "old", "tried", "unjudged", "made-again")],
+        [snapshot(name) for name in ("bad", "new", "older", "old", "tried", "unjudged", "unread", "made-again")],
         {
             ("n", "overlayfs", name): each
             for name, each in {
@@ -57,6 +58,7 @@ def order(*, known_bad: bool = False, new_only: bool = False, max_age: timedelta
                 "old": known(INTACT, days=3),
                 "tried": known(None, days=1),
                 "unjudged": known(UNJUDGED, days=2),
+                "unread": known(UNREAD, days=2),
                 "made-again": known(INTACT, days=1, directory="8 1"),
             }.items()
         },
@@ -71,7 +73,7 @@ def order(*, known_bad: bool = False, new_only: bool = False, max_age: timedelta
 def test_blobs_and_snapshots_have_one_order() -> None:
     assert order() == [
         *("blob-bad", "bad"),  # damaged, the longest ago first
-        *("made-again", "new", "blob-new", "tried"),  # new; what did not end in its time comes last
+        *("made-again", "new", "blob-new", "unread", "tried"),  # new; what was tried and has no result comes last
         *("older", "old", "blob-old", "unjudged"),  # of the same age, the snapshot before the blob
     ]
 
@@ -82,7 +84,7 @@ def test_what_was_compared_within_the_time_is_not_due() -> None:
 
 def test_only_what_was_damaged_or_never_read() -> None:
     assert order(known_bad=True) == ["blob-bad", "bad"]
-    assert order(new_only=True) == ["made-again", "new", "blob-new", "tried"]
+    assert order(new_only=True) == ["made-again", "new", "blob-new", "unread", "tried"]
 
 
 def test_the_coverage_counts_intact_snapshots_whose_directory_is_the_same() -> None:
