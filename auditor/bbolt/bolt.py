@@ -32,6 +32,8 @@ PAGE_SIZES: Final = tuple(1024 << shift for shift in range(15))
 FIRST_PAGE: Final = 2
 #: The deepest nesting of buckets; containerd's is 8.
 MAX_DEPTH: Final = 32
+#: Lost parts that a walk names; further ones are counted.
+MAX_LOST: Final = 10_000
 
 Buffer = bytes | bytearray
 Path = tuple[bytes, ...]
@@ -285,7 +287,8 @@ class Walk:
         root: The root page of the top bucket.
 
     Attributes:
-        lost: What could not be read.
+        lost: What could not be read, at most MAX_LOST parts.
+        unnamed: The number of further parts.
         visited: The ids of the pages that were read.
 
     """
@@ -293,13 +296,17 @@ class Walk:
     def __init__(self, database: Database, root: int) -> None:
         self._database = database
         self.lost: list[Lost] = []
+        self.unnamed = 0
         self.visited: set[int] = set()
         self._taken = bytearray(database.pages)
         self.top = Bucket(self, (), BUCKET_HEADER.pack(root, 0))
 
     def lose(self, path: Path, page: int, reason: str) -> None:
         """Record a part that could not be read."""
-        self.lost.append(Lost(path, page, reason))
+        if len(self.lost) < MAX_LOST:
+            self.lost.append(Lost(path, page, reason))
+        else:
+            self.unnamed += 1
 
     def entries(self, bucket: Bucket) -> Iterator[tuple[bytes, bool, bytes]]:
         """Yield the elements of a bucket's leaf pages, in order."""

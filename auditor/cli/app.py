@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -19,6 +20,8 @@ COULD_NOT = 3
 INTERRUPTED = 130
 TERMINATED = 143
 
+#: Errors of a disk that takes no more, as standard output may be redirected to one.
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 #: Set by a shell that asks typer for completions.
 _COMPLETION = "_AUDITOR_COMPLETE"
 #: In the order of `--help`. Each is a module of `cli.commands` with a function of that name, or a typer `app`.
@@ -74,6 +77,10 @@ def _run(given: list[str]) -> int:
     except Exception as error:
         if _aborted(error):
             return INTERRUPTED
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            print_message(f"auditor: the output could not be written: {os.strerror(error.errno)}")
+            return could_not
         if os.environ.get("AUDITOR_DEBUG"):
             raise
         print_message(f"auditor: a bug in auditor itself: {type(error).__name__}: {error}")

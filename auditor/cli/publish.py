@@ -19,7 +19,10 @@ from auditor.cli.render import RenderOptions
 from auditor.errors import AuditorError, OutputError, UsageError
 from auditor.formats import table
 from auditor.model.findings import FailOn, Report
+from auditor.regular_file import read_regular
 
+#: Maximum of bytes of earlier metrics that are read.
+_METRICS = 16 << 20
 #: Widest text, in columns.
 _WIDEST = 110
 COULD_NOT = 3
@@ -103,7 +106,7 @@ def _after(render_options: RenderOptions, path: Path | None) -> RenderOptions:
 def earlier(path: Path | None) -> str:
     """The metrics of the earlier run; empty without a file."""
     try:
-        return path.read_text(errors="replace") if path is not None and path.is_file() else ""
+        return read_regular(path, limit=_METRICS).decode(errors="replace") if path is not None else ""
     except OSError:
         return ""
 

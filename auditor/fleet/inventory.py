@@ -9,6 +9,8 @@ from typing import Final
 
 from auditor.errors import UsageError
 
+#: Maximum of bytes of a list; a node takes about a hundred.
+MAX_BYTES: Final = 64 << 20
 #: Names of the column with the node's name.
 _NAMES: Final = ("host", "node", "name", "hostname")
 
@@ -25,7 +27,7 @@ def load_inventory(path: Path) -> Mapping[str, Mapping[str, str]]:
 
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = _bytes(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"{path} cannot be read: {why}", hint="give a file with one node name per line") from None
@@ -33,6 +35,15 @@ def load_inventory(path: Path) -> Mapping[str, Mapping[str, str]]:
     found = _from_csv(path, rows) if rows and "," in rows[0] else _from_lines(path, rows)
     if not found:
         raise UsageError(f"{path} names no node", hint="give a file with one node name per line")
+    return found
+
+
+def _bytes(path: Path) -> bytes:
+    """Return the content of a file or pipe. Raises OSError, also for more than MAX_BYTES."""
+    with path.open("rb") as file:
+        found = file.read(MAX_BYTES + 1)
+    if len(found) > MAX_BYTES:
+        raise OSError(0, f"it is larger than {MAX_BYTES >> 20} MiB")
     return found
 
 

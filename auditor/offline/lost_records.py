@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
 
 from auditor.bbolt.bolt import Lost
 from auditor.errors import StoreError
 from auditor.model.digest import Digest
 from auditor.model.store import Blob, FileKind, FileState
-from auditor.offline.schema import NAMESPACE_BUCKETS
+from auditor.offline.schema import NAMESPACE_KINDS
 
-#: Every kind of record that a namespace may have, by the name of its bucket.
-_KINDS: Final = frozenset(name.decode() for name in NAMESPACE_BUCKETS)
 #: Length of the paths that lead to a namespace, and to a kind in it.
 _NAMESPACE, _KIND = 2, 3
 
@@ -26,7 +23,7 @@ def lost_kinds(lost: Iterable[Lost]) -> dict[str, frozenset[str]]:
     found: dict[str, frozenset[str]] = {}
     for path in (one.path for one in lost if len(one.path) >= _NAMESPACE and one.path[0] == b"v1"):
         name = path[1].decode("utf-8", "replace")
-        kinds = _KINDS if len(path) < _KIND else frozenset((path[2].decode("utf-8", "replace"),))
+        kinds = NAMESPACE_KINDS if len(path) < _KIND else frozenset((path[2].decode("utf-8", "replace"),))
         found[name] = found.get(name, frozenset()) | kinds
     return found
 

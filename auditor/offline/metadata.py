@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ import msgspec
 
 from auditor.bbolt import bolt
 from auditor.bbolt.database_file import Copy
+from auditor.errors import StoreError
 from auditor.model.store import DamageKind, StoreDamage
 from auditor.offline import salvage, schema
 from auditor.offline.lost_records import lost_kinds
@@ -18,6 +20,8 @@ from auditor.offline.lost_records import lost_kinds
 NAMED: Final = 20
 #: Length of the path to the deepest bucket that holds records: v1/NAMESPACE/content/blob.
 _BUCKETS: Final = 4
+#: Namespaces that are read; each takes about a kilobyte of memory, and a hostile database has as many as it likes.
+MAX_NAMESPACES: Final = 10_000
 #: Length of the path to a namespace.
 _NAMESPACE: Final = 2
 
@@ -43,22 +47,38 @@ def read(copied: Copy, path: Path) -> Metadata:
         copied: The content of meta.db.
         path: The file, for messages.
 
+    Raises:
+        StoreError: It has more than MAX_NAMESPACES namespaces.
+
     """
     walk, faults = tree(copied, schema_of_meta=True)
     if walk is None:
         return Metadata((), *_told(path, faults))
-    records = tuple(schema.namespaces(walk.top))
+    records = _records(walk, path)
     start = start_faults(copied, path)
     faults += map(lost_sentence, walk.lost)
     older = _older(copied, search=not records) if any(len(one.path) <= _BUCKETS for one in walk.lost) else None
     if older is None:
         lost = lost_kinds(walk.lost)
-        above = any(len(one.path) < _NAMESPACE for one in walk.lost)
+        if walk.unnamed:
+            faults.append(f"{walk.unnamed} further parts are lost")
+            lost = {each.namespace: schema.NAMESPACE_KINDS for each in records}
+        above = walk.unnamed > 0 or any(len(one.path) < _NAMESPACE for one in walk.lost)
         names_lost = above or any("images" in kinds for kinds in lost.values())
         damage, gaps = _told(path, faults)
         return Metadata(records, (*damage, *start), gaps, lost, names_lost)
     faults.append(f"the whole tree at page {older.top.root} is read instead and may lack the last transactions")
-    return Metadata(tuple(schema.namespaces(older.top)), *_told(path, faults))
+    return Metadata(_records(older, path), *_told(path, faults))
+
+
+def _records(walk: bolt.Walk, path: Path) -> tuple[schema.Records, ...]:
+    found = tuple(islice(schema.namespaces(walk.top), MAX_NAMESPACES + 1))
+    if len(found) > MAX_NAMESPACES:
+        raise StoreError(
+            f"{path} has more than {MAX_NAMESPACES} namespaces",
+            hint="containerd does not make so many: somebody else wrote this file",
+        )
+    return found
 
 
 def _older(copied: Copy, *, search: bool) -> bolt.Walk | None:

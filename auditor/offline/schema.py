@@ -5,6 +5,7 @@ Schema versions 3 (containerd 1.6, 1.7) and 4 (2.x) differ in the place of sandb
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from sys import intern
@@ -24,9 +25,16 @@ from auditor.model.store import Blob, Container, Image, Labels, Lease, Resource,
 NAMESPACE_BUCKETS: Final = frozenset(
     (b"labels", b"images", b"content", b"snapshots", b"leases", b"containers", b"sandboxes")
 )
+#: Their names, which are the kinds of records.
+NAMESPACE_KINDS: Final = frozenset(name.decode() for name in NAMESPACE_BUCKETS)
+#: A snapshotter's name is a part of the name of its folder, and is not to lead elsewhere.
+_NO_FOLDER: Final = re.compile("[/\\0]")
+_LONGEST: Final = 128
 _YEAR_ONE: Final = datetime(1, 1, 1, tzinfo=UTC)
 #: Length of a Go time: version, seconds, nanoseconds, zone.
 _TIME: Final = 15
+#: Shared by the records without labels.
+_NONE: Final[Labels] = {}
 _KINDS: Final = {1: "view", 2: "active", 3: "committed"}
 Fields = Mapping[bytes, bytes | Bucket]
 
@@ -202,6 +210,9 @@ def _blob(found: Records, name: str, bucket: Bucket) -> None:
 
 def _snapshots(found: Records, value: bytes | Bucket) -> None:
     for snapshotter, bucket in buckets(value):
+        if _NO_FOLDER.search(snapshotter) or len(snapshotter) > _LONGEST:
+            found.bad.append(f"snapshots of {found.namespace} are on {snapshotter!r}, which names no snapshotter")
+            continue
         kept = found.snapshots.setdefault(intern(snapshotter), [])
         for key, one in buckets(bucket):
             labels: Labels = {}
@@ -219,7 +230,7 @@ def _snapshots(found: Records, value: bytes | Bucket) -> None:
 
 def _leases(found: Records, value: bytes | Bucket) -> None:
     for name, bucket in buckets(value):
-        labels: Labels = {}
+        labels: Labels = _NONE
         created = None
         held: list[Resource] = []
         for key, item in bucket.items():
@@ -230,7 +241,8 @@ def _leases(found: Records, value: bytes | Bucket) -> None:
             else:
                 held.extend(_resources(text(key), item))
         found.leases.append(Lease(found.namespace, name, labels, created))
-        found.resources[name] = tuple(sorted(held))
+        if held:
+            found.resources[name] = tuple(sorted(held))
 
 
 def _resources(kind: str, value: bytes | Bucket) -> Iterator[Resource]:

@@ -49,3 +49,8 @@ def test_a_bad_list_is_one_sentence(tmp_path: Path, raw: bytes, why: str) -> Non
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         load_inventory(tmp_path / "nodes")
+
+
+def test_a_list_without_end() -> None:
+    with pytest.raises(UsageError, match="larger than 64 MiB"):
+        load_inventory(Path("/dev/zero"))

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from auditor.bbolt import bolt
-from auditor.errors import UsageError
+from auditor.errors import StoreError, UsageError
 from auditor.model.digest import Digest
 from auditor.model.store import DamageKind
-from auditor.offline import salvage
+from auditor.offline import metadata, salvage
 from auditor.offline.find_root import find_root
 from auditor.offline.store import OfflineStore
 from tests.contract.store_contract import Known, StoreContract
@@ -145,6 +145,37 @@ def test_lost_snapshots_are_unknown_and_not_absent(root: Path) -> None:
     data = database(held, writer=writer)
     put(root, damaged(data, writer.named[b"v1", b"default", b"snapshots", b"overlayfs"]))
     assert OfflineStore(root).inventory("default").snapshots == {}
+
+
+@pytest.mark.parametrize("name", ["/../../elsewhere", "\0", "x" * 300])
+def test_a_snapshotter_whose_name_leads_elsewhere_is_a_gap(root: Path, name: str) -> None:
+    made = tree()
+    below(made, b"v1", b"default")[b"snapshots"] = {name.encode(): {b"one": {b"name": b"default/1/one"}}}
+    (root / "io.containerd.metadata.v1.bolt/meta.db").write_bytes(database(made))
+    store = OfflineStore(root)
+    (gap,) = store.inventory("default").gaps
+    assert "which names no snapshotter" in gap
+    assert store.info().snapshotters == ()
+
+
+def test_more_namespaces_than_are_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "MAX_NAMESPACES", 2)
+    path = root / "io.containerd.metadata.v1.bolt/meta.db"
+    path.write_bytes(database({b"v1": {b"version": b"\x06", b"a": {}, b"b": {}, b"c": {}}}))
+    with pytest.raises(StoreError, match="more than 2 namespaces"):
+        OfflineStore(root)
+
+
+def test_lost_parts_beyond_the_named_ones_are_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bolt, "MAX_LOST", 1)
+    data = database(tree(), writer=Writer(inline=0))
+    for page in range(2, len(data) // PAGE):
+        if data[page * PAGE : (page + 1) * PAGE].count(b"createdat"):
+            data[page * PAGE : (page + 1) * PAGE] = bytes(PAGE)
+    (root / "io.containerd.metadata.v1.bolt/meta.db").write_bytes(data)
+    store = OfflineStore(root)
+    assert store.names_lost
+    assert {"images", "content", "leases"} <= store.lost_kinds["default"]
 
 
 def test_a_copy_without_the_unpacked_files_is_told(root: Path) -> None:
