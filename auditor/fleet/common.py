@@ -21,8 +21,8 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         fact: The fact's name, for example `disk_model`.
         value: Its value.
-        nodes: Number of nodes with this value.
-        damaged: How many of them are damaged.
+        nodes: Number of nodes with this value; of `first_seen`, of reports that could show something new.
+        damaged: How many of them are damaged; of `first_seen`, how many show new damage.
         lift: Their rate of damage divided by the rate of all nodes.
         score: By how many standard deviations `damaged` exceeds what the rate of all nodes lets expect.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -160,8 +161,8 @@ def _fault(finding: Finding) -> Fault:
 class _TreeKeys(NamedTuple):
     """The keys of an image's blobs with a copy, and those of blobs whose copy is bad, without a state."""
 
-    held: frozenset[int]
-    bad: frozenset[int]
+    held: AbstractSet[int]
+    bad: AbstractSet[int]
 
 
 def _held(report: SlimReport) -> bytes:
@@ -179,14 +180,14 @@ def _tree_keys(raw: bytes) -> _TreeKeys:
     """Parse a tree; nodes of a fleet hold the same images, so most trees were parsed before."""
     held: set[int] = set()
     bad: set[int] = set()
-    waiting = [_tree.decode(raw)]
-    while waiting:
-        node = waiting.pop()
-        if node is None:
-            continue
-        if node.state in UNUSABLE:
+    root = _tree.decode(raw)
+    nodes = [] if root is None else [root]
+    for node in nodes:  # which grows meanwhile
+        if node.children:
+            nodes += node.children
+        state = _STATES.get(node.state)
+        if state is not None:
+            held.add(key(node.digest, state))
+        elif node.state in UNUSABLE:
             bad.add(key(node.digest, 0))
-        elif node.state in _STATES:
-            held.add(key(node.digest, _STATES[node.state]))
-        waiting.extend(node.children)
-    return _TreeKeys(frozenset(held), frozenset(bad))
+    return _TreeKeys(held, bad)

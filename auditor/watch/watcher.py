@@ -19,8 +19,6 @@ from auditor.watch.settle import ImageName, Settling
 HEARTBEAT: Final = 30.0
 #: The deadline of such a call, in seconds.
 _PATIENCE: Final = 5.0
-#: Images that settled together from which on one full check is cheaper than single looks.
-BURST: Final = 50
 
 
 class Watcher:
@@ -56,6 +54,7 @@ class Watcher:
         self._now = now
         self._beat = beat
         self._settling = Settling()
+        self._took = 0.0
 
     def run(self) -> None:
         """Subscribe, check everything once, then look at what events name.
@@ -66,7 +65,7 @@ class Watcher:
         """
         stream = self._store.subscribe()
         try:
-            self._full()
+            self._check()
             checked = heard = self._clock()
             while True:
                 lost = self._take(stream)
@@ -77,10 +76,16 @@ class Watcher:
                     heard = at
                 self._beat()
                 if lost or odd or at - checked >= self._every:
-                    self._full()
+                    self._check()
                     checked = self._clock()
         finally:
             stream.close()
+
+    def _check(self) -> None:
+        """Check everything, and measure how long it takes."""
+        start = self._clock()
+        self._full()
+        self._took = self._clock() - start
 
     def _take(self, stream: EventStream) -> bool:
         """Wait for events and take them; return whether some were lost."""
@@ -98,11 +103,10 @@ class Watcher:
             raise StoreTimeout(f"the daemon does not answer within {_PATIENCE:g} s", hint="containerd may hang")
 
     def _odd(self, names: Sequence[ImageName]) -> bool:
-        """Whether a full check is needed: many images settled, or a look at one of them found something."""
-        if len(names) > BURST:
-            return True
+        """Whether a full check is needed: a look at an image found something, or the looks take as long as it does."""
         seen: set[tuple[str, str]] = set()
-        return any(self._is_odd(namespace, name, seen) for namespace, name in names)
+        end = self._clock() + self._took
+        return any(self._clock() > end or self._is_odd(namespace, name, seen) for namespace, name in names)
 
     def _is_odd(self, namespace: str, name: str, seen: set[tuple[str, str]]) -> bool:
         """Look at one image; one that is not in order, or about which something was told, needs the full check."""

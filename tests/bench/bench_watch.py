@@ -22,12 +22,24 @@ from tests.lab.kit.registry import Registry
 
 #: Goals: seconds of processor time for 500 pulls, and the share of one processor while nothing happens.
 PULLS, IDLE = 5.0, 0.005
+#: Seconds without work after which the watch is at rest; an image settles in four.
+REST = 5.0
 
 
 def used(process: subprocess.Popen[bytes]) -> float:
     """Seconds of processor time of a running process."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def at_rest(process: subprocess.Popen[bytes]) -> float:
+    """Wait until a process did nothing for five seconds, however busy the machine is; the processor time by then."""
+    before, since = used(process), time.monotonic()
+    while time.monotonic() - since < REST:
+        time.sleep(0.5)
+        if (now := used(process)) > before + 0.02:
+            before, since = now, time.monotonic()
+    return used(process)
 
 
 def main() -> int:
@@ -46,12 +58,10 @@ def main() -> int:
         ]
         line = command("watch", "--address", daemon.socket)
         with subprocess.Popen(line, stdout=subprocess.DEVNULL, cwd=ROOT, env=environment()) as process:
-            time.sleep(10)
-            start = used(process)
+            start = at_rest(process)
             for reference in made:
                 daemon.cri_pull(reference)
-            time.sleep(10)
-            pulls = used(process) - start
+            pulls = at_rest(process) - start
             start = used(process)
             time.sleep(options.idle)
             idle = (used(process) - start) / options.idle

@@ -103,7 +103,10 @@ def test_each_fault_is_told_once_when_it_appears_and_when_it_goes(
         assert (told["change"], told["severity"], told["subject"]["digest"]) == ("new", "error", found.skipped[0])
         assert told["images"][0]["name"] == found.second
         daemon.stop()
+        faults.delete_file(daemon, SOUND.layers[1].digest)
         daemon.start()
+        lost = watch.next()
+        assert (lost["change"], lost["subject"]["digest"]) == ("new", SOUND.layers[1].digest)
         daemon.ctr("images", "rm", "--sync", *_names(daemon, PAIR.second, "watch-second"))
         gone = watch.next()
         assert (gone["change"], gone["subject"]["digest"]) == ("gone", found.skipped[0])

@@ -35,8 +35,18 @@ def run(code: str) -> str:
 
 
 def test_what_synchronous_calls_do_not_need_is_not_loaded() -> None:
-    code = "print(sorted({'ssl', 'asyncio', 'grpc.aio'} & set(sys.modules)))"
-    assert run(code) == "[]"
+    unused = {"ssl", "asyncio", "grpc.aio", "google.protobuf.internal.python_message"}
+    assert run(f"print(sorted({unused!r} & set(sys.modules)))") == "[]"
+
+
+def test_protobuf_in_python_works_where_the_compiled_one_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+    code = (
+        "from auditor.containerd._proto.content_pb2 import InfoRequest as R\n"
+        "from google.protobuf.internal import api_implementation as a\n"
+        "print(a.Type(), R.FromString(R(digest='x').SerializeToString()).digest)"
+    )
+    assert run(code) == "python x"
 
 
 @pytest.mark.parametrize(

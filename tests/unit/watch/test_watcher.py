@@ -14,7 +14,7 @@ from auditor.model.store import Blob, FileState, Image, Ingest, Lease, Snapshot
 from auditor.model.store_event import EventKind, StoreEvent
 from auditor.watch.memory import Memory
 from auditor.watch.one_image import one_image
-from auditor.watch.watcher import BURST, HEARTBEAT, Watcher
+from auditor.watch.watcher import HEARTBEAT, Watcher
 from tests.unit.build import APP, BASE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
 from tests.unit.cases import collected
 from tests.unit.fakes import MemoryStore
@@ -63,10 +63,13 @@ class Lookup(MemoryStore):
         self.at = 1000.0
         self.alive = True
         self.looked: list[str] = []
+        #: What a look and a full check take.
+        self.seconds, self.full_seconds = 0.0, 0.0
         self.stream_made: Stream | None = None
 
     def image(self, namespace: str, name: str) -> Image | None:
         self.looked.append(name)
+        self.at += self.seconds
         return next((each for each in self.inventory_of(namespace).images if each.name == name), None)
 
     def blob(self, namespace: str, digest: Digest) -> Blob | None:
@@ -104,10 +107,15 @@ def watcher(
 ) -> Watcher:
     """A watcher that is given a script of events; each None is a wait without any."""
     lookup.script = list(script)
+
+    def full() -> None:
+        lookup.at += lookup.full_seconds
+        checked.append(lookup.at)
+
     return Watcher(
         lookup,
         memory or Memory(None, address="memory"),
-        lambda: checked.append(lookup.at),
+        full,
         every=every,
         clock=lambda: lookup.at,
         now=lambda: NOW,
@@ -171,10 +179,14 @@ def test_a_sound_look_at_an_image_that_was_told_of_confirms_that_it_is_gone(look
     assert run(lookup, image_event(), *SETTLED, memory=memory) == 1
 
 
-def test_many_images_at_once_are_one_full_check(lookup: Lookup) -> None:
-    events = [image_event(f"docker.io/library/app:{n}") for n in range(BURST + 1)]
+def test_looks_that_take_as_long_as_a_full_check_are_replaced_by_one(lookup: Lookup) -> None:
+    events = [image_event(f"docker.io/library/app:{n}") for n in range(50)]
+    lookup.seconds, lookup.full_seconds = 0.25, 2.0
     assert run(lookup, *events, *SETTLED) == 1
-    assert lookup.looked == []
+    assert len(lookup.looked) == 9
+    lookup.looked, lookup.seconds = [], 0.03125
+    assert run(lookup, *events, *SETTLED) == 0
+    assert len(lookup.looked) == 50
 
 
 def test_three_names_of_one_target_are_one_look(lookup: Lookup) -> None:
