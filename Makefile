@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Programs that the tests use besides the lab's servers, which are always installed.
-TOOLS := skopeo,umoci,podman,buildah,zstd,chromium,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter
+TOOLS := skopeo,umoci,podman,buildah,zstd,bsdtar,chromium,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras
 # More workers than cores: tests wait for daemons half of their time.
 WORKERS ?= 6
 # Time and choice of `make soak`.
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## install the program and its development tools into .venv
 
-lab-install: ## unpack containerd 1.6, 1.7, 2.1, a registry and dockerd into .lab; install runc and image tools with apt
+lab-install: ## unpack containerd 1.6, 1.7, 2.1, a registry, dockerd, crane and oras into .lab; install runc and image tools with apt
 	@tools/lab-install --with $(TOOLS)
 
 demo: $(STAMP) ## show the missing-blobs bug and damaged files on a private containerd: found, explained, repaired

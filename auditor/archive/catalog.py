@@ -16,6 +16,7 @@ from auditor.checks.archive_faults import DISAGREE, DUPLICATE, INCOMPLETE, MALFO
 from auditor.errors import MalformedDocument
 from auditor.model import image_graph, oci, reference
 from auditor.model.digest import Digest
+from auditor.model.findings import Fact
 from auditor.model.oci import Descriptor, Index, Manifest
 from auditor.model.reference import DEFAULT_HOST
 from auditor.model.store import Image
@@ -26,6 +27,8 @@ INDEX_JSON: Final = "index.json"
 OCI_LAYOUT: Final = "oci-layout"
 IMAGE_NAME: Final = "io.containerd.image.name"
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+#: Fact of a contradiction that may be due to documents which the archive lacks: their number.
+ABSENT_DOCUMENTS: Final = "absent_documents"
 _RESULT: Final = "importers refuse it, or load one of them"
 _LAYOUT_VERSION: Final = "1.0.0"
 
@@ -52,7 +55,7 @@ class Catalog:
     """
 
     def __init__(self, collected: Collector, *, complete: bool) -> None:
-        self.files = Files(files=collected.files, links=collected.links)
+        self.files = Files(files=collected.files, links=collected.links, empty=collected.empty)
         self.problems = collected.problems
         self.images: tuple[Image, ...] = ()
         self.held: dict[Digest, Seen] = {}
@@ -185,7 +188,8 @@ class Catalog:
             self._present(entry, known.foreign)
             if known.whole:
                 for message in known.contradictions(entry, self.files):
-                    self._report(ArchiveProblem(DISAGREE, message, member=MANIFEST_JSON))
+                    facts: dict[str, Fact] = {ABSENT_DOCUMENTS: known.absent} if known.absent else {}
+                    self._report(ArchiveProblem(DISAGREE, message, member=MANIFEST_JSON, facts=facts))
 
     def _present(self, entry: Entry, foreign: set[Digest]) -> None:
         """Report absent files that manifest.json names: index.json may be sparse, manifest.json may not.
@@ -209,12 +213,14 @@ def _files(count: int) -> str:
 class _Reached:
     """The image manifests that index.json leads to, as far as they are in the archive.
 
-    `whole`: each of the documents was readable, so a manifest that was not found is not in the archive.
+    `whole`: each of the documents was readable, so a manifest that was not found is not in the archive. `absent` counts
+    the documents that are not there.
     """
 
     def __init__(self, catalog: Catalog, index: Index) -> None:
         self.catalog = catalog
         self.whole = True
+        self.absent = 0
         self.manifests: dict[Digest, set[tuple[Digest, ...]]] = {}
         self.by_name: dict[str, set[Digest]] = {}
         self.foreign: set[Digest] = set()
@@ -233,8 +239,10 @@ class _Reached:
                 self.foreign.update(layer.digest for layer in document.layers if oci.is_foreign(layer.media_type))
                 self.manifests.setdefault(document.config.digest, set()).add(layers)
                 return {document.config.digest}
-        if descriptor.digest in self.catalog.held and image_graph.family(descriptor.media_type) is not None:
-            self.whole = False
+        if image_graph.family(descriptor.media_type) is not None:
+            held = descriptor.digest in self.catalog.held
+            self.whole = self.whole and not held
+            self.absent += not held
         return set()
 
     def contradictions(self, entry: Entry, files: Files) -> Iterator[str]:

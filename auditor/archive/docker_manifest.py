@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Annotated, Final
 
 import msgspec
 
-from auditor.archive.members import Seen, claimed, cleaned
+from auditor.archive.members import Seen, claimed, cleaned, empty_file
 from auditor.archive.problems import ArchiveProblem, shown
 from auditor.checks.archive_faults import INCOMPLETE, MALFORMED
 from auditor.errors import MalformedDocument
@@ -71,10 +71,14 @@ def text(seen: Seen) -> bytes:
 
 
 class Files(msgspec.Struct, frozen=True):
-    """The files of an archive by name, and the links that docker writes for repeated layers."""
+    """The files of an archive by name, and the links that docker writes for repeated layers.
+
+    `empty` are the names of further empty files.
+    """
 
     files: Mapping[str, Seen]
     links: Mapping[str, str]
+    empty: Container[str] = frozenset()
 
     def find(self, name: str) -> Seen | None:
         """Return the file of a name, following links inside the archive; None where there is none."""
@@ -86,7 +90,9 @@ class Files(msgspec.Struct, frozen=True):
             outside = target.startswith("/")
             joined = posixpath.normpath(posixpath.join(posixpath.dirname(where), target))
             where = None if outside else cleaned(joined)
-        return None if where is None else self.files.get(where)
+        if where is None:
+            return None
+        return self.files.get(where) or (empty_file(where) if where in self.empty else None)
 
 
 class Virtual(msgspec.Struct, frozen=True):

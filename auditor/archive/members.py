@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from auditor.archive.layer_pipeline import Inspector, MakeInspector, SharedMeter, ThreadedInspector, ThreadedMeter
+from auditor.archive.name_set import NameSet
 from auditor.archive.problems import ArchiveProblem, Problems, StopReading, shown
 from auditor.archive.sparse import Extent
 from auditor.archive.tar_reader import Header, Kind
@@ -18,18 +19,24 @@ from auditor.checks.rule import Rule
 from auditor.concurrency import CHUNK
 from auditor.errors import InvalidDigest
 from auditor.model import oci
-from auditor.model.digest import Digest, Meter
+from auditor.model.digest import EMPTY, Digest, Meter
 from auditor.model.findings import Severity
 from auditor.model.store import LayerVerification
 
 #: Bytes of documents kept in memory in all; further ones are read again when they are needed.
 KEEP_TOTAL: Final = 64 << 20
 #: Members of one archive; an image has some hundreds.
-MAX_MEMBERS: Final = 100_000
+MAX_MEMBERS: Final = 2_000_000
+#: Files with content, and links, of one archive.
+MAX_FILES: Final = 100_000
+#: Empty files that are kept like others; of further ones only the names are.
+MAX_EMPTY: Final = 1_000
 #: The file that marks a `dir:` folder, and the most bytes of it that are read.
 DIR_VERSION: Final = "version"
 _MAX_VERSION: Final = 256
 _LINKS: Final = (Kind.SYMLINK, Kind.HARDLINK)
+#: Files that are kept even if they are empty.
+_DOCUMENTS: Final = frozenset({"index.json", "manifest.json", "oci-layout", "repositories", DIR_VERSION})
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -56,6 +63,11 @@ class Seen(msgspec.Struct, frozen=True):
     def whole(self) -> bool:
         """Whether all bytes were there."""
         return self.read == self.size
+
+
+def empty_file(name: str) -> Seen:
+    """Return the file of an empty member of which only the name was kept."""
+    return Seen(name=name, size=0, read=0, digest=EMPTY)
 
 
 def claimed(name: str) -> Digest | None:
@@ -95,6 +107,8 @@ def _relative(name: str, link: str) -> str:
 class Collector:
     """Take in members and record the files, links and problems.
 
+    Of empty files the first are kept like others, then only their names, in `empty`.
+
     Args:
         inspect: makes an inspector for each file that may be a layer; for other files its result is ignored.
         looks: whether to inspect a blob that is named by its digest.
@@ -113,6 +127,7 @@ class Collector:
     ) -> None:
         self.files: dict[str, Seen] = {}
         self.links: dict[str, str] = {}
+        self.empty = NameSet()
         self.problems = Problems()
         self.bytes = 0
         self._inspect = inspect
@@ -121,6 +136,7 @@ class Collector:
         self._on_file = on_file
         self._kept = 0
         self._members = 0
+        self._empty = 0
 
     def take(self, header: Header, body: Iterable[memoryview], *, path: Path | None = None) -> None:
         """Take in one member.
@@ -140,14 +156,34 @@ class Collector:
         name = self._safe(header)
         if name is None or header.kind is Kind.FOLDER:
             return
-        twice = name in self.files or name in self.links
-        earlier = self.files.pop(name, None)
+        twice = name in self.files or name in self.links or name in self.empty
+        earlier = self.files.pop(name, None) or (empty_file(name) if name in self.empty else None)
         if header.kind in _LINKS:
             self.links[name] = header.link if header.kind is Kind.SYMLINK else _relative(name, header.link)
+        elif self._only_name(header, name, twice=twice and name not in self.empty):
+            self._keep_name(name)
         else:
             self._measure(header, name, body, path)
         if twice:
-            self._duplicate(name, earlier, self.files.get(name))
+            self._duplicate(name, earlier, self.files.get(name) or (empty_file(name) if name in self.empty else None))
+        if len(self.files) + len(self.links) > MAX_FILES:
+            message = f"the archive has more than {MAX_FILES} links and files with content"
+            raise StopReading(ArchiveProblem(MALFORMED, message))
+
+    def _only_name(self, header: Header, name: str, *, twice: bool) -> bool:
+        """Whether to keep only the name of a file: one of many empty ones, and not the second of its name."""
+        if header.size or twice or name in _DOCUMENTS:
+            return False
+        self._empty += 1
+        return self._empty > MAX_EMPTY
+
+    def _keep_name(self, name: str) -> None:
+        self.empty.add(name)
+        promise = claimed(name)
+        if promise is not None and promise != Digest.of(b"", algorithm=promise.algorithm):
+            self._problem(MALFORMED, f"the blob {promise} is empty", name)
+        if self._on_file is not None:
+            self._on_file(empty_file(name))
 
     def _duplicate(self, name: str, earlier: Seen | None, later: Seen | None) -> None:
         message = f"two members have the name {shown(name)}"

@@ -15,7 +15,8 @@ TRUNCATED = Rule(
 MALFORMED = Rule(
     code="archive-malformed",
     severity=Severity.CRITICAL,
-    means="The file is not a tar archive, its compression is damaged, or one of its documents cannot be read.",
+    means="The file is not a tar archive, its compression is damaged, one of its documents cannot be read, it has more "
+    "members than are read, or one of many empty files is a blob.",
     impact="Members behind the damage may not be found.",
     remedy="Write or download the archive again.",
 )

@@ -15,7 +15,7 @@ import pytest
 
 from tests import images
 from tests.lab.checked import auditor_here
-from tests.lab.kit.binaries import VERSIONS
+from tests.lab.kit.binaries import VERSIONS, program
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.process import scratch
@@ -30,9 +30,13 @@ UNHASHED = ("index.json", "manifest.json", "oci-layout", "repositories", "json",
 #: Archives with an index of which they lack a part.
 SPARSE = frozenset({*(f"ctr {version} --platform" for version in VERSIONS), "auditor index"})
 #: Archives with only docker's manifest.json.
-DOCKER_ONLY = frozenset({"skopeo docker", "podman docker"})
+DOCKER_ONLY = frozenset({"skopeo docker", "podman docker", "crane"})
 #: Archives with only an index.json.
-OCI_ONLY = frozenset({"skopeo oci", "podman oci", "buildah oci", "umoci, GNU tar", "umoci, pax tar"})
+OCI_ONLY = frozenset(
+    {"skopeo oci", "podman oci", "buildah oci", "umoci, GNU tar", "umoci, pax tar", "crane oci, bsdtar", "oras, bsdtar"}
+)
+#: Archives whose index.json has no tag: podman writes the whole name there, crane none.
+UNTAGGED = frozenset({"podman oci", "crane oci, bsdtar"})
 MAKERS = (
     *(f"ctr {version}" for version in VERSIONS),
     *(f"ctr {version} --platform" for version in VERSIONS),
@@ -50,6 +54,7 @@ class Bench:
     podman: Podman
     base: Path
     made: Mapping[str, Path]
+    registry: Registry
 
     def loaders(self, maker: str) -> Iterator[tuple[str, Callable[[], bool]]]:
         """Each loader of an archive, by the name in the documentation."""
@@ -61,6 +66,11 @@ class Bench:
         yield "podman load", lambda: self._podman(path)
         yield "skopeo oci-archive", lambda: self._skopeo(f"oci-archive:{path}")
         yield "skopeo docker-archive", lambda: self._skopeo(f"docker-archive:{path}")
+        if maker not in UNTAGGED:
+            tag = "2" if maker.startswith("umoci") else "1"
+            yield "skopeo oci-archive with a tag", lambda: self._skopeo(f"oci-archive:{path}:{tag}")
+            yield "oras", lambda: self._oras(f"{path}:{tag}")
+        yield "crane push", lambda: self._crane(path)
 
     def _ctr(self, daemon: Containerd, path: Path, *options: str) -> bool:
         namespace = re.sub("-+", "-", f"load-{path.name}{''.join(options)}")
@@ -82,6 +92,19 @@ class Bench:
         shutil.rmtree(self.base / "copied", ignore_errors=True)
         command = ["skopeo", "--insecure-policy", "copy", source, f"dir:{self.base / 'copied'}"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def _oras(self, source: str) -> bool:
+        shutil.rmtree(self.base / "copied", ignore_errors=True)
+        return tried("oras", "cp", "--from-oci-layout", source, "--to-oci-layout", f"{self.base / 'copied'}:1")
+
+    def _crane(self, path: Path) -> bool:
+        return tried("crane", "push", path, self.registry.reference("lab/matrix-pushed:1"))
+
+
+def tried(tool: str, *arguments: str | Path) -> bool:
+    """Run a tool of the lab; whether it succeeded."""
+    command = [program(tool, f"usr/bin/{tool}"), *arguments]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def skopeo(*arguments: str | Path) -> None:
@@ -117,7 +140,8 @@ def _of_auditor(daemon: Containerd, names: tuple[str, str], folder: Path) -> Ite
 
 def _of_others(podman: Podman, name: str, source: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """What skopeo, podman, buildah and umoci make of an archive of ctr."""
-    paths = {maker: folder / maker.replace(" ", "-").replace(",", "") for maker in (*DOCKER_ONLY, *OCI_ONLY)}
+    ours = [m for m in (*DOCKER_ONLY, *OCI_ONLY) if not m.startswith(("crane", "oras"))]
+    paths = {maker: folder / maker.replace(" ", "-").replace(",", "") for maker in ours}
     skopeo(f"oci-archive:{source}:1", f"oci-archive:{paths['skopeo oci']}:1")
     skopeo(f"oci-archive:{source}:1", f"docker-archive:{paths['skopeo docker']}:lab/one:1")
     podman("load", "-i", source)
@@ -133,6 +157,18 @@ def _of_others(podman: Podman, name: str, source: Path, folder: Path) -> Iterato
     for form, maker in (("gnu", "umoci, GNU tar"), ("pax", "umoci, pax tar")):
         subprocess.run(["tar", "--format", form, "-C", str(layout), "-cf", str(paths[maker]), "."], check=True)
     yield from paths.items()
+
+
+def _of_registry(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield what crane and oras make of an image in the registry."""
+    yield "crane", folder / "crane"
+    assert tried("crane", "pull", name, folder / "crane")
+    assert tried("crane", "pull", "--format", "oci", name, folder / "crane-layout")
+    assert tried("oras", "cp", "--from-plain-http", name, "--to-oci-layout", f"{folder / 'oras-layout'}:1")
+    for maker, layout in (("crane oci, bsdtar", "crane-layout"), ("oras, bsdtar", "oras-layout")):
+        path = folder / f"{layout}.tar"
+        subprocess.run(["bsdtar", "-C", str(folder / layout), "-cf", str(path), "."], check=True)
+        yield maker, path
 
 
 @pytest.fixture(scope="module")
@@ -153,18 +189,26 @@ def bench(registry: Registry) -> Iterator[Bench]:
         made["docker save"] = folder / "docker-save"
         made["docker save"].write_bytes(docker.save(names[0]))
         made |= _of_others(podman, names[0], made["ctr 1.7"], folder)
-        yield Bench(daemons, docker, podman, folder, made)
+        made |= _of_registry(names[0], folder)
+        yield Bench(daemons, docker, podman, folder, made, registry)
 
 
 def refused(maker: str) -> set[str]:
     """The loaders that refuse an archive that `verify` accepts, as docs/export.md says."""
     if maker in SPARSE:
-        return {"ctr --all-platforms"}
+        return {"ctr --all-platforms", "oras"}
     if maker in DOCKER_ONLY:
-        return {"skopeo oci-archive"}
-    if maker in OCI_ONLY:
-        return {"skopeo docker-archive"}
-    return {"ctr 1.6", "ctr 1.7", "skopeo docker-archive"} if maker == "auditor --compress gzip" else set()
+        return {"skopeo oci-archive", "skopeo oci-archive with a tag", "oras"}
+    if maker == "auditor --compress gzip":
+        return {"ctr 1.6", "ctr 1.7", "skopeo docker-archive", "crane push", "oras"}
+    if maker == "crane oci, bsdtar":
+        return {
+            *(f"ctr {version}" for version in VERSIONS),
+            "ctr --all-platforms",
+            "skopeo docker-archive",
+            "crane push",
+        }
+    return {"skopeo docker-archive", "crane push"} if maker in OCI_ONLY else set()
 
 
 @pytest.mark.parametrize("maker", MAKERS)

@@ -11,10 +11,11 @@ from types import MappingProxyType
 
 import msgspec
 
-from auditor.archive.catalog import NAMESPACE
+from auditor.archive.catalog import ABSENT_DOCUMENTS, NAMESPACE
 from auditor.archive.image_layers import platforms_held
 from auditor.archive.open import PIPE, open_archive
 from auditor.archive.parts_missing import parts_missing
+from auditor.archive.problems import ArchiveProblem
 from auditor.archive.recognise import misnamed
 from auditor.archive.store import ArchiveStore
 from auditor.audit import collect
@@ -122,7 +123,7 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
     wanted = _request(wish) if asked else _request(wish, platforms_held(inventory, store.documents))
     problems = (*store.problems, *parts_missing(inventory, store.documents, everything=wish.all_platforms))
     if wish.sparse:
-        problems = tuple(problem for problem in problems if problem.code != INCOMPLETE.code or not inventory.images)
+        problems = tuple(problem for problem in problems if not (inventory.images and _on_purpose(problem)))
     note = misnamed(path, store.packing)
     also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in (*problems, *note))
     cut = () if store.complete else (f"{path} could not be read to its end",)
@@ -131,6 +132,11 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
     if not problems:
         raise NothingExamined(f"{path} holds no image: nothing was examined", hint="is it an image archive?")
     return audit.empty(store.info(), wanted, findings=order(also), incomplete=cut)
+
+
+def _on_purpose(problem: ArchiveProblem) -> bool:
+    """Whether a problem of a sparse archive comes from what it lacks."""
+    return problem.code == INCOMPLETE.code or ABSENT_DOCUMENTS in problem.facts
 
 
 def _opened(path: str, wish: Wish, options: Common) -> ArchiveStore:

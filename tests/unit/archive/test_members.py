@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from auditor.archive import members
-from auditor.archive.members import Collector, Seen, claimed, cleaned
+from auditor.archive.docker_manifest import Files
+from auditor.archive.members import Collector, Seen, claimed, cleaned, empty_file
 from auditor.archive.problems import ArchiveProblem, StopReading
 from auditor.archive.tar_reader import Header, Kind
 from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE
 from auditor.checks.rule import Rule
-from auditor.model.digest import Digest
+from auditor.layers import LayerInspector
+from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Severity
 
 HEX = "a" * 64
@@ -189,3 +191,48 @@ def test_members_are_counted_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(StopReading) as ended:
         made.take(file("a", Kind.FOLDER), [])
     assert ended.value.problem == ArchiveProblem(MALFORMED, "the archive has more than 2 members")
+
+
+def empty(name: str) -> Header:
+    return Header(name, Kind.FILE, 0, 512, "")
+
+
+def test_of_many_empty_files_only_the_names_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "MAX_EMPTY", 1)
+    made = Collector(inspect=LayerInspector, looks=lambda _: False)
+    for name in ("a", "b", "index.json", "b", "c"):
+        made.take(empty(name), [])
+    assert sorted(made.files) == ["a", "index.json"]
+    assert ["a" in made.empty, "b" in made.empty, "c" in made.empty] == [False, True, True]
+    found = Files(files=made.files, links={"d": "c", "e": "f"}, empty=made.empty)
+    assert [found.find("d"), found.find("e")] == [empty_file("c"), None]
+    message = "two members have the name b and equal bytes"
+    assert list(made.problems) == [ArchiveProblem(DUPLICATE, message, member="b", level=Severity.WARNING)]
+
+
+@pytest.mark.parametrize("full_first", [True, False])
+def test_one_of_many_empty_files_has_the_name_of_another_file(
+    monkeypatch: pytest.MonkeyPatch, *, full_first: bool
+) -> None:
+    monkeypatch.setattr(members, "MAX_EMPTY", 0)
+    made = Collector(inspect=LayerInspector, looks=lambda _: False)
+    order = [file("a"), empty("a")] if full_first else [empty("a"), file("a")]
+    for header in order:
+        made.take(header, [memoryview(DATA)] if header.size else [])
+    assert list(made.problems) == [problem(DUPLICATE, "two members have the name a", "a")]
+    assert made.files["a"].size == (0 if full_first else len(DATA))
+
+
+def test_an_empty_blob_among_many_empty_files_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "MAX_EMPTY", 0)
+    made = Collector(inspect=LayerInspector, looks=lambda _: False)
+    made.take(empty(BLOB), [])
+    made.take(empty(f"blobs/sha256/{EMPTY.hex}"), [])
+    assert list(made.problems) == [problem(MALFORMED, f"the blob sha256:{HEX} is empty", BLOB)]
+
+
+def test_files_with_content_and_links_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "MAX_FILES", 2)
+    made = collected(file("a", Kind.SYMLINK, link="b"), file("b", Kind.SYMLINK, link="c"))
+    with pytest.raises(StopReading, match="more than 2 links and files with content"):
+        made.take(file("c", Kind.SYMLINK, link="d"), [])

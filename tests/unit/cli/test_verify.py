@@ -140,9 +140,9 @@ def test_findings_are_in_the_words_of_an_archive(tmp_path: Path, kind: str) -> N
 
 def test_layouts_that_are_sparse_on_purpose(tmp_path: Path) -> None:
     for kind in ("no layer", "no config", "no manifest"):
-        parts = archives.drop(faulty(kind), "manifest.json")
-        path = written(tmp_path / "a.tar", tar(parts))
-        assert [verify(path).returncode, verify(path, "--sparse").returncode] == [1, 0]
+        for parts in (faulty(kind), archives.drop(faulty(kind), "manifest.json")):
+            path = written(tmp_path / "a.tar", tar(parts))
+            assert [verify(path).returncode, verify(path, "--sparse").returncode] == [1, 0]
     flipped = written(tmp_path / "b.tar", tar(faulty("a flipped layer")))
     assert verify(flipped, "--sparse").returncode == 1
     bare = written(
@@ -151,6 +151,15 @@ def test_layouts_that_are_sparse_on_purpose(tmp_path: Path) -> None:
     done = verify(bare, "--sparse")
     assert done.returncode == 3
     assert "nothing was examined" in done.stderr
+
+
+def test_documents_of_a_sparse_layout_that_disagree(tmp_path: Path) -> None:
+    """Nothing is absent that could lead to the image of manifest.json."""
+    other = next(m for m in archives.oci(archives.image(seed="two")) if m.name == "manifest.json")
+    parts = [*archives.drop(archives.oci(archives.image()), "manifest.json"), other]
+    done = verify(written(tmp_path / "a.tar", tar(parts)), "--sparse")
+    assert done.returncode == 1
+    assert "archive-manifests-disagree" in done.stdout
 
 
 def test_blobs_in_a_shared_folder(tmp_path: Path) -> None:
