@@ -102,7 +102,7 @@ _auditor() {
         'repair|--platform') value=1 words='' files=0 ;;
         'repair|--snapshotter') value=1 words='' files=0 ;;
         'repair|-n'|'repair|--namespace') value=1 words='' files=0 ;;
-        'repair|--from') value=1 words='namespace archive: registry' files=0 ;;
+        'repair|--from') value=1 words='namespace archive: registry[:IMAGE]' files=0 ;;
         'repair|--hosts-dir') value=1 words='' files=1 ;;
         'repair|--docker-config') value=1 words='' files=1 ;;
         'repair|-a'|'repair|--address') value=1 words='' files=1 ;;
@@ -126,7 +126,7 @@ _auditor() {
         'export|--compress') value=1 words='none gzip zstd' files=0 ;;
         'export|--platform') value=1 words='' files=0 ;;
         'export|-n'|'export|--namespace') value=1 words='' files=0 ;;
-        'export|--from') value=1 words='namespace archive: registry' files=0 ;;
+        'export|--from') value=1 words='namespace archive: registry[:IMAGE]' files=0 ;;
         'export|--hosts-dir') value=1 words='' files=1 ;;
         'export|--docker-config') value=1 words='' files=1 ;;
         'export|-a'|'export|--address') value=1 words='' files=1 ;;
