@@ -70,7 +70,10 @@ def open_archive(
         if Path(path).is_dir():
             return _open_folder(Path(path), members, blobs)
         with Path(path).open("rb", buffering=0) as file:
-            seekable = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISCHR(mode):
+                raise StoreUnreachable(f"{path} is a device", hint="give an archive, a folder, or - for standard input")
+            seekable = stat.S_ISREG(mode)
             return read_archive(_chunks(file, path), members, address=str(path), seekable=seekable, blobs=blobs)
 
 

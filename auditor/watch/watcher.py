@@ -31,7 +31,7 @@ class Watcher:
         every: Seconds between full checks.
         clock: Monotonic seconds.
         now: The current time, in UTC.
-        beat: Called with each sign of life.
+        beat: Called with each sign of life; what it raises ends the watch.
 
     """
 
@@ -86,6 +86,7 @@ class Watcher:
         start = self._clock()
         self._full()
         self._took = self._clock() - start
+        self._beat()
 
     def _take(self, stream: EventStream) -> bool:
         """Wait for events and take them; return whether some were lost."""

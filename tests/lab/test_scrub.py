@@ -59,12 +59,12 @@ def state_of(daemon: Containerd) -> Path:
     return daemon.base / "scrubbed" / "state.db"
 
 
-def arguments(daemon: Containerd, *more: str | Path) -> tuple[str | Path, ...]:
-    return ("scrub", "--format", "json", "--address", daemon.socket, "--state", state_of(daemon), *more)
+def arguments(daemon: Containerd, *more: str | Path, address: Path | None = None) -> tuple[str | Path, ...]:
+    return ("scrub", "--format", "json", "--address", address or daemon.socket, "--state", state_of(daemon), *more)
 
 
-def scrub(daemon: Containerd, *more: str | Path) -> Run:
-    return auditor_here(*arguments(daemon, *more))
+def scrub(daemon: Containerd, *more: str | Path, address: Path | None = None) -> Run:
+    return auditor_here(*arguments(daemon, *more, address=address))
 
 
 def coverage(report: Report) -> Coverage:
@@ -111,7 +111,7 @@ def test_the_memory_is_of_the_store_and_not_of_the_way_to_it(pulled: Containerd)
     scrub(pulled)
     link = pulled.base / "link.sock"
     link.symlink_to(pulled.socket)
-    again = scrub(pulled, "--address", link, "--content-root", "none").report
+    again = scrub(pulled, "--content-root", "none", address=link).report
     assert (fresh_reads(again), coverage(again).proven_blobs) == (0, len(EVERYTHING))
     pulled.restart()
     assert fresh_reads(scrub(pulled).report) == 0
@@ -120,7 +120,7 @@ def test_the_memory_is_of_the_store_and_not_of_the_way_to_it(pulled: Containerd)
 def test_another_daemon_is_another_store(start_daemon: StartDaemon, registry: Registry) -> None:
     first, second = (stocked(start_daemon("2.1"), registry) for _ in range(2))
     scrub(first)
-    assert fresh_reads(scrub(first, "--address", second.socket).report) > 0
+    assert fresh_reads(scrub(first, address=second.socket).report) > 0
 
 
 def test_killed_ten_times_at_random_it_finishes_with_every_blob_proven_once(pulled: Containerd) -> None:

@@ -24,6 +24,7 @@ NEEDED = {
     "readelf": "binutils",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "/usr/aarch64-linux-gnu/lib/libc.a": "libc6-dev-arm64-cross",
+    "/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
 }
 
 
@@ -50,11 +51,14 @@ def epoch() -> int:
 
 
 def check_programs() -> None:
-    """Raise CannotBuild where the machine lacks a program."""
+    """Install the programs that the machine lacks. Raises CannotBuild where that is not possible."""
     if platform.machine() != ARCH:
         raise CannotBuild(f"bundles are built on {ARCH} only; this machine is {platform.machine()}")
     if absent := sorted({package for program, package in NEEDED.items() if not _present(program)}):
-        raise CannotBuild(f"needed: apt-get install {' '.join(absent)}")
+        if os.geteuid() != 0:
+            raise CannotBuild(f"needed: apt-get install {' '.join(absent)}")
+        run("apt-get", "-qq", "update")
+        run("apt-get", "-qq", "-y", "--no-install-recommends", "install", *absent)
 
 
 def _present(program: str) -> bool:

@@ -55,6 +55,7 @@ def tree(
     from auditor.cli import audit, connect, prover
     from auditor.cli.output import check_target, deliver, print_message
     from auditor.formats.json_report import to_json
+    from auditor.formats.sanitize import plain
     from auditor.formats.tree import render_dot, render_text
     from auditor.model.findings import FailOn, Verify, exit_status
     from auditor.report.image_tree import trees
@@ -91,6 +92,8 @@ def tree(
         colour = o.colour(output is None and sys.stdout.isatty())
         text = "\n".join(render_text(each, colour=colour) for each in drawn)
     deliver(text, output)
+    for reason in report.incomplete:
+        print_message(f"note: {plain(reason)}")
     if not quiet and verify in (CheckVerify.PRESENCE, CheckVerify.SNAPSHOTS_QUICK):
         print_message("contents not read (auditor check --verify digests reads them)")
     return exit_status(report, FailOn.ERROR)

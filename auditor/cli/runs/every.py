@@ -73,12 +73,13 @@ def repeat(
 
     """
     board = Board(patience=plan.patience, clock=time.monotonic)
-    with stoppable(), serving(listen, board):
+    with stoppable() as require_running, serving(listen, board):
         try:
             sleep(plan.jitter.total_seconds() * chance())
             while True:
                 begun = time.monotonic()
                 _round(once, board, command=command, address=address)
+                require_running()
                 pause = (plan.every + plan.jitter * chance()).total_seconds() - (time.monotonic() - begun)
                 sleep(max(0.0, pause))
         except Stop:
@@ -103,18 +104,28 @@ def _round(once: Once, board: Board, *, command: str, address: str) -> None:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Make the first SIGTERM end the loop; ignore further ones during the clean-up."""
+def stoppable() -> Iterator[Callable[[], None]]:
+    """Make the first SIGTERM end the loop; ignore further ones during the clean-up.
+
+    Yields a function that raises Stop after a SIGTERM. A loop calls it in each turn: Python drops the exception of a
+    signal that arrives while a finalizer runs.
+    """
+    received = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        received.set()
         raise Stop
 
+    def require_running() -> None:
+        if received.is_set():
+            raise Stop
+
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield require_running
         return
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        yield require_running
     finally:
         signal.signal(signal.SIGTERM, before)

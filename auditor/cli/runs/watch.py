@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -84,7 +85,12 @@ def watch(common: Common, wish: Wish) -> int:
     address = containerd.discover(common.address, environ=os.environ)
     memory = Memory(wish.state, address=str(address))
     board = Board(patience=2 * timedelta(seconds=HEARTBEAT) + _GRACE, clock=time.monotonic)
-    with stoppable(), serving(wish.listen, board):
+    with stoppable() as require_running, serving(wish.listen, board):
+
+        def beat() -> None:
+            require_running()
+            board.beat()
+
         try:
             down, pause = False, _AGAIN
             while True:
@@ -93,7 +99,7 @@ def watch(common: Common, wish: Wish) -> int:
                         if down:
                             print_message("auditor: the daemon is back")
                         down, pause = False, _AGAIN
-                        _watch(store, memory, common, wish, board)
+                        _watch(store, memory, common, wish, board, beat)
                 except StoreError as error:
                     if not down:
                         print_error(error)
@@ -103,6 +109,7 @@ def watch(common: Common, wish: Wish) -> int:
                         )
                         _post(text, COULD_NOT, wish, board)
                     down = True
+                require_running()
                 time.sleep(pause)
                 pause = min(_LONGEST, pause * 2)
         except (Stop, KeyboardInterrupt):
@@ -110,10 +117,12 @@ def watch(common: Common, wish: Wish) -> int:
     return 0
 
 
-def _watch(store: LookupStore, memory: Memory, common: Common, wish: Wish, board: Board) -> None:
+def _watch(
+    store: LookupStore, memory: Memory, common: Common, wish: Wish, board: Board, beat: Callable[[], None]
+) -> None:
     full = partial(_full, store, memory, common, wish, board)
     every = wish.every.total_seconds()
-    Watcher(store, memory, full, every=every, clock=time.monotonic, now=now, beat=board.beat).run()
+    Watcher(store, memory, full, every=every, clock=time.monotonic, now=now, beat=beat).run()
 
 
 def _full(store: LookupStore, memory: Memory, common: Common, wish: Wish, board: Board) -> None:

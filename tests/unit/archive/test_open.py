@@ -289,3 +289,8 @@ def test_each_document_is_parsed_once_and_the_proofs_are_made_once(monkeypatch: 
     assert len(result.evidence.documents) == 2
     assert len(parsed) == len(set(parsed)) == 3
     assert store.verifications() is store.verifications()
+
+
+def test_a_device_is_no_archive() -> None:
+    with pytest.raises(StoreUnreachable, match="/dev/zero is a device"):
+        open_archive(Path("/dev/zero"))

@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 
 from auditor.cli.app import main
 from auditor.cli.runs import metrics_server
-from auditor.cli.runs.every import repeat, schedule
+from auditor.cli.runs.every import Stop, repeat, schedule, stoppable
 from auditor.cli.runs.metrics_server import Board, serving
 from auditor.errors import StoreUnreachable, UsageError
 from auditor.model.findings import Report
@@ -187,3 +188,20 @@ def _drip(client: socket.socket, ended: threading.Event) -> None:
     with suppress(OSError):
         while not ended.wait(0.02):
             client.sendall(b"G")
+
+
+def test_a_signal_whose_exception_a_finalizer_drops_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    dropped: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+
+    class Last:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(1000):
+                pass
+
+    with stoppable() as require_running:
+        Last()
+        assert dropped
+        with pytest.raises(Stop):
+            require_running()
