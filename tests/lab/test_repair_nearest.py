@@ -90,7 +90,8 @@ def test_a_repair_that_finds_nothing_says_what_it_did_not_read(node: Containerd,
     assert deep.document["notes"] == []
 
 
-def test_what_is_no_blob_here(node: Containerd) -> None:
+def test_what_is_no_blob_here(node: Containerd, registry: Registry) -> None:
+    node.cri_pull(registry.push(OTHER, "lab/nearest-other:1"))
     absent = sha256(b"absent")
     ran = auditor_here("repair", "--address", node.socket, "--yes", absent)
     assert ran.status == 3
