@@ -101,7 +101,7 @@ def collect(
         inventories = [_with_resources(store, inventory, now) for inventory in inventories]
     every = [g for i in inventories for g in group(i.images)]
     unnamed = not every and bool(_unrecorded(info, request, inventories, store.files() or {}))
-    lost = unnamed or (bool(info.gaps) and not every)
+    lost = unnamed or (bool(info.gaps or info.damage) and not every)
     groups = () if lost else _chosen(every, request.images, info)
     if not lost and not (request.allow_empty and request.everything):
         require_content(inventories, groups, request.namespaces)

@@ -38,7 +38,7 @@ def layer(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
         for info, data in entries:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    return gzip.compress(out.getvalue())
+    return gzip.compress(out.getvalue(), mtime=0)
 
 
 def played(*entries: tuple[tarfile.TarInfo, bytes], lowest: bool = True) -> Played:
