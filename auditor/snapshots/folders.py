@@ -74,11 +74,10 @@ def named(metadata: Path, snapshotter: str, rows: Mapping[bytes, Row]) -> Mappin
     """
     walk = _open(metadata)
     found = {}
-    for namespace, buckets in _buckets(walk.top, b"v1"):
-        for name, record in _buckets(buckets, b"snapshots", snapshotter.encode()):
-            row = rows.get(_values(record).get(b"name", b""))
-            if row is not None:
-                found[namespace.decode(), snapshotter, name.decode(errors="replace")] = row
+    for key, record in _records(walk, snapshotter):
+        row = rows.get(_values(record).get(b"name", b""))
+        if row is not None:
+            found[key] = row
     _refuse_damage(walk)
     return found
 
@@ -104,10 +103,7 @@ def unpaired_records(metadata: Path, snapshotter: str, root: Path) -> frozenset[
     known = read_folders(root).keys
     walk = _open(metadata)
     found = frozenset(
-        (namespace.decode(), snapshotter, name.decode(errors="replace"))
-        for namespace, buckets in _buckets(walk.top, b"v1")
-        for name, record in _buckets(buckets, b"snapshots", snapshotter.encode())
-        if _values(record).get(b"name", b"") not in known
+        key for key, record in _records(walk, snapshotter) if _values(record).get(b"name", b"") not in known
     )
     _refuse_damage(walk)
     return found
@@ -170,6 +166,13 @@ def _buckets(bucket: Bucket, *path: bytes) -> Iterator[tuple[bytes, Bucket]]:
                 yield from _buckets(held, *path[1:])
                 return
             yield key, held
+
+
+def _records(walk: Walk, snapshotter: str) -> Iterator[tuple[SnapshotKey, Bucket]]:
+    """Yield containerd's record of each snapshot of a snapshotter, by namespace, snapshotter and name."""
+    for namespace, buckets in _buckets(walk.top, b"v1"):
+        for name, record in _buckets(buckets, b"snapshots", snapshotter.encode()):
+            yield (namespace.decode(), snapshotter, name.decode(errors="replace")), record
 
 
 def _values(bucket: Bucket) -> dict[bytes, bytes]:
