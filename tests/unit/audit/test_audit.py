@@ -20,11 +20,13 @@ from auditor.model.findings import FailOn, Finding, Report, Severity, Status, Ve
 from auditor.model.store import (
     ENCRYPTED,
     Container,
+    DamageKind,
     FileState,
     Inventory,
     LayerVerification,
     LayerVerificationKind,
     Resource,
+    StoreDamage,
     StoreInfo,
     Verification,
     VerificationKind,
@@ -484,6 +486,13 @@ def test_files_of_a_lost_database_are_found_though_an_empty_store_is_allowed() -
     world = World()
     world.store.content[Digest.of(b"one")] = b"one"
     assert codes(looked(world, allow_empty=True)) == ["metadata-lost"]
+
+
+def test_a_damaged_database_without_an_image_is_no_empty_store() -> None:
+    world = World()
+    lost = StoreDamage(DamageKind.LOST, "meta.db", "no blob has a record")
+    world.store.description = msgspec.structs.replace(world.store.info(), damage=(lost,))
+    assert codes(looked(world)) == ["metadata-lost"]
 
 
 def test_records_without_a_file_are_counted_as_absent() -> None:
