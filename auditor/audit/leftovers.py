@@ -14,6 +14,7 @@ from typing import Final
 
 from auditor.model.digest import HEX_LENGTH
 from auditor.model.store import Inventory, LeftoverKind, Leftovers
+from auditor.regular_file import open_regular
 
 #: A name that changed less than this many seconds ago may belong to work that is under way.
 SETTLED: Final = 60
@@ -47,16 +48,16 @@ def leftovers(
 
     A name that a client makes or removes now is left out: its folder's ctime is that of the last rename or change.
     """
-    settled = []
+    sizes = {}
     for name in sorted(names):
         with suppress(OSError):
-            if now.timestamp() - (folder / name).lstat().st_ctime >= SETTLED:
-                settled.append(name)
-    sizes = [_size(folder / name) for name in settled]
+            looked = (folder / name).lstat()
+            if now.timestamp() - looked.st_ctime >= SETTLED:
+                sizes[name] = _size(folder / name, looked)
     if not sizes:
         return None
-    whole, total = all(complete for _, complete in sizes), sum(size for size, _ in sizes)
-    return Leftovers(kind, str(folder), len(settled), total, settled[0], at_least=not whole, owner=owner)
+    whole, total = all(complete for _, complete in sizes.values()), sum(size for size, _ in sizes.values())
+    return Leftovers(kind, str(folder), len(sizes), total, next(iter(sizes)), at_least=not whole, owner=owner)
 
 
 def listed(folder: Path) -> tuple[str, ...]:
@@ -102,18 +103,13 @@ def _dead_ingests(folder: Path, known: Collection[tuple[str, str]]) -> tuple[str
 
 
 def _text(path: Path) -> str:
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.read(descriptor, _LONGEST).decode("utf-8", "replace")
-        finally:
-            os.close(descriptor)
+    with suppress(OSError), open_regular(path) as file:
+        return file.read(_LONGEST).decode("utf-8", "replace")
     return ""
 
 
-def _size(path: Path) -> tuple[int, bool]:
+def _size(path: Path, looked: os.stat_result) -> tuple[int, bool]:
     """Return the bytes of a file, or of the files below a folder, and whether all were counted."""
-    looked = path.lstat()
     if not stat.S_ISDIR(looked.st_mode):
         return looked.st_size, True
     total = 0

@@ -16,30 +16,29 @@ from auditor.errors import UsageError
 #: The value of --address that selects every daemon.
 EVERY = "all"
 _ADDRESS_VARIABLE = "CONTAINERD_ADDRESS"
-#: One daemon; a list, so that several are refused and not the last one taken.
-Address = Annotated[
-    list[str] | None,
-    Option(
-        "--address",
-        "-a",
+
+
+def _address(metavar: str, words: str) -> Option:
+    return Option(
+        *("--address", "-a"),
         group="Store",
         envvar=_ADDRESS_VARIABLE,
-        metavar="SOCKET",
-        help="Path of containerd's socket. Default: the first of the usual paths on which a daemon listens.",
+        metavar=metavar,
+        help=f"Path of containerd's socket{words}",
         show_default=False,
-    ),
+    )
+
+
+#: One daemon; a list, so that several are refused and not the last one taken.
+Address = Annotated[
+    list[str] | None, _address("SOCKET", ". Default: the first of the usual paths on which a daemon listens.")
 ]
 Addresses = Annotated[
     list[str] | None,
-    Option(
-        "--address",
-        "-a",
-        group="Store",
-        envvar=_ADDRESS_VARIABLE,
-        metavar="SOCKET|all",
-        help="Path of containerd's socket; repeatable; all: every daemon at the usual paths. Default: the first of "
-        "those paths on which a daemon listens.",
-        show_default=False,
+    _address(
+        "SOCKET|all",
+        "; repeatable; all: every daemon at the usual paths. Default: the first of those paths on which a daemon "
+        "listens.",
     ),
 ]
 Root = Annotated[

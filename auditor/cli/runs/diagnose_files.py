@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from auditor.checks.evidence import Evidence
 from auditor.diagnose.extract import Mentions
@@ -70,8 +69,7 @@ def _count(files: dict[SnapshotKey, SnapshotFiles], keys: list[SnapshotKey], ove
     for key in keys:
         if over():
             return
-        with suppress(OSError):
-            files[key] = counted(files[key])
+        files[key] = counted(files[key])
 
 
 def _as_recorded(files: SnapshotFiles) -> bool:
