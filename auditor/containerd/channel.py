@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import socket as sockets
 import stat
+import threading
 from pathlib import Path
+from typing import Final
 
 import grpc
 import msgspec
@@ -40,6 +42,9 @@ _OPTIONS = (
     # No shared subchannels: a restarted daemon is not delayed by the back-off of an earlier connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+#: Seconds that open calls get to end when a channel is closed.
+_CLOSING: Final = 5.0
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -85,7 +90,18 @@ class Connection(msgspec.Struct, frozen=True):
     def close(self) -> None:
         """Close the channel; open calls are cancelled."""
         self.watch.close()
-        self.channel.close()
+        close_channel(self.channel)
+
+
+def close_channel(channel: grpc.Channel, *, patience: float = _CLOSING) -> None:
+    """Cancel the calls of a channel and close it.
+
+    grpc waits until a thread of its own has ended the calls. A call that a signal interrupted before that thread was
+    started is never ended; after `patience` seconds it is left to the end of the process.
+    """
+    closing = threading.Thread(target=channel.close, name="close", daemon=True)
+    closing.start()
+    closing.join(patience)
 
 
 def open_connection(address: Path, *, timeout: float) -> Connection:
@@ -106,7 +122,7 @@ def open_connection(address: Path, *, timeout: float) -> Connection:
     try:
         version = _containerd_version(channel, address, timeout=timeout)
     except BaseException:
-        channel.close()
+        close_channel(channel)
         raise
     return Connection(
         address=address,

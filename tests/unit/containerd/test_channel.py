@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from auditor.containerd import connect
+from auditor.containerd.channel import close_channel
 from auditor.containerd.discover import USUAL_SOCKETS, discover, discover_all, notes, socket_path
 from auditor.errors import StoreTimeout, StoreUnreachable, UsageError
 from tests.contract.small_containerd import SmallContainerd, World
@@ -240,3 +241,16 @@ def test_a_daemon_that_comes_back_is_found_again(folder: Path) -> None:
         assert store.namespaces() == ("default",)
     with SmallContainerd(folder, World(namespace="later")) as server, connect(server.socket, timeout=10) as store:
         assert store.namespaces() == ("later",)
+
+
+def test_a_call_that_a_signal_interrupts_as_it_begins_does_not_hold_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_state: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("grpc._channel._run_channel_spin_thread", interrupted)
+    channel = grpc.insecure_channel("unix:/nowhere")
+    with pytest.raises(KeyboardInterrupt):
+        channel.unary_stream("/service/Method")(b"")
+    before = threading.active_count()
+    close_channel(channel, patience=0.05)
+    assert threading.active_count() == before + 1, "grpc still waits"
