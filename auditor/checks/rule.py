@@ -210,6 +210,7 @@ _BY_CAUSE: Final[Mapping[str, str]] = {
 _BY_CODE: Final[Mapping[str, str]] = {
     "incomplete-image": "a layer of the image has neither a blob nor a snapshot",
     "broken-snapshot-chain": "the unpacked image is broken",
+    "layers-not-fetched": "only the documents of the image were fetched, not its layers",
     "snapshot-missing": "the image was unpacked, and its snapshot was removed",
     "blob-unreadable": "a blob's file cannot be read",
     "suspect-storage": "the disk or the memory is failing",

@@ -32,17 +32,19 @@ _PROOF_BY_CODE: Final[Mapping[str, str]] = {
         "the files were compared with their layer twice, and the layer matches its diffID",
     ),
 }
-#: Reason why a cause is not certain.
+#: Reason why a cause is not certain, by cause, or by code for rules without one.
 _DOUBT: Final[Mapping[str, str]] = {
     "missing-blobs-bug": "the same layer with another compression allowed the skip; that it happened is not proven",
     "missing-blobs-bug-likely": "the blob that made the snapshot is gone too, so that nothing proves what happened",
     "record-deleted": "layers are skipped from the bottom up, and this one lies above one that was fetched",
+    "layers-not-fetched": "an image of which all layers were deleted before it was used looks the same",
     "shared-config-bug": "another manifest with the same config is whole, as that bug leaves it",
 }
 _UNAFFECTED: Final[Mapping[str, str]] = {
     "snapshot-without-blob": "Running the image here: its snapshot is there. Images that do not name this blob.",
     "shared-config-layers": "Running the image here, from the other manifest.",
     "incomplete-image": "Other images; running containers.",
+    "layers-not-fetched": "The documents of the image; all other images.",
     "missing-manifest": "Other images; running containers.",
     "missing-config": "Other images; running containers.",
     "blob-file-missing": "Containers that run, and new ones from snapshots that exist. Images without this blob.",
@@ -85,7 +87,9 @@ def proven(finding: Finding) -> str:
 
 def doubt(finding: Finding) -> str:
     """Return the reason why a cause is not certain."""
-    return _DOUBT.get(finding.cause or "", "the evidence supports it and does not contradict it, but does not prove it")
+    return _DOUBT.get(
+        finding.cause or finding.code, "the evidence supports it and does not contradict it, but does not prove it"
+    )
 
 
 def evidence(finding: Finding, entry: ObjectFacts | None) -> tuple[str, ...]:

@@ -107,6 +107,8 @@ def _commands_by_code(finding: Finding, target: CommandTarget, namespace: str, n
     elif finding.code in _ABSENT:
         yield from _repair(target, namespace, name)
         yield target.pull(namespace, name) + "  # does the same, if the registry still has it"
+    elif finding.code == "layers-not-fetched":
+        yield target.pull(namespace, name) + "  # fetches its layers"
     elif finding.code in _DAMAGED:
         yield from _repair(target, namespace, name, "--verify", "digests")
         yield _KERNEL

@@ -303,7 +303,8 @@ def content(digest: Digest, documents: Documents) -> Content | None:
     config = loaded if isinstance(loaded, ImageConfig) else None
     unpackable = [layer for layer in manifest.layers if oci.is_layer(layer.media_type)]
     container = manifest.names_image and not _artifact(manifest, config, unpackable)
-    differ = container and config is not None and len(unpackable) != len(config.diff_ids)
+    counted = len(unpackable) or _passed_over(manifest)
+    differ = container and config is not None and counted != len(config.diff_ids)
     diff_ids = config.diff_ids if config is not None and container and not differ else ()
     layers = _layers(manifest.layers, diff_ids)
     return Content(
@@ -318,9 +319,18 @@ def content(digest: Digest, documents: Documents) -> Content | None:
 
 def _artifact(manifest: Manifest, config: ImageConfig | None, unpackable: list[Descriptor]) -> bool:
     """Whether a manifest with an image config is an artifact: BuildKit caches, attestations, `{}` of old ORAS."""
+    if _passed_over(manifest) and not manifest.artifact_type:
+        return config is not None and not config.diff_ids
     if manifest.artifact_type or len(unpackable) < len(manifest.layers):
         return not unpackable or (config is not None and not config.diff_ids)
     return config is not None and not config.diff_ids and not config.platform.os
+
+
+def _passed_over(manifest: Manifest) -> int:
+    """Return the number of layers where each is an image's by its type, and containerd takes none for a layer."""
+    types = [layer.media_type for layer in manifest.layers]
+    passed = all(oci.is_image_layer(each) for each in types) and not any(map(oci.is_layer, types))
+    return len(types) if passed else 0
 
 
 def _layers(descriptors: tuple[Descriptor, ...], diff_ids: tuple[Digest, ...]) -> tuple[Layer, ...]:

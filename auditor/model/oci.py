@@ -91,6 +91,18 @@ def is_layer(media_type: str) -> bool:
     return media_type.startswith("application/vnd.oci.image.layer.") or media_type.partition("+")[0] in _DOCKER_LAYERS
 
 
+#: What types of image layers begin with, among them such as containerd passes over.
+_LAYER_NAMES = (DOCKER_LAYER, DOCKER_FOREIGN_LAYER, "application/vnd.erofs.layer.")
+
+
+def is_image_layer(media_type: str) -> bool:
+    """Whether a type names a layer of an image, also one that containerd does not take for a layer.
+
+    Such have a compression or a file system that it does not know: it fetches them and unpacks nothing.
+    """
+    return is_layer(media_type) or media_type.startswith(_LAYER_NAMES)
+
+
 #: What layer types that containerd's differ reads by itself begin with, up to the suffix of a compression.
 _TAR_TYPES = frozenset({OCI_LAYER, "application/vnd.oci.image.layer.nondistributable.v1.tar"})
 
@@ -100,7 +112,7 @@ def needs_processor(media_type: str) -> bool:
 
     core/images/mediatypes.go `DiffCompression` knows tar layers alone.
     """
-    return is_layer(media_type) and media_type.partition("+")[0] not in _TAR_TYPES | _DOCKER_LAYERS
+    return is_image_layer(media_type) and media_type.partition("+")[0] not in _TAR_TYPES | _DOCKER_LAYERS
 
 
 def is_foreign(media_type: str) -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from auditor.diagnose.messages import Confidence
+from auditor.model import oci
 from auditor.model.findings import Severity
 from tests import images
 from tests.lab.checked import assert_sound, auditor_here, check, loud, the
+from tests.lab.diagnosed import ask
+from tests.lab.kit import faults
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 
@@ -37,6 +41,9 @@ def test_documents_without_layers_are_one_warning(daemon: Containerd, registry: 
     assert not archive.exists()
     diagnosed = auditor_here("diagnose", "--address", daemon.socket, one.layers[0].digest)
     assert "[layers-not-fetched]" in diagnosed.out
+    verdict = ask(daemon, f"ctr: content digest {one.layers[1].digest}: not found")[0].verdict
+    assert (verdict.code, verdict.sure) == ("layers-not-fetched", Confidence.LIKELY)
+    assert verdict.commands[0].partition("  #")[0].endswith(f"-n default images pull {reference}")
 
 
 def test_an_image_that_cri_manages_is_not_excused(daemon: Containerd, registry: Registry) -> None:
@@ -46,6 +53,18 @@ def test_an_image_that_cri_manages_is_not_excused(daemon: Containerd, registry: 
     daemon.ctr(*FETCH, "--metadata-only", reference)
     daemon.ctr("images", "label", reference, "io.cri-containerd.image=managed")
     assert loud(check(daemon).report) == {("incomplete-image", layer.digest) for layer in one.layers}
+
+
+def test_an_image_of_foreign_layers_alone_is_an_image(daemon: Containerd, registry: Registry) -> None:
+    """Absent layers of a foreign type are no loss, whether containerd takes the type for a layer or passes it over."""
+    for name, suffix in (("taken", ".gzip"), ("passed-over", ".xz")):
+        kind = f"{oci.DOCKER_FOREIGN_LAYER}{suffix}"
+        foreign = images.raw_layer(name.encode(), images.sha256(b"x"), compression="gzip", media_type=kind)
+        daemon.ctr(*FETCH, registry.push(images.image([foreign]), f"lab/foreign-{name}:1"))
+        faults.remove_record(daemon, foreign.digest)
+    ran = check(daemon)
+    assert (loud(ran.report), ran.status) == (set(), 0)
+    assert sorted(f.code for f in ran.report.findings if f.code == "foreign-layer") == ["foreign-layer"] * 2
 
 
 @pytest.mark.parametrize("verify", ["presence", "layers"])

@@ -665,6 +665,18 @@ def test_a_layer_type_is_named_where_no_differ_is_for_it(*, differs: tuple[str, 
     assert codes.count("layer-type-unsupported") == found
 
 
+@pytest.mark.parametrize("kind", [f"{oci.DOCKER_FOREIGN_LAYER}.xz", "application/vnd.erofs.layer.v1"])
+def test_an_image_whose_layers_containerd_passes_over_is_an_image(kind: str) -> None:
+    made = image(Layer("a", media_type=kind), Layer("b", media_type=kind))
+    world = World()
+    world.store.description = msgspec.structs.replace(world.store.info(), differs=("walking",))
+    world.pull(made, unpack=False)
+    assert [code for code, _ in world.faults()] == ["layer-type-unsupported"] * 2
+    world.drop(made.layers[0].digest)
+    absent = "foreign-layer" if oci.is_foreign(kind) else "incomplete-image"
+    assert {finding.code for finding in world.findings()} == {"layer-type-unsupported", absent}
+
+
 def test_a_layer_type_that_was_unpacked_is_supported() -> None:
     world = World()
     world.store.description = msgspec.structs.replace(world.store.info(), differs=("walking",))

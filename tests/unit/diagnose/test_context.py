@@ -19,6 +19,7 @@ from auditor.diagnose.messages import Confidence, recognise
 from auditor.diagnose.model import Diagnosis, Outcome
 from auditor.formats.diagnosis import markdown
 from tests.unit.build import APP, BASE, Layer, World, image, index
+from tests.unit.checks.test_rules import documents_only
 
 NAME = "registry.corp/team/app:1"
 FOLDER = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/112/fs"
@@ -114,6 +115,17 @@ def test_a_config_without_an_image_type_explains_layers_that_were_never_fetched(
         verdict = told(made, f"ctr: content digest {BASE.digest}: not found").verdict
         assert verdict.code == "incomplete-image"
         assert any("application/octet-stream" in line for line in verdict.evidence) is explained
+
+
+def test_layers_that_were_never_fetched_lead() -> None:
+    made = World()
+    documents_only(made)
+    (held,) = made.inventory.images
+    verdict = told(made, f"ctr: content digest {BASE.digest}: not found").verdict
+    assert (verdict.code, verdict.sure) == ("layers-not-fetched", Confidence.LIKELY)
+    assert "only the documents" in verdict.cause
+    assert "deleted before it was used" in verdict.because
+    assert verdict.commands[0] == f"crictl pull {held.name}  # fetches its layers"
 
 
 @pytest.mark.parametrize("member", ["blobs/sha256/" + "a" * 64, "6c37da2e/layer.tar"])

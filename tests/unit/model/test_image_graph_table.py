@@ -360,6 +360,8 @@ ONE, TWO = layer("1"), layer("2")
 ID1, ID2, ID3 = (digest(f"diff {n}") for n in range(3))
 CHAIN = oci.chain_ids([ID1, ID2])
 TEXT = layer("text", "text/plain")
+XZ = layer("xz", f"{oci.DOCKER_FOREIGN_LAYER}.xz")
+EROFS = layer("erofs", "application/vnd.erofs.layer.v1")
 CONFIG = config("c")
 
 
@@ -404,6 +406,21 @@ CONTENTS: dict[
     "a layer that is none, no config": (holding(ONE, TEXT, ids=None), (plain(ONE, TEXT), (), True, False), False),
     "no layer that is one": (holding(TEXT, ids=(ID1,)), (plain(TEXT), (), False, False), True),
     "no layer that is one, no config": (holding(TEXT, ids=None), (plain(TEXT), (), False, False), False),
+    "layers that containerd passes over": (
+        holding(XZ, EROFS, ids=(ID1, ID2)),
+        (plain(XZ, EROFS), (), True, False),
+        True,
+    ),
+    "passed over, more diffIDs": (holding(XZ, ids=(ID1, ID2)), (plain(XZ), (), True, True), True),
+    "passed over, no diffIDs": (holding(XZ, ids=()), (plain(XZ), (), False, False), True),
+    "passed over, no config": (holding(XZ, ids=None), (plain(XZ), (), True, False), False),
+    "passed over, an artifact's type": (
+        holding(XZ, ids=(ID1,), artifact_type="application/x"),
+        (plain(XZ), (), False, False),
+        True,
+    ),
+    "passed over beside a layer": (holding(ONE, XZ, ids=(ID1, ID2)), (plain(ONE, XZ), (), True, True), True),
+    "passed over beside an artifact's": (holding(XZ, TEXT, ids=(ID1, ID2)), (plain(XZ, TEXT), (), False, False), True),
     "an artifact's type, layers with diffIDs": (
         holding(ONE, ids=(ID1,), artifact_type="application/x"),
         (FULL[:1], CHAIN[:1], True, False),
