@@ -9,7 +9,8 @@ from itertools import pairwise
 import msgspec
 
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
-from auditor.checks.rule import Hit, Rule, blob_subject, command
+from auditor.checks.rule import Hit, Rule, blob_subject
+from auditor.model.command_line import command
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, ImageRef, Severity, Subject
 from auditor.model.gc_reachability import expired, reachable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 import msgspec
 
 from auditor.checks.evidence import ref_order
+from auditor.model.command_line import command
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, Finding, ImageRef, Severity, Subject, order
 
@@ -102,12 +102,6 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, Fact] = {}
     hint: str = ""
     repairable: bool = False
-
-
-def command(*words: str, names: Iterable[str] = ()) -> str:
-    """Return a command line; names are untrusted input: they are quoted, and those with a dash follow `--`."""
-    last = tuple(names)
-    return shlex.join((*words, *(("--",) if any(name.startswith("-") for name in last) else ()), *last))
 
 
 def selector(image: ImageRef) -> str:

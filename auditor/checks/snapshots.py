@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.layer_state import State, absences, faults
-from auditor.checks.rule import Hit, Rule, blob_subject, command
+from auditor.checks.rule import Hit, Rule, blob_subject
+from auditor.model.command_line import command
 from auditor.model.findings import Fact, Severity, Subject
 from auditor.model.image_graph import Content, ImageGraph, ManifestNode
 from auditor.model.store import Snapshot

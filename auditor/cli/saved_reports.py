@@ -15,6 +15,7 @@ from auditor.archive.problems import StopReading
 from auditor.concurrency import CHUNK
 from auditor.errors import AuditorError, UsageError
 from auditor.formats.json_report import load
+from auditor.model.command_line import command
 from auditor.model.findings import Report
 from auditor.report.fleet import UnreadFile
 from auditor.report.health import MAX_REPORT
@@ -102,7 +103,7 @@ def _refuse_pipe(path: Path) -> None:
 
     """
     if path.is_fifo() and Path("/dev/fd") not in path.parents and Path("/proc") not in path.parents:
-        raise UsageError(f"{path} cannot be read: it is a pipe", hint=f"auditor report - < {path}")
+        raise UsageError(f"{path} cannot be read: it is a pipe", hint=f"auditor report - < {command(str(path))}")
 
 
 def _regular(path: Path) -> Report:

@@ -14,6 +14,7 @@ from auditor.containerd._proto import introspection_pb2
 from auditor.containerd.channel import Connection
 from auditor.containerd.grpc_errors import translated
 from auditor.errors import AuditorError, StoreError, StoreTimeout, StoreUnreachable
+from auditor.model.command_line import command
 from auditor.model.platforms import Platform, host
 from auditor.model.store import Snapshotter
 
@@ -100,7 +101,7 @@ def _without_database(words: str, plugins: Sequence[introspection_pb2.Plugin]) -
     root = str(Path(content).parent) if content else "/var/lib/containerd"
     return StoreError(
         f"containerd runs without its metadata database, which is damaged or in use: {words}",
-        hint=f"do not delete meta.db; stop containerd, then: auditor check --root {root}",
+        hint=f"do not delete meta.db; stop containerd, then: {command('auditor', 'check', '--root', root)}",
     )
 
 

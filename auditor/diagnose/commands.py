@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from auditor.checks.rule import UNPACKED, command, selector
+from auditor.checks.rule import UNPACKED, selector
+from auditor.model import reference
+from auditor.model.command_line import clients_at, command
 from auditor.model.findings import Finding
 from auditor.model.store import SourceKind
 
@@ -113,7 +115,7 @@ def _commands_by_code(finding: Finding, target: CommandTarget, namespace: str, n
         yield from _repair(target, namespace, name, "--verify", "digests")
         yield _KERNEL
     elif finding.code in _PUBLISHED:
-        yield (command("skopeo", "inspect", "--raw", f"docker://{name}") + "  # as published; report it")
+        yield command("skopeo", "inspect", "--raw", _remote(name)) + "  # as published; report it"
     elif finding.code in UNPACKED and finding.hint.startswith("auditor repair "):
         yield from _repair(target, namespace, name, "--snapshots")
     elif finding.code == "broken-snapshot-chain":
@@ -122,6 +124,12 @@ def _commands_by_code(finding: Finding, target: CommandTarget, namespace: str, n
         yield _KERNEL
     elif finding.hint:
         yield finding.hint
+
+
+def _remote(name: str) -> str:
+    """Return an image of a registry as skopeo takes it, which refuses a tag beside a digest."""
+    found = reference.find(name)
+    return f"docker://{name}" if found is None or found.digest is None else f"docker://{found.name}@{found.digest}"
 
 
 def _repair(target: CommandTarget, namespace: str, name: str, *more: str) -> Iterator[str]:
@@ -206,7 +214,8 @@ def filled(step: str, *, name: str, digest: str, namespace: str, target: Command
         target: The store.
 
     """
-    shown = command(name) if name else ""
+    # A name that begins with a dash would be taken for an option.
+    shown = command(name) if name and not name.startswith("-") else ""
     if not shown and step.startswith(("auditor check", "auditor repair")):
         step = step.replace(" {image}", "")
     if (
@@ -219,5 +228,8 @@ def filled(step: str, *, name: str, digest: str, namespace: str, target: Command
         step = f"{target.auditor(verb)} {rest}".rstrip()
     if target.root:
         step = step.replace("/var/lib/containerd", command(target.root))
+    if target.address:
+        step = clients_at(step, target.address)
+    step = step.replace("docker://{image}", command(_remote(name)) if shown else "docker://IMAGE")
     step = step.replace("{image}", shown or "IMAGE").replace("{digest}", digest or "DIGEST")
     return step.replace("{namespace}", command(namespace))

@@ -6,11 +6,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from auditor.checks.rule import command
 from auditor.concurrency import read_ahead
 from auditor.errors import ExportRefused, NoFile, NoRecord, ObjectError
 from auditor.export.model import ExportPlan, PlannedBlob
 from auditor.export.sinks import FileSink, Sink
+from auditor.model.command_line import command
 from auditor.model.digest import Measured, Meter
 from auditor.model.store import FileBacked, Store, Verification, VerificationKind
 

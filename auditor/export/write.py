@@ -12,7 +12,6 @@ import msgspec
 
 from auditor.archive.open import open_archive
 from auditor.atomic_write import Temporary, output_errors, sync_folder
-from auditor.checks.rule import command
 from auditor.errors import ExportRefused
 from auditor.export import tar_members
 from auditor.export.copy_blobs import BlobCopier
@@ -20,6 +19,7 @@ from auditor.export.model import ExportPlan
 from auditor.export.read_back import ReadBack, compare
 from auditor.export.sinks import COMPRESSORS, CompressingSink, FileSink, PipeSink, Sink
 from auditor.export.tar_members import END, Part
+from auditor.model.command_line import command
 from auditor.model.digest import Digest, Meter
 from auditor.model.store import Store
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from typing import Literal
@@ -11,6 +10,7 @@ import msgspec
 
 from auditor.formats.json_report import to_json
 from auditor.formats.sanitize import plain, plural, size
+from auditor.model.command_line import command, path
 
 
 class RecoveredRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,12 +126,9 @@ def _written(row: WrittenRow) -> Iterator[str]:
 
 
 def _load(row: WrittenRow) -> str:
-    # A name that begins with a dash would be taken for an option.
-    path = f"./{row.path}" if row.path.startswith("-") else row.path
-    path, namespace = shlex.quote(plain(path)), shlex.quote(plain(row.namespace))
-    if row.kind == "archive":
-        return f"ctr -n {namespace} images import {path}"
-    return f"tar -C {path} -cf - . | ctr -n {namespace} images import -"
+    written = path(plain(row.path))
+    load = command("ctr", "-n", plain(row.namespace), "images", "import", written if row.kind == "archive" else "-")
+    return load if row.kind == "archive" else f"{command('tar', '-C', written, '-cf', '-', '.')} | {load}"
 
 
 def _copied(copied: CopiedDatabase) -> Iterator[str]:
@@ -142,6 +139,6 @@ def _copied(copied: CopiedDatabase) -> Iterator[str]:
         yield f"a sound copy can be made: {held}; {age}"
         return
     yield f"wrote {plain(copied.path)}: {held}; {age}"
-    target = shlex.quote(f"{plain(copied.root)}/io.containerd.metadata.v1.bolt/meta.db")
-    yield f"keep the damaged database elsewhere, then: cp {shlex.quote(plain(copied.path))} {target}"
+    target = f"{plain(copied.root)}/io.containerd.metadata.v1.bolt/meta.db"
+    yield f"keep the damaged database elsewhere, then: {command('cp', path(plain(copied.path)), path(target))}"
     yield "make the first start of containerd without kubelet and without network"

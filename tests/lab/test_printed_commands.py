@@ -20,8 +20,9 @@ from typing import Final
 
 import pytest
 
-from auditor.checks.rule import at_address, command
+from auditor.checks.rule import at_address
 from auditor.formats.sanitize import is_command
+from auditor.model.command_line import command
 from auditor.model.findings import Finding, Verify
 from tests import images
 from tests.images import BuiltImage

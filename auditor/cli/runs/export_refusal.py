@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from auditor.checks.rule import command
 from auditor.errors import ExportRefused
 from auditor.export.model import ExportPlan, Role
+from auditor.model.command_line import command
 from auditor.model.findings import Finding, Severity
 
 #: Why a layer is missing, by finding code.

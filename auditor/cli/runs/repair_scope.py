@@ -9,9 +9,9 @@ import msgspec
 
 from auditor.audit.audit import AuditResult
 from auditor.audit.collect import Request
-from auditor.checks.rule import command
 from auditor.errors import InvalidDigest, NothingExamined, UsageError
 from auditor.formats.repair import PlanRows
+from auditor.model.command_line import command
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.store import Store

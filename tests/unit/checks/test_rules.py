@@ -12,8 +12,9 @@ import pytest
 
 from auditor import checks
 from auditor.checks.garbage_collection import PINNED
-from auditor.checks.rule import Rule, at_address, command
+from auditor.checks.rule import Rule, at_address
 from auditor.model import oci
+from auditor.model.command_line import command
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Finding, Severity, Verify
 from auditor.model.snapshot_files import Difference, Differences, Kind, SnapshotFiles, Usage
