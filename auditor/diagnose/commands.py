@@ -11,7 +11,7 @@ import msgspec
 
 from auditor.checks.rule import UNPACKED, selector
 from auditor.model import reference
-from auditor.model.command_line import clients_at, command
+from auditor.model.command_line import clients_at, command, is_command
 from auditor.model.findings import Finding
 from auditor.model.store import SourceKind
 
@@ -93,7 +93,7 @@ def for_finding(finding: Finding, target: CommandTarget, *, named: Sequence[str]
         return
     if image is None:
         yield target.auditor("check", *(("-n", finding.namespace) if finding.namespace else ()))
-        yield finding.hint
+        yield _remedy(finding)
         return
     name = selector(image)
     found = _commands_by_code(finding, target, image.namespace, name)
@@ -123,7 +123,12 @@ def _commands_by_code(finding: Finding, target: CommandTarget, namespace: str, n
     elif finding.code == "blob-unreadable":
         yield _KERNEL
     elif finding.hint:
-        yield finding.hint
+        yield _remedy(finding)
+
+
+def _remedy(finding: Finding) -> str:
+    """Return what a finding prints as its remedy, a sentence as a comment; empty where it has none."""
+    return finding.hint if not finding.hint or is_command(finding.hint) else f"# {finding.hint}"
 
 
 def _remote(name: str) -> str:

@@ -47,11 +47,6 @@ def shorten(text: str, width: int) -> str:
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
-def is_command(hint: str) -> bool:
-    """Whether a hint is a command to run rather than a sentence to follow."""
-    return hint.split(" ", 1)[0] in ("auditor", "ctr", "crictl", "nerdctl", "journalctl", "systemctl")
-
-
 def size(number: int) -> str:
     """A number of bytes in binary units: 1536 is `1.5 KiB`."""
     value = float(number)

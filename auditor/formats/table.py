@@ -11,7 +11,8 @@ from msgspec import UNSET
 
 from auditor.checks.rule import Rule
 from auditor.formats.readiness import serve_lines, unpack_lines
-from auditor.formats.sanitize import is_command, plain, plural, shorten, size
+from auditor.formats.sanitize import plain, plural, shorten, size
+from auditor.model.command_line import is_command
 from auditor.model.findings import BlobCounts, Fact, Finding, ImageRef, PlatformState, Report, Severity, Status, Verify
 
 #: Findings of one rule that are listed; the first with its details, the others on a line each.

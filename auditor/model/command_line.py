@@ -27,3 +27,8 @@ def path(name: str) -> str:
 def clients_at(line: str, address: str) -> str:
     """Return a line of commands with the daemon's address in each command of ctr and crictl."""
     return _CLIENT.sub(lambda found: f"{command(found[1], *(x.format(address) for x in _PLACE[found[1]]))} ", line)
+
+
+def is_command(hint: str) -> bool:
+    """Whether a hint is a command to run rather than a sentence to follow."""
+    return hint.split(" ", 1)[0] in ("auditor", "ctr", "crictl", "nerdctl", "journalctl", "systemctl")

@@ -21,9 +21,11 @@ from typing import Final
 import pytest
 
 from auditor.checks.rule import at_address
-from auditor.formats.sanitize import is_command
-from auditor.model.command_line import command
-from auditor.model.findings import Finding, Verify
+from auditor.diagnose import commands
+from auditor.diagnose.commands import CommandTarget
+from auditor.diagnose.messages import MESSAGES
+from auditor.model.command_line import command, is_command
+from auditor.model.findings import Finding, ImageRef, Severity, Subject, Verify
 from tests import images
 from tests.images import BuiltImage
 from tests.lab.checked import ROOT, auditor_here, environment
@@ -241,3 +243,40 @@ def test_a_lease_whose_name_looks_like_an_option_is_removed_by_the_printed_comma
     listed = store.daemon.ctr("leases", "ls", "-q", namespace="k8s.io").stdout.splitlines()
     assert "printed lease" in listed
     assert "-printed lease" not in listed
+
+
+def known_lines(store: Store, name: str, digest: str) -> Iterator[str]:
+    """The lines for known messages and for images that the lab's programs can run, for an image in `default`."""
+    target = CommandTarget(address=str(store.daemon.socket))
+    for step in dict.fromkeys(step for known in MESSAGES for step in known.steps):
+        line = commands.filled(step, name=name, digest=digest, namespace="default", target=target)
+        if line.startswith(("ctr ", "skopeo ")):
+            yield line.replace("OS/ARCH", "linux/amd64").replace("NEW", store.registry.reference("lab/printed-new:1"))
+    for by_design in ("the node discards layers", "of another platform"):
+        lines = commands.for_design(target, "default", name, by_design, platforms=("linux/amd64",))
+        yield from (line for line in lines if line.startswith("ctr "))
+    image = ImageRef(namespace="default", name=name, target=digest)
+    for code in ("broken-snapshot-chain", "incomplete-image", "snapshot-without-blob", "diffid-mismatch"):
+        subject = Subject(kind="layer", digest=digest)
+        found = Finding(
+            code=code, severity=Severity.ERROR, namespace="default", subject=subject, message="", images=(image,)
+        )
+        yield from (line for line in commands.for_finding(found, target) if line.startswith(("ctr ", "skopeo ")))
+
+
+def test_the_lines_for_known_messages_do_what_they_say(store: Store) -> None:
+    built = images.image([images.layer(images.files("printed-known", kilobytes=16))])
+    tagged = store.registry.push(built, "lab/printed-known:1")
+    settings = store.base / ".config/containers"
+    settings.mkdir(parents=True)
+    host = tagged.partition("/")[0]
+    (settings / "registries.conf").write_text(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n')
+    (settings / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    for name in (tagged, f"{tagged}@{built.digest}"):
+        store.daemon.ctr("images", "pull", "--plain-http", name, namespace="default")
+        lines = list(dict.fromkeys(known_lines(store, name, built.digest)))
+        assert {line.split()[0] for line in lines} == {"ctr", "skopeo"}
+        for line in lines:
+            ran = store.run(f"HOME=$PWD exec unshare -m bash -c {shlex.quote(line)}")
+            assert not MISUSE.search(ran.stderr), f"{line}\n{ran.stderr}"
+            assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"

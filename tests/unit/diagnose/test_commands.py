@@ -107,8 +107,10 @@ def test_each_command_for_a_finding_is_taken(name: str, namespace: str, target: 
             subject=Subject(kind="layer", digest=DIGEST),
             message="",
             images=(image,),
+            hint=rule.remedy,
         )
         for line in commands.for_finding(finding, target):
+            assert line.startswith(("# ", "dmesg ", "auditor ", *(f"{client} " for client in CLIENTS))), line
             assert_taken(line)
     for by_design in ("the node discards layers", "of another platform"):
         for line in commands.for_design(target, namespace, NAME, by_design, platforms=("linux/amd64",)):
