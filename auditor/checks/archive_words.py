@@ -11,6 +11,7 @@ from auditor.checks.absent_layers import INCOMPLETE_IMAGE
 from auditor.checks.blobs import BLOB_UNREADABLE, DIGEST_MISMATCH, SIZE_MISMATCH
 from auditor.checks.documents import (
     ATTESTATION_NOT_PULLED,
+    IMAGE_TYPE_UNKNOWN,
     LAYER_COUNT_MISMATCH,
     MALFORMED_MANIFEST,
     MEDIA_TYPE_MISMATCH,
@@ -74,6 +75,7 @@ _RULES: Final = (
     ),
     _words(MALFORMED_MANIFEST, impact="The image cannot be loaded anywhere.", remedy=_BUILT_SO),
     _words(MEDIA_TYPE_MISMATCH, impact="Some tools refuse such images; containerd loads them.", remedy=_BUILT_SO),
+    _words(IMAGE_TYPE_UNKNOWN, remedy=ARCHIVE_REMEDY),
     _words(LAYER_COUNT_MISMATCH, remedy=_BUILT_SO),
     _words(DIFFID_MISMATCH, impact="The image cannot be unpacked: `unexpected layer digest`.", remedy=_BUILT_SO),
     _words(LAYER_UNDECODABLE, impact="The image cannot be unpacked.", remedy=_BUILT_SO),

@@ -46,6 +46,16 @@ MEDIA_TYPE_MISMATCH = Rule(
     impact="Some tools refuse such images; containerd runs them.",
     remedy="Ask the image's publisher.",
 )
+IMAGE_TYPE_UNKNOWN = Rule(
+    code="image-type-unknown",
+    severity=Severity.ERROR,
+    means="An image's name leads to an index or a manifest, and its record gives another type: a general one, one with "
+    "parameters, or one with a changed letter.",
+    # images.Manifest of containerd ends for a target of another type.
+    impact="The image cannot be unpacked or run: `unexpected media type`.",
+    remedy="Check which Content-Type the registry or its mirror in hosts.toml sends for the manifest, then pull the "
+    "image again.",
+)
 LAYER_COUNT_MISMATCH = Rule(
     code="layer-count-mismatch",
     severity=Severity.ERROR,
@@ -97,6 +107,7 @@ RULES = (
     MISSING_CONFIG,
     MALFORMED_MANIFEST,
     MEDIA_TYPE_MISMATCH,
+    IMAGE_TYPE_UNKNOWN,
     LAYER_COUNT_MISMATCH,
     PLATFORM_NOT_PULLED,
     ATTESTATION_NOT_PULLED,
@@ -293,7 +304,7 @@ def _flaws(
     elif isinstance(loaded, Index | Manifest) and (
         loaded.media_type not in ("", descriptor.media_type) or key(descriptor) is None
     ):
-        rule, cause = MEDIA_TYPE_MISMATCH, None
+        rule, cause = MEDIA_TYPE_MISMATCH if key(descriptor) else IMAGE_TYPE_UNKNOWN, None
         facts = {"document": loaded.media_type, "descriptor": descriptor.media_type}
         kind = loaded.media_type or ("an index" if isinstance(loaded, Index) else "a manifest")
         text = f"its media type is {kind}, in its descriptor {descriptor.media_type}"

@@ -40,6 +40,7 @@ _SKIP_REASONS: Mapping[str, str] = {
     "layer-undecodable": _PUBLISHED,
     "layer-count-mismatch": _PUBLISHED,
     "media-type-mismatch": _PUBLISHED,
+    "image-type-unknown": "the type is wrong in the image's record, and only a pull writes that: pull the image again",
     "broken-snapshot-chain": "snapshots are not blobs: remove the image and pull it again on a drained node",
     "snapshot-missing": "snapshots are not blobs: unpack the image again",
     "snapshot-directory-missing": _FILES,

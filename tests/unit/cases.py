@@ -165,6 +165,7 @@ SEVERITY = {
     ),
     **dict.fromkeys(
         (
+            "image-type-unknown",
             "layer-count-mismatch",
             "snapshot-without-blob",
             "shared-config-layers",

@@ -94,6 +94,14 @@ def _(world: World) -> str:
     return named(world, LOGIN, "text/html; charset=utf-8")
 
 
+@fault("image-type-unknown")
+def _(world: World) -> str:
+    world.pull(APP)
+    target = msgspec.structs.replace(world.inventory.images[0].target, media_type="application/json")
+    world.change(images=(msgspec.structs.replace(world.inventory.images[0], target=target),))
+    return APP.digest
+
+
 @fault("name-mismatch")
 def _(world: World) -> str:
     name = f"registry/app@{Digest.of(b'another')}"
@@ -485,7 +493,8 @@ CONTRACT = {
     Severity.CRITICAL: "incomplete-image missing-manifest missing-config blob-file-missing size-mismatch "
     "not-an-image digest-mismatch diffid-mismatch layer-undecodable malformed-manifest broken-snapshot-chain "
     "suspect-storage",
-    Severity.ERROR: "snapshot-without-blob shared-config-layers blob-unreadable layer-count-mismatch name-mismatch",
+    Severity.ERROR: "snapshot-without-blob shared-config-layers blob-unreadable layer-count-mismatch name-mismatch "
+    "image-type-unknown",
     Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest container-orphaned "
     "layer-type-unsupported layers-not-fetched undeletable-files",
     Severity.INFO: "blob-discarded blob-lazy platform-not-pulled attestation-not-pulled foreign-layer not-unpacked "
@@ -567,7 +576,7 @@ def test_a_manifest_under_another_type_is_walked_and_its_type_is_reported(media_
     world.relabel(APP.digest, lambda _: labels)
     world.drop(BASE.digest)
     codes = {code for code, _ in world.faults()}
-    assert codes == {"media-type-mismatch", "snapshot-without-blob"}
+    assert codes == {"image-type-unknown", "snapshot-without-blob"}
 
 
 @pytest.mark.parametrize(
