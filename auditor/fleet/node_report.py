@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import lru_cache
+from string import hexdigits
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,11 +25,12 @@ from auditor.model.findings import (
 
 #: Names of images kept with a finding; the rest is in the node's own report.
 _NAMES: Final = 4
-#: States of a held blob in the two lowest bits of its key.
-PRESENT, VERIFIED, SOUND_IMAGE = 1, 2, 3
-_STATES: Final = {"present": PRESENT, "verified": VERIFIED}
-#: Characters of a digest that identify it here: 64 bits, of which two give way to the state.
-_KEY: Final = 16
+#: The 16 hexadecimal digits behind the algorithm, 64 bits, that identify a digest here. The names of the algorithms in
+#: use (sha256, sha512, blake3) have the same length.
+_DIGITS: Final = slice(len("sha256:"), len("sha256:") + 16)
+#: Bytes of a key.
+WIDTH: Final = 8
+_HEXADECIMAL: Final = frozenset(hexdigits)
 
 
 class Foreign(Exception):
@@ -64,12 +65,23 @@ class Fault(msgspec.Struct, frozen=True, array_like=True):
     images: tuple[str, ...]
 
 
+class Held(NamedTuple):
+    """What a node holds, as `keys` in no order; a blob of several images is there several times.
+
+    `verified`: blobs with a copy that was verified; `present`: with one that was not read; `sound`: targets of images
+    that are sound there.
+    """
+
+    verified: bytes = b""
+    present: bytes = b""
+    sound: bytes = b""
+
+
 class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     """A node's report without its trees.
 
     `file` is where it was read; `finished_at` is in UTC. `facts` are the report's own and the versions in it. `damaged`
-    has target and name of each damaged image. `held` has a key (see `key`) for each blob that the node holds and each
-    image that is sound there.
+    has target and name of each damaged image.
     """
 
     file: str
@@ -83,7 +95,7 @@ class NodeReport(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, str]
     faults: tuple[Fault, ...]
     damaged: tuple[tuple[str, str], ...]
-    held: bytes
+    held: Held
 
 
 def condense(report: SlimReport, *, file: str) -> NodeReport:
@@ -119,15 +131,23 @@ def condense(report: SlimReport, *, file: str) -> NodeReport:
     )
 
 
-def key(digest: str, state: int) -> int:
-    """Return 62 bits of a digest with a state; 0 for what is no digest.
+def keys(digits: Collection[str]) -> bytes:
+    """Return 8 bytes for each text of 16 hexadecimal digits (see `digits_of`); other texts are left out.
 
-    Two digests with the same key would be taken for one; for 10,000,000 different digests the chance is 1 in 90,000.
+    Two digests with the same key would be taken for one; for 10,000,000 different digests the chance is 1 in 370,000.
     """
     try:
-        return int(digest.partition(":")[2][:_KEY], 16) & ~3 | state
+        joined = bytes.fromhex("".join(digits))
     except ValueError:
-        return 0
+        joined = b""
+    if len(joined) == WIDTH * len(digits):
+        return joined
+    return bytes.fromhex("".join(each for each in digits if len(each) == 2 * WIDTH and _HEXADECIMAL.issuperset(each)))
+
+
+def digits_of(digest: str) -> str:
+    """Return the part of a digest that identifies it in `keys`."""
+    return digest[_DIGITS]
 
 
 def _said(counts: FindingCounts) -> str:
@@ -158,36 +178,41 @@ def _fault(finding: Finding) -> Fault:
     )
 
 
-class _TreeKeys(NamedTuple):
-    """The keys of an image's blobs with a copy, and those of blobs whose copy is bad, without a state."""
+class _Blobs(NamedTuple):
+    """The blobs in an image's tree, by state, as `digits_of` gives them."""
 
-    held: AbstractSet[int]
-    bad: AbstractSet[int]
+    verified: list[str]
+    present: list[str]
+    bad: list[str]
 
 
-def _held(report: SlimReport) -> bytes:
-    """Return the keys of blobs with a copy and of sound images, as the bytes of an array of unsigned 64-bit numbers."""
-    trees = [_tree_keys(bytes(image.tree)) for image in report.images]
-    held = set[int]().union(*(keys.held for keys in trees))
-    for bad in set[int]().union(*(keys.bad for keys in trees)):
-        held -= {bad | PRESENT, bad | VERIFIED}
-    held.update(key(image.target, SOUND_IMAGE) for image in report.images if image.status is Status.SOUND)
-    return array("Q", held).tobytes()
+def _held(report: SlimReport) -> Held:
+    found = _Blobs([], [], [])
+    for image in report.images:
+        for texts, more in zip(found, _blobs(bytes(image.tree)), strict=True):
+            texts.extend(more)
+    verified, present, bad = found
+    if bad:
+        verified, present = (list(set(texts).difference(bad)) for texts in (verified, present))
+    return Held(
+        keys(verified), keys(present), keys([digits_of(i.target) for i in report.images if i.status is Status.SOUND])
+    )
 
 
 @lru_cache(maxsize=4096)
-def _tree_keys(raw: bytes) -> _TreeKeys:
+def _blobs(raw: bytes) -> _Blobs:
     """Parse a tree; nodes of a fleet hold the same images, so most trees were parsed before."""
-    held: set[int] = set()
-    bad: set[int] = set()
+    verified, present, bad = found = _Blobs([], [], [])
     root = _tree.decode(raw)
     nodes = [] if root is None else [root]
     for node in nodes:  # which grows meanwhile
         if node.children:
             nodes += node.children
-        state = _STATES.get(node.state)
-        if state is not None:
-            held.add(key(node.digest, state))
-        elif node.state in UNUSABLE:
-            bad.add(key(node.digest, 0))
-    return _TreeKeys(held, bad)
+        state = node.state
+        if state == "verified":
+            verified.append(node.digest[_DIGITS])
+        elif state == "present":
+            present.append(node.digest[_DIGITS])
+        elif state in UNUSABLE:
+            bad.append(node.digest[_DIGITS])
+    return found
