@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from auditor.layers import LayerInspector
+from auditor.snapshots.beside import Beside
 from auditor.snapshots.compare import compare
 from auditor.snapshots.examine import usage
 from auditor.snapshots.play import play
@@ -85,7 +86,8 @@ def decoded(made: Layer) -> None:
 
 def compared(made: Layer) -> None:
     """Play the layer and compare its files."""
-    played = play(made.pieces(), lowest=True)
+    with Beside(made.files) as files:
+        played = play(made.pieces(), lowest=True, files=files)
     found = compare(played.tree, made.files)
     if played.refusal or found.items:
         raise SystemExit(f"{made.name}: {played.refusal or found.items[:3]}")
