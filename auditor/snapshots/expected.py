@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from auditor.checks.evidence import Evidence
-from auditor.model.digest import Digest, Meter
+from auditor.layers.threaded_meter import ThreadedMeter
+from auditor.model.digest import Digest
 from auditor.model.snapshot_files import SnapshotKey
 from auditor.model.store import LayerVerificationKind, Store, Verification, VerificationKind
 from auditor.snapshots.beside import Admit, Beside, at_once
@@ -114,7 +115,7 @@ class Layers:
 
     def _play(self, namespace: str, of: Needed, *, contents: bool, base: Node | None, files: Beside | None) -> Played:
         digest = of.layer.descriptor.digest
-        meter = Meter(digest.algorithm)
+        meter = ThreadedMeter(digest.algorithm)
         with self._store.stream(namespace, digest) as chunks:
             played = play(
                 self._metered(chunks, meter),
@@ -131,7 +132,7 @@ class Layers:
             )
         return played
 
-    def _metered(self, chunks: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
+    def _metered(self, chunks: Iterable[bytes], meter: ThreadedMeter) -> Iterator[bytes]:
         for chunk in chunks:
             self.admit(len(chunk))
             meter.update(chunk)

@@ -10,7 +10,8 @@ import msgspec
 
 from auditor.layers import LayerInspector, tar_entries
 from auditor.layers.tar_entries import Entry, TarUnreadable, entries
-from auditor.model.digest import Measured, Meter
+from auditor.layers.threaded_meter import ThreadedMeter
+from auditor.model.digest import Measured
 from auditor.model.store import LayerVerification
 from auditor.snapshots.beside import Beside
 from auditor.snapshots.contents import Unplayable, fill_beside, fill_content
@@ -85,7 +86,7 @@ class _LayerStream:
 
     def __init__(self, chunks: Iterable[bytes | memoryview], *, max_size: int | None = None) -> None:
         self._chunks = _sliced(chunks)
-        self._meter = Meter()
+        self._meter = ThreadedMeter()
         self._pieces: deque[bytes] = deque()
         #: The piece that is being read, and how many of its bytes were.
         self._piece = b""
@@ -102,9 +103,10 @@ class _LayerStream:
 
     def update(self, chunk: bytes | memoryview) -> None:
         """Take decompressed bytes from the inspector."""
-        self._meter.update(chunk)
-        if chunk and not self._ended:
-            self._pieces.append(bytes(chunk))
+        piece = bytes(chunk)
+        self._meter.update(piece)
+        if piece and not self._ended:
+            self._pieces.append(piece)
 
     def result(self) -> Measured:
         """Return digest and size of all decompressed bytes."""
