@@ -1,4 +1,4 @@
-"""What comparing unpacked files costs: `python -m tests.bench.bench_snapshots [--files N…] [--from FOLDER…]`, as root.
+"""What comparing unpacked files costs: `python -m tests.bench.bench_snapshots`, as root; `--help` lists the options.
 
 On trees of small files and on a copy of folders of this machine, one after the other: decompressing the layer to its
 diffID (what --verify layers does), playing and comparing it (--verify snapshots), counting the files (--verify
@@ -27,8 +27,8 @@ from auditor.snapshots.play import play
 from tests.bench.peers import cores, costs
 from tests.lab.kit.process import scratch
 
-#: Bytes of a small file, and files in a folder.
-SIZES, FOLDER = (100, 9000), 40
+#: Bytes of a small file and of a tiny one, and files in a folder.
+SMALL, TINY, FOLDER = (100, 9000), (100, 600), 40
 #: Goals: times the processor time of decompressing; times that of gzip and tar; MiB; seconds for 100,000 files.
 DECODING, TAR, MEMORY, QUICK = 2.5, 1.0, 150, 1.0
 PIECE = 1 << 20
@@ -49,14 +49,14 @@ class Layer:
                 yield piece
 
 
-def small_files(folder: Path, count: int) -> None:
+def small_files(folder: Path, count: int, sizes: tuple[int, int]) -> None:
     """Files of text and noise, about half of which compresses away."""
     made = random.Random(count)
     for number in range(count):
         parent = folder / f"package-{number // FOLDER}"
         if not number % FOLDER:
             parent.mkdir()
-        size = made.randint(*SIZES)
+        size = made.randint(*sizes)
         (parent / f"module_{number}.py").write_bytes(b"    return value\n" * (size // 34) + made.randbytes(size // 2))
 
 
@@ -145,7 +145,8 @@ def measure(made: Layer, *, rounds: int) -> bool:
 def main() -> int:
     """Measure each tree."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, nargs="*", default=[36_000, 200_000])
+    parser.add_argument("--files", type=int, nargs="*", default=[36_000])
+    parser.add_argument("--tiny", type=int, nargs="*", default=[200_000])
     parser.add_argument("--from", dest="sources", nargs="*", default=["/usr/bin", "/usr/lib/python3", "/usr/share/doc"])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--one", nargs=2, metavar=("BLOB", "FILES"))
@@ -163,8 +164,9 @@ def main() -> int:
         if given.sources:
             made = layer(base, "folders of this machine", partial(copied, sources=given.sources))
             met = measure(made, rounds=given.rounds) and met
-        for count in given.files:
-            made = layer(base, f"small files {count}", partial(small_files, count=count))
+        trees = [(f"small files {count}", count, SMALL) for count in given.files]
+        for name, count, sizes in [*trees, *((f"tiny files {count}", count, TINY) for count in given.tiny)]:
+            made = layer(base, name, partial(small_files, count=count, sizes=sizes))
             met = measure(made, rounds=given.rounds) and met
     return 0 if met else 1
 
