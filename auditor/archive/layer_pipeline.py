@@ -5,7 +5,6 @@ All of it releases the interpreter lock. The queues are bounded: the slowest sta
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Protocol
 
 from auditor.concurrency import Worker
@@ -48,29 +47,6 @@ class ThreadedInspector:
         """Wait for the thread and return the verdict."""
         self._worker.finish()
         return self._inspector.finish()
-
-
-class ThreadedMeter:
-    """A meter that hashes in a thread of its own; the thread starts with the first bytes and ends with `result`."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._meter = Meter()
-
-    @cached_property
-    def _worker(self) -> Worker[Data]:
-        return Worker(self._meter.update, name="archive-diff-id")
-
-    def update(self, chunk: Data) -> None:
-        """Hand over the next bytes."""
-        self.size += len(chunk)
-        self._worker.put(chunk)
-
-    def result(self) -> Measured:
-        """Wait for the thread; no bytes may follow."""
-        if self.size:
-            self._worker.finish()
-        return self._meter.result()
 
 
 class SharedMeter:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from auditor.archive.layer_pipeline import Inspector, MakeInspector, SharedMeter, ThreadedInspector, ThreadedMeter
+from auditor.archive.layer_pipeline import Inspector, MakeInspector, SharedMeter, ThreadedInspector
 from auditor.archive.name_set import NameSet
 from auditor.archive.problems import ArchiveProblem, Problems, StopReading, shown
 from auditor.archive.sparse import Extent
@@ -18,6 +18,7 @@ from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE
 from auditor.checks.rule import Rule
 from auditor.concurrency import CHUNK
 from auditor.errors import InvalidDigest
+from auditor.layers.threaded_meter import ThreadedMeter
 from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest, Meter
 from auditor.model.findings import Severity

@@ -6,12 +6,13 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from auditor.model.snapshot_files import Difference, Differences, Kind
+from auditor.snapshots.beside import Admit, Seen, Unsettled, at_once, readable
 from auditor.snapshots.tree import UNKNOWN, Node, NodeKind, count
 
 _CHUNK: Final = 1 << 20
@@ -31,14 +32,6 @@ _TYPES: Final = {
 }
 
 
-#: Called before bytes of a blob or a file are read, with their number; waits for a rate limit, and counts progress.
-Admit = Callable[[int], None]
-
-
-def at_once(_count: int) -> None:
-    """Admit bytes without a limit."""
-
-
 def compare(
     tree: Node, directory: Path, *, privileged: bool = True, contents: bool = True, admit: Admit = at_once
 ) -> Differences:
@@ -54,6 +47,7 @@ def compare(
         admit: Called before content is read; what it raises ends the comparison.
 
     Raises:
+        Unsettled: A file is not the one that was compared while the layer was played.
         FileNotFoundError: There is no directory.
         PermissionError: This process may not read one of the files, which is no damage.
         OSError: The directory cannot be read.
@@ -144,7 +138,7 @@ class _Comparison:
         if node.kind is NodeKind.FILE:
             yield from _size(node, path, info)
             if self._contents and info.st_size == node.size:
-                yield from _content(node, path, full, self._admit)
+                yield from _content(node, path, full, info, self._admit)
         elif node.kind is NodeKind.SYMLINK and os.readlink(full) != node.target:  # noqa: PTH115 - targets are bytes
             yield Difference(path, Kind.TARGET)
         elif node.kind in (NodeKind.CHARACTER, NodeKind.BLOCK):
@@ -224,9 +218,11 @@ def _size(node: Node, path: bytes, info: os.stat_result) -> Iterator[Difference]
         yield Difference(path, kind, f"{size} bytes, {node.size} in the layer")
 
 
-def _content(node: Node, path: bytes, full: bytes, admit: Admit) -> Iterator[Difference]:
-    if not node.size:
+def _content(node: Node, path: bytes, full: bytes, info: os.stat_result, admit: Admit) -> Iterator[Difference]:
+    if not node.size or node.seen == Seen.of(info):
         return
+    if not node.digest:
+        raise Unsettled
     try:
         digest, zeros = _measured(full, node.size, admit)
     except PermissionError:
@@ -240,11 +236,7 @@ def _content(node: Node, path: bytes, full: bytes, admit: Admit) -> Iterator[Dif
 
 def _measured(full: bytes, size: int, admit: Admit) -> tuple[bytes, bool]:
     """Return a file's SHA-256, and whether all its bytes are zero. Does not change its access time if permitted."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(full, flags | os.O_NOATIME)
-    except PermissionError:
-        descriptor = os.open(full, flags)
+    descriptor = readable(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if size <= _CHUNK:
             admit(size)

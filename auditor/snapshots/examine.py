@@ -19,7 +19,8 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
 from auditor.model.store import SourceKind, Store, Verification
-from auditor.snapshots.compare import Admit, at_once, compare
+from auditor.snapshots.beside import Admit, Unsettled, at_once
+from auditor.snapshots.compare import compare
 from auditor.snapshots.expected import COMPARED, MERGED, Layers
 from auditor.snapshots.presence import Needed, location, look, needed, still_missing
 
@@ -257,8 +258,21 @@ def compare_files(layers: Layers, needed: Needed, files: SnapshotFiles, *, conte
 
 
 def _differences(layers: Layers, needed: Needed, files: SnapshotFiles, *, contents: bool) -> Differences | str:
-    """Return the differences that two looks at the files agree on, or why the files cannot be judged."""
-    tree = layers.expected(needed, contents=contents)
+    """Return the differences that two looks at the files agree on, or why the files cannot be judged.
+
+    Most content is compared while the layer is decoded. Where that leaves a file unsettled, the layer is read again and
+    the content of all files is hashed.
+    """
+    try:
+        return _looked(layers, needed, files, contents=contents, beside=Path(files.path))
+    except Unsettled:
+        return _looked(layers, needed, files, contents=contents)
+
+
+def _looked(
+    layers: Layers, needed: Needed, files: SnapshotFiles, *, contents: bool, beside: Path | None = None
+) -> Differences | str:
+    tree = layers.expected(needed, contents=contents, beside=beside)
     if isinstance(tree, str):
         return tree
     look = partial(compare, tree, Path(files.path), privileged=administrator(), contents=contents, admit=layers.admit)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 from auditor.checks.evidence import Evidence
-from auditor.model.digest import Digest, Meter
+from auditor.layers.threaded_meter import ThreadedMeter
+from auditor.model.digest import Digest
 from auditor.model.snapshot_files import SnapshotKey
 from auditor.model.store import LayerVerificationKind, Store, Verification, VerificationKind
-from auditor.snapshots.compare import Admit, at_once
+from auditor.snapshots.beside import Admit, Beside, at_once
 from auditor.snapshots.play import Played, play
 from auditor.snapshots.presence import Needed, needed
 from auditor.snapshots.tree import Node, copied
@@ -50,10 +53,25 @@ class Layers:
             found.append(parent)
         return tuple(found)
 
-    def expected(self, of: Needed, *, contents: bool) -> Node | str:
-        """Return the files that a snapshot should have, or why they cannot be told. Raises StoreError, ObjectError."""
+    def expected(self, of: Needed, *, contents: bool, beside: Path | None = None) -> Node | str:
+        """Return the files that a snapshot should have, or why they cannot be told.
+
+        Args:
+            of: The snapshot.
+            contents: Whether the content of files is compared.
+            beside: The directory that it was unpacked into: content that equals that of its files is not hashed. Not
+                used where the tree is that of several layers.
+
+        Raises:
+            Unsettled: Content differs from that of the files in `beside`; to be repeated without it.
+            StoreError: The layer cannot be read.
+            ObjectError: The same.
+
+        """
         if of.snapshot.snapshotter != MERGED:
-            return self._played(of, contents=contents)
+            files = Beside(beside, admit=self.admit) if beside is not None and contents else nullcontext()
+            with files as opened:
+                return self._played(of, contents=contents, files=opened)
         chain = self.chain(of)
         if chain[-1].index:
             return "a snapshot below it is not known"
@@ -81,11 +99,13 @@ class Layers:
         self._merged = (chain[0].key, contents, tree)
         return tree
 
-    def _played(self, of: Needed, *, contents: bool, base: Node | None = None) -> Node | str:
+    def _played(
+        self, of: Needed, *, contents: bool, base: Node | None = None, files: Beside | None = None
+    ) -> Node | str:
         holder = self._holder(of)
         if holder is None:
             return "its layer's blob is absent"
-        played = self._play(holder, of, contents=contents, base=base)
+        played = self._play(holder, of, contents=contents, base=base, files=files)
         verification = played.verification
         if verification.kind is LayerVerificationKind.UNVERIFIABLE:
             return f"its layer is not decompressed: {verification.detail}"
@@ -93,15 +113,16 @@ class Layers:
             return "its layer's blob is damaged or does not match the diffID"
         return f"its layer is not covered: {played.refusal}" if played.refusal else played.tree
 
-    def _play(self, namespace: str, of: Needed, *, contents: bool, base: Node | None) -> Played:
+    def _play(self, namespace: str, of: Needed, *, contents: bool, base: Node | None, files: Beside | None) -> Played:
         digest = of.layer.descriptor.digest
-        meter = Meter(digest.algorithm)
+        meter = ThreadedMeter(digest.algorithm)
         with self._store.stream(namespace, digest) as chunks:
             played = play(
                 self._metered(chunks, meter),
                 lowest=of.index == 0,
                 contents=contents,
                 base=base,
+                files=files,
                 max_size=self._max_layer,
             )
         found = meter.result()
@@ -111,7 +132,7 @@ class Layers:
             )
         return played
 
-    def _metered(self, chunks: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
+    def _metered(self, chunks: Iterable[bytes], meter: ThreadedMeter) -> Iterator[bytes]:
         for chunk in chunks:
             self.admit(len(chunk))
             meter.update(chunk)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -11,8 +10,11 @@ import msgspec
 
 from auditor.layers import LayerInspector, tar_entries
 from auditor.layers.tar_entries import Entry, TarUnreadable, entries
-from auditor.model.digest import Measured, Meter
+from auditor.layers.threaded_meter import ThreadedMeter
+from auditor.model.digest import Measured
 from auditor.model.store import LayerVerification
+from auditor.snapshots.beside import Beside
+from auditor.snapshots.contents import Unplayable, fill_beside, fill_content
 from auditor.snapshots.tree import Node, NodeKind, below, parts
 
 _WHITEOUT: Final = b".wh."
@@ -20,7 +22,6 @@ _OPAQUE: Final = b".wh..wh..opq"
 _SYMLINKS: Final = 255
 #: Seconds outside this range become 0; pkg/archive/time.go `boundTime`, the range of a signed 64-bit count of ns.
 _LATEST: Final = (1 << 63) - 1
-_CHUNK: Final = 1 << 20
 #: Compressed bytes to decode at a time: bounds the memory that a decompression bomb takes.
 _SLICE: Final = 32 << 10
 
@@ -32,10 +33,6 @@ _KINDS: Final = {
     tar_entries.BLOCK_DEVICE: NodeKind.BLOCK,
     tar_entries.FIFO: NodeKind.FIFO,
 }
-
-
-class Unplayable(Exception):
-    """containerd could not unpack this entry either, or this model does not cover it."""
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -52,6 +49,7 @@ def play(
     lowest: bool,
     contents: bool = True,
     base: Node | None = None,
+    files: Beside | None = None,
     max_size: int | None = None,
 ) -> Played:
     """Return the tree that unpacking a layer leaves, from one decoding that also gives the diffID.
@@ -61,14 +59,16 @@ def play(
         lowest: Whether the layer has no parent: whiteouts then delete and leave nothing.
         contents: Whether to hash the content of each file; the layer's diffID is computed in any case.
         base: The tree that the layer is applied to, which is changed; whiteouts then delete, too.
+        files: The unpacked files: content that equals theirs is not hashed.
         max_size: Bytes of output after which decompression stops; the verification is then UNVERIFIABLE.
 
     Raises:
+        Unsettled: A large file differs from the one in `files`; the layer is to be played without these.
         StoreError: Reading the blob failed.
 
     """
     stream = _LayerStream(chunks, max_size=max_size)
-    model = _Model(lowest=lowest or base is not None, contents=contents, base=base)
+    model = _Model(lowest=lowest or base is not None, contents=contents, base=base, files=files)
     refusal = ""
     try:
         for entry in entries(stream):
@@ -86,7 +86,7 @@ class _LayerStream:
 
     def __init__(self, chunks: Iterable[bytes | memoryview], *, max_size: int | None = None) -> None:
         self._chunks = _sliced(chunks)
-        self._meter = Meter()
+        self._meter = ThreadedMeter()
         self._pieces: deque[bytes] = deque()
         #: The piece that is being read, and how many of its bytes were.
         self._piece = b""
@@ -103,9 +103,10 @@ class _LayerStream:
 
     def update(self, chunk: bytes | memoryview) -> None:
         """Take decompressed bytes from the inspector."""
-        self._meter.update(chunk)
-        if chunk and not self._ended:
-            self._pieces.append(bytes(chunk))
+        piece = bytes(chunk)
+        self._meter.update(piece)
+        if piece and not self._ended:
+            self._pieces.append(piece)
 
     def result(self) -> Measured:
         """Return digest and size of all decompressed bytes."""
@@ -177,10 +178,11 @@ def _sliced(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
 class _Model:
     """The tree under construction."""
 
-    def __init__(self, *, lowest: bool, contents: bool, base: Node | None = None) -> None:
+    def __init__(self, *, lowest: bool, contents: bool, base: Node | None = None, files: Beside | None = None) -> None:
         self.root = base or Node(NodeKind.DIRECTORY, implicit=True)
         self._lowest = lowest
         self._contents = contents
+        self._files = files
         #: Directory entries in order: their times are set at the end.
         self._directories: list[tuple[bytes, int]] = []
         #: Directory and name of each entry, as an opaque marker leaves these. Without a base, all that is not implicit.
@@ -201,10 +203,17 @@ class _Model:
         _fill_attributes(node, entry)
         if entry.kind == tar_entries.REGULAR and node.kind is NodeKind.FILE:
             node.size = entry.size
-            if self._contents:
-                _fill_content(node, entry, stream)
+            self._fill(node, entry, path, stream)
         if node.kind is NodeKind.DIRECTORY:
             self._directories.append((b"/".join(path), node.mtime))
+
+    def _fill(self, node: Node, entry: Entry, path: list[bytes], stream: _LayerStream) -> None:
+        if not self._contents:
+            return
+        if self._files is None:
+            fill_content(node, entry, stream)
+        else:
+            fill_beside(node, entry, path, stream, self._files)
 
     def finish(self) -> None:
         """Set the times of directories, and count the names of each node."""
@@ -330,39 +339,3 @@ def _fill_attributes(node: Node, entry: Entry) -> None:
         if name.startswith("user.") and node.kind not in (NodeKind.FILE, NodeKind.DIRECTORY):
             continue
         node.xattrs = {**(node.xattrs or {}), name: value}
-
-
-def _fill_content(node: Node, entry: Entry, stream: _LayerStream) -> None:
-    """Hash the content of a file; a sparse file's holes are zeros."""
-    if entry.sparse is None and entry.size <= _CHUNK:
-        data = stream.read(entry.size)
-        if len(data) < entry.size:
-            raise Unplayable("the tar is cut off")
-        node.digest = hashlib.sha256(data).digest()
-        return
-    hashed = hashlib.sha256()
-    at = 0
-    for start, size in [(0, entry.size)] if entry.sparse is None else entry.sparse:
-        _hash_zeros(hashed, start - at)
-        _hash_data(hashed, stream, size)
-        at = start + size
-    _hash_zeros(hashed, entry.size - at)
-    node.digest = hashed.digest()
-
-
-def _hash_data(hashed: hashlib._Hash, stream: _LayerStream, size: int) -> None:
-    while size > 0:
-        piece = stream.read(min(_CHUNK, size))
-        if not piece:
-            raise Unplayable("the tar is cut off")
-        hashed.update(piece)
-        size -= len(piece)
-
-
-def _hash_zeros(hashed: hashlib._Hash, size: int) -> None:
-    if size < 0:
-        raise Unplayable("a sparse file whose parts overlap")
-    while size:
-        step = min(_CHUNK, size)
-        hashed.update(bytes(step))
-        size -= step

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from copy import copy
 from typing import Final
 
+from auditor.snapshots.beside import Seen
+
 #: The `mtime` of a directory whose time of change cannot be told from the layers.
 UNKNOWN: Final = -1
 
@@ -26,8 +28,9 @@ class NodeKind(enum.StrEnum):
 class Node:
     """A file, as an inode: hard links are one node under several names.
 
-    `digest` is the SHA-256 of a regular file's content. `implicit`: a parent directory without an entry of its own,
-    which gets the attributes of a lower layer. `mtime` is in ns, or `UNKNOWN`.
+    `digest` is the SHA-256 of a regular file's content; empty where the content equals that of the inode `seen`.
+    `implicit`: a parent directory without an entry of its own, which gets the attributes of a lower layer. `mtime` is
+    in ns, or `UNKNOWN`.
     """
 
     __slots__ = (
@@ -41,6 +44,7 @@ class Node:
         "mode",
         "mtime",
         "opaque",
+        "seen",
         "size",
         "target",
         "uid",
@@ -53,6 +57,7 @@ class Node:
         self.mode = self.uid = self.gid = self.mtime = self.size = self.device = 0
         self.digest = self.target = b""
         self.opaque = False
+        self.seen: Seen | None = None
         #: Number of names of this node in the layer.
         self.links = 0
         self.xattrs: dict[str, bytes] | None = None

@@ -34,13 +34,20 @@ def best(*sides: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
 
 def spent(*sides: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
     """The least processor time of each side in seconds, children included: steady where others use the machine."""
-    times = [float("inf")] * len(sides)
+    return [processor for processor, _ in costs(*sides, rounds=rounds)]
+
+
+def costs(*sides: Callable[[], object], rounds: int = ROUNDS) -> list[tuple[float, float]]:
+    """The least processor time, children included, and the shortest elapsed time of each side, in seconds."""
+    found = [(float("inf"), float("inf"))] * len(sides)
     for _ in range(rounds):
         for number, side in enumerate(sides):
-            start = sum(os.times()[:4])
+            before = os.times()
             side()
-            times[number] = min(times[number], sum(os.times()[:4]) - start)
-    return times
+            after = os.times()
+            processor, elapsed = found[number]
+            found[number] = min(processor, sum(after[:4]) - sum(before[:4])), min(elapsed, after[4] - before[4])
+    return found
 
 
 def verdict(what: str, *, ours: float, theirs: float, wanted: float) -> bool:

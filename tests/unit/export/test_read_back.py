@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from auditor.archive.layer_pipeline import SharedMeter, ThreadedMeter
+from auditor.archive.layer_pipeline import SharedMeter
 from auditor.archive.store import ArchiveStore
 from auditor.errors import ExportRefused, OutputError, StoreUnreachable
 from auditor.export.model import ExportPlan, PlannedBlob
 from auditor.export.plan import plan
 from auditor.export.read_back import ReadBack
 from auditor.export.write import write_archive
+from auditor.layers.threaded_meter import ThreadedMeter
 from auditor.model.digest import Digest, Meter
 from auditor.model.image_graph import group
 from auditor.model.store import LayerVerificationKind, Verification

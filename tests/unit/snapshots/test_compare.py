@@ -236,10 +236,10 @@ def test_a_cut_layer_is_refused() -> None:
 def test_files_of_other_users_are_not_damage(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree, plain = played(*FILES).tree, os.open
 
-    def refuse(path: bytes, flags: int, *rest: int) -> int:
+    def refuse(path: bytes, flags: int, *, dir_fd: int | None = None) -> int:
         if os.fspath(path).endswith(b"usr/tool"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return plain(path, flags, *rest)
+        return plain(path, flags, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(PermissionError, match="usr/tool"):

@@ -1,0 +1,31 @@
+"""Hash bytes in another thread: hashing large pieces releases the interpreter lock."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from auditor.concurrency import Worker
+from auditor.model.digest import Measured, Meter
+
+
+class ThreadedMeter:
+    """A meter that hashes in a thread of its own; the thread starts with the first bytes and ends with `result`."""
+
+    def __init__(self, algorithm: str = "sha256") -> None:
+        self.size = 0
+        self._meter = Meter(algorithm)
+
+    @cached_property
+    def _worker(self) -> Worker[bytes | memoryview]:
+        return Worker(self._meter.update, name="layer-digest")
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        """Hand over the next bytes."""
+        self.size += len(chunk)
+        self._worker.put(chunk)
+
+    def result(self) -> Measured:
+        """Wait for the thread; no bytes may follow."""
+        if self.size:
+            self._worker.finish()
+        return self._meter.result()

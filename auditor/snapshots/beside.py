@@ -1,0 +1,118 @@
+"""Compare files with a layer's entries while the layer is decoded: equal bytes need no hash on either side."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+#: Called before bytes of a blob or a file are read, with their number; waits for a rate limit, and counts progress.
+Admit = Callable[[int], None]
+#: No part of a path is followed as a symlink, and the directory is not read.
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def at_once(_count: int) -> None:
+    """Admit bytes without a limit."""
+
+
+class Unsettled(Exception):
+    """The content of a file must be hashed, and the layer was played without hashing it."""
+
+
+class Seen(NamedTuple):
+    """An inode, and when it changed last, as it was before its bytes were compared."""
+
+    inode: int
+    changed: int
+
+    @classmethod
+    def of(cls, info: os.stat_result) -> Self:
+        """Take both from a stat."""
+        return cls(info.st_ino, info.st_ctime_ns)
+
+
+class Beside:
+    """The files of a snapshot's directory, opened one by one in the order of a layer's entries.
+
+    A file that cannot be opened, is of another size or is none has no say here: the comparison with the finished tree
+    reports it.
+
+    Args:
+        directory: The `fs` directory of the snapshot.
+        admit: Called before content is read; what it raises ends the comparison.
+
+    """
+
+    def __init__(self, directory: Path, *, admit: Admit = at_once) -> None:
+        self._directory = directory
+        self._admit = admit
+        self._root = -1
+        #: The directory of the last entry, and its path.
+        self._parent: list[bytes] | None = None
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Open the directory if there is one."""
+        with suppress(OSError):
+            self._root = os.open(self._directory, _DIRECTORY)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the directories."""
+        self._leave()
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+    def opened(self, path: list[bytes], size: int) -> tuple[int, Seen] | None:
+        """Open the regular file at a path if it has this size; the caller closes the descriptor."""
+        try:
+            if path[:-1] != self._parent:
+                self._enter(path[:-1])
+            info = os.stat(path[-1], dir_fd=self._descriptor, follow_symlinks=False)
+            if info.st_size != size or not stat.S_ISREG(info.st_mode):
+                return None
+            return readable(path[-1], _FILE, at=self._descriptor), Seen.of(info)
+        except (OSError, ValueError):
+            return None  # a name with a zero byte is no file's
+
+    def read(self, descriptor: int, size: int) -> bytes:
+        """Return up to `size` bytes of a file; none where it cannot be read."""
+        self._admit(size)
+        with suppress(OSError):
+            return os.read(descriptor, size)
+        return b""
+
+    def _enter(self, parent: list[bytes]) -> None:
+        self._leave()
+        descriptor = os.dup(self._root)
+        try:
+            for part in parent:
+                inner = os.open(part, _DIRECTORY, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = inner
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._descriptor, self._parent = descriptor, parent
+
+    def _leave(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor, self._parent = -1, None
+
+
+def readable(path: bytes, flags: int, *, at: int | None = None) -> int:
+    """Open a file without a change of its access time, if that is permitted."""
+    try:
+        return os.open(path, flags | os.O_NOATIME, dir_fd=at)
+    except PermissionError:
+        return os.open(path, flags, dir_fd=at)

@@ -1,0 +1,90 @@
+"""Take the content of a layer's files: compare it with the unpacked ones where these are at hand, else hash it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Final
+
+from auditor.layers.tar_entries import Entry, Stream
+from auditor.snapshots.beside import Beside, Unsettled
+from auditor.snapshots.tree import Node
+
+_CHUNK: Final = 1 << 20
+
+
+class Unplayable(Exception):
+    """containerd could not unpack this entry either, or this model does not cover it."""
+
+
+def fill_content(node: Node, entry: Entry, stream: Stream) -> None:
+    """Hash the content of a file; a sparse file's holes are zeros. Raises Unplayable where the tar is cut off."""
+    if entry.sparse is None and entry.size <= _CHUNK:
+        node.digest = hashlib.sha256(_data(stream, entry.size)).digest()
+        return
+    hashed = hashlib.sha256()
+    at = 0
+    for start, size in [(0, entry.size)] if entry.sparse is None else entry.sparse:
+        _hash_zeros(hashed, start - at)
+        _hash_data(hashed, stream, size)
+        at = start + size
+    _hash_zeros(hashed, entry.size - at)
+    node.digest = hashed.digest()
+
+
+def fill_beside(node: Node, entry: Entry, path: list[bytes], stream: Stream, files: Beside) -> None:
+    """Compare the content of a file with the one at its path; hash it where that is not there or differs.
+
+    Raises:
+        Unsettled: A large file differs, of which the first part was not hashed.
+        Unplayable: The tar is cut off.
+
+    """
+    found = files.opened(path, entry.size) if entry.size and entry.sparse is None else None
+    if found is None:
+        fill_content(node, entry, stream)
+        return
+    descriptor, seen = found
+    try:
+        if entry.size > _CHUNK:
+            _compare(descriptor, entry.size, stream, files)
+            node.seen = seen
+            return
+        data = _data(stream, entry.size)
+        if files.read(descriptor, entry.size) == data:
+            node.seen = seen
+        else:
+            node.digest = hashlib.sha256(data).digest()
+    finally:
+        os.close(descriptor)
+
+
+def _compare(descriptor: int, size: int, stream: Stream, files: Beside) -> None:
+    while size > 0:
+        data = _data(stream, min(_CHUNK, size))
+        if files.read(descriptor, len(data)) != data:
+            raise Unsettled
+        size -= len(data)
+
+
+def _data(stream: Stream, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise Unplayable("the tar is cut off")
+    return data
+
+
+def _hash_data(hashed: hashlib._Hash, stream: Stream, size: int) -> None:
+    while size > 0:
+        piece = _data(stream, min(_CHUNK, size))
+        hashed.update(piece)
+        size -= len(piece)
+
+
+def _hash_zeros(hashed: hashlib._Hash, size: int) -> None:
+    if size < 0:
+        raise Unplayable("a sparse file whose parts overlap")
+    while size:
+        step = min(_CHUNK, size)
+        hashed.update(bytes(step))
+        size -= step
