@@ -33,8 +33,8 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.checks.pulled_platforms": ("checks/test_pulled_platforms.py",),
     "auditor.checks.garbage_collection": ("checks/test_garbage_collection_table.py",),
     "auditor.repair.plan": ("repair/test_plan_table.py",),
-    "auditor.scrub.schedule": ("scrub/test_schedule_table.py",),
-    "auditor.archive.tar_reader": ("archive/test_tar_reader.py",),
+    "auditor.scrub.schedule": ("scrub/test_schedule_table.py", "scrub/test_snapshots.py"),
+    "auditor.archive.tar_reader": ("archive/test_tar_reader.py", "archive/test_sparse.py"),
 }
 PYTEST = ["-p", "no:rerunfailures", "-p", "no:xdist", "-p", "no:timeout", "--hypothesis-seed=0", "-m", "not slow"]
 #: Exit statuses of pytest that mutmut records for a mutant that no test killed: passed, and no tests.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -18,6 +18,8 @@ from auditor.model.store import Inventory, Store
 
 #: Documents per task: a file of a few hundred bytes is read faster than a thread is woken.
 _BATCH = 64
+#: The part of the reads of a batch that may block before reads run in parallel.
+_BLOCKING = 0.25
 
 
 #: For each document: its key, the document (None where its record disappeared), and the bytes read.
@@ -123,14 +125,20 @@ def _spread(
     """Load files (`near`) in this thread as long as reads do not block; the rest in the pool.
 
     A cached file is read faster than a thread is woken. Reads from a disk or a daemon run in parallel, and in the pool
-    they do not delay an interrupt of the main thread.
+    they do not delay an interrupt of the main thread. The kernel counts how often this thread blocked; time on the
+    clock also passes while other programs have the processor.
     """
     for jobs in batches if near else ():
-        begun, worked = time.perf_counter(), time.thread_time()
+        before = _blocked()
         yield load(jobs)
-        if time.perf_counter() - begun > 2 * (time.thread_time() - worked):
+        if _blocked() - before > len(jobs) * _BLOCKING:
             break
     yield from pool.map(load, batches)
+
+
+def _blocked() -> int:
+    """Return how often this thread has waited in the kernel, as for a disk; getrusage(2), `ru_nvcsw`."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 def _batches(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:

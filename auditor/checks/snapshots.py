@@ -118,7 +118,7 @@ def _first_fault(inside: Content, held: Mapping[str, Snapshot]) -> tuple[int, st
     """Return the index of the lowest layer whose snapshot is missing or misplaced, and the fault in words."""
     for index, name in enumerate(inside.chain):
         snapshot = held.get(name)
-        parent = str(inside.chain[index - 1]) if index else ""
+        parent = inside.chain[index - 1] if index else ""
         if snapshot is None:
             return index, "the snapshot does not exist"
         if snapshot.parent != parent and _below_init(held, snapshot.parent) != parent:

@@ -164,8 +164,10 @@ def _states(entries: Iterator[os.DirEntry[str]], algorithm: str, length: int) ->
         except OSError as error:
             yield digest, FileState(FileKind.UNREADABLE, error=error.strerror or str(error))
             continue
-        kind = kind_of(looked.st_mode)
-        yield digest, FileState(kind, looked.st_size if kind is FileKind.REGULAR else None)
+        if stat.S_ISREG(looked.st_mode):
+            yield digest, FileState(FileKind.REGULAR, looked.st_size)
+        else:
+            yield digest, FileState(kind_of(looked.st_mode))
 
 
 def kind_of(mode: int) -> FileKind:

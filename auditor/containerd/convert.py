@@ -44,7 +44,7 @@ def moment(timestamp: Timestamp) -> datetime | None:
     if seconds in (0, _GO_ZERO):
         return None
     try:
-        return _EPOCH + timedelta(seconds=seconds, microseconds=timestamp.nanos // 1000)
+        return _EPOCH + timedelta(0, seconds, timestamp.nanos // 1000)
     except OverflowError:
         return None
 
@@ -98,9 +98,8 @@ def image(namespace: str, record: images_pb2.Image) -> Image:
 
 
 def _target(target: types_pb2.Descriptor) -> Descriptor:
-    return Descriptor(
-        intern(target.media_type), Digest.parse(target.digest), target.size, annotations=dict(target.annotations)
-    )
+    annotations = dict(target.annotations) if target.annotations else {}
+    return Descriptor(intern(target.media_type), Digest.parse(target.digest), target.size, annotations=annotations)
 
 
 def snapshot(namespace: str, snapshotter: str, info: snapshots_pb2.Info) -> Snapshot:

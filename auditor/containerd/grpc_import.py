@@ -1,7 +1,8 @@
 """Import gRPC and protobuf without the modules that are not used here: a quarter of the start of a check.
 
 `grpc` imports `grpc.aio`, and its compiled core imports asyncio, with ssl, and inspect, all only for `grpc.aio`.
-protobuf imports its implementation in Python beside the compiled one. During the imports, stand-ins take their place.
+protobuf imports its implementation in Python beside the compiled one, and calendar, which imports locale, to set
+timestamps from datetimes. During the imports, stand-ins take their place.
 A stand-in forwards every attribute to the real module, which it imports at the first access.
 """
 
@@ -13,9 +14,9 @@ import sys
 from types import ModuleType
 
 #: Modules that synchronous calls and the compiled protobuf do not use.
-UNUSED = ("asyncio", "grpc.aio", "inspect", "google.protobuf.internal.python_message")
+UNUSED = ("asyncio", "grpc.aio", "inspect", "google.protobuf.internal.python_message", "calendar")
 #: What imports them.
-_IMPORTERS = ("grpc", "google.protobuf.internal.builder")
+_IMPORTERS = ("grpc", "google.protobuf.internal.builder", "google.protobuf.internal.well_known_types")
 
 
 class _StandIn(ModuleType):

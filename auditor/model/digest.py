@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Protocol, Self
 
 import msgspec
@@ -14,6 +15,9 @@ from auditor.errors import InvalidDigest
 #: Length of the hex part by algorithm. OCI image-spec, descriptor.md, registers sha256 and sha512; containerd's
 #: go-digest also takes sha384.
 HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
+
+#: Digests that `Digest.parse` keeps, some ten megabytes where there are as many.
+_RECENT = 1 << 15
 
 _PATTERN = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\Z", re.ASCII)
 
@@ -27,8 +31,11 @@ class Digest(str):
     __slots__ = ()
 
     @classmethod
+    @lru_cache(maxsize=_RECENT)
     def parse(cls, text: str) -> Self:
         """Check `text` and return it as a digest; a digest is safe as part of a path.
+
+        The latest results are kept: records, files and documents have the same digests, so that one object serves all.
 
         Raises:
             InvalidDigest: `text` is not a known algorithm, a colon, and lower-case hex of the right length.

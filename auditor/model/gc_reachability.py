@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, cast
 
 import msgspec
 
 from auditor.model.digest import Digest
-from auditor.model.store import Image, Inventory, Labels, Lease, Snapshot
+from auditor.model.store import Blob, Image, Inventory, Labels, Lease, Snapshot
 
 _ROOT = "containerd.io/gc.root"
 _EXPIRE = "containerd.io/gc.expire"
@@ -29,7 +29,7 @@ Kind = Literal["content", "image", "snapshot", "container"]
 _NAMED: Mapping[str, Kind] = {"content": "content", "image": "image", "container": "container"}
 
 
-class Node(NamedTuple):
+class Node(msgspec.Struct, frozen=True, gc=False):
     """An object of the namespace; `flat`: kept without the objects that its labels reference, as by a flat lease."""
 
     kind: Kind
@@ -52,15 +52,17 @@ class Reach(msgspec.Struct, frozen=True):
         return self._has("snapshot", name, snapshotter)
 
     def _has(self, kind: Kind, name: str, snapshotter: str = "") -> bool:
-        # A plain tuple equals a Node and is built in a fraction of the time; this runs for each layer of each image.
-        return (kind, name, snapshotter, False) in self.nodes or (kind, name, snapshotter, True) in self.nodes
+        return Node(kind, name, snapshotter) in self.nodes or Node(kind, name, snapshotter, True) in self.nodes
 
 
 def _has_expired(labels: Labels, now: datetime) -> bool:
     """Whether the expiry time in `labels` has passed; false where it is absent or malformed."""
+    text = labels.get(_EXPIRE)
+    if text is None:
+        return False
     try:
-        end = datetime.fromisoformat(labels[_EXPIRE])
-    except (KeyError, ValueError):
+        end = datetime.fromisoformat(text)
+    except ValueError:
         return False
     return end.tzinfo is not None and end < now
 
@@ -113,8 +115,9 @@ def reachable(inventory: Inventory, *, now: datetime) -> Reach:
         if node in done:
             continue
         done.add(node)
-        todo.extend(_references_of(inventory, images, node))
-        todo.extend(back.get(node, ()))
+        todo += _references_of(inventory, images, node)
+        if back:
+            todo += back.get(node, ())
     return Reach(nodes=frozenset(done))
 
 
@@ -126,17 +129,15 @@ def _roots(inventory: Inventory, now: datetime) -> Iterator[Node]:
     for lease in inventory.leases:
         if not expired(lease, now):
             yield from _lease_resources(lease)
-    yield from (Node("content", blob.digest) for blob in inventory.blobs.values() if _has_root_label(blob.labels))
-    yield from (_snapshot_node(snapshot) for snapshot in _snapshots(inventory) if _has_root_label(snapshot.labels))
+    yield from (Node("content", blob.digest) for blob in inventory.blobs.values() if _has_label(blob.labels, _ROOT))
+    yield from (_snapshot_node(snapshot) for snapshot in _snapshots(inventory) if _has_label(snapshot.labels, _ROOT))
 
 
-def _has_root_label(labels: Labels) -> bool:
-    return any(map(_is_root, labels))
-
-
-@lru_cache(maxsize=4096)
-def _is_root(label: str) -> bool:
-    return label.startswith(_ROOT)
+def _has_label(labels: Labels, prefix: str) -> bool:
+    for label in labels:  # noqa: SIM110 - any() takes several times as long, and this runs for each record
+        if label.startswith(prefix):
+            return True
+    return False
 
 
 def _snapshots(inventory: Inventory) -> Iterator[Snapshot]:
@@ -160,34 +161,40 @@ def _lease_resources(lease: Lease) -> Iterator[Node]:
 
 def _references_of(inventory: Inventory, images: Mapping[str, Image], node: Node) -> Iterable[Node]:
     """Return the objects that a node references, by its record and, unless flat, by its labels; gc.go `references`."""
-    labels: Labels = {}
+    record: Blob | Snapshot | Image | None = None
     found: list[Node] = []
     if node.kind == "content":
-        blob = inventory.blobs.get(Digest(node.name))
-        labels = blob.labels if blob is not None else {}
+        record = inventory.blobs.get(cast("Digest", node.name))  # compares as its text
     elif node.kind == "snapshot":
-        snapshot = inventory.snapshots.get(node.snapshotter, {}).get(node.name)
-        if snapshot is not None and snapshot.parent:
-            found.append(Node(node.kind, snapshot.parent, node.snapshotter, node.flat))
-        labels = snapshot.labels if snapshot is not None else {}
-    elif node.kind == "image" and node.name in images:
-        found.append(Node("content", images[node.name].target.digest, flat=node.flat))
-        labels = images[node.name].labels
-    if labels and not node.flat:
-        found += [each for each in _referenced(labels, _REF) if each.kind != "container"]
+        record = inventory.snapshots.get(node.snapshotter, {}).get(node.name)
+        if record is not None and record.parent:
+            found.append(Node("snapshot", record.parent, node.snapshotter, node.flat))
+    elif node.kind == "image":
+        record = images.get(node.name)
+        if record is not None:
+            found.append(Node("content", record.target.digest, "", node.flat))
+    if record is not None and record.labels and not node.flat:
+        found += [each for each in _referenced(record.labels, _REF) if each.kind != "container"]
     return found
 
 
 def _back_references(inventory: Inventory, now: datetime) -> Mapping[Node, list[Node]]:
     """Return, by referenced object, the objects kept together with it; of images only the expired ones."""
     found: dict[Node, list[Node]] = {}
-    for blob in inventory.blobs.values():
-        for target in _referenced(blob.labels, _BACK):
-            found.setdefault(target, []).append(Node("content", blob.digest))
-    for snapshot in _snapshots(inventory):
-        for target in _referenced(snapshot.labels, _BACK):
-            found.setdefault(target, []).append(_snapshot_node(snapshot))
-    for image in inventory.images:
-        for target in _referenced(image.labels, _BACK) if _has_expired(image.labels, now) else ():
-            found.setdefault(target, []).append(Node("image", image.name))
+    for node, labels in _with_back_references(inventory, now):
+        for target in _referenced(labels, _BACK):
+            found.setdefault(target, []).append(node)
     return found
+
+
+def _with_back_references(inventory: Inventory, now: datetime) -> Iterator[tuple[Node, Labels]]:
+    """Yield the few objects that have such labels."""
+    for blob in inventory.blobs.values():
+        if _has_label(blob.labels, _BACK):
+            yield Node("content", blob.digest), blob.labels
+    for snapshot in _snapshots(inventory):
+        if _has_label(snapshot.labels, _BACK):
+            yield _snapshot_node(snapshot), snapshot.labels
+    for image in inventory.images:
+        if _has_label(image.labels, _BACK) and _has_expired(image.labels, now):
+            yield Node("image", image.name), image.labels

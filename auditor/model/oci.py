@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -410,11 +412,11 @@ def _platform(wire: _Platform) -> Platform:
 
 def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:
     """Return the chainID of each layer, lowest first; OCI image-spec, config.md, "Layer ChainID"."""
-    chain: list[Digest] = []
-    for diff_id in diff_ids:
-        if not chain:
-            chain.append(diff_id)
-            continue
-        both = f"{chain[-1]} {diff_id}".encode("ascii")
-        chain.append(Digest(f"sha256:{hashlib.sha256(both, usedforsecurity=False).hexdigest()}"))
-    return tuple(chain)
+    return tuple(accumulate(diff_ids, _chained))
+
+
+@lru_cache(maxsize=1 << 14)
+def _chained(below: Digest, diff_id: Digest) -> Digest:
+    """Return the chainID of a layer on another; cached, since images share their lower layers."""
+    both = f"{below} {diff_id}".encode("ascii")
+    return Digest(f"sha256:{hashlib.sha256(both, usedforsecurity=False).hexdigest()}")

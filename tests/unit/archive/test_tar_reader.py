@@ -11,6 +11,7 @@ import pytest
 from auditor.archive.problems import ArchiveProblem, StopReading
 from auditor.archive.tar_reader import MAX_EXTENSION, Cursor, Header, Kind, walk
 from auditor.checks.archive_faults import MALFORMED, TRAILING, TRUNCATED
+from auditor.model.findings import Severity
 from tests.unit.tars import END, header, octal, padded
 
 Member = tuple[Header, bytes]
@@ -384,6 +385,11 @@ REPORTED: dict[str, tuple[bytes, list[Member], ArchiveProblem]] = {
             "bytes other than zeros follow the end of the archive, from byte 2048 on",
             facts={"offset": 2048},
         ),
+    ),
+    "a byte in the padding of a member": (
+        header(size=octal(5)) + b"hello" + bytes(506) + b"x" + END,
+        [hello(512)],
+        ArchiveProblem(TRAILING, "bytes other than zeros pad the member f", member="f", level=Severity.WARNING),
     ),
     "bytes behind zeros behind the end": (
         END + bytes(700) + b"xx\0yy\0" + bytes(700),

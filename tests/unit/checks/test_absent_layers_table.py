@@ -15,9 +15,23 @@ from auditor.checks.rule import in_words
 from auditor.model import oci
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, ImageRef, Severity, Subject
-from auditor.model.store import Resource
+from auditor.model.store import Container, Image, Resource, SourceKind
 from tests.unit.build import APP, BASE, GZIP, MIDDLE, OVERLAY, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, Step, build, collected, do, finding, layers, lose, ref, unworded, worded
+from tests.unit.cases import (
+    NAME,
+    Step,
+    add_labels,
+    build,
+    change_info,
+    collected,
+    do,
+    finding,
+    layers,
+    lose,
+    ref,
+    unworded,
+    worded,
+)
 
 TWIN, THIRD = Layer(BASE.content, "zstd"), Layer(BASE.content, "gzip -1")
 MADE_FROM = "containerd.io/snapshot/cri.layer-digest"
@@ -125,12 +139,68 @@ ROWS["an attestation of which a part is here"] = Row(
 )
 
 
+# Images of which only the documents were fetched.
+
+ONLY = index(APP)
+SOURCE = {"containerd.io/distribution.source.docker.io": "library/app"}
+FETCH_DOCUMENTS = (do(World.pull, ONLY, unpack=False), lose(*APP.layers), add_labels(APP.digest, **SOURCE))
+ROWS["only documents"] = Row(
+    FETCH_DOCUMENTS,
+    (finding("layers-not-fetched", "manifest", APP.digest, ref("manifest", APP, target=ONLY), facts={"layers": 3}),),
+)
+CLAIM = {f"containerd.io/gc.ref.snapshot.{OVERLAY}": str(APP.chain[-1])}
+
+
+def mark_as_managed(world: World) -> None:
+    """Label the image record as CRI does."""
+    (record,) = world.inventory.images
+    world.change(images=(msgspec.structs.replace(record, labels={"io.cri-containerd.image": "managed"}),))
+
+
+#: What tells that the image had layers, and the layers that are then reported as absent.
+TRACES: dict[str, tuple[Step, tuple[int, ...]]] = {
+    "CRI manages it": (mark_as_managed, (0, 1, 2)),
+    "a container": (do(World.change, containers=(Container("k8s.io", "c", NAME),)), (0, 1, 2)),
+    "a label of a snapshot": (add_labels(APP.config.digest, **CLAIM), (0, 1, 2)),
+    "no label of a registry": (do(World.relabel, APP.digest, lambda _: {}), (0, 1, 2)),
+    "one layer": (do(World.put, MIDDLE.data), (0, 2)),
+}
+
+
+@pytest.mark.parametrize(("trace", "absent"), TRACES.values(), ids=TRACES)
+def test_an_image_that_had_layers_is_incomplete(trace: Step, absent: tuple[int, ...]) -> None:
+    told = unworded(worded(rules.check(collected(build((*FETCH_DOCUMENTS, trace))))))
+    assert told == [lost("incomplete-image", APP, number, whole=ONLY) for number in absent]
+
+
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_exactly_this_is_found(row: Row) -> None:
     assert unworded(worded(rules.check(collected(build(row.steps))))) == list(row.found)
 
 
+def test_an_archive_has_no_command_that_repairs_it() -> None:
+    steps = (FETCH, lose(TOP), change_info(kind=SourceKind.ARCHIVE))
+    (hit,) = rules.check(collected(build(steps)))
+    assert (hit.text, hit.hint, hit.repairable) == ("not in the archive", "", True)
+
+
+def test_no_pull_fetches_a_layer_with_another_digest_than_sha256() -> None:
+    """containerd stores sha256 alone; the manifest is published with such a digest."""
+    digest = f"sha512:{'ab' * 64}"
+    text = APP.data.decode().replace(str(TOP.digest), digest).encode()
+    target = oci.Descriptor(oci.OCI_MANIFEST, Digest.of(text), len(text))
+    image = do(World.change, images=(Image("k8s.io", NAME, target),))
+    (hit,) = rules.check(collected(build((FETCH, do(World.put, text), image))))
+    assert (hit.text, hit.hint, hit.repairable) == (
+        "blob missing: its digest is sha512, and containerd stores sha256 alone, so that no pull can fetch it",
+        "Use an image with sha256 digests.",
+        False,
+    )
+
+
 SAID = {
+    "only documents": "{}: none of its 3 layers is here, and nothing tells that they ever were: only "
+    "documents were fetched",
     "incomplete": "layer 3 of {}: blob missing: there is no snapshot of it either, so the image cannot run",
     "shared config": "layer 1 of {}: blob missing: another manifest of the index has the same config, "
     "and only its layers were fetched",

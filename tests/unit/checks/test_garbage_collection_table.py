@@ -13,7 +13,7 @@ from auditor.checks import garbage_collection
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, ImageRef
 from auditor.model.store import Ingest, Lease, Resource
-from tests.unit.build import APP, BASE, MIDDLE, NOW, TOP, Document, Layer, World, attestation, image, index
+from tests.unit.build import APP, BASE, MIDDLE, NOW, OVERLAY, TOP, Document, Layer, World, attestation, image, index
 from tests.unit.cases import NAME, Step, add_labels, build, collected, do, finding, ref, unworded, worded
 
 DAY = timedelta(days=1)
@@ -186,6 +186,71 @@ def held(name: str, *resources: Resource, **labels: str) -> Step:
     return do(World.lease, name, *resources, labels=labels)
 
 
+#: The layers were unpacked and discarded, and no label of the config keeps the snapshots.
+DISCARD = (unlabel(*LAYERS), do(World.drop, *(each.digest for each in LAYERS)))
+FORGET = do(World.relabel, APP.config.digest, lambda _: {})
+
+
+def only_copy(layers: int) -> Finding:
+    facts = {"layers": layers, "snapshotter": OVERLAY, "chain_id": APP.chain[-1]}
+    of = ref("config", APP)
+    return finding("gc-unprotected", "config", APP.config.digest, of, cause="labels-missing", facts=facts)
+
+
+SNAPSHOTS = {
+    "snapshots that are the only copy, and nothing keeps": Row((PULL, *DISCARD, FORGET), (only_copy(3),)),
+    "the only copy of one layer": Row((PULL, unlabel(*LAYERS), do(World.drop, TOP.digest), FORGET), (only_copy(1),)),
+    "all layers are here too": Row((PULL, unlabel(*LAYERS), FORGET)),
+    "the config's label keeps them": Row((PULL, *DISCARD)),
+    "a lease keeps them": Row(
+        (PULL, *DISCARD, FORGET, held("l", Resource(f"snapshots/{OVERLAY}", str(APP.chain[-1]))))
+    ),
+    "a label keeps those of one of two snapshotters": Row(
+        (PULL, do(World.unpack, APP, snapshotter="native"), *DISCARD)
+    ),
+    "nothing is unpacked": Row((FETCH, *DISCARD, FORGET)),
+    "the config is absent": Row((PULL, *DISCARD, do(World.drop, APP.config.digest))),
+    "layers are lost, not discarded": Row((PULL, do(World.drop, *(each.digest for each in LAYERS)), FORGET)),
+}
+
+GIB = 1 << 30
+EXTRA = Digest.of(b"a"), Digest.of(b"b")
+
+
+def large(*sizes: int) -> Step:
+    """Write blobs with these sizes in their records."""
+    return lambda world: [
+        world.store.add(data, "k8s.io", size=size) for data, size in zip((b"a", b"b"), sizes, strict=False)
+    ]
+
+
+def pins(name: str, blobs: int, size: int) -> Finding:
+    facts = {"blobs": blobs, "bytes": size}
+    return finding("lease-pins-content", "lease", name, facts=facts, hint=f"ctr -n k8s.io leases rm {name}")
+
+
+HOLD_ONE, HOLD_OTHER = (Resource("content", digest) for digest in EXTRA)
+FLAT = {"containerd.io/gc.flat": ""}
+PINS = {
+    "a lease alone keeps a gibibyte": Row((PULL, large(GIB), held("l", HOLD_ONE)), (pins("l", 1, GIB),)),
+    "a byte less": Row((PULL, large(GIB - 1), held("l", HOLD_ONE))),
+    "two blobs together": Row((PULL, large(GIB - 1, 2), held("l", HOLD_ONE, HOLD_OTHER)), (pins("l", 2, GIB + 1),)),
+    "a lease that expires later": Row((PULL, large(GIB), held("l", HOLD_ONE, **{EXPIRE: AT[1]}))),
+    "a flat lease": Row((PULL, large(GIB), held("l", HOLD_ONE, **FLAT))),
+    "two leases": Row((PULL, large(GIB), held("k", HOLD_ONE), held("l", HOLD_ONE))),
+    "leases that pin nothing come before": Row(
+        (PULL, large(GIB), held("j"), held("k", HOLD_TOP), held("l", HOLD_ONE)), (pins("l", 1, GIB),)
+    ),
+    "a label keeps the blob too": Row(
+        (PULL, large(GIB), add_labels(EXTRA[0], **{"containerd.io/gc.root": ""}), held("l", HOLD_ONE))
+    ),
+    "what nothing keeps does not count": Row(
+        (PULL, large(GIB), do(World.put, b"b"), held("l", HOLD_OTHER)),
+        (finding("orphan-blob", "blob", EXTRA[0], facts={"size": GIB}),),
+    ),
+}
+
+
 STALE = do(World.ingest, "up load", age=DAY)
 HOLD_INGEST = Resource("ingests", "up load")
 
@@ -242,7 +307,7 @@ SCOPE = {
 }
 
 
-ROWS = {**PROTECTION, **WHOLE, **SCOPE}
+ROWS = {**PROTECTION, **SNAPSHOTS, **WHOLE, **PINS, **SCOPE}
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -279,6 +344,17 @@ SAID = {
     "gc-unprotected: several": (
         (PULL, unlabel(BASE, TOP)),
         f"manifest of {NAME} (linux/amd64): gc labels missing: the next garbage collection deletes 2 blobs",
+    ),
+    "gc-unprotected: snapshots": (
+        (PULL, *DISCARD, FORGET),
+        (
+            f"config of {NAME} (linux/amd64): gc label missing: the next garbage collection deletes the snapshots, "
+            "the only copy of 3 layers"
+        ),
+    ),
+    "lease-pins-content": (
+        (PULL, large(GIB), held("l", HOLD_ONE)),
+        f"lease l: no expiry time, alone protects 1 blobs ({GIB} bytes)",
     ),
     "orphan-blob": (
         (PULL, do(World.put, b"orphan")),

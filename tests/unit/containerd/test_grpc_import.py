@@ -17,6 +17,13 @@ async def call():
             return 7 if error.code() is grpc.StatusCode.UNAVAILABLE else error
 print(asyncio.run(call()))
 """
+TIMESTAMP = """
+import datetime
+from google.protobuf.timestamp_pb2 import Timestamp
+made = Timestamp()
+made.FromDatetime(datetime.datetime(1970, 1, 1, 0, 0, 7))
+print(made.seconds)
+"""
 THREADS = """
 import threading, grpc._cython.cygrpc as core
 found = []
@@ -35,7 +42,7 @@ def run(code: str) -> str:
 
 
 def test_what_synchronous_calls_do_not_need_is_not_loaded() -> None:
-    unused = {"ssl", "asyncio", "grpc.aio", "google.protobuf.internal.python_message"}
+    unused = {"ssl", "asyncio", "grpc.aio", "google.protobuf.internal.python_message", "calendar"}
     assert run(f"print(sorted({unused!r} & set(sys.modules)))") == "[]"
 
 
@@ -60,6 +67,7 @@ def test_protobuf_in_python_works_where_the_compiled_one_is_not_wanted(monkeypat
         "import asyncio\nprint(getattr(asyncio, 'nothing', 7))",
         "import grpc\nprint(7 if grpc.aio.insecure_channel else 0)",
         THREADS,
+        TIMESTAMP,
     ],
 )  # fmt: skip
 def test_the_deferred_modules_load_when_they_are_used(code: str) -> None:

@@ -25,6 +25,7 @@ from auditor.model.image_graph import (
     family,
     group,
     key,
+    key_of_root,
     platform_of,
     walk,
 )
@@ -99,6 +100,39 @@ CHILDREN: dict[str, tuple[Any, list[Descriptor]]] = {
 @pytest.mark.parametrize(("document", "named"), CHILDREN.values(), ids=CHILDREN)
 def test_a_document_names_these_in_its_order(document: Index | Manifest, named: list[Descriptor]) -> None:
     assert list(children(document)) == named
+
+
+# Targets of unknown type.
+
+
+def untyped(name: str) -> Descriptor:
+    return Descriptor("application/octet-stream", digest(name), 1)
+
+
+UNTYPED = (digest("r"), Family.UNTYPED)
+TARGETS: dict[str, tuple[Descriptor, Documents, Family]] = {
+    "a known type, whatever was read": (index("r"), {UNTYPED: Manifest(config("c"), ())}, Family.INDEX),
+    "nothing was read": (untyped("r"), {}, Family.UNTYPED),
+    "an index": (untyped("r"), {UNTYPED: Index(())}, Family.INDEX),
+    "a manifest": (untyped("r"), {UNTYPED: Manifest(config("c"), ())}, Family.MANIFEST),
+    "neither": (untyped("r"), {UNTYPED: Broken(Flaw.UNTYPED)}, Family.UNTYPED),
+}
+
+
+@pytest.mark.parametrize(("target", "documents", "expected"), TARGETS.values(), ids=TARGETS)
+def test_a_target_is_what_it_parses_as(target: Descriptor, documents: Documents, expected: Family) -> None:
+    assert key_of_root(target, documents) == (digest("r"), expected)
+
+
+def test_only_the_target_may_be_of_unknown_type() -> None:
+    child = untyped("c")
+    documents: Documents = {
+        UNTYPED: Index((child,)),
+        (digest("r"), Family.INDEX): Index((child,)),
+        (digest("c"), Family.UNTYPED): Manifest(config("x"), ()),
+    }
+    image = Group("n", ("a",), untyped("r"))
+    assert walk(image, documents, NODE) == ImageGraph(image, indexes=(untyped("r"),), others=(child,))
 
 
 # Records of one target.

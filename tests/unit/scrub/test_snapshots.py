@@ -47,7 +47,7 @@ def order(*, known_bad: bool = False, new_only: bool = False, max_age: timedelta
     old = Verification(Digest.of(b"blob-old"), VerificationKind.SOUND)
     bad = Verification(Digest.of(b"blob-bad"), VerificationKind.CORRUPT)
     due = plan_with_snapshots(
-        [Target(digest, 10, ("n",)) for digest in blobs],
+        [Target(digest, 20, ("n",)) for digest in blobs],
         {each.digest: Remembered(each.digest, read_at=NOW - 3 * DAY, verification=each) for each in (old, bad)},
         [snapshot(name) for name in ("bad", "new", "older", "old", "tried", "unjudged", "unread", "made-again")],
         {
@@ -76,6 +76,12 @@ def test_blobs_and_snapshots_have_one_order() -> None:
         *("made-again", "new", "blob-new", "unread", "tried"),  # new; what was tried and has no result comes last
         *("older", "old", "blob-old", "unjudged"),  # of the same age, the snapshot before the blob
     ]
+
+
+def test_of_one_age_the_larger_snapshot_comes_first_then_the_name() -> None:
+    targets = [snapshot("old"), snapshot("b"), snapshot("a"), snapshot("large", size=20)]
+    due = plan_with_snapshots([], {}, targets, {targets[0].key: known(INTACT, days=3)}, now=NOW)
+    assert [each.key[2] for each in due if isinstance(each, SnapshotTarget)] == ["large", "a", "b", "old"]
 
 
 def test_what_was_compared_within_the_time_is_not_due() -> None:
