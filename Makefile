@@ -37,7 +37,8 @@ demo: $(STAMP) ## show the missing-blobs bug and damaged files on a private cont
 	@tools/lab-install
 	@$(BIN)/python -m tests.lab.demo
 
-test: lint $(STAMP) lab-install ## run lint and all tests, including the lab
+test: ## run lint and all tests, including the lab
+	@$(MAKE) --no-print-directory -j2 lint lab-install
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 lint: $(STAMP) ## check style, types, import rules and generated files
