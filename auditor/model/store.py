@@ -67,7 +67,7 @@ class Lease(msgspec.Struct, frozen=True):
     id: str
     labels: Labels = {}
     created_at: datetime | None = None
-    resources: tuple[Resource, ...] | None = None
+    resources: Sequence[Resource] | None = None
 
 
 class Ingest(msgspec.Struct, frozen=True):
@@ -299,7 +299,7 @@ class Store(Protocol):
     def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
         """List all records of a namespace; snapshots only of the named snapshotters, where any are named."""
 
-    def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
+    def resources(self, namespace: str, lease: str) -> Sequence[Resource]:
         """Return the resources of a lease; empty where the lease does not exist."""
 
     def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:

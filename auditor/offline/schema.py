@@ -6,8 +6,9 @@ Schema versions 3 (containerd 1.6, 1.7) and 4 (2.x) differ in the place of sandb
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain, islice
 from sys import intern
 from typing import Final
 
@@ -20,6 +21,7 @@ from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.model.snapshot_files import Row, Usage
 from auditor.model.store import Blob, Container, Image, Labels, Lease, Resource, Snapshot
+from auditor.offline.packed import SMALL, PackedLabels, PackedResources
 
 #: The buckets that a namespace may have.
 NAMESPACE_BUCKETS: Final = frozenset(
@@ -61,7 +63,7 @@ class Records(msgspec.Struct):
     blobs: dict[Digest, Blob] = {}
     snapshots: dict[str, list[SnapshotKey]] = {}
     leases: list[Lease] = []
-    resources: dict[str, tuple[Resource, ...]] = {}
+    resources: dict[str, Sequence[Resource]] = {}
     ingests: list[IngestKey] = []
     containers: list[Container] = []
     labels: Labels = {}
@@ -93,10 +95,15 @@ def number(value: bytes | Bucket | None) -> int:
 
 
 def strings(value: bytes | Bucket | None) -> Labels:
-    """Return the strings of a bucket; equal keys of different records share one string."""
+    """Return the strings of a bucket; equal keys of different records share one string, many strings are packed."""
     if not isinstance(value, Bucket):
-        return {}
-    return {intern(text(key)): text(item) for key, item in value.items()}
+        return _NONE
+    entries = ((key, item if isinstance(item, bytes) else b"") for key, item in value.items())
+    first = list(islice(entries, SMALL))
+    if len(first) < SMALL:
+        return {intern(text(key)): text(item) for key, item in first} or _NONE
+    packed = PackedLabels(chain(first, entries))
+    return packed if packed.is_text() else dict(packed.pairs())
 
 
 def buckets(value: bytes | Bucket | None) -> Iterator[tuple[str, Bucket]]:
@@ -232,27 +239,27 @@ def _leases(found: Records, value: bytes | Bucket) -> None:
     for name, bucket in buckets(value):
         labels: Labels = _NONE
         created = None
-        held: list[Resource] = []
+        held = PackedResources()
         for key, item in bucket.items():
             if key == b"labels":
                 labels = strings(item)
             elif key == b"createdat":
                 created = moment(item)
             else:
-                held.extend(_resources(text(key), item))
+                _hold(held, text(key), item)
         found.leases.append(Lease(found.namespace, name, labels, created))
-        if held:
-            found.resources[name] = tuple(sorted(held))
+        if count := len(held):
+            found.resources[name] = held if count > SMALL else tuple(sorted(held))
 
 
-def _resources(kind: str, value: bytes | Bucket) -> Iterator[Resource]:
+def _hold(held: PackedResources, kind: str, value: bytes | Bucket) -> None:
     if kind == "snapshots":
         for snapshotter, bucket in buckets(value):
             for key in bucket.keys():  # noqa: SIM118 - not a dict
-                yield Resource(f"snapshots/{snapshotter}", text(key))
+                held.add(f"snapshots/{snapshotter}", key)
     elif isinstance(value, Bucket):
         for key in value.keys():  # noqa: SIM118 - not a dict
-            yield Resource(kind, text(key))
+            held.add(kind, key)
 
 
 def _container(namespace: str, name: str, fields: Fields) -> Container:

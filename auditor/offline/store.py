@@ -128,7 +128,7 @@ class OfflineStore:
             gaps=(*left_out(records.bad), *backends, *self._without_folder(records, wanted)),
         )
 
-    def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
+    def resources(self, namespace: str, lease: str) -> Sequence[Resource]:
         """Return the resources of a lease."""
         records = self._records.get(namespace)
         return records.resources.get(lease, ()) if records is not None else ()

@@ -92,7 +92,7 @@ class FilteredStore:
             ingests=tuple(ingest for ingest in found.ingests if not is_own_ingest(ingest.ref)),
         )
 
-    def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
+    def resources(self, namespace: str, lease: str) -> Sequence[Resource]:
         """Pass through."""
         return self._store.resources(namespace, lease)
 

@@ -112,7 +112,7 @@ class OneImage:
         del namespace, snapshotters
         return self._inventory
 
-    def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
+    def resources(self, namespace: str, lease: str) -> Sequence[Resource]:
         """Return the resources of a lease."""
         return self._store.resources(namespace, lease)
 

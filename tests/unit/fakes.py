@@ -95,7 +95,7 @@ class MemoryStore:
         kept = {name: found for name, found in held.snapshots.items() if name in snapshotters}
         return msgspec.structs.replace(held, snapshots=kept)
 
-    def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
+    def resources(self, namespace: str, lease: str) -> Sequence[Resource]:
         return self._resources.get((namespace, lease), ())
 
     def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
@@ -175,7 +175,7 @@ class Damaged:
     def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
         return self._store.inventory(namespace, snapshotters=snapshotters)
 
-    def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
+    def resources(self, namespace: str, lease: str) -> Sequence[Resource]:
         return self._store.resources(namespace, lease)
 
     def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:

@@ -172,7 +172,7 @@ def test_what_leases_hold_is_asked_only_where_it_could_matter() -> None:
         def __init__(self) -> None:
             self.__dict__.update(world.store.__dict__)
 
-        def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
+        def resources(self, namespace: str, lease: str) -> Sequence[Resource]:
             asked.append(lease)
             return super().resources(namespace, lease)
 

@@ -39,8 +39,9 @@ class Writer:
             (key, 1, self.bucket(value, (*path, key))) if isinstance(value, dict) else (key, 0, value)
             for key, value in sorted(tree.items())
         ]
-        count, body = _leaf(entries)
-        if path and not any(flag for _, flag, _ in entries) and len(body) + 16 <= self.inline:
+        size = 16 + sum(16 + len(key) + len(value) for key, _, value in entries)
+        if path and not any(flag for _, flag, _ in entries) and size <= self.inline:
+            count, body = _leaf(entries)
             return struct.pack("<QQ", 0, 0) + struct.pack("<QHHI", 0, 2, count, 0) + body
         number = self._tree(entries)
         self.named[path] = number
