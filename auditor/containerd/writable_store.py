@@ -28,6 +28,8 @@ from auditor.model.writable_store import LeaseHandle, Mount
 EXPIRE = "containerd.io/gc.expire"
 #: Expiry in seconds of a lease that only starts a garbage collection.
 _GC_LEASE = 3600
+#: Difference of the clocks that a lease ignores; leases of a repair live for hours.
+CLOCK_TOLERANCE = timedelta(seconds=60)
 #: Size in bytes from which an ingest's file is written directly; below, the additional call costs more than it saves.
 DIRECT = 1 << 20
 
@@ -62,6 +64,7 @@ class WritableContainerdStore(ContainerdStore):
         super().__init__(connection, content_root=content_root)
         self._now = now
         self._token = token
+        self._clock_offset = timedelta(0)
 
     @contextmanager
     def lease(self, namespace: str, *, seconds: int, labels: Labels | None = None) -> Iterator[LeaseHandle]:
@@ -355,15 +358,28 @@ class WritableContainerdStore(ContainerdStore):
         return replace_file.staging(root, token=self._token)
 
     def _create_lease(self, namespace: str, *, seconds: int, labels: Labels) -> LeaseHandle:
-        expires = (self._now() + timedelta(seconds=seconds)).astimezone(UTC)
-        request = leases_pb2.CreateRequest(
-            id=f"auditor-{self._token()}", labels={**labels, EXPIRE: expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        )
+        """Create a lease that expires by the daemon's clock; where the clocks differ, create it a second time."""
+        now = self._now()
+        assumed = now + self._clock_offset
+        handle, created = self._lease_until(namespace, assumed + timedelta(seconds=seconds), labels)
+        if created is None or abs(created - assumed) <= CLOCK_TOLERANCE:
+            return handle
+        self._clock_offset = created - now
+        self._delete_lease(handle)
+        again, _ = self._lease_until(namespace, created + timedelta(seconds=seconds), labels)
+        return again
+
+    def _lease_until(self, namespace: str, expires: datetime, labels: Labels) -> tuple[LeaseHandle, datetime | None]:
+        """Create a lease; return it with its time of creation by the daemon's clock, where the daemon says it."""
+        until = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        request = leases_pb2.CreateRequest(id=f"auditor-{self._token()}", labels={**labels, EXPIRE: until})
         with translated(f"create a lease in {namespace}"):
             answer = self._connection.leases.Create(
                 request, timeout=self._connection.timeout, metadata=namespaced(namespace)
             )
-        return LeaseHandle(namespace, answer.lease.id)
+        said = answer.lease.HasField("created_at")
+        created = answer.lease.created_at.ToDatetime(tzinfo=UTC) if said else None
+        return LeaseHandle(namespace, answer.lease.id), created
 
     def _delete_lease(self, lease: LeaseHandle, *, sync: bool = False) -> None:
         request = leases_pb2.DeleteRequest(id=lease.id, sync=sync)

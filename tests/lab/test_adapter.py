@@ -408,14 +408,19 @@ def test_a_lease_goes_after_an_error_too(store: WritableContainerdStore) -> None
     assert store.inventory(NS).leases == ()
 
 
-def test_an_expired_lease_of_ours_protects_nothing(pulled: Containerd) -> None:
-    past = datetime.now(UTC) - timedelta(hours=2)
+def test_a_lease_expires_by_the_clock_of_the_daemon(pulled: Containerd) -> None:
+    clock = [timedelta(days=-1)]
     with connect_writable(pulled.socket) as opened:
-        late = WritableContainerdStore(opened._connection, now=lambda: past)
-        with late.lease(NS, seconds=60) as lease:
-            (found,) = late.inventory(NS).leases
-            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found.labels["containerd.io/gc.expire"])
-            put(late, lease)
+        late = WritableContainerdStore(opened._connection, now=lambda: datetime.now(UTC) + clock[0])
+        for clock[0] in (timedelta(days=-1), timedelta(days=1), timedelta()):
+            with late.lease(NS, seconds=600) as lease:
+                (found,) = late.inventory(NS).leases
+                assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found.labels["containerd.io/gc.expire"])
+                expiry = datetime.fromisoformat(found.labels["containerd.io/gc.expire"])
+                assert abs(expiry - datetime.now(UTC) - timedelta(seconds=600)) < timedelta(seconds=120)
+                put(late, lease)
+                late.collect_garbage(NS)
+                assert THING_DIGEST in late.inventory(NS).blobs
             late.collect_garbage(NS)
             assert THING_DIGEST not in late.inventory(NS).blobs
 
