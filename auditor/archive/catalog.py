@@ -12,7 +12,7 @@ from auditor.archive import dir_folder, docker_manifest, recognise
 from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files
 from auditor.archive.members import Collector, Seen, claimed, cleaned
 from auditor.archive.problems import ArchiveProblem, shown
-from auditor.checks.archive_faults import DISAGREE, DUPLICATE, INCOMPLETE, MALFORMED, UNSAFE
+from auditor.checks.archive_faults import DISAGREE, DUPLICATE, INCOMPLETE, MALFORMED, UNNAMED, UNSAFE
 from auditor.errors import MalformedDocument
 from auditor.model import image_graph, oci, reference
 from auditor.model.digest import Digest
@@ -158,6 +158,9 @@ class Catalog:
         if not index.manifests and MANIFEST_JSON not in self.files.files and self._complete:
             message = "index.json lists no manifest, and there is no manifest.json: importers find no image in it"
             self._report(ArchiveProblem(INCOMPLETE, message, member=INDEX_JSON))
+        if index.manifests and MANIFEST_JSON not in self.files.files and not any(map(_named, index.manifests)):
+            message = "index.json gives no image a name; ctr images import loads none without --digests"
+            self._report(ArchiveProblem(UNNAMED, message, member=INDEX_JSON))
         for name in _ambiguous(index):
             message = f"index.json gives the name {shown(name)} to several images: {_RESULT}"
             self._report(ArchiveProblem(DUPLICATE, message, member=INDEX_JSON))
@@ -267,9 +270,12 @@ def _digest(name: str, files: Files) -> Digest | None:
 
 def _image(descriptor: Descriptor) -> Image:
     """Return the image record that an import would create for a descriptor in index.json."""
-    notes = descriptor.annotations
-    name = notes.get(IMAGE_NAME) or notes.get(REF_NAME) or str(descriptor.digest)
-    return Image(namespace=NAMESPACE, name=name, target=descriptor)
+    return Image(namespace=NAMESPACE, name=_named(descriptor) or str(descriptor.digest), target=descriptor)
+
+
+def _named(descriptor: Descriptor) -> str:
+    """Return the name that an annotation gives; empty without one."""
+    return descriptor.annotations.get(IMAGE_NAME) or descriptor.annotations.get(REF_NAME) or ""
 
 
 def _ambiguous(index: Index) -> Iterator[str]:

@@ -65,4 +65,11 @@ MISNAMED = Rule(
     impact="No fault: importers look at the content. Scripts and `tar` options that go by the name fail.",
     remedy="Rename the file.",
 )
-RULES = (MISNAMED, TRUNCATED, MALFORMED, TRAILING, UNSAFE, DUPLICATE, INCOMPLETE, DISAGREE)
+UNNAMED = Rule(
+    code="archive-unnamed",
+    severity=Severity.INFO,
+    means="index.json gives none of its images a name, and there is no manifest.json.",
+    impact="`ctr images import` ends with 0 and has loaded no image. Loaders that take the only image load it.",
+    remedy="`ctr images import --digests --base-name REPOSITORY FILE` names the images by their digests.",
+)
+RULES = (MISNAMED, UNNAMED, TRUNCATED, MALFORMED, TRAILING, UNSAFE, DUPLICATE, INCOMPLETE, DISAGREE)

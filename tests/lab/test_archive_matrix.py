@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.archive_bench import DOCKER_ONLY, MAKERS, OCI_ONLY, SPARSE, Bench, archive_bench
+from tests.lab.archive_bench import DOCKER_ONLY, IMAGE, MAKERS, OCI_ONLY, SPARSE, Bench, archive_bench
 from tests.lab.checked import auditor_here
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.registry import Registry
@@ -48,6 +48,15 @@ def test_what_verify_accepts_is_loaded(bench: Bench, maker: str) -> None:
     sparse = auditor_here("verify", "--no-progress", "--all-platforms", bench.made[maker])
     assert (sparse.status == 1) == (maker in SPARSE)
     assert {name for name, load in bench.loaders(maker) if not load()} == refused(maker)
+
+
+def test_an_archive_without_names_is_loaded_by_its_digests(bench: Bench) -> None:
+    path = bench.made["crane oci, bsdtar"]
+    ran = auditor_here("verify", "--no-progress", "-v", path)
+    assert "archive-unnamed" in ran.out
+    for daemon in bench.daemons.values():
+        daemon.ctr("images", "import", "--digests", "--base-name", "example.com/app", path, namespace="digests")
+        assert list(daemon.images(namespace="digests")) == [f"example.com/app@{IMAGE.digest}"]
 
 
 def hashed(path: Path) -> list[range]:

@@ -212,6 +212,20 @@ def test_one_name_for_two_images_is_said(platforms: tuple[str | None, str | None
     assert codes(store) == ({"archive-duplicate-member"} if wrong else set())
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_images_without_a_name_are_noted_where_no_manifest_json_has_one(*, named: bool) -> None:
+    def stripped(member: Member) -> Member:
+        document = json.loads(member.data)
+        for each in document["manifests"]:
+            each.pop("annotations", None)
+        return replace(member, data=json.dumps(document).encode())
+
+    parts = [stripped(one) if one.name == "index.json" and not named else one for one in archives.oci(BUILT)]
+    assert codes(opened(tar(parts))) == set()
+    alone = opened(tar(archives.drop(parts, "manifest.json")))
+    assert codes(alone) == (set() if named else {"archive-unnamed"})
+
+
 @pytest.mark.parametrize("name", [LAYER, archives.blob_name(BUILT.config_digest), archives.blob_name(BUILT.digest)])
 @pytest.mark.parametrize("damage", [lambda d: flipped(d, -1), lambda d: d[:-1], lambda d: d[:0], lambda d: d + b"\0"])
 def test_a_blob_that_is_not_what_its_name_says_is_corrupt(name: str, damage: Callable[[bytes], bytes]) -> None:
