@@ -84,6 +84,11 @@ class Entry(msgspec.Struct, frozen=True):
         """Whether `files` is the tree that the snapshot had before."""
         return self.record.inode != 0 and inode(self.files) == self.record.inode
 
+    @property
+    def deleted_in_part(self) -> bool:
+        """Whether a deletion of the old files was begun, which are unused then, and not finished."""
+        return self.record.exchanged_at is not None and os.path.lexists(self.folder / _DROPPED)
+
     def write(self, record: Record) -> Entry:
         """Write the record durably and return the new entry."""
         with _writing(self.folder):
@@ -287,6 +292,6 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}", hint="is the file system full, or mounted read-only?"
-        ) from error
+        denied = isinstance(error, PermissionError)
+        hint = "run as root with CAP_DAC_OVERRIDE" if denied else "is the file system full, or mounted read-only?"
+        raise StoreError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error

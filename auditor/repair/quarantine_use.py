@@ -65,6 +65,8 @@ def why_kept(entry: Entry, node: Node) -> str:
     in it is older than the exchange.
     """
     record = entry.record
+    if entry.deleted_in_part:
+        return ""
     if record.exchanged_at is None or not entry.holds_old:
         return "its rebuild was interrupted: auditor repair --snapshots finishes it"
     if record.boot and node.boot and record.boot != node.boot:

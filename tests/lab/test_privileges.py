@@ -98,9 +98,9 @@ class Node:
         return [*command.split(), *more.get(command, address)]
 
     def run(self, row: Row, capabilities: tuple[str, ...]) -> Run:
-        return auditor(*self.words(row.command), through=[*self._mounts(row.mounts), *bound(capabilities)])
+        return auditor(*self.words(row.command), through=[*self.mounts(row.mounts), *bound(capabilities)])
 
-    def _mounts(self, mounts: str) -> list[str]:
+    def mounts(self, mounts: str) -> list[str]:
         root = self.daemon.root
         script = {
             "none": f"mount -t tmpfs lab {root}",
@@ -130,7 +130,7 @@ def node(registry: Registry) -> Iterator[Node]:
         yield Node(daemon, reference, base)
 
 
-_APART = ("repair", "check --since-crash")
+_APART = ("repair", "quarantine drop", "watch", "check --since-crash")
 
 
 @pytest.mark.parametrize("row", [row for row in rows().values() if not row.command.startswith(_APART)], ids=str)
@@ -165,3 +165,31 @@ def test_a_repair_needs_no_capability(node: Node, command: str) -> None:
     done = node.run(row, ())
     assert done.status == 0, done.out + done.err
     assert images.sha256(node.daemon.blob_path(LAYER).read_bytes()) == LAYER
+
+
+def test_unpacked_files_are_rebuilt_and_the_old_ones_deleted(node: Node) -> None:
+    """The layer has a directory of another user, which only its owner may look into and delete from."""
+    rebuild, drop = rows()["repair --yes --snapshots"], rows()["quarantine drop"]
+    (secret,) = (node.daemon.root / "io.containerd.snapshotter.v1.overlayfs/snapshots").rglob("secret")
+    secret.write_bytes(b"")
+    for missing, said in (("DAC_READ_SEARCH", 3), ("SYS_ADMIN", 1)):
+        without = node.run(rebuild, tuple(name for name in rebuild.capabilities if name != missing))
+        assert without.status == said, without.err
+        assert f"CAP_{missing}" in without.out + without.err
+    done = node.run(rebuild, rebuild.capabilities)
+    assert done.status == 0, done.out + done.err
+    assert secret.read_bytes() == b"abc"
+    half = node.run(drop, ())
+    assert half.status == 3
+    assert "CAP_DAC_OVERRIDE" in half.err
+    assert "1 deleted" in node.run(drop, drop.capabilities).out
+
+
+def test_a_watch_needs_no_capability(node: Node) -> None:
+    row = rows()["watch"]
+    ended = auditor(
+        *("watch", "--address", node.daemon.socket, "--timeout", "5s"),
+        through=[*node.mounts(row.mounts), *bound(row.capabilities), "timeout", "--signal=TERM", "3"],
+    )
+    assert ended.status == 124, ended.err
+    assert "CAP_" not in ended.err

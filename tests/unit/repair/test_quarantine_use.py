@@ -101,3 +101,11 @@ def test_a_view_without_a_work_directory_is_kept(tmp_path: Path) -> None:
     view = Overlay("0:49")
     kept = entry(tmp_path, overlays=(view,))
     assert why_kept(kept, node(msgspec.structs.replace(MOUNT, work=""), now=view, start=THEN + 1)) == USED
+
+
+def test_a_deletion_that_was_begun_is_finished(tmp_path: Path) -> None:
+    kept = entry(tmp_path)
+    kept.files.rename(kept.folder / "dropped")
+    assert why_kept(kept, node(MOUNT)) == ""
+    new = Entry(kept.folder, msgspec.structs.replace(kept.record, exchanged_at=None))
+    assert "interrupted" in why_kept(new, node())
