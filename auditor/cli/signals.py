@@ -61,10 +61,15 @@ def prompt_signals() -> Iterator[None]:
 
 
 class _Handlers:
-    """Signal handlers; `pending` is the exception of a signal that arrived during an import."""
+    """Signal handlers.
+
+    `pending` is the exception of a signal that arrived during an import, `handled` the number of signals whose handler
+    has run.
+    """
 
     def __init__(self) -> None:
         self.pending: type[BaseException] | None = None
+        self.handled = 0
 
     def terminate(self, _signal: int, frame: FrameType | None) -> None:
         """Handle SIGTERM."""
@@ -87,6 +92,7 @@ class _Handlers:
 
     def _raise(self, error: type[BaseException], frame: FrameType | None) -> None:
         """Raise the exception now, or after the import; a second signal does not wait."""
+        self.handled += 1
         if self.pending is not None or not _importing(frame):
             self.pending = None
             raise error
@@ -101,14 +107,21 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _wake(reading: int, thread: int, handlers: _Handlers) -> None:
-    """Interrupt a thread after each signal, until the other end of the pipe is closed."""
+    """Interrupt a thread after each signal until its handler has run; end when the other end of the pipe is closed.
+
+    A signal whose exception is on its way through C code must not be followed by another: CPython would call the
+    handler of that one with the exception set, and raise SystemError.
+    """
+    seen = 0
     with suppress(ProcessLookupError), os.fdopen(reading, "rb", buffering=0) as signals:
         while numbers := signals.read(1):
             if numbers[0] == _NUDGE:
                 continue
+            seen += 1
             for delay in _DELAYS:
                 while handlers.pending is not None:
                     time.sleep(_POLL)
                     signal.pthread_kill(thread, _NUDGE)
                 time.sleep(delay)
-                signal.pthread_kill(thread, _NUDGE)
+                if handlers.pending is not None or handlers.handled < seen:
+                    signal.pthread_kill(thread, _NUDGE)

@@ -33,7 +33,7 @@ from tests.lab.diagnosed import ask
 from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS, binary
 from tests.lab.kit.daemon import Containerd
-from tests.lab.kit.process import scratch
+from tests.lab.kit.process import rooted, scratch
 from tests.lab.kit.registry import Registry
 from tests.unit.build import World
 from tests.unit.checks.test_rules import FAULTS
@@ -277,6 +277,7 @@ def test_the_lines_for_known_messages_do_what_they_say(store: Store) -> None:
         lines = list(dict.fromkeys(known_lines(store, name, built.digest)))
         assert {line.split()[0] for line in lines} == {"ctr", "skopeo"}
         for line in lines:
-            ran = store.run(f"HOME=$PWD exec unshare -m bash -c {shlex.quote(line)}")
+            within = shlex.join([*rooted(store.base / "tree"), "unshare", "-m", "bash", "-c", line])
+            ran = store.run(f"HOME=$PWD exec {within}")
             assert not MISUSE.search(ran.stderr), f"{line}\n{ran.stderr}"
             assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"
