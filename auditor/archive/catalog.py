@@ -155,10 +155,11 @@ class Catalog:
         return parsed if isinstance(parsed, Index) else None
 
     def _check_index(self, index: Index) -> None:
-        if not index.manifests and MANIFEST_JSON not in self.files.files and self._complete:
+        alone = self._complete and MANIFEST_JSON not in self.files.files
+        if alone and not index.manifests:
             message = "index.json lists no manifest, and there is no manifest.json: importers find no image in it"
             self._report(ArchiveProblem(INCOMPLETE, message, member=INDEX_JSON))
-        if index.manifests and MANIFEST_JSON not in self.files.files and not any(map(_named, index.manifests)):
+        if alone and index.manifests and not any(map(_named, index.manifests)):
             message = "index.json gives no image a name; ctr images import loads none without --digests"
             self._report(ArchiveProblem(UNNAMED, message, member=INDEX_JSON))
         for name in _ambiguous(index):

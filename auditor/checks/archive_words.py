@@ -75,7 +75,13 @@ _RULES: Final = (
     ),
     _words(MALFORMED_MANIFEST, impact="The image cannot be loaded anywhere.", remedy=_BUILT_SO),
     _words(MEDIA_TYPE_MISMATCH, impact="Some tools refuse such images; containerd loads them.", remedy=_BUILT_SO),
-    _words(IMAGE_TYPE_UNKNOWN, remedy=ARCHIVE_REMEDY),
+    _words(
+        IMAGE_TYPE_UNKNOWN,
+        means="index.json names an index or a manifest under a media type that is neither's: a general one, one with "
+        "parameters, or one with a changed letter.",
+        impact="containerd 1.6 and 1.7 refuse it, 2.1 loads it; none unpacks or runs it: `unexpected media type`.",
+        remedy=ARCHIVE_REMEDY,
+    ),
     _words(LAYER_COUNT_MISMATCH, remedy=_BUILT_SO),
     _words(DIFFID_MISMATCH, impact="The image cannot be unpacked: `unexpected layer digest`.", remedy=_BUILT_SO),
     _words(LAYER_UNDECODABLE, impact="The image cannot be unpacked.", remedy=_BUILT_SO),

@@ -30,7 +30,7 @@ class _Part(NamedTuple):
 
 
 class Copies:
-    """A temporary file of 8 bytes for each blob of each image of each node: 80 MB for 10,000 nodes of 100 images."""
+    """A temporary file of 8 bytes for each blob of each image: 90 MB for 10,000 nodes of 100 images of ten blobs."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `__exit__`

@@ -29,7 +29,7 @@ _NAMES: Final = 4
 #: use (sha256, sha512, blake3) have the same length.
 _DIGITS: Final = slice(len("sha256:"), len("sha256:") + 16)
 #: Bytes of a key.
-WIDTH: Final = 8
+_WIDTH: Final = 8
 _HEXADECIMAL: Final = frozenset(hexdigits)
 
 
@@ -140,9 +140,9 @@ def keys(digits: Collection[str]) -> bytes:
         joined = bytes.fromhex("".join(digits))
     except ValueError:
         joined = b""
-    if len(joined) == WIDTH * len(digits):
+    if len(joined) == _WIDTH * len(digits):
         return joined
-    return bytes.fromhex("".join(each for each in digits if len(each) == 2 * WIDTH and _HEXADECIMAL.issuperset(each)))
+    return bytes.fromhex("".join(each for each in digits if len(each) == 2 * _WIDTH and _HEXADECIMAL.issuperset(each)))
 
 
 def digits_of(digest: str) -> str:

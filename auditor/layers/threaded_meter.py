@@ -9,7 +9,7 @@ from auditor.model.digest import Measured, Meter
 
 
 class ThreadedMeter:
-    """A meter that hashes in a thread of its own; the thread starts with the first bytes and ends with `result`."""
+    """A meter that hashes in a thread, which starts with the first bytes and ends with `result` or `close`."""
 
     def __init__(self, algorithm: str = "sha256") -> None:
         self.size = 0
@@ -23,6 +23,11 @@ class ThreadedMeter:
         """Hand over the next bytes."""
         self.size += len(chunk)
         self._worker.put(chunk)
+
+    def close(self) -> None:
+        """End the thread, with or without a result."""
+        if self.size:
+            self._worker.abandon()
 
     def result(self) -> Measured:
         """Wait for the thread; no bytes may follow."""

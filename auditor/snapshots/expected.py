@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -115,8 +115,7 @@ class Layers:
 
     def _play(self, namespace: str, of: Needed, *, contents: bool, base: Node | None, files: Beside | None) -> Played:
         digest = of.layer.descriptor.digest
-        meter = ThreadedMeter(digest.algorithm)
-        with self._store.stream(namespace, digest) as chunks:
+        with closing(ThreadedMeter(digest.algorithm)) as meter, self._store.stream(namespace, digest) as chunks:
             played = play(
                 self._metered(chunks, meter),
                 lowest=of.index == 0,
@@ -125,7 +124,7 @@ class Layers:
                 files=files,
                 max_size=self._max_layer,
             )
-        found = meter.result()
+            found = meter.result()
         if found.digest == digest:
             self.verifications[digest] = Verification(
                 digest, VerificationKind.SOUND, size=found.size, actual=found.digest, layer=played.verification

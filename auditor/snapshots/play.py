@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Final
 
 import msgspec
@@ -67,8 +68,12 @@ def play(
         StoreError: Reading the blob failed.
 
     """
-    stream = _LayerStream(chunks, max_size=max_size)
     model = _Model(lowest=lowest or base is not None, contents=contents, base=base, files=files)
+    with closing(_LayerStream(chunks, max_size=max_size)) as stream:
+        return _played(model, stream)
+
+
+def _played(model: _Model, stream: _LayerStream) -> Played:
     refusal = ""
     try:
         for entry in entries(stream):
@@ -111,6 +116,10 @@ class _LayerStream:
     def result(self) -> Measured:
         """Return digest and size of all decompressed bytes."""
         return self._meter.result()
+
+    def close(self) -> None:
+        """End the thread that hashes."""
+        self._meter.close()
 
     def finish(self) -> LayerVerification:
         """Read the rest, and return the layer's verification."""

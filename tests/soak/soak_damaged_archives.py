@@ -26,7 +26,7 @@ from tests.soak.record import Failed, Outcome, Recorder, peak_mib
 #: Documents that no digest protects.
 _UNPROTECTED: Final = frozenset({"index.json", "manifest.json", "oci-layout", "repositories", "json", "VERSION"})
 #: What `tarfile` and the decompressors raise for damaged bytes.
-_DAMAGED: Final = (tarfile.TarError, OSError, EOFError, ValueError, zlib.error)
+_DAMAGED: Final = (tarfile.TarError, OSError, EOFError, KeyError, ValueError, zlib.error)
 _Members = dict[str, bytes]
 
 

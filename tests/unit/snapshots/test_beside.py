@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import tarfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,13 @@ class Packed(Layer):
     @property
     def diff_id(self) -> Digest:
         return Digest.of(gzip.decompress(self.data))
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """No test leaves a thread that waits for bytes."""
+    yield
+    assert "layer-digest" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.fixture
