@@ -68,6 +68,7 @@ wide: $(STAMP) lab-install ## kill and damage at every step and in every combina
 		tests/lab/test_repair_damage.py tests/lab/test_repair_trouble.py tests/lab/test_repair_snapshots_kill.py
 
 mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mutmut
 	@$(BIN)/python -m tests.mutants
 
 protos: $(STAMP) ## compile protos/ into the adapter, and the lab's protos
