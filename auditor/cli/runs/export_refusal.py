@@ -54,8 +54,13 @@ def refuse(
         if finding.severity.rank > Severity.ERROR.rank or finding.subject.digest not in inside:
             continue
         if finding.code not in _ABSENCE:
-            hint = _repair(planned, namespace, ("--verify", "digests"))
+            hint = _repair(planned, namespace, ("--verify", "digests")) if _repairable(finding) else finding.hint
             raise ExportRefused(f"{finding.message}: {finding.subject.digest}; no archive was written", hint=hint)
+
+
+def _repairable(finding: Finding) -> bool:
+    """Whether `auditor repair` ends the fault, and not, for example, the publisher."""
+    return finding.hint.startswith("auditor repair ")
 
 
 def _lacking(
@@ -78,9 +83,11 @@ def _lacking(
     if here:
         hint = f"{', '.join(here)} is complete here: `{_export(first.image, here[0], namespace)}`"
     elif not first.digest or (first.role == "index" and "platforms asked for" in first.why):
-        hint = "`auditor tree` shows which platforms it has"
+        hint = f"`{command('auditor', 'tree', '-n', namespace, names=[first.image])}` shows which platforms it has"
     elif _documents_only(findings, first.image, namespace):
         hint = "only the image's documents were fetched: pull the image"
+    elif found is not None and found.cause == "published-so":
+        hint = found.hint
     elif salvage:
         hint = "salvaging takes another blob with the same diffID, and this namespace has none"
     elif refetch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from auditor.model.store import (
 )
 from tests.unit.build import APP, BASE, CONTENT, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
 
+PARAMETER = f"{oci.OCI_MANIFEST};a=b"
 ARM = image(Layer("arm base"), platform="linux/arm64")
 
 #: What puts one fault into a store, and gives its subject; in a class each, by the code that it should be found as.
@@ -673,6 +675,29 @@ def test_a_layer_type_is_named_where_no_differ_is_for_it(*, differs: tuple[str, 
     world.pull(image(*(Layer(kind, media_type=kind) for kind in kinds)), unpack=False)
     codes = [finding.code for finding in world.findings()]
     assert codes.count("layer-type-unsupported") == found
+
+
+@pytest.mark.parametrize(
+    "kind", [f"{oci.OCI_LAYER}+xz", f"{oci.OCI_LAYER}+gzip; a=b", f"{oci.DOCKER_LAYER}+gzip", f"{oci.OCI_LAYER}+GZIP"]
+)
+def test_a_type_that_containerd_takes_for_an_uncompressed_tar_is_named(kind: str) -> None:
+    world = World()
+    world.store.description = msgspec.structs.replace(world.store.info(), differs=("walking",))
+    world.pull(image(BASE, Layer("odd", media_type=kind)), unpack=False)
+    assert [code for code, _ in world.faults()] == ["layer-type-unsupported"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        *((kind, "image-type-unknown") for kind in ("", "application/json", oci.OCI_MANIFEST.upper(), PARAMETER)),
+        ("application/vnd.example.thing", "unknown-media-type"),
+    ],
+)
+def test_a_child_for_the_node_with_a_type_of_no_manifest_cannot_run(kind: str, code: str) -> None:
+    world = World()
+    world.pull(index(replace(APP, media_type=kind)), unpack=False)
+    assert {finding.code for finding in world.findings()} == {code}
 
 
 @pytest.mark.parametrize("kind", [f"{oci.DOCKER_FOREIGN_LAYER}.xz", "application/vnd.erofs.layer.v1"])
