@@ -159,6 +159,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     platforms_asked_for: bool = False
     #: Absent blobs of the archive are absent on purpose.
     sparse: bool = False
+    #: Layers of an image of which only the documents were fetched are wanted.
+    layers_wanted: bool = False
 
     @property
     def archive(self) -> bool:

@@ -14,7 +14,7 @@ from auditor.checks.pull_activity import in_progress
 from auditor.checks.pulled_platforms import only_choice, pulled_instead, unpacked
 from auditor.model import oci
 from auditor.model.digest import Digest
-from auditor.model.image_graph import Content, ImageGraph, Layer, ManifestNode
+from auditor.model.image_graph import Content, Family, ImageGraph, Layer, ManifestNode
 from auditor.model.store import Snapshot
 
 _CONFIG_LABEL = "containerd.io/gc.ref.content.config"
@@ -179,11 +179,20 @@ class _Classifier:
 
         `ctr content fetch --metadata-only` of an index leaves the documents of its platforms and no layer of any. A
         record that CRI manages (kubelet takes it for an image to run), a container, a snapshot or a config's label
-        of one, a layer, or documents that no fetch labelled tell of more.
+        of one, a layer, or documents that no fetch labelled tell of more. So does an index that lists a manifest for
+        several platforms: a pull by containerd 2.1 fetches no layer of such an image, and succeeds.
         """
+        if self.evidence.layers_wanted or self._listed_twice():
+            return False
         manifests = [node for node in self.graph.manifests if not node.attestation and self.view.has(node.digest)]
         known = [self.view.content(node.digest) for node in manifests]
         return bool(self.graph.indexes) and not self._used() and all(map(self._without_layers, manifests, known))
+
+    def _listed_twice(self) -> bool:
+        """Whether an index lists a manifest more than once."""
+        found = (self.view.documents.get((each.digest, Family.INDEX)) for each in self.graph.indexes)
+        listed = [child.digest for index in found if isinstance(index, oci.Index) for child in index.manifests]
+        return len(listed) > len(set(listed))
 
     def _used(self) -> bool:
         """Whether CRI manages the image, or a container has one of its names."""

@@ -149,7 +149,9 @@ def _refetch(wish: Wish, options: Common) -> None:
     """
     quiet = msgspec.structs.replace(options, quiet=True)
     for platform in wish.platforms or (None,):
-        request = _request(wish, options, platforms=() if platform is None else (platform,))
+        request = msgspec.structs.replace(
+            _request(wish, options, platforms=() if platform is None else (platform,)), layers_wanted=True
+        )
         repair_options = RepairOptions(include_discarded=True)
         session = Session(quiet, request, wish.sources, repair_options, Format.TABLE, yes=True, dry_run=False)
         try:

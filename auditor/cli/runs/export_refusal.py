@@ -77,15 +77,14 @@ def _lacking(
     found = next((f for f in findings if f.subject.digest == first.digest and f.namespace == namespace), None)
     why = f" ({_CAUSES[found.code]})" if found is not None and found.code in _CAUSES else ""
     others = f", and {more} more" if more else ""
-    option = ("--include-discarded",) if found is not None and found.code == "blob-discarded" else ()
+    discarded = found is not None and found.code == "blob-discarded"
+    option = ("--include-discarded",) if discarded or _documents_only(findings, first.image, namespace) else ()
     unpulled = first.role in (Role.MANIFEST, Role.INDEX) or (found is not None and found.code == "platform-not-pulled")
     here = present.get(first.image, ()) if unpulled else ()
     if here:
         hint = f"{', '.join(here)} is complete here: `{_export(first.image, here[0], namespace)}`"
     elif not first.digest or (first.role == "index" and "platforms asked for" in first.why):
         hint = f"`{command('auditor', 'tree', '-n', namespace, names=[first.image])}` shows which platforms it has"
-    elif _documents_only(findings, first.image, namespace):
-        hint = "only the image's documents were fetched: pull the image"
     elif found is not None and found.cause == "published-so":
         hint = found.hint
     elif salvage:

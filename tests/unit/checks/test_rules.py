@@ -32,10 +32,25 @@ from auditor.model.store import (
     Verification,
     VerificationKind,
 )
-from tests.unit.build import APP, BASE, CONTENT, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
+from tests.unit.build import (
+    APP,
+    BASE,
+    CONTENT,
+    MIDDLE,
+    NOW,
+    OVERLAY,
+    TOP,
+    Document,
+    Layer,
+    World,
+    attestation,
+    image,
+    index,
+)
 
 PARAMETER = f"{oci.OCI_MANIFEST};a=b"
 ARM = image(Layer("arm base"), platform="linux/arm64")
+BOTH = index(APP, ARM)
 
 #: What puts one fault into a store, and gives its subject; in a class each, by the code that it should be found as.
 Fault = Callable[[World], str]
@@ -79,12 +94,12 @@ def named(world: World, data: bytes, media_type: str, name: str = "mirror/app:1"
     return digest
 
 
-def documents_only(world: World) -> None:
+def documents_only(world: World, whole: Document = BOTH) -> None:
     """Fetch an index as `ctr content fetch --metadata-only` does."""
-    arm = image(Layer("arm base"), platform="linux/arm64")
-    world.pull(index(APP, arm), platforms=("linux/amd64", "linux/arm64"), unpack=False)
-    world.drop(*(layer.digest for layer in (*APP.layers, *arm.layers)))
-    for digest in (APP.digest, arm.digest):
+    world.pull(whole, platforms=("linux/amd64", "linux/arm64"), unpack=False)
+    below = {child.digest: child.layers for child in whole.below}
+    world.drop(*{layer.digest for layers in below.values() for layer in layers})
+    for digest in below:
         world.relabel(digest, lambda old: {**old, "containerd.io/distribution.source.registry": "app"})
 
 
@@ -647,6 +662,20 @@ def test_an_image_that_had_layers_is_incomplete(trace: str) -> None:
     found = {finding.code for finding in world.findings()}
     assert "layers-not-fetched" not in found
     assert found & {"incomplete-image", "missing-config", "snapshot-without-blob"}
+
+
+def test_a_manifest_that_is_listed_for_two_platforms_had_layers() -> None:
+    """containerd 2.1 pulls no layer of such an image, and exits with 0."""
+    world = World()
+    documents_only(world, index(APP, replace(APP, platform="linux/arm64")))
+    assert {finding.code for finding in world.findings()} == {"incomplete-image"}
+
+
+def test_layers_that_are_wanted_are_missing() -> None:
+    world = World()
+    documents_only(world)
+    found = {finding.code for finding in world.findings(layers_wanted=True)}
+    assert found == {"incomplete-image", "platform-not-pulled"}
 
 
 def test_an_image_without_an_index_is_incomplete() -> None:
