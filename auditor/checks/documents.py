@@ -13,7 +13,7 @@ from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model import oci
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, ImageRef, Severity, Subject
-from auditor.model.image_graph import Broken, Content, Family, Flaw, ImageGraph, ManifestNode, key, key_of_root
+from auditor.model.image_graph import Broken, Content, Family, Flaw, ImageGraph, ManifestNode, family, key, key_of_root
 from auditor.model.oci import Descriptor, Index, Manifest
 
 MISSING_MANIFEST = Rule(
@@ -125,6 +125,7 @@ def check(evidence: Evidence) -> Iterator[Hit]:
             yield from _indexes(view, graph)
             yield from _others(evidence, view, graph)
             yield from _names(view, graph)
+            yield from _record_types(view, graph)
             for node in graph.manifests:
                 yield from _manifest(evidence, view, graph, node)
 
@@ -206,6 +207,20 @@ def _names(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
         facts: dict[str, Fact] = {"stated": stated, "target": str(target)}
         ref = image_ref(graph.group, "image")
         yield NAME_MISMATCH.hit(view.name, Subject(kind="image", name=name), text, part="", images=(ref,), facts=facts)
+
+
+def _record_types(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+    """Yield the records that give the target another type than the records by which it is an image."""
+    target = graph.group.target
+    for record in graph.group.records:
+        given = record.target.media_type
+        if family(target.media_type) in (None, family(given)):
+            continue
+        text = f"its record gives the media type {given or 'none'}, another record of the target {target.media_type}"
+        facts: dict[str, Fact] = {"document": target.media_type, "descriptor": given, "target": str(target.digest)}
+        subject, ref = Subject(kind="image", name=record.name), image_ref(graph.group, "image")
+        message = f"{record.name}: {text}"
+        yield IMAGE_TYPE_UNKNOWN.hit(view.name, subject, message, images=(ref,), facts=facts)
 
 
 def _may_be_id(view: NamespaceView, graph: ImageGraph, stated: str) -> bool:

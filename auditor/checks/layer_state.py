@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
@@ -25,6 +26,7 @@ _BUILT_FROM_LABEL = "containerd.io/snapshot/cri.layer-digest"
 #: On the image records that CRI manages; internal/cri/labels/labels.go.
 _MANAGED_LABEL = "io.cri-containerd.image"
 _FETCHED_LABEL = "containerd.io/distribution.source."
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LAZY_LABELS = ("containerd.io/snapshot/nydus", "containerd.io/snapshot/overlaybd")
 
 
@@ -291,7 +293,8 @@ def _built_from(view: NamespaceView, base: LayerState) -> str:
     for snapshotter in base.snapshotters:
         snapshot = view.snapshot(snapshotter, base.layer.chain_id or "")
         if snapshot is not None:
-            return snapshot.labels.get(_BUILT_FROM_LABEL, "")
+            named = snapshot.labels.get(_BUILT_FROM_LABEL, "")
+            return named if _DIGEST.fullmatch(named) else ""
     return ""
 
 

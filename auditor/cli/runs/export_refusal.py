@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from auditor.errors import ExportRefused
 from auditor.export.model import ExportPlan, Role
+from auditor.export.plan import TWO_DIFF_IDS
 from auditor.model.command_line import command
 from auditor.model.findings import Finding, Severity
 
@@ -85,6 +86,9 @@ def _lacking(
         hint = f"{', '.join(here)} is complete here: `{_export(first.image, here[0], namespace)}`"
     elif not first.digest or (first.role == "index" and "platforms asked for" in first.why):
         hint = f"`{command('auditor', 'tree', '-n', namespace, names=[first.image])}` shows which platforms it has"
+    elif first.why == TWO_DIFF_IDS:
+        check = command("auditor", "check", "-n", namespace, "--verify", "layers", names=[first.image])
+        hint = f"`{check}` shows which diffID is right"
     elif found is not None and found.cause == "published-so":
         hint = found.hint
     elif salvage:

@@ -686,6 +686,23 @@ def test_an_image_without_an_index_is_incomplete() -> None:
     assert {finding.code for finding in world.findings()} == {"incomplete-image"}
 
 
+def test_a_record_of_another_type_than_the_other_records_is_named() -> None:
+    world = World()
+    world.pull(APP, "z:1")
+    other = Image("k8s.io", "a:1", oci.Descriptor("application/json", APP.digest, len(APP.data)))
+    world.change(images=(*world.inventory.images, other))
+    assert world.faults() == [("image-type-unknown", "a:1")]
+
+
+def test_a_label_that_configs_contradict_makes_no_twin() -> None:
+    world = World()
+    world.pull(APP)
+    world.drop(BASE.digest)
+    world.relabel(MIDDLE.digest, lambda old: {**old, "containerd.io/uncompressed": BASE.diff_id})
+    (finding,) = world.findings()
+    assert finding.cause == "missing-blobs-bug-likely"
+
+
 def test_a_layer_with_another_digest_than_sha256_cannot_be_pulled() -> None:
     text = APP.data.decode().replace(str(TOP.digest), f"sha512:{'ab' * 64}")
     world = World()
