@@ -36,6 +36,7 @@ CLIENTS: Final[dict[str, dict[str, dict[str, int]]]] = {
         "images pull": {"--platform": 1},
         "images rm": {"--sync": 0},
         "plugins ls": {},
+        "tasks ls": {},
     },
 }
 AUDITOR: Final = typer.main.get_command(
