@@ -439,6 +439,11 @@ def test_a_salvage_without_a_twin_for_each_layer_is_refused(tmp_path: Path) -> N
     assert [one.digest for one in planned(store, twins={Digest(low.digest): descriptor}).missing] == [high.digest]
 
 
+def test_an_index_of_nothing_is_no_image(tmp_path: Path) -> None:
+    (missing,) = planned(store_of(images.index([]), tmp_path=tmp_path)).missing
+    assert missing.why == "has no manifest for the platforms asked for"
+
+
 def test_a_blob_is_not_two_layers_with_different_diff_ids(tmp_path: Path) -> None:
     """Only one of them could be verified: one that the image itself states twice, and a twin by a wrong label."""
     low, high = (images.layer(images.files(seed, kilobytes=4)) for seed in ("low", "high"))
