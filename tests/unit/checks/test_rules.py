@@ -13,7 +13,7 @@ import pytest
 
 from auditor import checks
 from auditor.checks.garbage_collection import PINNED
-from auditor.checks.rule import Rule, at_address
+from auditor.checks.rule import OFFLINE_REMEDY, Rule, at_address, at_root
 from auditor.model import oci
 from auditor.model.command_line import command
 from auditor.model.digest import EMPTY, Digest
@@ -763,3 +763,17 @@ def test_a_layer_type_that_was_unpacked_is_supported() -> None:
     world.store.description = msgspec.structs.replace(world.store.info(), differs=("walking",))
     world.pull(image(Layer("erofs", media_type="application/vnd.oci.image.layer.v1.erofs")))
     assert world.findings() == ()
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("auditor check -n a", "auditor check --root '/a b' --while-running -n a"),
+        ("`auditor tree -n a b` shows it", "`auditor tree --root '/a b' --while-running -n a b` shows it"),
+        ("`auditor tree --root /c`", "`auditor tree --root /c`"),
+        ("`auditor repair x` brings it back; or export with --refetch", OFFLINE_REMEDY),
+        ("Ask the publisher.", "Ask the publisher."),
+    ],
+)
+def test_a_command_carries_the_root_that_was_given(hint: str, told: str) -> None:
+    assert at_root(hint, "/a b", while_running=True) == told
