@@ -196,6 +196,13 @@ def test_equal_members_of_one_name_are_a_warning_and_different_ones_an_error() -
         assert found.finding(archive="a", namespace="").severity is level
 
 
+@pytest.mark.parametrize(("target", "level"), [("../z", Severity.WARNING), ("../../z", Severity.ERROR)])
+def test_equal_links_of_one_name_are_a_warning(target: str, level: Severity) -> None:
+    links = [archives.symlink("x/y/layer.tar", one) for one in ("../z", target)]
+    found = opened(tar([*DOCKER, Member("x/z", b"1"), Member("z", b"1"), *links])).problems
+    assert [(one.code, one.severity) for one in found] == [("archive-duplicate-member", level)]
+
+
 @pytest.mark.parametrize(
     ("platforms", "wrong"),
     [((None, None), True), (("linux/amd64", "linux/arm64"), False), (("linux/amd64", "linux/amd64"), True)],
