@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 
 from auditor import concurrency
-from auditor.archive import catalog, layout_folder
+from auditor.archive import image_names, layout_folder
 from auditor.archive import members as members_module
 from auditor.archive.image_layers import platforms_held
 from auditor.archive.open import open_archive
@@ -261,8 +261,8 @@ def test_a_pipe_that_nobody_writes_to_any_more_does_not_hang_a_fault_found_befor
     ],
 )
 def test_names_are_spelled_as_ctr_spells_them(name: str, short: str | None, tag: str) -> None:
-    assert catalog.familiar(name) == short
-    assert catalog.ref_name(name) == tag
+    assert image_names.familiar(name) == short
+    assert image_names.ref_name(name) == tag
 
 
 def test_nothing_is_left_open_by_a_problem() -> None:

@@ -219,18 +219,33 @@ def test_one_name_for_two_images_is_said(platforms: tuple[str | None, str | None
     assert codes(store) == ({"archive-duplicate-member"} if wrong else set())
 
 
+@pytest.mark.parametrize("dropped", ["manifest.json", "index.json", ""])
 @pytest.mark.parametrize("named", [True, False])
-def test_images_without_a_name_are_noted_where_no_manifest_json_has_one(*, named: bool) -> None:
+def test_images_are_noted_that_have_no_name_where_containerd_reads_it(*, named: bool, dropped: str) -> None:
     def stripped(member: Member) -> Member:
         document = json.loads(member.data)
-        for each in document["manifests"]:
-            each.pop("annotations", None)
+        for each in document["manifests"] if isinstance(document, dict) else document:
+            each.pop("annotations" if "digest" in each else "RepoTags", None)
         return replace(member, data=json.dumps(document).encode())
 
-    parts = [stripped(one) if one.name == "index.json" and not named else one for one in archives.oci(BUILT)]
-    assert codes(opened(tar(parts))) == set()
-    alone = opened(tar(archives.drop(parts, "manifest.json")))
-    assert codes(alone) == (set() if named else {"archive-unnamed"})
+    other = {"manifest.json": "index.json", "index.json": "manifest.json", "": "index.json"}[dropped]
+    parts = [stripped(one) if one.name == other and not named else one for one in archives.oci(BUILT)]
+    parts = archives.drop(parts, dropped) if dropped else parts
+    parts = archives.drop(parts, "oci-layout") if dropped == "index.json" else parts
+    assert codes(opened(tar(parts))) == (set() if named else {"archive-unnamed"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("thing:v1", "Thing:v1"), ("thing:v1", ":v1"), ("blobs/", "./blobs/"), ("blobs/", "blobs//")]
+)
+@pytest.mark.parametrize(("beside", "level"), [("index.json", Severity.WARNING), ("", Severity.ERROR)])
+def test_names_and_paths_in_manifest_json_that_importers_refuse(
+    old: str, new: str, beside: str, level: Severity
+) -> None:
+    parts = OCI if beside else archives.drop(archives.drop(OCI, "index.json"), "oci-layout")
+    table = next(member.data for member in parts if member.name == "manifest.json").decode()
+    problems = opened(tar(archives.swap(parts, "manifest.json", table.replace(old, new).encode()))).problems
+    assert {(one.code, one.severity) for one in problems} == {("archive-malformed", level)}
 
 
 @pytest.mark.parametrize("name", [LAYER, archives.blob_name(BUILT.config_digest), archives.blob_name(BUILT.digest)])
