@@ -241,6 +241,8 @@ class Collector:
             for piece in body:
                 passing.update(piece)
                 self._count(len(piece))
+        except PermissionError:
+            raise
         except OSError as caught:
             error = caught.strerror or str(caught)
         finally:

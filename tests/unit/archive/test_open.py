@@ -218,6 +218,19 @@ def test_an_unreadable_file_of_a_folder_is_neither_sound_nor_corrupt(
     assert store.probe("", victim, 0).kind is FileKind.UNREADABLE
 
 
+def test_a_file_that_may_not_be_read_is_no_fault_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = archives.unpack(archives.oci(archives.image()), tmp_path / "layout")
+
+    def read(path: Path) -> Iterator[memoryview]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(layout_folder, "read", read)
+    with pytest.raises(StoreUnreachable, match=r"layout cannot be read: .*/layout/blobs/.*: Permission denied"):
+        open_archive(root)
+
+
 def test_zstd_frames_one_behind_the_other_and_skippable_ones_are_one_stream() -> None:
     data = tar(archives.oci(archives.image()))
     skippable = bytes([0x52, 0x2A, 0x4D, 0x18, 3, 0, 0, 0]) + b"abc"

@@ -196,6 +196,28 @@ def test_equal_members_of_one_name_are_a_warning_and_different_ones_an_error() -
         assert found.finding(archive="a", namespace="").severity is level
 
 
+def test_linked_folders_and_blobs_elsewhere_in_a_layout_folder_are_read(tmp_path: Path) -> None:
+    root = archives.unpack(OCI, tmp_path / "layout")
+    (root / "blobs/sha256").rename(root / "store")
+    (root / "blobs/sha256").symlink_to("../store")
+    (root / "store" / LAYER.rpartition("/")[2]).rename(root / "layer")
+    (root / "store" / LAYER.rpartition("/")[2]).symlink_to(root.resolve() / "layer")
+    (root / "index.json").rename(root / "index-1.json")
+    (root / "index.json").symlink_to("index-1.json")
+    store = open_archive(root)
+    assert store.problems == ()
+    assert {verification.kind for verification in store.verifications().values()} == {VerificationKind.SOUND}
+    (root / "blobs").rename(tmp_path / "blobs")
+    (root / "blobs").symlink_to("../blobs")
+    assert "archive-unsafe-member" in codes(open_archive(root))
+
+
+def test_a_layout_below_a_folder_is_named(tmp_path: Path) -> None:
+    archives.unpack(OCI, tmp_path / "layout")
+    [problem] = open_archive(tmp_path).problems
+    assert "the image is in the folder layout/" in problem.message
+
+
 @pytest.mark.parametrize(("target", "level"), [("../z", Severity.WARNING), ("../../z", Severity.ERROR)])
 def test_equal_links_of_one_name_are_a_warning(target: str, level: Severity) -> None:
     links = [archives.symlink("x/y/layer.tar", one) for one in ("../z", target)]
