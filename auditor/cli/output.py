@@ -30,6 +30,27 @@ def check_target(path: Path | None) -> None:
         raise UsageError(f"there is no folder {path.parent}", hint="make it first, or choose another path")
 
 
+def refuse_below(root: Path | None, *paths: Path | None) -> None:
+    """Refuse to write on the disk of a stopped daemon.
+
+    Args:
+        root: --root; of `/`, which holds every path, only the daemon's own root counts.
+        paths: what is to be written.
+
+    Raises:
+        UsageError: A path is below the root, or there is no root.
+
+    """
+    if root is None:
+        return
+    from auditor.offline.find_root import find_root
+
+    held = find_root(root) if root.resolve() == Path("/") else root
+    for path in paths:
+        if path is not None and str(path) != "-" and path.absolute().resolve().is_relative_to(held.resolve()):
+            raise UsageError(f"{path} is below {held}, where nothing is written", hint="write to another disk")
+
+
 def deliver(text: str, path: Path | None) -> None:
     """Write the result to `path`, or to standard output. Raises OutputError; the file is then unchanged."""
     if path is None or str(path) == "-":

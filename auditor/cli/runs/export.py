@@ -230,6 +230,7 @@ def _plan(store: Store, view: NamespaceView, evidence: Evidence, wish: Wish, opt
         names=partial(names_for, asked=wish.images, names=wish.names, all_names=wish.all_names),
         attestations=wish.attestations,
         flat=wish.flat,
+        named=bool(wish.platforms),
     )
     made = make()
     if wish.salvage and made.missing:
