@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from auditor.errors import OutputError
 #: Links followed in one path, as in Linux (MAXSYMLINKS).
 _LINKS = 40
 _DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
+#: Seconds to wait for the reader of a pipe.
+_READER = 10.0
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -74,13 +77,18 @@ def _parts(path: Path) -> list[str]:
     return [part for part in reversed(path.parts) if part != "/"]
 
 
+def _is_planted(path: Path) -> bool:
+    """Whether another user could have made it: see `resolve`."""
+    folder, owner = path.parent.stat(), path.lstat().st_uid
+    return bool(folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)) and owner not in (os.geteuid(), folder.st_uid)
+
+
 def _check_link(link: Path, path: Path) -> None:
     if _DESCRIPTORS.fullmatch(str(link.parent)):
         raise OutputError(
             f"{path} is a descriptor of a process, not a file", hint="write to standard output with `-o -`"
         )
-    folder, owner = link.parent.stat(), link.lstat().st_uid
-    if folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and owner not in (os.geteuid(), folder.st_uid):
+    if _is_planted(link):
         raise OutputError(
             f"{path} was not written: {link} is a link of another user in a folder that others can write to",
             hint="write into a folder of your own",
@@ -219,7 +227,8 @@ def sync_folder(folder: Path) -> None:
 def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Write a file atomically and durably; mode and owner of a replaced file are kept.
 
-    What is no regular file (a pipe, /dev/null) is written as it is.
+    What is no regular file (a pipe, /dev/null) is written as it is, unless another user could have planted it. A pipe
+    must have a reader within 10 s.
 
     Args:
         path: the file; see `resolve` for links.
@@ -234,7 +243,7 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
         target = resolve(path)
         new = not target.exists()
         if not new and not target.is_file():
-            target.write_bytes(data)
+            _write_special(target, data)
             return
         with Temporary(target, tag=f"{os.getpid()}-{os.urandom(4).hex()}") as temporary:
             if new and mode is not None:
@@ -243,3 +252,26 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
                 file.write(data)
             os.fsync(temporary.fd)
             temporary.publish()
+
+
+def _write_special(target: Path, data: bytes) -> None:
+    """Write to a pipe or device."""
+    if _is_planted(target):
+        raise OutputError(
+            f"{target} was not written: it is a pipe or device of another user in a folder that others can write to",
+            hint="write into a folder of your own",
+        )
+    end = time.monotonic() + _READER
+    while True:
+        try:
+            descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or not target.is_fifo():
+                raise
+            if time.monotonic() > end:
+                raise OutputError(f"{target} is a pipe that no process reads", hint="start its reader first") from None
+        time.sleep(0.05)
+    os.set_blocking(descriptor, True)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)

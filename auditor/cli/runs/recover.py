@@ -81,7 +81,7 @@ def _check_path(path: Path, root: Path) -> None:
     whole = path.absolute()
     if not whole.parent.is_dir():
         raise UsageError(f"there is no folder {whole.parent}", hint="make it first, or write elsewhere")
-    if whole.resolve().is_relative_to(root.resolve()):
+    if Path(os.path.realpath(whole)).is_relative_to(os.path.realpath(root)):
         raise UsageError(f"{path} is below {root}, where nothing is written", hint="write to another disk")
     if os.path.lexists(path):
         raise UsageError(f"{path} exists already", hint="name a new file or folder")
