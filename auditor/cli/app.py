@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -20,8 +19,6 @@ COULD_NOT = 3
 INTERRUPTED = 130
 TERMINATED = 143
 
-#: Errors of a disk that takes no more, as standard output may be redirected to one.
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 #: Set by a shell that asks typer for completions.
 _COMPLETION = "_AUDITOR_COMPLETE"
 #: In the order of `--help`. Each is a module of `cli.commands` with a function of that name, or a typer `app`.
@@ -91,7 +88,9 @@ def _run(given: list[str]) -> int:
 def _refusal(error: OSError) -> AuditorError:
     """The error to print where the system refused an operation that no command expects to fail."""
     words = error.strerror or str(error)
-    if error.filename is None and error.errno in _FULL:
+    try:
+        sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return AuditorError(f"the output could not be written: {words}")
     what = "the system" if error.filename is None else os.fsdecode(error.filename)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from auditor.errors import ExportRefused
+from auditor.export.copy_blobs import UNREADABLE
 from auditor.export.model import ExportPlan, Role
 from auditor.model.command_line import command
 from auditor.model.findings import Finding, Severity
@@ -54,7 +55,8 @@ def refuse(
         if finding.severity.rank > Severity.ERROR.rank or finding.subject.digest not in inside:
             continue
         if finding.code not in _ABSENCE:
-            hint = _repair(planned, namespace, ("--verify", "digests"))
+            unread = finding.code == "blob-unreadable"
+            hint = UNREADABLE if unread else _repair(planned, namespace, ("--verify", "digests"))
             raise ExportRefused(f"{finding.message}: {finding.subject.digest}; no archive was written", hint=hint)
 
 
