@@ -103,7 +103,9 @@ def _keep_access(target: Path, fd: int) -> None:
         return
     with suppress(PermissionError):
         os.fchown(fd, old.st_uid, old.st_gid)
-    os.fchmod(fd, old.st_mode & 0o777)
+    # File systems without modes refuse to set any.
+    if stat.S_IMODE(os.fstat(fd).st_mode) != old.st_mode & 0o777:
+        os.fchmod(fd, old.st_mode & 0o777)
 
 
 class Temporary:
@@ -133,21 +135,34 @@ class Temporary:
         self._published = False
 
     def __enter__(self) -> Self:
-        with output_errors(self.target):
-            self._check()
-            sweep(self.target)
-            while not self._locked():
-                os.close(self.fd)
-            if not self._folder:
-                _keep_access(self.target, self.fd)
+        try:
+            with output_errors(self.target):
+                self._check()
+                sweep(self.target)
+                while not self._locked():
+                    self._close()
+                if not self._folder:
+                    _keep_access(self.target, self.fd)
+        except BaseException:
+            self._discard()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._published:
-            _remove(self.path)
+        self._discard()
+
+    def _discard(self) -> None:
+        """Remove it, unless it was never made or is published."""
+        if self.fd >= 0:
+            if not self._published:
+                _remove(self.path)
+            self._close()
+
+    def _close(self) -> None:
         os.close(self.fd)
+        self.fd = -1
 
     def publish(self) -> None:
         """Rename it to the target and sync the parent folder; its bytes must have been synced before.

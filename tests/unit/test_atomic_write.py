@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -99,3 +100,26 @@ def test_a_pipe_without_a_reader_is_an_error(tmp_path: Path, monkeypatch: pytest
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OutputError, match="no process reads"):
         write_whole(tmp_path / "pipe", b"data")
+
+
+def test_a_file_that_cannot_get_the_mode_of_the_old_one_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int, _mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    for name, mode in (("same", 0o666 & ~_umask()), ("other", 0o600)):
+        (tmp_path / name).write_bytes(b"old")
+        (tmp_path / name).chmod(mode)
+    write_whole(tmp_path / "same", b"new")
+    with pytest.raises(OutputError, match="Operation not permitted"):
+        write_whole(tmp_path / "other", b"new")
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"same": b"new", "other": b"old"}
+
+
+def _umask() -> int:
+    before = os.umask(0)
+    os.umask(before)
+    return before
