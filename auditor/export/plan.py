@@ -285,12 +285,10 @@ class _Planner:
 
     def _unmatched(self, group: Group, walked: ImageGraph, taken: list[ManifestNode]) -> None:
         """Report the wanted platforms that the image does not offer; the plan fails where it offers none."""
-<<<<<<< HEAD
-        if not walked.indexes or (walked.others and not walked.manifests):
-=======
-        if not walked.indexes or not walked.manifests:
+        if not walked.indexes:
             self._other_platform(group, taken)
->>>>>>> arch
+            return
+        if walked.others and not walked.manifests:
             return
         images = [node for node in taken if not node.attestation]
         lacking = any(missing.image == group.name for missing in self.missing)

@@ -22,7 +22,7 @@ from auditor.model.store import SourceKind, Store, Verification
 from auditor.snapshots.beside import Admit, Unsettled, at_once
 from auditor.snapshots.compare import compare
 from auditor.snapshots.expected import COMPARED, MERGED, Layers
-from auditor.snapshots.presence import Needed, location, look, needed, still_missing
+from auditor.snapshots.presence import Needed, location, look, needed, still_missing, words
 
 _REFERENCE: Final = "containerd.io/snapshot.ref"
 _ORIGIN: Final = "trusted.overlay.origin"
@@ -117,7 +117,7 @@ def directories(
         try:
             found |= _directories(evidence, name, mine, pause)
         except (OSError, ValueError) as error:
-            incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
+            incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {words(error)}")
     return Examined(found, tuple(incomplete))
 
 
