@@ -6,7 +6,8 @@ import hashlib
 import os
 from typing import Final
 
-from auditor.layers.tar_entries import Entry, Stream
+from auditor.layers.piece_reader import PieceReader
+from auditor.layers.tar_entries import Entry
 from auditor.snapshots.beside import Beside, Unsettled
 from auditor.snapshots.tree import Node
 
@@ -17,7 +18,7 @@ class Unplayable(Exception):
     """containerd could not unpack this entry either, or this model does not cover it."""
 
 
-def fill_content(node: Node, entry: Entry, stream: Stream) -> None:
+def fill_content(node: Node, entry: Entry, stream: PieceReader) -> None:
     """Hash the content of a file; a sparse file's holes are zeros. Raises Unplayable where the tar is cut off."""
     if entry.sparse is None and entry.size <= _CHUNK:
         node.digest = hashlib.sha256(_data(stream, entry.size)).digest()
@@ -32,7 +33,7 @@ def fill_content(node: Node, entry: Entry, stream: Stream) -> None:
     node.digest = hashed.digest()
 
 
-def fill_beside(node: Node, entry: Entry, path: list[bytes], stream: Stream, files: Beside) -> None:
+def fill_beside(node: Node, entry: Entry, path: list[bytes], stream: PieceReader, files: Beside) -> None:
     """Compare the content of a file with the one at its path; hash it where that is not there or differs.
 
     Raises:
@@ -59,7 +60,7 @@ def fill_beside(node: Node, entry: Entry, path: list[bytes], stream: Stream, fil
         os.close(descriptor)
 
 
-def _compare(descriptor: int, size: int, stream: Stream, files: Beside) -> None:
+def _compare(descriptor: int, size: int, stream: PieceReader, files: Beside) -> None:
     while size > 0:
         data = _data(stream, min(_CHUNK, size))
         if files.read(descriptor, len(data)) != data:
@@ -67,14 +68,14 @@ def _compare(descriptor: int, size: int, stream: Stream, files: Beside) -> None:
         size -= len(data)
 
 
-def _data(stream: Stream, size: int) -> bytes:
+def _data(stream: PieceReader, size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
         raise Unplayable("the tar is cut off")
     return data
 
 
-def _hash_data(hashed: hashlib._Hash, stream: Stream, size: int) -> None:
+def _hash_data(hashed: hashlib._Hash, stream: PieceReader, size: int) -> None:
     while size > 0:
         piece = _data(stream, min(_CHUNK, size))
         hashed.update(piece)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Final
 
 import msgspec
 
-from auditor.layers import LayerInspector, tar_entries
+from auditor.layers import tar_entries
+from auditor.layers.inspector import LayerDecoder
+from auditor.layers.piece_reader import PieceReader
 from auditor.layers.tar_entries import Entry, TarUnreadable, entries
 from auditor.layers.threaded_meter import ThreadedMeter
-from auditor.model.digest import Measured
 from auditor.model.store import LayerVerification
 from auditor.snapshots.beside import Beside
 from auditor.snapshots.contents import Unplayable, fill_beside, fill_content
@@ -23,8 +23,6 @@ _OPAQUE: Final = b".wh..wh..opq"
 _SYMLINKS: Final = 255
 #: Seconds outside this range become 0; pkg/archive/time.go `boundTime`, the range of a signed 64-bit count of ns.
 _LATEST: Final = (1 << 63) - 1
-#: Compressed bytes to decode at a time: bounds the memory that a decompression bomb takes.
-_SLICE: Final = 32 << 10
 
 _KINDS: Final = {
     tar_entries.REGULAR: NodeKind.FILE,
@@ -69,119 +67,39 @@ def play(
 
     """
     model = _Model(lowest=lowest or base is not None, contents=contents, base=base, files=files)
-    with closing(_LayerStream(chunks, max_size=max_size)) as stream:
-        return _played(model, stream)
+    with closing(ThreadedMeter()) as meter:
+        layer = LayerDecoder(max_size=max_size, meter=meter)
+        pieces = _decompressed(layer, chunks)
+        fault = refusal = ""
+        try:
+            refusal = _apply(model, PieceReader(pieces))
+        except TarUnreadable as found:
+            fault = str(found)
+            refusal = f"the tar cannot be parsed: {fault}"
+        for _ in pieces:
+            pass
+        return Played(model.root, layer.verification(fault), refusal)
 
 
-def _played(model: _Model, stream: _LayerStream) -> Played:
+def _apply(model: _Model, stream: PieceReader) -> str:
+    """Apply the entries up to one that cannot be; return why it cannot, after a look at the headers behind it."""
+    walk = entries(stream)
     refusal = ""
     try:
-        for entry in entries(stream):
+        for entry in walk:
             model.add(entry, stream)
         model.finish()
     except Unplayable as reason:
         refusal = str(reason)
-    except TarUnreadable as reason:
-        refusal = f"the tar cannot be parsed: {reason}"
-    return Played(model.root, stream.finish(), refusal)
+    for _ in walk:
+        pass
+    return refusal
 
 
-class _LayerStream:
-    """The decompressed bytes of a layer as a file that is read forwards, hashed and checked on the way."""
-
-    def __init__(self, chunks: Iterable[bytes | memoryview], *, max_size: int | None = None) -> None:
-        self._chunks = _sliced(chunks)
-        self._meter = ThreadedMeter()
-        self._pieces: deque[bytes] = deque()
-        #: The piece that is being read, and how many of its bytes were.
-        self._piece = b""
-        self._begun = 0
-        self._at = 0
-        self._ended = False
-        self._inspector = LayerInspector(meter=self, max_size=max_size)
-        self._verification: LayerVerification | None = None
-
-    @property
-    def size(self) -> int:
-        """Decompressed bytes so far."""
-        return self._meter.size
-
-    def update(self, chunk: bytes | memoryview) -> None:
-        """Take decompressed bytes from the inspector."""
-        piece = bytes(chunk)
-        self._meter.update(piece)
-        if piece and not self._ended:
-            self._pieces.append(piece)
-
-    def result(self) -> Measured:
-        """Return digest and size of all decompressed bytes."""
-        return self._meter.result()
-
-    def close(self) -> None:
-        """End the thread that hashes."""
-        self._meter.close()
-
-    def finish(self) -> LayerVerification:
-        """Read the rest, and return the layer's verification."""
-        self._ended = True
-        self._pieces.clear()
-        for chunk in self._chunks:
-            self._inspector.update(chunk)
-        return self._end()
-
-    def _end(self) -> LayerVerification:
-        if self._verification is None:
-            self._verification = self._inspector.finish()
-        return self._verification
-
-    def _next(self) -> bool:
-        """Go on to the next piece; False at the end."""
-        while not self._pieces and self._verification is None:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                self._end()
-            else:
-                self._inspector.update(chunk)
-        self._piece, self._begun = (self._pieces.popleft(), 0) if self._pieces else (b"", 0)
-        return bool(self._piece)
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
-    def skip(self, size: int) -> None:
-        """Pass over the next `size` bytes."""
-        self._at += size
-        while size > (left := len(self._piece) - self._begun):
-            size -= left
-            if not self._next():
-                return
-        self._begun += size
-
-    def read(self, size: int) -> bytes:
-        """Return the next `size` bytes, fewer at the end."""
-        end = self._begun + size
-        found = self._piece[self._begun : end]
-        self._begun = min(end, len(self._piece))
-        if len(found) < size:
-            found = self._gathered(found, size)
-        self._at += len(found)
-        return found
-
-    def _gathered(self, start: bytes, size: int) -> bytes:
-        found, left = [start], size - len(start)
-        while left and self._next():
-            found.append(self._piece[:left])
-            self._begun = len(found[-1])
-            left -= self._begun
-        return b"".join(found)
-
-
-def _sliced(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+def _decompressed(layer: LayerDecoder, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     for chunk in chunks:
-        view = memoryview(chunk)
-        for start in range(0, len(view), _SLICE):
-            yield view[start : start + _SLICE]
+        yield from map(bytes, layer.decode(chunk))
+    yield from map(bytes, layer.rest())
 
 
 class _Model:
@@ -197,8 +115,10 @@ class _Model:
         #: Directory and name of each entry, as an opaque marker leaves these. Without a base, all that is not implicit.
         self._unpacked: set[tuple[Node, bytes]] | None = None if base is None else set()
 
-    def add(self, entry: Entry, stream: _LayerStream) -> None:
+    def add(self, entry: Entry, stream: PieceReader) -> None:
         """Apply one entry."""
+        if entry.fault:
+            raise Unplayable(entry.fault)
         path = parts(entry.path)
         if not path:
             return
@@ -216,7 +136,7 @@ class _Model:
         if node.kind is NodeKind.DIRECTORY:
             self._directories.append((b"/".join(path), node.mtime))
 
-    def _fill(self, node: Node, entry: Entry, path: list[bytes], stream: _LayerStream) -> None:
+    def _fill(self, node: Node, entry: Entry, path: list[bytes], stream: PieceReader) -> None:
         if not self._contents:
             return
         if self._files is None:
