@@ -131,15 +131,16 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
     """
     extended: _Extended | None = None
     ended = False
+    at = 0
     while len(block := stream.read(BLOCK)) == BLOCK:
-        if not block[0] and block == ZERO:
+        offset, at = at, at + BLOCK
+        if ended or (not block[0] and block == ZERO):
+            if ended and block != ZERO:
+                raise TarUnreadable(unreadable(NOT_THE_END, offset))
             if ended:
                 return
             ended = True
             continue
-        offset = stream.tell() - BLOCK
-        if ended:
-            raise TarUnreadable(unreadable(NOT_THE_END, offset))
         found = header(block)
         if found is None:
             raise TarUnreadable(unreadable(NO_HEADER, offset))
@@ -147,17 +148,18 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
         if kind in SPECIAL:
             extended = extended or _Extended()
             extended.take(kind, _special(stream, found[1], offset), offset)
+            at = stream.tell()
             continue
         size = _size(kind, found[1], extended, offset)
-        data = stream.tell()
-        yield _entry(block, found, size, extended, stream)
+        yield _entry(block, kind, found, size, extended, stream)
         extended = None
         padding = -size % BLOCK
-        missing = stream.skip(data + size + padding - stream.tell())
+        at += size + padding
+        missing = stream.skip(at - stream.tell())
         if missing > padding:
             raise TarUnreadable(cut_off(missing - padding))
     if block:
-        raise TarUnreadable(cut_header(stream.tell() - len(block)))
+        raise TarUnreadable(cut_header(at))
 
 
 def _special(stream: PieceReader, size: int, offset: int) -> bytes:
@@ -185,9 +187,10 @@ def _size(kind: bytes, stated: int, extended: _Extended | None, offset: int) -> 
     return stated
 
 
-def _entry(block: bytes, found: Header, size: int, extended: _Extended | None, stream: PieceReader) -> Entry:
+def _entry(
+    block: bytes, kind: bytes, found: Header, size: int, extended: _Extended | None, stream: PieceReader
+) -> Entry:
     (mode, uid, gid), _, mtime = found
-    kind = block[156:157]
     entry = Entry(kind, _path(block), mode, uid, gid, size, mtime * _SECOND)
     if kind in _LINKS:
         entry.link = _text(block[157:257])

@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from auditor.model.snapshot_files import Difference, Differences, Kind
-from auditor.snapshots.beside import Admit, Seen, Unsettled, at_once, readable
+from auditor.snapshots.beside import DIRECTORY, NOT_COMPARED, Admit, Unsettled, at_once, readable
 from auditor.snapshots.tree import UNKNOWN, Node, NodeKind, count
 
 _CHUNK: Final = 1 << 20
 _OPAQUE: Final = "trusted.overlay.opaque"
 _OVERLAY: Final = "trusted.overlay."
 _CAPABILITY: Final = "security.capability"
-#: Written by the node's own security policy.
-_LABELS: Final = frozenset({"security.selinux", "security.ima", "security.evm", "security.apparmor"})
-_ACLS: Final = frozenset({"system.posix_acl_access", "system.posix_acl_default"})
 _TYPES: Final = {
     stat.S_IFDIR: NodeKind.DIRECTORY,
     stat.S_IFREG: NodeKind.FILE,
@@ -83,19 +80,37 @@ class _Comparison:
                         waiting.append((path, node))
 
     def _children(self, expected: Node, prefix: bytes) -> Iterator[tuple[bytes, Node | Difference]]:
-        names = expected.children or {}
+        """Yield what differs below a directory, and the nodes that have to be compared in detail."""
+        try:
+            opened = os.open(self._root + b"/" + prefix, DIRECTORY)
+        except PermissionError:
+            raise
+        except OSError as error:
+            yield prefix, _unreadable(prefix, error)
+            return
+        try:
+            yield from self._listed(opened, expected.children or {}, prefix)
+        finally:
+            os.close(opened)
+
+    def _listed(
+        self, opened: int, names: dict[bytes, Node], prefix: bytes
+    ) -> Iterator[tuple[bytes, Node | Difference]]:
         try:
             present = set(os.listdir(self._root + b"/" + prefix))  # noqa: PTH208 - names are bytes
         except PermissionError:
             raise
         except OSError as error:
-            yield prefix, Difference(prefix, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
+            yield prefix, _unreadable(prefix, error)
             return
+        before = prefix + b"/" if prefix else b""
         for name, node in names.items():
-            path = prefix + b"/" + name if prefix else name
-            yield path, node if name in present else _missing(path, node)
+            if name not in present:
+                yield before + name, _missing(before + name, node)
+            elif node.seen is None or not _settled(node, name, opened):
+                yield before + name, node
         for name in sorted(present - names.keys()):
-            path = prefix + b"/" + name if prefix else name
+            path = before + name
             yield path, Difference(path, Kind.EXTRA, below=self._count(path))
 
     def _count(self, path: bytes) -> int:
@@ -111,7 +126,7 @@ class _Comparison:
         except PermissionError:
             raise
         except OSError as error:
-            yield Difference(path, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
+            yield _unreadable(path, error)
             return
         kind = _kind(info)
         if kind is not node.kind:
@@ -195,6 +210,28 @@ def _kind(info: os.stat_result) -> NodeKind | None:
     return NodeKind.WHITEOUT if kind is NodeKind.CHARACTER and not info.st_rdev else kind
 
 
+def _settled(node: Node, name: bytes, directory: int) -> bool:
+    """Return whether a file is unchanged since its content was compared, and nothing else of it differs."""
+    try:
+        info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return (
+        node.seen == (info.st_ino, info.st_ctime_ns, True)
+        and info.st_mode == node.mode | stat.S_IFREG
+        and info.st_mtime_ns == node.mtime
+        and info.st_uid == node.uid
+        and info.st_gid == node.gid
+        and info.st_size == node.size
+        and info.st_nlink == 1 == node.links
+        and not node.xattrs
+    )
+
+
+def _unreadable(path: bytes, error: OSError) -> Difference:
+    return Difference(path, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
+
+
 def _missing(path: bytes, node: Node) -> Difference:
     if node.kind is NodeKind.WHITEOUT:
         return Difference(path, Kind.WHITEOUT_MISSING)
@@ -206,7 +243,7 @@ def _extended(node: Node, path: bytes, found: dict[str, bytes] | None) -> Iterat
         return
     wanted = node.xattrs or {}
     for name in sorted(wanted.keys() | found.keys()):
-        if name in _LABELS or name in _ACLS or name.startswith(_OVERLAY) or wanted.get(name) == found.get(name):
+        if name in NOT_COMPARED or name.startswith(_OVERLAY) or wanted.get(name) == found.get(name):
             continue
         yield Difference(path, Kind.CAPABILITY if name == _CAPABILITY else Kind.XATTR, name)
 
@@ -219,7 +256,7 @@ def _size(node: Node, path: bytes, info: os.stat_result) -> Iterator[Difference]
 
 
 def _content(node: Node, path: bytes, full: bytes, info: os.stat_result, admit: Admit) -> Iterator[Difference]:
-    if not node.size or node.seen == Seen.of(info):
+    if not node.size or (node.seen is not None and node.seen[:2] == (info.st_ino, info.st_ctime_ns)):
         return
     if not node.digest:
         raise Unsettled
@@ -228,7 +265,7 @@ def _content(node: Node, path: bytes, full: bytes, info: os.stat_result, admit: 
     except PermissionError:
         raise
     except OSError as error:
-        yield Difference(path, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
+        yield _unreadable(path, error)
         return
     if digest != node.digest:
         yield Difference(path, Kind.ZEROED if zeros else Kind.CONTENT)

@@ -33,7 +33,9 @@ def fill_content(node: Node, entry: Entry, stream: PieceReader) -> None:
     node.digest = hashed.digest()
 
 
-def fill_beside(node: Node, entry: Entry, path: list[bytes], stream: PieceReader, files: Beside) -> None:
+def fill_beside(
+    node: Node, entry: Entry, parent: list[bytes], name: bytes, stream: PieceReader, files: Beside
+) -> None:
     """Compare the content of a file with the one at its path; hash it where that is not there or differs.
 
     Raises:
@@ -41,18 +43,19 @@ def fill_beside(node: Node, entry: Entry, path: list[bytes], stream: PieceReader
         Unplayable: The tar is cut off.
 
     """
-    found = files.opened(path, entry.size) if entry.size and entry.sparse is None else None
+    size = entry.size
+    found = files.opened(parent, name, size) if size and entry.sparse is None else None
     if found is None:
         fill_content(node, entry, stream)
         return
     descriptor, seen = found
     try:
-        if entry.size > _CHUNK:
-            _compare(descriptor, entry.size, stream, files)
+        if size > _CHUNK:
+            _compare(descriptor, size, stream, files)
             node.seen = seen
             return
-        data = _data(stream, entry.size)
-        if files.read(descriptor, entry.size) == data:
+        data = _data(stream, size)
+        if files.read(descriptor, size) == data:
             node.seen = seen
         else:
             node.digest = hashlib.sha256(data).digest()

@@ -16,7 +16,7 @@ from auditor.layers.threaded_meter import ThreadedMeter
 from auditor.model.store import LayerVerification
 from auditor.snapshots.beside import Beside
 from auditor.snapshots.contents import Unplayable, fill_beside, fill_content
-from auditor.snapshots.tree import Node, NodeKind, below, parts
+from auditor.snapshots.tree import Node, NodeKind, below, directory, parts
 
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
@@ -32,6 +32,9 @@ _KINDS: Final = {
     tar_entries.BLOCK_DEVICE: NodeKind.BLOCK,
     tar_entries.FIFO: NodeKind.FIFO,
 }
+_DEVICES: Final = frozenset({NodeKind.CHARACTER, NodeKind.BLOCK})
+#: Last components of a path that are no name.
+_NO_NAMES: Final = frozenset({b"", b".", b".."})
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -106,10 +109,15 @@ class _Model:
     """The tree under construction."""
 
     def __init__(self, *, lowest: bool, contents: bool, base: Node | None = None, files: Beside | None = None) -> None:
-        self.root = base or Node(NodeKind.DIRECTORY, implicit=True)
+        self.root = base or directory(implicit=True)
         self._lowest = lowest
         self._contents = contents
         self._files = files
+        #: The directory of the latest entry: its path in the tar, None where another entry may have replaced a part of
+        #: it since, then the path's components and the directory.
+        self._head: bytes | None = None
+        self._path: list[bytes] = []
+        self._directory = self.root
         #: Directory entries in order: their times are set at the end.
         self._directories: list[tuple[bytes, int]] = []
         #: Directory and name of each entry, as an opaque marker leaves these. Without a base, all that is not implicit.
@@ -119,30 +127,37 @@ class _Model:
         """Apply one entry."""
         if entry.fault:
             raise Unplayable(entry.fault)
-        path = parts(entry.path)
-        if not path:
+        head, _, name = entry.path.rpartition(b"/")
+        if head != self._head or name in _NO_NAMES:
+            path = parts(entry.path)
+            if not path:
+                return
+            self._head = None if name in _NO_NAMES else head
+            name = path.pop()
+            self._path, self._directory = path, self._parent(path)
+        parent = self._directory
+        if name.startswith(_WHITEOUT):
+            self._whiteout(parent, name, entry)
             return
-        parent = self._parent(path[:-1])
-        if self._whiteout(parent, path[-1], entry):
-            return
-        node = self._node(parent, path[-1], entry)
+        node = self._node(parent, name, entry)
         node.implicit = False
         if self._unpacked is not None:
-            self._unpacked.add((parent, path[-1]))
+            self._unpacked.add((parent, name))
         _fill_attributes(node, entry)
-        if entry.kind == tar_entries.REGULAR and node.kind is NodeKind.FILE:
+        kind = node.kind
+        if kind is NodeKind.FILE and entry.kind == tar_entries.REGULAR:
             node.size = entry.size
-            self._fill(node, entry, path, stream)
-        if node.kind is NodeKind.DIRECTORY:
-            self._directories.append((b"/".join(path), node.mtime))
+            self._fill(node, entry, name, stream)
+        elif kind is NodeKind.DIRECTORY:
+            self._directories.append((b"/".join((*self._path, name)), node.mtime))
 
-    def _fill(self, node: Node, entry: Entry, path: list[bytes], stream: PieceReader) -> None:
+    def _fill(self, node: Node, entry: Entry, name: bytes, stream: PieceReader) -> None:
         if not self._contents:
             return
         if self._files is None:
             fill_content(node, entry, stream)
         else:
-            fill_beside(node, entry, path, stream, self._files)
+            fill_beside(node, entry, self._path, name, stream, self._files)
 
     def finish(self) -> None:
         """Set the times of directories, and count the names of each node."""
@@ -153,28 +168,26 @@ class _Model:
         for node in below(self.root):
             node.links += 1
 
-    def _whiteout(self, parent: Node, base: bytes, entry: Entry) -> bool:
-        """Apply a whiteout; False where the entry is none. `OverlayConvertWhiteout`, and `applyNaive` at the bottom."""
-        if not base.startswith(_WHITEOUT):
-            return False
+    def _whiteout(self, parent: Node, base: bytes, entry: Entry) -> None:
+        """Apply a whiteout; `OverlayConvertWhiteout`, and `applyNaive` at the bottom."""
         children = _children(parent)
+        self._head = None
         if base == _OPAQUE:
             if self._lowest:
                 self._clear(parent)
             else:
                 parent.opaque = True
-            return True
+            return
         name = base.removeprefix(_WHITEOUT)
         if name in (b"", b".", b".."):
             raise Unplayable(f"containerd does not unpack a whiteout named {base!r}")
         if self._lowest:
             children.pop(name, None)
-            return True
+            return
         if name in children:
             raise Unplayable("a whiteout follows an entry of its name, which containerd does not unpack")
         node = children[name] = Node(NodeKind.WHITEOUT)
         node.uid, node.gid = entry.uid, entry.gid
-        return True
 
     def _clear(self, directory: Node) -> None:
         """Remove what has no entry of its own in this layer, as `applyNaive` does for an opaque marker."""
@@ -208,7 +221,7 @@ class _Model:
                 return None
             child = chain[-1].children.get(part)
             if child is None and create:
-                child = chain[-1].children[part] = Node(NodeKind.DIRECTORY, implicit=True)
+                child = chain[-1].children[part] = directory(implicit=True)
             if child is None:
                 return None
             if child.kind is not NodeKind.SYMLINK or (not waiting and not last):
@@ -225,21 +238,26 @@ class _Model:
     def _node(self, parent: Node, name: bytes, entry: Entry) -> Node:
         children = _children(parent)
         present = children.get(name)
+        if present is not None:
+            self._head = None
         if entry.kind == tar_entries.HARD_LINK:
             children[name] = node = self._linked(entry, present)
             return node
         kind = _KINDS.get(entry.kind)
         if kind is None:
             raise Unplayable(f"an entry of type {entry.kind!r}, which containerd does not unpack")
-        device = entry.device[0] << 32 | entry.device[1] if kind in (NodeKind.CHARACTER, NodeKind.BLOCK) else 0
-        if kind is NodeKind.CHARACTER and not device:
-            kind = NodeKind.WHITEOUT
-        if present is not None and present.kind is kind is NodeKind.DIRECTORY:
-            return present
-        node = children[name] = Node(kind)
-        node.device = device
+        if kind is NodeKind.DIRECTORY:
+            if present is not None and present.kind is kind:
+                return present
+            children[name] = node = directory()
+            return node
+        children[name] = node = Node(kind)
         if kind is NodeKind.SYMLINK:
             node.target = entry.link
+        elif kind in _DEVICES:
+            node.device = entry.device[0] << 32 | entry.device[1]
+            if kind is NodeKind.CHARACTER and not node.device:
+                node.kind = NodeKind.WHITEOUT
         return node
 
     def _linked(self, entry: Entry, present: Node | None) -> Node:
