@@ -33,9 +33,7 @@ def fill_content(node: Node, entry: Entry, stream: PieceReader) -> None:
     node.digest = hashed.digest()
 
 
-def fill_beside(
-    node: Node, entry: Entry, parent: list[bytes], name: bytes, stream: PieceReader, files: Beside
-) -> None:
+def fill_beside(node: Node, entry: Entry, parent: list[bytes], name: bytes, stream: PieceReader, files: Beside) -> None:
     """Compare the content of a file with the one at its path; hash it where that is not there or differs.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from auditor.layers.piece_reader import PieceReader
-from auditor.layers.tar_entries import Entry, TarUnreadable, entries
+from auditor.layers.tar_entries import Entry, entries
 
 CODEC = "utf-8", "surrogateescape"
 
