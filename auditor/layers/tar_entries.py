@@ -151,7 +151,7 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
             at = stream.tell()
             continue
         size = _size(kind, found[1], extended, offset)
-        yield _entry(block, kind, found, size, extended, stream)
+        yield _entry(block, found, size, extended, stream)
         extended = None
         padding = -size % BLOCK
         at += size + padding
@@ -187,10 +187,9 @@ def _size(kind: bytes, stated: int, extended: _Extended | None, offset: int) -> 
     return stated
 
 
-def _entry(
-    block: bytes, kind: bytes, found: Header, size: int, extended: _Extended | None, stream: PieceReader
-) -> Entry:
+def _entry(block: bytes, found: Header, size: int, extended: _Extended | None, stream: PieceReader) -> Entry:
     (mode, uid, gid), _, mtime = found
+    kind = block[156:157]
     entry = Entry(kind, _path(block), mode, uid, gid, size, mtime * _SECOND)
     if kind in _LINKS:
         entry.link = _text(block[157:257])

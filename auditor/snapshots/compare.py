@@ -6,10 +6,12 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from auditor.model.snapshot_files import Difference, Differences, Kind
 from auditor.snapshots.beside import DIRECTORY, NOT_COMPARED, Admit, Unsettled, at_once, readable
@@ -54,6 +56,15 @@ def compare(
     items = tuple(_Comparison(root, privileged=privileged, contents=contents, admit=admit).run(tree))
     skipped = () if privileged else ("opaque markers: reading trusted.* xattrs needs CAP_SYS_ADMIN",)
     return Differences(items, count(tree), skipped)
+
+
+def agreed(look: Callable[[], Differences]) -> Differences:
+    """Return the differences that two looks agree on; the second one only where there are any."""
+    found = look()
+    if not found.items:
+        return found
+    again = set(look().items)
+    return msgspec.structs.replace(found, items=tuple(item for item in found.items if item in again))
 
 
 class _Comparison:

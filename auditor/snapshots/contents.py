@@ -33,8 +33,15 @@ def fill_content(node: Node, entry: Entry, stream: PieceReader) -> None:
     node.digest = hashed.digest()
 
 
-def fill_beside(node: Node, entry: Entry, parent: list[bytes], name: bytes, stream: PieceReader, files: Beside) -> None:
+def fill_beside(node: Node, entry: Entry, path: tuple[list[bytes], bytes], stream: PieceReader, files: Beside) -> None:
     """Compare the content of a file with the one at its path; hash it where that is not there or differs.
+
+    Args:
+        node: The file.
+        entry: Its entry.
+        path: Its directory's path and its name.
+        stream: The tar, at the entry's data.
+        files: The unpacked files.
 
     Raises:
         Unsettled: A large file differs, of which the first part was not hashed.
@@ -42,7 +49,7 @@ def fill_beside(node: Node, entry: Entry, parent: list[bytes], name: bytes, stre
 
     """
     size = entry.size
-    found = files.opened(parent, name, size) if size and entry.sparse is None else None
+    found = files.opened(*path, size) if size and entry.sparse is None else None
     if found is None:
         fill_content(node, entry, stream)
         return

@@ -157,7 +157,7 @@ class _Model:
         if self._files is None:
             fill_content(node, entry, stream)
         else:
-            fill_beside(node, entry, self._path, name, stream, self._files)
+            fill_beside(node, entry, (self._path, name), stream, self._files)
 
     def finish(self) -> None:
         """Set the times of directories, and count the names of each node."""
