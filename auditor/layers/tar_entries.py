@@ -150,9 +150,13 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
             extended.take(kind, _special(stream, found[1], offset), offset)
             at = stream.tell()
             continue
-        size = _size(kind, found[1], extended, offset)
-        yield _entry(block, found, size, extended, stream)
-        extended = None
+        if extended is None and kind == REGULAR and found[1] >= 0:
+            size = found[1]
+            yield Entry(REGULAR, _path(block), *found[0], size, found[2] * _SECOND)
+        else:
+            size = _size(kind, found[1], extended, offset)
+            yield _entry(block, found, size, extended, stream)
+            extended = None
         padding = -size % BLOCK
         at += size + padding
         missing = stream.skip(at - stream.tell())

@@ -15,6 +15,8 @@ Admit = Callable[[int], None]
 #: No part of a path is followed as a symlink, and the directory is not read.
 DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: The path of a file's directory, and its name.
+Place = tuple[list[bytes], bytes]
 #: xattrs that the node's own security policy writes, and ACLs.
 NOT_COMPARED: Final = frozenset(
     {
@@ -79,27 +81,37 @@ class Beside:
             os.close(self._root)
             self._root = -1
 
-    def opened(self, parent: list[bytes], name: bytes, size: int) -> tuple[int, Seen] | None:
+    def opened(self, path: Place, size: int) -> tuple[int, Seen] | None:
         """Open the regular file of this name if it has this size; the caller closes the descriptor."""
+        parent, name = path
         if parent is not self._parent and parent != self._parent:
             self._enter(parent)
-        if self._descriptor < 0:
+        at = self._descriptor
+        if at < 0:
             return None
         try:
-            info = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+            info = os.stat(name, dir_fd=at, follow_symlinks=False)
             if info.st_size != size or not stat.S_ISREG(info.st_mode):
                 return None
-            opened = readable(name, _FILE, at=self._descriptor)
+            try:
+                opened = os.open(name, _FILE | os.O_NOATIME, dir_fd=at)
+            except PermissionError:
+                opened = os.open(name, _FILE, dir_fd=at)
         except (OSError, ValueError):
             return None  # a name with a zero byte is no file's
-        return opened, Seen(info.st_ino, info.st_ctime_ns, bare(opened))
+        try:
+            bare = NOT_COMPARED.issuperset(os.listxattr(opened))
+        except OSError:
+            bare = False
+        return opened, Seen(info.st_ino, info.st_ctime_ns, bare)
 
     def read(self, descriptor: int, size: int) -> bytes:
         """Return up to `size` bytes of a file; none where it cannot be read."""
         self._admit(size)
-        with suppress(OSError):
+        try:
             return os.read(descriptor, size)
-        return b""
+        except OSError:
+            return b""
 
     def _enter(self, parent: list[bytes]) -> None:
         self._leave()
@@ -128,11 +140,3 @@ def readable(path: bytes, flags: int, *, at: int | None = None) -> int:
         return os.open(path, flags | os.O_NOATIME, dir_fd=at)
     except PermissionError:
         return os.open(path, flags, dir_fd=at)
-
-
-def bare(file: int) -> bool:
-    """Return whether an open file has no xattr but those that are not compared; False where that cannot be told."""
-    try:
-        return NOT_COMPARED.issuperset(os.listxattr(file))
-    except OSError:
-        return False

@@ -8,7 +8,7 @@ from typing import Final
 
 from auditor.layers.piece_reader import PieceReader
 from auditor.layers.tar_entries import Entry
-from auditor.snapshots.beside import Beside, Unsettled
+from auditor.snapshots.beside import Beside, Place, Unsettled
 from auditor.snapshots.tree import Node
 
 _CHUNK: Final = 1 << 20
@@ -33,7 +33,7 @@ def fill_content(node: Node, entry: Entry, stream: PieceReader) -> None:
     node.digest = hashed.digest()
 
 
-def fill_beside(node: Node, entry: Entry, path: tuple[list[bytes], bytes], stream: PieceReader, files: Beside) -> None:
+def fill_beside(node: Node, entry: Entry, path: Place, stream: PieceReader, files: Beside) -> None:
     """Compare the content of a file with the one at its path; hash it where that is not there or differs.
 
     Args:
@@ -49,7 +49,7 @@ def fill_beside(node: Node, entry: Entry, path: tuple[list[bytes], bytes], strea
 
     """
     size = entry.size
-    found = files.opened(*path, size) if size and entry.sparse is None else None
+    found = files.opened(path, size) if size and entry.sparse is None else None
     if found is None:
         fill_content(node, entry, stream)
         return

@@ -140,10 +140,10 @@ class _Model:
             self._whiteout(parent, name, entry)
             return
         node = self._node(parent, name, entry)
-        node.implicit = False
         if self._unpacked is not None:
             self._unpacked.add((parent, name))
-        _fill_attributes(node, entry)
+        if entry.xattrs:
+            _set_xattrs(node, entry)
         kind = node.kind
         if kind is NodeKind.FILE and entry.kind == tar_entries.REGULAR:
             node.size = entry.size
@@ -236,28 +236,25 @@ class _Model:
         return chain[-1]
 
     def _node(self, parent: Node, name: bytes, entry: Entry) -> Node:
+        """Return the file of an entry, with its attributes."""
         children = _children(parent)
         present = children.get(name)
         if present is not None:
             self._head = None
         if entry.kind == tar_entries.HARD_LINK:
             children[name] = node = self._linked(entry, present)
+            _set_attributes(node, entry)
             return node
         kind = _KINDS.get(entry.kind)
         if kind is None:
             raise Unplayable(f"an entry of type {entry.kind!r}, which containerd does not unpack")
-        if kind is NodeKind.DIRECTORY:
-            if present is not None and present.kind is kind:
-                return present
-            children[name] = node = directory()
-            return node
-        children[name] = node = Node(kind)
-        if kind is NodeKind.SYMLINK:
-            node.target = entry.link
-        elif kind in _DEVICES:
-            node.device = entry.device[0] << 32 | entry.device[1]
-            if kind is NodeKind.CHARACTER and not node.device:
-                node.kind = NodeKind.WHITEOUT
+        if kind is NodeKind.DIRECTORY and present is not None and present.kind is kind:
+            _set_attributes(present, entry)
+            return present
+        mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
+        children[name] = node = Node(kind, entry.mode & 0o7777, entry.uid, entry.gid, mtime)
+        if kind is not NodeKind.FILE:
+            _set_body(node, entry)
         return node
 
     def _linked(self, entry: Entry, present: Node | None) -> Node:
@@ -273,13 +270,29 @@ def _children(directory: Node) -> dict[bytes, Node]:
     return directory.children
 
 
-def _fill_attributes(node: Node, entry: Entry) -> None:
-    """Set mode, owner, time and xattrs; a hard link's entry sets those of the file that it links."""
+def _set_body(node: Node, entry: Entry) -> None:
+    """Set what other files than regular ones have; the character device 0:0 is a whiteout."""
+    if node.kind is NodeKind.DIRECTORY:
+        node.children = {}
+    elif node.kind is NodeKind.SYMLINK:
+        node.target = entry.link
+    elif node.kind in _DEVICES:
+        node.device = entry.device[0] << 32 | entry.device[1]
+        if node.kind is NodeKind.CHARACTER and not node.device:
+            node.kind = NodeKind.WHITEOUT
+
+
+def _set_attributes(node: Node, entry: Entry) -> None:
+    """Set mode, owner and time of a file that is there; a hard link's entry sets those of the file that it links."""
+    node.implicit = False
     node.mode = entry.mode & 0o7777
     node.uid, node.gid = entry.uid, entry.gid
     node.mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
     if node.xattrs is not None:
         node.xattrs.pop("security.capability", None)  # chown drops it
+
+
+def _set_xattrs(node: Node, entry: Entry) -> None:
     for name, value in entry.xattrs.items():
         if name.startswith("trusted."):
             continue
