@@ -15,12 +15,15 @@ import msgspec
 
 from auditor.model.snapshot_files import Difference, Differences, Kind
 from auditor.snapshots.beside import DIRECTORY, NOT_COMPARED, Admit, Unsettled, at_once, readable
-from auditor.snapshots.tree import UNKNOWN, Node, NodeKind, count
+from auditor.snapshots.tree import UNCHANGED, UNKNOWN, Node, NodeKind, count
 
 _CHUNK: Final = 1 << 20
 _OPAQUE: Final = "trusted.overlay.opaque"
 _OVERLAY: Final = "trusted.overlay."
 _CAPABILITY: Final = "security.capability"
+_SECOND: Final = 10**9
+#: The last second that 32 bits hold.
+_LAST_SECOND: Final = (1 << 31) - 1
 _TYPES: Final = {
     stat.S_IFDIR: NodeKind.DIRECTORY,
     stat.S_IFREG: NodeKind.FILE,
@@ -186,9 +189,9 @@ class _Comparison:
             return
         if node.kind is not NodeKind.SYMLINK and info.st_mode & 0o7777 != node.mode:
             yield Difference(path, Kind.MODE, f"{info.st_mode & 0o7777:o}, {node.mode:o} in the layer")
-        if (info.st_uid, info.st_gid) != (node.uid, node.gid):
+        if node.uid not in (UNCHANGED, info.st_uid) or node.gid not in (UNCHANGED, info.st_gid):
             yield Difference(path, Kind.OWNER, f"{info.st_uid}:{info.st_gid}, {node.uid}:{node.gid} in the layer")
-        if node.mtime not in (UNKNOWN, info.st_mtime_ns):
+        if not _same_time(node.mtime, info.st_mtime_ns):
             yield Difference(path, Kind.MTIME)
 
     def _xattrs(self, full: bytes, kind: NodeKind) -> dict[str, bytes] | None:
@@ -241,6 +244,16 @@ def _settled(node: Node, name: bytes, directory: int) -> bool:
 
 def _unreadable(path: bytes, error: OSError) -> Difference:
     return Difference(path, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
+
+
+def _same_time(expected: int, found: int) -> bool:
+    """Return whether a file has its time, as far as its file system keeps it.
+
+    ext4 with inodes of 128 bytes keeps no part of a second, XFS without `bigtime` no time after 2038.
+    """
+    if expected in (UNKNOWN, found) or found == expected - expected % _SECOND:
+        return True
+    return found // _SECOND == _LAST_SECOND and expected > found
 
 
 def _missing(path: bytes, node: Node) -> Difference:

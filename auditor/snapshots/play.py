@@ -16,13 +16,18 @@ from auditor.layers.threaded_meter import ThreadedMeter
 from auditor.model.store import LayerVerification
 from auditor.snapshots.beside import Beside
 from auditor.snapshots.contents import Unplayable, fill_beside, fill_content
-from auditor.snapshots.tree import Node, NodeKind, below, directory, parts
+from auditor.snapshots.tree import UNCHANGED, Node, NodeKind, below, directory, parts
 
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _SYMLINKS: Final = 255
 #: Seconds outside this range become 0; pkg/archive/time.go `boundTime`, the range of a signed 64-bit count of ns.
 _LATEST: Final = (1 << 63) - 1
+
+#: What mknod(2) takes of a device's numbers, and chown(2) of an id.
+_MAJOR: Final = 0xFFF
+_MINOR: Final = 0xFFFFF
+_ID: Final = 0xFFFFFFFF
 
 _KINDS: Final = {
     tar_entries.REGULAR: NodeKind.FILE,
@@ -187,7 +192,7 @@ class _Model:
         if name in children:
             raise Unplayable("a whiteout follows an entry of its name, which containerd does not unpack")
         node = children[name] = Node(NodeKind.WHITEOUT)
-        node.uid, node.gid = entry.uid, entry.gid
+        node.uid, node.gid = entry.uid & _ID, entry.gid & _ID
 
     def _clear(self, directory: Node) -> None:
         """Remove what has no entry of its own in this layer, as `applyNaive` does for an opaque marker."""
@@ -252,7 +257,7 @@ class _Model:
             _set_attributes(present, entry)
             return present
         mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
-        children[name] = node = Node(kind, entry.mode & 0o7777, entry.uid, entry.gid, mtime)
+        children[name] = node = Node(kind, entry.mode & 0o7777, entry.uid & _ID, entry.gid & _ID, mtime)
         if kind is not NodeKind.FILE:
             _set_body(node, entry)
         return node
@@ -277,7 +282,7 @@ def _set_body(node: Node, entry: Entry) -> None:
     elif node.kind is NodeKind.SYMLINK:
         node.target = entry.link
     elif node.kind in _DEVICES:
-        node.device = entry.device[0] << 32 | entry.device[1]
+        node.device = (entry.device[0] & _MAJOR) << 32 | entry.device[1] & _MINOR
         if node.kind is NodeKind.CHARACTER and not node.device:
             node.kind = NodeKind.WHITEOUT
 
@@ -286,7 +291,8 @@ def _set_attributes(node: Node, entry: Entry) -> None:
     """Set mode, owner and time of a file that is there; a hard link's entry sets those of the file that it links."""
     node.implicit = False
     node.mode = entry.mode & 0o7777
-    node.uid, node.gid = entry.uid, entry.gid
+    uid, gid = entry.uid & _ID, entry.gid & _ID
+    node.uid, node.gid = node.uid if uid == UNCHANGED else uid, node.gid if gid == UNCHANGED else gid
     node.mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
     if node.xattrs is not None:
         node.xattrs.pop("security.capability", None)  # chown drops it

@@ -13,6 +13,8 @@ from auditor.snapshots.beside import Seen
 
 #: The `mtime` of a directory whose time of change cannot be told from the layers.
 UNKNOWN: Final = -1
+#: The `uid` or `gid` that chown(2) takes for none: the file keeps that of its creation, which is not compared.
+UNCHANGED: Final = 0xFFFFFFFF
 
 
 class NodeKind(enum.StrEnum):
