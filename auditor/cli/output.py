@@ -45,9 +45,12 @@ def refuse_below(root: Path | None, *paths: Path | None) -> None:
         return
     from auditor.offline.find_root import find_root
 
-    held = find_root(root) if root.resolve() == Path("/") else root
+    # realpath takes a loop of links, where `resolve` raises RuntimeError.
+    held = find_root(root) if os.path.realpath(root) == "/" else root
     for path in paths:
-        if path is not None and str(path) != "-" and path.absolute().resolve().is_relative_to(held.resolve()):
+        if path is None or str(path) == "-":
+            continue
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(held)):
             raise UsageError(f"{path} is below {held}, where nothing is written", hint="write to another disk")
 
 

@@ -16,6 +16,9 @@ from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Lay
 from auditor.model.oci import Descriptor, Index, Manifest
 from auditor.model.platforms import EVERYTHING, Matcher
 
+#: Why a blob is refused that would be two layers with different contents.
+TWO_DIFF_IDS = "is to be two layers with different diffIDs"
+
 
 def plan(
     images: Sequence[Group],
@@ -220,7 +223,7 @@ class _Planner:
             twin = None if self._there(layer.descriptor) else self._twin(layer)
             if twin is not None:
                 replaced[layer.index] = twin
-            self._blob(group, node, replaced.get(layer.index, layer.descriptor), Role.LAYER, _diff_id(layer))
+            self._layer(group, node, layer, twin)
         new = (
             self._rewritten(node.descriptor, salvage(self.raw[node.digest], replaced)) if replaced else node.descriptor
         )
@@ -237,6 +240,16 @@ class _Planner:
             attestation=node.attestation,
         )
 
+    def _layer(self, group: Group, node: ManifestNode, layer: Layer, twin: Descriptor | None) -> None:
+        """Include a layer, or the twin that replaces it, which is decompressed whatever the store recorded of it."""
+        wanted, known = _diff_id(layer), self.blobs.get((twin or layer.descriptor).digest)
+        if known is not None and known.diff_id is not None and wanted is not None and known.diff_id != wanted:
+            lacks = Missing(group.name, _platform(node), Role.LAYER, known.digest, TWO_DIFF_IDS, manifest=node.digest)
+            self.missing.append(msgspec.structs.replace(lacks, layer=layer.index))
+        self._blob(group, node, twin or layer.descriptor, Role.LAYER, wanted)
+        if twin is not None:
+            self.blobs[twin.digest] = msgspec.structs.replace(self.blobs[twin.digest], recorded=False)
+
     def _rewritten(self, old: Descriptor, raw: bytes) -> Descriptor:
         new = msgspec.structs.replace(old, digest=Digest.of(raw), size=len(raw))
         self.rewritten[new.digest] = raw
@@ -249,7 +262,8 @@ class _Planner:
         if digest in self.rewritten or self.has(digest):
             known = self.blobs.get(digest)
             diff_id = diff_id or (known.diff_id if known is not None else None)
-            noted = diff_id is not None and self.recorded(digest) == diff_id
+            believed = known is None or known.recorded or known.diff_id is None
+            noted = believed and diff_id is not None and self.recorded(digest) == diff_id
             self.blobs[digest] = PlannedBlob(digest, descriptor.size, role, diff_id, noted)
             return
         why = "its bytes stand in its descriptor" if descriptor.embedded else "a layer that may not be distributed"
@@ -271,8 +285,10 @@ class _Planner:
 
     def _unmatched(self, group: Group, walked: ImageGraph, taken: list[ManifestNode]) -> None:
         """Report the wanted platforms that the image does not offer; the plan fails where it offers none."""
-        if not walked.indexes or not walked.manifests:
+        if not walked.indexes:
             self._other_platform(group, taken)
+            return
+        if walked.others and not walked.manifests:
             return
         images = [node for node in taken if not node.attestation]
         lacking = any(missing.image == group.name for missing in self.missing)
