@@ -76,7 +76,8 @@ def _opened(path: Path) -> Iterator[int]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ReadFailed(f"cannot open {path}: {error.strerror}") from error
+        why = "it is a symbolic link, which is not followed" if error.errno == errno.ELOOP else error.strerror
+        raise ReadFailed(f"cannot open {path}: {why}") from error
     try:
         looked = _status(descriptor, path)
         if not stat.S_ISREG(looked.st_mode):

@@ -23,6 +23,7 @@ from auditor.model.store import SourceKind, Store
 
 if TYPE_CHECKING:
     from auditor.scrub.rate_limit import RateLimit
+    from auditor.snapshots.layer_files import LayerFiles, LayerTask
 
 
 def default_jobs() -> int:
@@ -61,7 +62,9 @@ def reader(
     """
 
     def files(meter: Meter, evidence: Evidence) -> Reading:
-        reading = _snapshots(store, meter, evidence, limit=limit, max_layer=max_layer, intact=intact)
+        reading = _snapshots(
+            store, meter, evidence, limit=limit, max_layer=max_layer, intact=intact, jobs=jobs or default_jobs()
+        )
         root = evidence.info.content_root
         if root is None or evidence.archive or any(view.selected for view in evidence.views):
             return reading
@@ -100,6 +103,7 @@ def _snapshots(
     limit: RateLimit | None,
     max_layer: int | None,
     intact: Mapping[SnapshotKey, SnapshotFiles],
+    jobs: int,
 ) -> Reading:
     """Return what is found of the snapshots' files, and the verifications of the layers that were read for it."""
     if evidence.archive:
@@ -114,7 +118,14 @@ def _snapshots(
     from auditor.snapshots.examine import examine
     from auditor.snapshots.presence import unpaired
 
-    found = examine(store, evidence, pause=time.sleep, admit=admit, max_layer=max_layer, known=intact)
+    def ahead(tasks: Mapping[SnapshotKey, LayerTask]) -> Mapping[SnapshotKey, LayerFiles]:
+        from auditor.cli.compare_processes import compare_ahead
+
+        root = evidence.info.content_root
+        # A limited rate is that of one process.
+        return {} if root is None or limit is not None else compare_ahead(root, tasks, jobs=jobs, admit=admit)
+
+    found = examine(store, evidence, pause=time.sleep, admit=admit, max_layer=max_layer, known=intact, ahead=ahead)
     return Reading(
         found.verifications,
         snapshot_files=found.files,
