@@ -45,6 +45,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     Empty tuples mean all; no platform means the node's. `of_image` maps an image's target to the platforms that are
     wanted of this image instead; an empty tuple means all. `jobs` is a number of threads. `allow_empty`: a store
     that has nothing is no error, if no part of it is named. `sparse`: absent blobs of an archive are absent on purpose.
+    `layers_wanted`: an image of which only the documents were fetched lacks its layers.
     """
 
     verify: Verify = Verify.PRESENCE
@@ -57,6 +58,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     of_image: Mapping[Digest, tuple[Platform, ...]] = {}
     allow_empty: bool = False
     sparse: bool = False
+    layers_wanted: bool = False
 
     @property
     def everything(self) -> bool:
@@ -130,6 +132,7 @@ def collect(
         ),
         bytes_read=read,
         sparse=request.sparse,
+        layers_wanted=request.layers_wanted,
         platforms_asked_for=bool(request.platforms or request.of_image) or request.all_platforms,
     )
 

@@ -63,7 +63,7 @@ LAYERS_NOT_FETCHED = Rule(
     means="An image has the documents of its platforms, and neither a layer, a snapshot nor a container: only the "
     "documents were fetched, as by `ctr content fetch --metadata-only`, or all layers were deleted before use.",
     impact="The image cannot be run, exported or served as it is.",
-    remedy="Nothing, if only the documents were wanted; else pull the image.",
+    remedy="Nothing, if only the documents were wanted; else pull the image, or `auditor repair --include-discarded`.",
 )
 FOREIGN_LAYER = Rule(
     code="foreign-layer",

@@ -13,7 +13,7 @@ from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model import oci
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, ImageRef, Severity, Subject
-from auditor.model.image_graph import Broken, Content, Family, Flaw, ImageGraph, ManifestNode, key, key_of_root
+from auditor.model.image_graph import Broken, Content, Family, Flaw, ImageGraph, ManifestNode, family, key, key_of_root
 from auditor.model.oci import Descriptor, Index, Manifest
 
 MISSING_MANIFEST = Rule(
@@ -49,8 +49,8 @@ MEDIA_TYPE_MISMATCH = Rule(
 IMAGE_TYPE_UNKNOWN = Rule(
     code="image-type-unknown",
     severity=Severity.ERROR,
-    means="An image's name leads to an index or a manifest, and its record gives another type: a general one, one with "
-    "parameters, or one with a changed letter.",
+    means="An image's name leads to an index or a manifest, and its record, or the index that lists it, gives another "
+    "type: none, a general one, one with parameters, or one with a changed letter.",
     # images.Manifest of containerd ends for a target of another type.
     impact="The image cannot be unpacked or run: `unexpected media type`.",
     remedy="Check which Content-Type the registry or its mirror in hosts.toml sends for the manifest, then pull the "
@@ -123,8 +123,9 @@ def check(evidence: Evidence) -> Iterator[Hit]:
     for view in evidence.views:
         for graph in view.graphs:
             yield from _indexes(view, graph)
-            yield from _others(view, graph)
+            yield from _others(evidence, view, graph)
             yield from _names(view, graph)
+            yield from _record_types(view, graph)
             for node in graph.manifests:
                 yield from _manifest(evidence, view, graph, node)
 
@@ -141,12 +142,15 @@ def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
         yield MALFORMED_MANIFEST.hit(view.name, subject, text, part="index", images=(ref,))
 
 
-def _others(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+def _others(evidence: Evidence, view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
     """Content that is neither index nor manifest: only a root must be present, since pulls skip unknown types."""
     for descriptor in graph.others:
         ref = image_ref(graph.group, "content")
         if _not_an_image(view, graph, descriptor):
             yield _no_image(view, descriptor, ref)
+            continue
+        if _chosen_by_platform(evidence, graph, descriptor) and oci.is_misspelled_type(descriptor.media_type):
+            yield _misspelled(view, descriptor, ref)
             continue
         text = f"references content of type {descriptor.media_type or 'none'}, which is not followed"
         facts: dict[str, Fact] = {"media_type": descriptor.media_type, "present": view.has(descriptor.digest)}
@@ -164,6 +168,22 @@ def _not_an_image(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor
         and oci.is_plain_type(descriptor.media_type)
         and isinstance(loaded, Broken)
         and loaded.flaw in (Flaw.UNTYPED, Flaw.MALFORMED)
+    )
+
+
+def _chosen_by_platform(evidence: Evidence, graph: ImageGraph, descriptor: Descriptor) -> bool:
+    """Whether containerd takes a child of an index for the image of the node; core/images/image.go `Manifest`."""
+    fits = descriptor.platform is not None and evidence.matcher.rank(descriptor.platform) is not None
+    return fits and not descriptor.attestation and not any(node.wanted for node in graph.manifests)
+
+
+def _misspelled(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Hit:
+    text = f"its index gives {descriptor.platform} the media type {descriptor.media_type or 'none'}, of no manifest"
+    hint = "Ask the image's publisher; fetching it again brings the same bytes."
+    facts: dict[str, Fact] = {"descriptor": descriptor.media_type, "present": view.has(descriptor.digest)}
+    subject = blob_subject("content", descriptor.digest)
+    return IMAGE_TYPE_UNKNOWN.hit(
+        view.name, subject, text, part="", cause="published-so", images=(ref,), facts=facts, hint=hint
     )
 
 
@@ -187,6 +207,20 @@ def _names(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
         facts: dict[str, Fact] = {"stated": stated, "target": str(target)}
         ref = image_ref(graph.group, "image")
         yield NAME_MISMATCH.hit(view.name, Subject(kind="image", name=name), text, part="", images=(ref,), facts=facts)
+
+
+def _record_types(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+    """Yield the records that give the target another type than the records by which it is an image."""
+    target = graph.group.target
+    for record in graph.group.records:
+        given = record.target.media_type
+        if family(target.media_type) in (None, family(given)):
+            continue
+        text = f"its record gives the media type {given or 'none'}, another record of the target {target.media_type}"
+        facts: dict[str, Fact] = {"document": target.media_type, "descriptor": given, "target": str(target.digest)}
+        subject, ref = Subject(kind="image", name=record.name), image_ref(graph.group, "image")
+        message = f"{record.name}: {text}"
+        yield IMAGE_TYPE_UNKNOWN.hit(view.name, subject, message, images=(ref,), facts=facts)
 
 
 def _may_be_id(view: NamespaceView, graph: ImageGraph, stated: str) -> bool:

@@ -159,6 +159,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     platforms_asked_for: bool = False
     #: Absent blobs of the archive are absent on purpose.
     sparse: bool = False
+    #: Layers of an image of which only the documents were fetched are wanted.
+    layers_wanted: bool = False
 
     @property
     def archive(self) -> bool:
@@ -192,19 +194,20 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
 
     @cached_property
     def layers_by_diff_id(self) -> Mapping[Digest, tuple[Digest, ...]]:
-        """By diffID, the present blobs that decompress to it according to configs and labels."""
+        """By diffID, the present blobs that decompress to it according to configs, or labels where no config does."""
         found: dict[Digest, set[Digest]] = {}
-        for view in self.views:
-            for blob in view.inventory.blobs.values():
-                label = blob.labels.get("containerd.io/uncompressed")
-                if label:
-                    found.setdefault(Digest(label), set()).add(blob.digest)
         for view in self.views:
             for _, node in view.all_manifests():
                 inside = view.content(node.digest)
                 for layer in inside.layers if inside is not None else ():
                     if layer.diff_id is not None and view.has(layer.descriptor.digest):
                         found.setdefault(layer.diff_id, set()).add(layer.descriptor.digest)
+        stated = set().union(*found.values())
+        for view in self.views:
+            for blob in view.inventory.blobs.values():
+                label = blob.labels.get("containerd.io/uncompressed")
+                if label and blob.digest not in stated:
+                    found.setdefault(Digest(label), set()).add(blob.digest)
         return {diff_id: tuple(sorted(digests)) for diff_id, digests in found.items()}
 
     def twins(self, layer: Layer) -> tuple[Digest, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
@@ -14,7 +15,7 @@ from auditor.checks.pull_activity import in_progress
 from auditor.checks.pulled_platforms import only_choice, pulled_instead, unpacked
 from auditor.model import oci
 from auditor.model.digest import Digest
-from auditor.model.image_graph import Content, ImageGraph, Layer, ManifestNode
+from auditor.model.image_graph import Content, Family, ImageGraph, Layer, ManifestNode
 from auditor.model.store import Snapshot
 
 _CONFIG_LABEL = "containerd.io/gc.ref.content.config"
@@ -25,6 +26,7 @@ _BUILT_FROM_LABEL = "containerd.io/snapshot/cri.layer-digest"
 #: On the image records that CRI manages; internal/cri/labels/labels.go.
 _MANAGED_LABEL = "io.cri-containerd.image"
 _FETCHED_LABEL = "containerd.io/distribution.source."
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LAZY_LABELS = ("containerd.io/snapshot/nydus", "containerd.io/snapshot/overlaybd")
 
 
@@ -179,11 +181,20 @@ class _Classifier:
 
         `ctr content fetch --metadata-only` of an index leaves the documents of its platforms and no layer of any. A
         record that CRI manages (kubelet takes it for an image to run), a container, a snapshot or a config's label
-        of one, a layer, or documents that no fetch labelled tell of more.
+        of one, a layer, or documents that no fetch labelled tell of more. So does an index that lists a manifest for
+        several platforms: a pull by containerd 2.1 fetches no layer of such an image, and succeeds.
         """
+        if self.evidence.layers_wanted or self._listed_twice():
+            return False
         manifests = [node for node in self.graph.manifests if not node.attestation and self.view.has(node.digest)]
         known = [self.view.content(node.digest) for node in manifests]
         return bool(self.graph.indexes) and not self._used() and all(map(self._without_layers, manifests, known))
+
+    def _listed_twice(self) -> bool:
+        """Whether an index lists a manifest more than once."""
+        found = (self.view.documents.get((each.digest, Family.INDEX)) for each in self.graph.indexes)
+        listed = [child.digest for index in found if isinstance(index, oci.Index) for child in index.manifests]
+        return len(listed) > len(set(listed))
 
     def _used(self) -> bool:
         """Whether CRI manages the image, or a container has one of its names."""
@@ -282,7 +293,8 @@ def _built_from(view: NamespaceView, base: LayerState) -> str:
     for snapshotter in base.snapshotters:
         snapshot = view.snapshot(snapshotter, base.layer.chain_id or "")
         if snapshot is not None:
-            return snapshot.labels.get(_BUILT_FROM_LABEL, "")
+            named = snapshot.labels.get(_BUILT_FROM_LABEL, "")
+            return named if _DIGEST.fullmatch(named) else ""
     return ""
 
 

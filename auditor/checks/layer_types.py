@@ -14,12 +14,12 @@ from auditor.model.image_graph import ImageGraph, Layer, ManifestNode
 LAYER_TYPE_UNSUPPORTED = Rule(
     code="layer-type-unsupported",
     severity=Severity.WARNING,
-    means="A layer is no tar by its media type, for example erofs, and no differ of this containerd is for such "
-    "layers. The image is not unpacked.",
-    impact="Unpacking the image fails: `no processor for media-type`, unless a stream processor for the type is "
-    "configured. Its content is verified by its digest alone.",
-    remedy="Use an image with tar layers, or a containerd with a differ for the type (erofs: 2.1 and later, with "
-    "erofs-utils).",
+    means="A layer's media type is none that containerd reads by itself: it is no tar, for example erofs, or has a "
+    "compression, such as xz, or parameters that containerd does not know. The image is not unpacked.",
+    impact="Unpacking the image fails: `no processor for media-type`, or `invalid tar header` where the content is "
+    "compressed, unless a stream processor for the type is configured. Its content is verified by its digest alone.",
+    remedy="Use an image with layers of tar, tar+gzip or tar+zstd, or a containerd with a differ for the type (erofs: "
+    "2.1 and later, with erofs-utils).",
 )
 RULES = (LAYER_TYPE_UNSUPPORTED,)
 

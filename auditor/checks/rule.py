@@ -33,6 +33,8 @@ UNPACKED: Final = frozenset(
 _PROGRAM: Final = re.compile(
     r"(?:^|(?<=`))(auditor (check|repair|export|tree|scrub|diagnose)|ctr)(?=[ `])(?! (--address|-a) )"
 )
+#: The beginning of a command that takes `--root`.
+_OFFLINE: Final = re.compile(r"(?:^|(?<=`))auditor (check|export|tree|scrub|diagnose)(?=[ `])(?! --root )")
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, rename={"impact": "matters", "remedy": "do"}):
@@ -119,6 +121,21 @@ def at_address(hint: str, address: str) -> str:
     """
     where = command("--address", address)
     return _PROGRAM.sub(lambda found: f"{found[0]} {where}", hint)
+
+
+def at_root(hint: str, root: str, *, while_running: bool = False) -> str:
+    """Return a command of auditor with the root of a stopped daemon in it; a repair, which needs a daemon, is replaced.
+
+    Args:
+        hint: A command line or a sentence with commands between backticks.
+        root: The folder.
+        while_running: A daemon may use it.
+
+    """
+    if "auditor repair" in hint:
+        return OFFLINE_REMEDY
+    where = command("--root", root, *(("--while-running",) if while_running else ()))
+    return _OFFLINE.sub(lambda found: f"{found[0]} {where}", hint)
 
 
 def blob_subject(role: str, digest: Digest) -> Subject:

@@ -15,7 +15,7 @@ import msgspec
 
 from auditor.audit import audit, collect
 from auditor.checks.evidence import Evidence
-from auditor.checks.rule import at_address
+from auditor.checks.rule import at_address, at_root
 from auditor.cli.options import Common
 from auditor.cli.progress import Meter, progress
 from auditor.model.findings import Fact, Finding, Report, order
@@ -110,7 +110,11 @@ def audited(
 def _addressed(findings: tuple[Finding, ...], info: StoreInfo, options: Common) -> Iterator[Finding]:
     """Yield the findings; their commands carry the address that was given on the command line or in the environment."""
     for finding in findings:
-        if options.address and info.kind is SourceKind.CONTAINERD:
+        if options.root is not None and "auditor repair" not in finding.hint:
+            yield msgspec.structs.replace(
+                finding, hint=at_root(finding.hint, str(options.root), while_running=options.while_running)
+            )
+        elif options.address and info.kind is SourceKind.CONTAINERD:
             yield msgspec.structs.replace(finding, hint=at_address(finding.hint, options.address))
         else:
             yield finding

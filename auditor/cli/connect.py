@@ -55,7 +55,7 @@ def each_daemon(options: Common, addresses: tuple[str, ...]) -> tuple[Common, ..
     found = containerd.discover_all(environ=os.environ) if EVERY in addresses else ()
     if EVERY in addresses and not options.quiet:
         print_notes(containerd.notes([*named, *found], environ=os.environ))
-    distinct = {path.resolve(): path for path in reversed([*named, *found])}
+    distinct = {os.path.realpath(path): path for path in reversed([*named, *found])}
     return tuple(msgspec.structs.replace(options, address=str(path)) for path in reversed(distinct.values()))
 
 
@@ -66,8 +66,10 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 @contextmanager
-def read_store(options: Common, *, without_records: bool = False) -> Iterator[Store]:
-    """The daemon or the root of the options, for reading; `without_records` takes a root whose meta.db is lost.
+def read_store(options: Common, *, without_records: bool = False, spare: bool = False) -> Iterator[Store]:
+    """The daemon or the root of the options, for reading.
+
+    `without_records` takes a root whose meta.db is lost; `spare` reads blobs of a root from unfinished writes, too.
 
     Raises StoreError, UsageError.
     """
@@ -77,11 +79,12 @@ def read_store(options: Common, *, without_records: bool = False) -> Iterator[St
         return
     from auditor.offline.store import OfflineStore
 
-    found = OfflineStore(options.root, while_running=options.while_running)
+    found = OfflineStore(options.root, while_running=options.while_running, spare=spare)
     if found.lost is not None and not without_records:
         raise found.lost
     if options.verbose:
         print_notes(found.info().notes)
+    print_notes(filter(None, [found.spare_note()]))
     yield found
 
 
@@ -122,7 +125,7 @@ def wanted_platforms(texts: list[str] | None) -> tuple[platforms.Platform, ...]:
 def export_store(options: Common) -> Iterator[Store]:
     """The daemon, writable for leases, or the root of the options. Raises StoreError, UsageError."""
     if options.root is not None:
-        with read_store(options) as found:
+        with read_store(options, spare=True) as found:
             yield found
         return
     with connected_writable(options) as store:

@@ -148,7 +148,10 @@ def _admit(meter: Meter, limit: RateLimit | None) -> Callable[[int], None]:
 
 
 def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) -> Reading:
-    """Look for missing directories and the damage of a crash; a check of nothing else is incomplete without them."""
+    """Look for missing directories and the damage of a crash.
+
+    A check of nothing else is incomplete without them; any other only where the disk does not answer.
+    """
     from auditor.snapshots.crashes import crashes, crashes_of_disk
     from auditor.snapshots.presence import presence, unowned, unpaired
 
@@ -156,7 +159,7 @@ def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) ->
     offline = info.kind is SourceKind.OFFLINE
     ends = crashes_of_disk(Path(info.address)) if offline else crashes(info.address)
     found = presence(evidence, pause=time.sleep, ends=ends)
-    incomplete = found.incomplete if evidence.verify is Verify.SINCE_CRASH else ()
+    incomplete = found.incomplete if evidence.verify is Verify.SINCE_CRASH else found.failed
     files = found.files
     if found.suspects:
         from auditor.snapshots.examine import examine_suspects

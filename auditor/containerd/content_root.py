@@ -25,13 +25,17 @@ class Absent(LookupError):
 
 
 class ContentRoot(msgspec.Struct, frozen=True):
-    """A daemon's folder `io.containerd.content.v1.content`; the blobs are `blobs/<algorithm>/<hex>` in it."""
+    """A daemon's folder `io.containerd.content.v1.content`; the blobs are `blobs/<algorithm>/<hex>` in it.
+
+    `spare` are files elsewhere that are read in place of blobs.
+    """
 
     path: Path
+    spare: Mapping[Digest, Path] = {}
 
     def blob_path(self, digest: Digest) -> Path:
         """Return the path of a blob's file."""
-        return self.path / "blobs" / digest.algorithm / digest.hex
+        return self.spare.get(digest) or self.path / "blobs" / digest.algorithm / digest.hex
 
     def open(self, digest: Digest) -> int:
         """Open a blob's file, which must be a regular file.
@@ -58,7 +62,11 @@ class ContentRoot(msgspec.Struct, frozen=True):
     def _regular(self, digest: Digest) -> tuple[int, int]:
         """Return a file descriptor and the file's size in bytes."""
         descriptor = self._open(digest)
-        looked = os.fstat(descriptor)
+        try:
+            looked = os.fstat(descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            raise _unreadable(digest, error) from None
         if stat.S_ISREG(looked.st_mode):
             return descriptor, looked.st_size
         os.close(descriptor)
@@ -67,7 +75,8 @@ class ContentRoot(msgspec.Struct, frozen=True):
 
     def _open(self, digest: Digest) -> int:
         try:
-            return os.open(f"{self.path}/blobs/{digest.algorithm}/{digest.hex}", _FLAGS)
+            spare = self.spare.get(digest)
+            return os.open(spare or f"{self.path}/blobs/{digest.algorithm}/{digest.hex}", _FLAGS)
         except FileNotFoundError:
             raise Absent from None
         except OSError as error:
@@ -149,7 +158,7 @@ class ContentRoot(msgspec.Struct, frozen=True):
                 raise ReadFailed(
                     f"cannot list the blobs in {self.path}: {error.strerror or error}", hint="dmesg may say more"
                 ) from None
-        return found
+        return {**found, **{digest: self.state(digest) for digest in self.spare}}
 
 
 def _states(entries: Iterator[os.DirEntry[str]], algorithm: str, length: int) -> Iterator[tuple[Digest, FileState]]:

@@ -40,6 +40,7 @@ class CommandTarget(msgspec.Struct, frozen=True, kw_only=True):
         address: Path of the socket, if the user named one.
         archive: Path of the archive, if the store is one.
         root: Root of the stopped daemon, if the store is its disk.
+        while_running: A daemon may use the root.
         platforms: Platforms that the user asked about, for commands that take `--platform`.
 
     """
@@ -48,13 +49,14 @@ class CommandTarget(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     archive: str = ""
     root: str = ""
+    while_running: bool = False
     platforms: tuple[str, ...] = ()
 
     def auditor(self, verb: str, *words: str) -> str:
         """Return an auditor command."""
         place = ("--address", self.address) if self.address else ()
         if self.root and verb in _BY_ROOT:
-            place = ("--root", self.root)
+            place = ("--root", self.root, *(("--while-running",) if self.while_running and verb != "recover" else ()))
         return command("auditor", verb, *place, *(self._for_platforms() if verb in _BY_PLATFORM else ()), *words)
 
     def ctr(self, namespace: str, *words: str) -> str:

@@ -16,6 +16,9 @@ from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Lay
 from auditor.model.oci import Descriptor, Index, Manifest
 from auditor.model.platforms import EVERYTHING, Matcher
 
+#: Why a blob is refused that would be two layers with different contents.
+TWO_DIFF_IDS = "is to be two layers with different diffIDs"
+
 
 def plan(
     images: Sequence[Group],
@@ -30,6 +33,7 @@ def plan(
     names: Callable[[Group], Sequence[str]] = lambda group: group.names,
     attestations: bool = True,
     flat: bool = False,
+    named: bool = False,
 ) -> ExportPlan:
     """Decide what an archive of `images` holds.
 
@@ -49,6 +53,7 @@ def plan(
         names: returns the names that an image gets in the archive; all of the store's by default.
         attestations: include attestations, of indexes that are included with all platforms.
         flat: make the manifest of the one wanted platform the root, without the index above it.
+        named: the wanted platforms were named; an image without an index must be for one of them.
 
     """
     planner = _Planner(
@@ -62,6 +67,7 @@ def plan(
         names=names,
         attestations=attestations and wanted.everything,
         flat=flat,
+        named=named,
     )
     done = [planner.image(group) for group in images]
     return ExportPlan(
@@ -93,6 +99,7 @@ class _Planner:
         names: Callable[[Group], Sequence[str]],
         attestations: bool,
         flat: bool,
+        named: bool,
     ) -> None:
         self.documents = documents
         self.has = has
@@ -104,6 +111,7 @@ class _Planner:
         self.names = names
         self.attestations = attestations
         self.flat = flat
+        self.named = named
         self.blobs: dict[Digest, PlannedBlob] = {}
         self.rewritten: dict[Digest, bytes] = {}
         self.left_out: list[LeftOut] = []
@@ -215,7 +223,7 @@ class _Planner:
             twin = None if self._there(layer.descriptor) else self._twin(layer)
             if twin is not None:
                 replaced[layer.index] = twin
-            self._blob(group, node, replaced.get(layer.index, layer.descriptor), Role.LAYER, _diff_id(layer))
+            self._layer(group, node, layer, twin)
         new = (
             self._rewritten(node.descriptor, salvage(self.raw[node.digest], replaced)) if replaced else node.descriptor
         )
@@ -232,6 +240,16 @@ class _Planner:
             attestation=node.attestation,
         )
 
+    def _layer(self, group: Group, node: ManifestNode, layer: Layer, twin: Descriptor | None) -> None:
+        """Include a layer, or the twin that replaces it, which is decompressed whatever the store recorded of it."""
+        wanted, known = _diff_id(layer), self.blobs.get((twin or layer.descriptor).digest)
+        if known is not None and known.diff_id is not None and wanted is not None and known.diff_id != wanted:
+            lacks = Missing(group.name, _platform(node), Role.LAYER, known.digest, TWO_DIFF_IDS, manifest=node.digest)
+            self.missing.append(msgspec.structs.replace(lacks, layer=layer.index))
+        self._blob(group, node, twin or layer.descriptor, Role.LAYER, wanted)
+        if twin is not None:
+            self.blobs[twin.digest] = msgspec.structs.replace(self.blobs[twin.digest], recorded=False)
+
     def _rewritten(self, old: Descriptor, raw: bytes) -> Descriptor:
         new = msgspec.structs.replace(old, digest=Digest.of(raw), size=len(raw))
         self.rewritten[new.digest] = raw
@@ -244,7 +262,8 @@ class _Planner:
         if digest in self.rewritten or self.has(digest):
             known = self.blobs.get(digest)
             diff_id = diff_id or (known.diff_id if known is not None else None)
-            noted = diff_id is not None and self.recorded(digest) == diff_id
+            believed = known is None or known.recorded or known.diff_id is None
+            noted = believed and diff_id is not None and self.recorded(digest) == diff_id
             self.blobs[digest] = PlannedBlob(digest, descriptor.size, role, diff_id, noted)
             return
         why = "its bytes stand in its descriptor" if descriptor.embedded else "a layer that may not be distributed"
@@ -266,7 +285,10 @@ class _Planner:
 
     def _unmatched(self, group: Group, walked: ImageGraph, taken: list[ManifestNode]) -> None:
         """Report the wanted platforms that the image does not offer; the plan fails where it offers none."""
-        if not walked.indexes or not walked.manifests:
+        if not walked.indexes:
+            self._other_platform(group, taken)
+            return
+        if walked.others and not walked.manifests:
             return
         images = [node for node in taken if not node.attestation]
         lacking = any(missing.image == group.name for missing in self.missing)
@@ -279,6 +301,13 @@ class _Planner:
             if not any(one.rank(platform) is not None for platform in offered):
                 why = "the image has no manifest for it"
                 self.left_out.append(LeftOut(group.name, Role.MANIFEST, why, platform=str(vector[0])))
+
+    def _other_platform(self, group: Group, taken: list[ManifestNode]) -> None:
+        """Report an image without an index whose platform is none of those that were named."""
+        for node in taken:
+            if self.named and node.platform is not None and self.wanted.rank(node.platform) is None:
+                why = f"is for {node.platform}, which was not asked for"
+                self.missing.append(Missing(group.name, "", Role.MANIFEST, node.digest, why))
 
     def _indexes(
         self, group: Group, walked: ImageGraph, platforms: list[tuple[ManifestNode, PlannedPlatform]]

@@ -11,12 +11,6 @@ from auditor.model import oci
 from auditor.model.digest import Digest, Measured, Meter
 from auditor.model.store import ENCRYPTED, LayerVerification, LayerVerificationKind
 
-_OCI_TARS = frozenset({oci.OCI_LAYER, "application/vnd.oci.image.layer.nondistributable.v1.tar"})
-_DOCKER_TARS = frozenset(
-    {base + suffix for base in (oci.DOCKER_LAYER, oci.DOCKER_FOREIGN_LAYER) for suffix in ("", ".gzip")}
-    | {f"{oci.DOCKER_LAYER}.zstd"}
-)
-_OCI_SUFFIXES = frozenset({"", "gzip", "zstd"})
 #: Compressions that some tools write and containerd does not read, by their first bytes.
 _UNSUPPORTED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x04\x22\x4d\x18": "lz4"}
 
@@ -24,13 +18,12 @@ _UNSUPPORTED = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x04\x22\x4d\x18": "lz4"
 def verifiable(media_type: str) -> str | None:
     """Return why a layer of this media type cannot be checked against a diffID; None where it can.
 
-    The types are those that containerd decompresses itself: core/images/mediatypes.go `DiffCompression`. The actual
-    compression is detected by content: the type may be wrong.
+    The types are those that containerd decompresses itself. The actual compression is detected by content: the type may
+    be wrong.
     """
     if oci.is_encrypted(media_type):
         return ENCRYPTED
-    base, _, suffix = media_type.partition("+")
-    if (base in _OCI_TARS and suffix in _OCI_SUFFIXES) or media_type in _DOCKER_TARS:
+    if oci.is_tar_layer(media_type):
         return None
     return f"{media_type} is not a type of a tar layer" if media_type else "it has no media type"
 

@@ -105,7 +105,10 @@ def children(document: Loaded) -> Iterator[Descriptor]:
 
 
 class Group(msgspec.Struct, frozen=True):
-    """An image: one target in one namespace, with all its names, the best name first."""
+    """An image: one target in one namespace, with all its names, the best name first.
+
+    Records of one target may give it different types; that of a document is taken, which the others may not be.
+    """
 
     namespace: str
     names: tuple[str, ...]
@@ -130,7 +133,9 @@ def group(images: Iterable[Image]) -> tuple[Group, ...]:
 def _grouped(namespace: str, records: list[Image]) -> Group:
     records.sort(key=lambda image: _name_order(image.name))
     names = tuple(image.name for image in records)
-    return Group(namespace=namespace, names=names, target=records[0].target, records=tuple(records))
+    typed = (record.target for record in records if family(record.target.media_type) is not None)
+    target = next(typed, records[0].target)
+    return Group(namespace=namespace, names=names, target=target, records=tuple(records))
 
 
 def _name_order(name: str) -> tuple[bool, bool, str]:

@@ -72,6 +72,16 @@ def is_plain_type(media_type: str) -> bool:
     return kind.startswith("text/") or kind in _PLAIN_TYPES
 
 
+def is_misspelled_type(media_type: str) -> bool:
+    """Whether a type is that of an index or a manifest but for a parameter or a changed letter, or empty, or general.
+
+    containerd compares types letter by letter; core/images/mediatypes.go `IsManifestType`.
+    """
+    kind = media_type.partition(";")[0].strip().lower()
+    known = INDEX_TYPES | MANIFEST_TYPES
+    return media_type not in known and (kind in known or not kind or is_plain_type(kind))
+
+
 def parse_untyped(raw: bytes) -> Index | Manifest | None:
     """Parse an index or a manifest whose descriptor has another type; None where the content is neither.
 
@@ -105,16 +115,26 @@ def is_image_layer(media_type: str) -> bool:
     return is_layer(media_type) or media_type.startswith(_LAYER_NAMES)
 
 
-#: What layer types that containerd's differ reads by itself begin with, up to the suffix of a compression.
-_TAR_TYPES = frozenset({OCI_LAYER, "application/vnd.oci.image.layer.nondistributable.v1.tar"})
+#: OCI's tar layers, up to the suffix of a compression.
+_OCI_TARS = frozenset({OCI_LAYER, "application/vnd.oci.image.layer.nondistributable.v1.tar"})
+_COMPRESSIONS = frozenset({"", "gzip", "zstd"})
+
+
+def is_tar_layer(media_type: str) -> bool:
+    """Whether containerd's own differ reads layers of this type; core/images/mediatypes.go `DiffCompression`.
+
+    Another suffix, or a parameter, lets it take the content for an uncompressed tar.
+    """
+    base, _, compression = media_type.partition("+")
+    return (base in _OCI_TARS and compression in _COMPRESSIONS) or media_type in _DOCKER_LAYERS
 
 
 def needs_processor(media_type: str) -> bool:
     """Whether containerd unpacks a layer of this type only by another differ, such as erofs', or a stream processor.
 
-    core/images/mediatypes.go `DiffCompression` knows tar layers alone.
+    Encrypted layers are left out: nodes that have such images have their processor.
     """
-    return is_image_layer(media_type) and media_type.partition("+")[0] not in _TAR_TYPES | _DOCKER_LAYERS
+    return is_image_layer(media_type) and not is_tar_layer(media_type) and not is_encrypted(media_type)
 
 
 def is_foreign(media_type: str) -> bool:

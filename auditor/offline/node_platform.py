@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from auditor.containerd.content_root import Absent
 from auditor.errors import AuditorError
 from auditor.model.digest import Digest
 from auditor.model.oci import OCI_CONFIG, ImageConfig, parse
@@ -36,7 +37,7 @@ def _platform(digest: Digest, read: Callable[[Digest], bytes]) -> Platform | Non
     try:
         raw = read(digest)
         config = parse(raw, OCI_CONFIG) if Digest.of(raw, algorithm=digest.algorithm) == digest else None
-    except AuditorError:
+    except (Absent, AuditorError):
         return None
     return config.platform if isinstance(config, ImageConfig) else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import chain
@@ -32,6 +32,7 @@ from auditor.model.store import (
 )
 from auditor.offline import metadata, schema
 from auditor.offline.find_root import CONTENT, METADATA, find_root
+from auditor.offline.ingest_files import spare_files
 from auditor.offline.ingests import ingest
 from auditor.offline.lost_records import from_files, left_out, no_records
 from auditor.offline.node_platform import platform_note, unpacked_platform
@@ -52,6 +53,7 @@ class OfflineStore:
     Args:
         folder: containerd's root, or a mounted disk with one at a usual path.
         while_running: Read databases that a running daemon holds.
+        spare: Read blobs without a whole file from unfinished writes that have their bytes.
 
     Raises:
         UsageError: There is no root, or more than one.
@@ -64,19 +66,22 @@ class OfflineStore:
 
     """
 
-    def __init__(self, folder: Path, *, while_running: bool = False) -> None:
+    def __init__(self, folder: Path, *, while_running: bool = False, spare: bool = False) -> None:
         self.root = find_root(folder)
         self._running = while_running
         self.content = ContentRoot(self.root / CONTENT)
+        if spare:
+            found = spare_files(self.content.path / "ingest", self.content.states())
+            self.content = ContentRoot(self.content.path, found)
         self._damage: list[StoreDamage] = []
         self._snapshot_gaps: dict[str, str] = {}
         self.lost: StoreError | None = None
-        found = self._metadata()
-        self._damage += found.damage
-        self._gaps = found.gaps
-        self._lost_kinds = found.lost
-        self._names_lost = found.names_lost
-        self._records = {records.namespace: records for records in found.records}
+        read = self._metadata()
+        self._damage += read.damage
+        self._gaps = read.gaps
+        self._lost_kinds = read.lost
+        self._names_lost = read.names_lost
+        self._records = {records.namespace: records for records in read.records}
         self._backends = {name: self._backend(name) for name in self._snapshotters()}
         self._judge()
         self._complete()
@@ -171,6 +176,21 @@ class OfflineStore:
         """Return nothing: opening verifies no content."""
         return {}
 
+    def spare_note(self, wanted: Iterable[Digest] | None = None) -> str:
+        """Return a sentence about the blobs that are read from unfinished writes; empty without any.
+
+        Args:
+            wanted: The blobs that count; those with a record by default.
+
+        """
+        if wanted is None:
+            wanted = chain.from_iterable(records.blobs for records in self._records.values())
+        sizes = [self._states[digest].size or 0 for digest in self.content.spare.keys() & set(wanted)]
+        if not sizes:
+            return ""
+        blobs = "1 blob" if len(sizes) == 1 else f"{len(sizes)} blobs"
+        return f"{blobs} ({sum(sizes)} bytes) without a whole file in blobs/: read from ingest/, as their digests show"
+
     @property
     def lost_kinds(self) -> Mapping[str, frozenset[str]]:
         """The kinds of records of which some are lost, by namespace."""
@@ -210,9 +230,12 @@ class OfflineStore:
     def _without_records(self, path: Path, what: str) -> metadata.Metadata:
         """Return what is known where no record is left: that the files in blobs/ have none."""
         self.lost = no_records(path, what, len(self._states))
+        gaps = (f"{path} {what}: no image is known",)
+        if not self._states:
+            return metadata.Metadata((), (), gaps)
         facts = {"files": len(self._states), "bytes": sum(state.size or 0 for state in self._states.values())}
         damage = StoreDamage(DamageKind.LOST, str(path), self.lost.message, facts)
-        return metadata.Metadata((), (damage,), (f"{path} {what}: no image is known",))
+        return metadata.Metadata((), (damage,), gaps)
 
     def _complete(self) -> None:
         """Add a record without labels for each file that may have a record in a lost part of meta.db."""

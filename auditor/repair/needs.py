@@ -29,7 +29,7 @@ _SKIP_REASONS: Mapping[str, str] = {
     "blob-lazy": "its snapshotter reads it from the registry when it is needed",
     "platform-not-pulled": "its platform is not wanted; --platform or --all-platforms wants it",
     "attestation-not-pulled": "pulls leave attestations behind",
-    "layers-not-fetched": "only its documents were fetched; pull the image to fetch its layers",
+    "layers-not-fetched": "only its documents were fetched; --include-discarded fetches its layers",
     "layer-type-unsupported": "no differ of this containerd unpacks layers of this type",
     "foreign-layer": "registries do not carry layers of this type",
     "pull-in-progress": "a pull is in progress; check again when it has ended",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 
@@ -132,9 +132,16 @@ def _image_state(view: NamespaceView, graph: ImageGraph, damage: Mapping[_Key, l
         namespace=view.name,
         names=graph.group.names,
         target=str(graph.group.target.digest),
-        status=Status.worst(status for _, status in states),
+        status=Status.worst((*(status for _, status in states), *_nothing_here(view, graph))),
         platforms=tuple(sorted(platforms)) if len(platforms) > 1 else tuple(platforms),
     )
+
+
+def _nothing_here(view: NamespaceView, graph: ImageGraph) -> Iterator[Status]:
+    """Yield unknown for an image of which no platform is here, as a pull for one that its index lacks leaves it."""
+    nodes = [node for node in graph.manifests if not node.attestation]
+    if graph.indexes and not graph.others and not any(node.wanted or _pulled(view, node) for node in nodes):
+        yield Status.UNKNOWN
 
 
 def _pulled(view: NamespaceView, node: ManifestNode) -> bool:

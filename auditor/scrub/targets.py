@@ -9,6 +9,7 @@ import msgspec
 
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.layers import verifiable
+from auditor.model import oci
 from auditor.model.digest import Digest
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import Inventory
@@ -121,13 +122,16 @@ def _chosen(view: NamespaceView) -> Inventory:
 def layers_of(evidence: Evidence) -> dict[Digest, str | None]:
     """Return the layers of container images, each with the reason why all its media types are unverifiable, or None.
 
-    Artifacts have no layers, whatever their media types: some tools push any file as a layer.
+    Artifacts have no layers, whatever their media types: some tools push any file as a layer. Nor is it a layer where
+    an image lists content of another type among its layers: containerd passes it over, and the config has no diffID.
     """
     found: dict[Digest, str | None] = {}
     for view in evidence.views:
         for _, node in view.manifests():
             inside = view.content(node.digest)
             for layer in inside.layers if inside is not None and inside.container else ():
+                if not oci.is_image_layer(layer.descriptor.media_type):
+                    continue
                 reason = verifiable(layer.descriptor.media_type)
                 if reason is None or layer.descriptor.digest not in found:
                     found[layer.descriptor.digest] = reason

@@ -195,7 +195,7 @@ class _Comparison:
             yield Difference(path, Kind.MTIME)
 
     def _xattrs(self, full: bytes, kind: NodeKind) -> dict[str, bytes] | None:
-        """Return the xattrs; None where the file system has none or they cannot be read."""
+        """Return the xattrs; None where the file system has none. Raises OSError where the disk does not answer."""
         if kind not in (NodeKind.DIRECTORY, NodeKind.FILE, NodeKind.SYMLINK):
             return None
         found = {}
@@ -203,7 +203,9 @@ class _Comparison:
             for name in os.listxattr(full, follow_symlinks=False):
                 with suppress(OSError):
                     found[name] = os.getxattr(full, name, follow_symlinks=False)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise
             return None
         return found
 

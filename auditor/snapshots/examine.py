@@ -23,7 +23,7 @@ from auditor.snapshots.beside import Admit, Unsettled, at_once
 from auditor.snapshots.compare import agreed, compare
 from auditor.snapshots.expected import COMPARED, MERGED, Layers
 from auditor.snapshots.layer_files import LayerFiles, LayerTask
-from auditor.snapshots.presence import Needed, location, look, needed, still_missing
+from auditor.snapshots.presence import Needed, location, look, needed, still_missing, words
 
 _REFERENCE: Final = "containerd.io/snapshot.ref"
 _ORIGIN: Final = "trusted.overlay.origin"
@@ -150,7 +150,7 @@ def directories(
         try:
             found |= _directories(evidence, name, mine, pause)
         except (OSError, ValueError) as error:
-            incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
+            incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {words(error)}")
     return Examined(found, tuple(incomplete))
 
 

@@ -96,7 +96,7 @@ complete -c auditor -n '__fish_seen_subcommand_from repair' -l all-platforms -d 
 complete -c auditor -n '__fish_seen_subcommand_from repair' -l snapshotter -x -d 'Only this snapshotter'
 complete -c auditor -n '__fish_seen_subcommand_from repair' -s n -l namespace -x -d 'Only this namespace'
 complete -c auditor -n '__fish_seen_subcommand_from repair' -l from -x -a 'namespace archive: registry[:IMAGE]' -d 'Source of missing content'
-complete -c auditor -n '__fish_seen_subcommand_from repair' -l include-discarded -d 'Also fetch layers that the node discards by its configuration'
+complete -c auditor -n '__fish_seen_subcommand_from repair' -l include-discarded -d 'Also fetch layers that the node discards by its configuration, and those of images of which only the documents were fetched'
 complete -c auditor -n '__fish_seen_subcommand_from repair' -l hosts-dir -rF -d 'containerd\'s folder of hosts.toml files for registries'
 complete -c auditor -n '__fish_seen_subcommand_from repair' -l docker-config -rF -d 'Docker\'s config.json or its folder, for credentials'
 complete -c auditor -n '__fish_seen_subcommand_from repair' -s a -l address -rF -d 'Path of containerd\'s socket'

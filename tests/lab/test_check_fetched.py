@@ -37,13 +37,16 @@ def test_documents_without_layers_are_one_warning(daemon: Containerd, registry: 
     archive = daemon.root.parent / "not.tar"
     exported = auditor_here("export", "--address", daemon.socket, "-n", "default", "-o", archive, reference)
     assert exported.status == 1
-    assert "pull the image" in exported.err
+    assert "--include-discarded" in exported.err
     assert not archive.exists()
     diagnosed = auditor_here("diagnose", "--address", daemon.socket, one.layers[0].digest)
     assert "[layers-not-fetched]" in diagnosed.out
     verdict = ask(daemon, f"ctr: content digest {one.layers[1].digest}: not found")[0].verdict
     assert (verdict.code, verdict.sure) == ("layers-not-fetched", Confidence.LIKELY)
     assert verdict.commands[0].partition("  #")[0].endswith(f"-n default images pull {reference}")
+    wanted = ("--platform", "linux/amd64", "--refetch", "-o", archive, reference)
+    fetched = auditor_here("export", "--address", daemon.socket, "-n", "default", *wanted)
+    assert (fetched.status, archive.exists()) == (0, True), fetched.err
 
 
 def test_an_image_that_cri_manages_is_not_excused(daemon: Containerd, registry: Registry) -> None:

@@ -47,7 +47,8 @@ def repair(
         Option(
             "--include-discarded",
             group="Sources",
-            help="Also fetch layers that the node discards by its configuration.",
+            help="Also fetch layers that the node discards by its configuration, and those of images of which only the "
+            "documents were fetched.",
         ),
     ] = False,
     hosts_dir: o.HostsDir = o.HOSTS_DIR,
@@ -112,6 +113,7 @@ def repair(
         platforms=connect.wanted_platforms(platform),
         all_platforms=all_platforms,
         snapshotters=tuple(snapshotter or ()),
+        layers_wanted=include_discarded,
     )
     chosen = choice(sources, hosts_dir=hosts_dir, docker_config=docker_config)
     options = RepairOptions(

@@ -143,6 +143,7 @@ def _target(question: Question, options: Common) -> CommandTarget:
         address=(options.address or "").removeprefix("unix://"),
         archive=archive,
         root=str(options.root) if options.root is not None else "",
+        while_running=options.while_running,
         platforms=tuple(map(str, question.platforms)),
     )
 

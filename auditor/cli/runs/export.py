@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import sys
@@ -15,7 +16,7 @@ import msgspec
 
 from auditor.audit import collect
 from auditor.checks.evidence import Evidence, NamespaceView
-from auditor.checks.rule import at_address
+from auditor.checks.rule import at_address, at_root
 from auditor.cli import audit
 from auditor.cli.choices import Compress, Format
 from auditor.cli.connect import export_store
@@ -87,6 +88,8 @@ def check(wish: Wish) -> None:
     if target is None or str(target) == "-":
         if sys.stdout.isatty():
             raise UsageError("an archive is not for a terminal", hint="redirect it, or name a file with --output")
+        if fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise UsageError("standard output is closed", hint="redirect it, or name a file with --output")
         return
     if not target.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {target.absolute().parent}", hint="make it first, or write elsewhere")
@@ -133,11 +136,13 @@ def export(wish: Wish, options: Common) -> Exported:
 
 @contextmanager
 def _addressed(options: Common) -> Iterator[None]:
-    """Put the address that was given into the commands of an error's hint."""
+    """Put the address or the root that was given into the commands of an error's hint."""
     try:
         yield
     except AuditorError as error:
-        if options.address:
+        if options.root is not None:
+            error.hint = at_root(error.hint, str(options.root), while_running=options.while_running)
+        elif options.address:
             error.hint = at_address(error.hint, options.address)
         raise
 
@@ -149,7 +154,9 @@ def _refetch(wish: Wish, options: Common) -> None:
     """
     quiet = msgspec.structs.replace(options, quiet=True)
     for platform in wish.platforms or (None,):
-        request = _request(wish, options, platforms=() if platform is None else (platform,))
+        request = msgspec.structs.replace(
+            _request(wish, options, platforms=() if platform is None else (platform,)), layers_wanted=True
+        )
         repair_options = RepairOptions(include_discarded=True)
         session = Session(quiet, request, wish.sources, repair_options, Format.TABLE, yes=True, dry_run=False)
         try:
@@ -226,6 +233,7 @@ def _plan(store: Store, view: NamespaceView, evidence: Evidence, wish: Wish, opt
         names=partial(names_for, asked=wish.images, names=wish.names, all_names=wish.all_names),
         attestations=wish.attestations,
         flat=wish.flat,
+        named=bool(wish.platforms),
     )
     made = make()
     if wish.salvage and made.missing:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from auditor.errors import ExportRefused
+from auditor.export.copy_blobs import UNREADABLE
 from auditor.export.model import ExportPlan, Role
+from auditor.export.plan import TWO_DIFF_IDS
 from auditor.model.command_line import command
 from auditor.model.findings import Finding, Severity
 
@@ -54,8 +56,16 @@ def refuse(
         if finding.severity.rank > Severity.ERROR.rank or finding.subject.digest not in inside:
             continue
         if finding.code not in _ABSENCE:
-            hint = _repair(planned, namespace, ("--verify", "digests"))
+            if finding.code == "blob-unreadable":
+                hint = UNREADABLE
+            else:
+                hint = _repair(planned, namespace, ("--verify", "digests")) if _repairable(finding) else finding.hint
             raise ExportRefused(f"{finding.message}: {finding.subject.digest}; no archive was written", hint=hint)
+
+
+def _repairable(finding: Finding) -> bool:
+    """Whether `auditor repair` ends the fault, and not, for example, the publisher."""
+    return finding.hint.startswith("auditor repair ")
 
 
 def _lacking(
@@ -72,15 +82,19 @@ def _lacking(
     found = next((f for f in findings if f.subject.digest == first.digest and f.namespace == namespace), None)
     why = f" ({_CAUSES[found.code]})" if found is not None and found.code in _CAUSES else ""
     others = f", and {more} more" if more else ""
-    option = ("--include-discarded",) if found is not None and found.code == "blob-discarded" else ()
+    discarded = found is not None and found.code == "blob-discarded"
+    option = ("--include-discarded",) if discarded or _documents_only(findings, first.image, namespace) else ()
     unpulled = first.role in (Role.MANIFEST, Role.INDEX) or (found is not None and found.code == "platform-not-pulled")
     here = present.get(first.image, ()) if unpulled else ()
     if here:
         hint = f"{', '.join(here)} is complete here: `{_export(first.image, here[0], namespace)}`"
     elif not first.digest or (first.role == "index" and "platforms asked for" in first.why):
-        hint = "`auditor tree` shows which platforms it has"
-    elif _documents_only(findings, first.image, namespace):
-        hint = "only the image's documents were fetched: pull the image"
+        hint = f"`{command('auditor', 'tree', '-n', namespace, names=[first.image])}` shows which platforms it has"
+    elif first.why == TWO_DIFF_IDS:
+        check = command("auditor", "check", "-n", namespace, "--verify", "layers", names=[first.image])
+        hint = f"`{check}` shows which diffID is right"
+    elif found is not None and found.cause == "published-so":
+        hint = found.hint
     elif salvage:
         hint = "salvaging takes another blob with the same diffID, and this namespace has none"
     elif refetch:

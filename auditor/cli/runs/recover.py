@@ -16,6 +16,7 @@ from auditor.atomic_write import write_whole
 from auditor.audit.collect import Request
 from auditor.cli import audit, prover
 from auditor.cli.options import Common
+from auditor.cli.output import refuse_below
 from auditor.cli.runs import recover_write
 from auditor.cli.runs.recover_write import Written, planned
 from auditor.cli.saved_reports import content
@@ -25,7 +26,7 @@ from auditor.formats.recover import CopiedDatabase, Recovered, RecoveredRow
 from auditor.formats.sanitize import plural
 from auditor.model.digest import Digest
 from auditor.model.findings import Report, Status, Verify
-from auditor.model.image_graph import Documents, Group, group
+from auditor.model.image_graph import Documents, Group, children, group
 from auditor.model.platforms import Platform
 from auditor.offline.find_root import METADATA
 from auditor.offline.store import OfflineStore
@@ -81,8 +82,7 @@ def _check_path(path: Path, root: Path) -> None:
     whole = path.absolute()
     if not whole.parent.is_dir():
         raise UsageError(f"there is no folder {whole.parent}", hint="make it first, or write elsewhere")
-    if whole.resolve().is_relative_to(root.resolve()):
-        raise UsageError(f"{path} is below {root}, where nothing is written", hint="write to another disk")
+    refuse_below(root, path)
     if os.path.lexists(path):
         raise UsageError(f"{path} exists already", hint="name a new file or folder")
 
@@ -95,7 +95,7 @@ def copy_database(wish: Wish) -> CopiedDatabase:
         OutputError: The file cannot be written.
 
     """
-    disk = _disk(wish.root)
+    disk = _disk(wish.root, spare=False)
     made = sound_copy(disk.root / METADATA / "meta.db", disk.files())
     target = wish.meta_db
     if target is not None and not wish.dry_run:
@@ -159,10 +159,10 @@ def exit_status(recovered: Recovered | CopiedDatabase) -> int:
     return 0 if whole else 1
 
 
-def _disk(root: Path) -> OfflineStore:
+def _disk(root: Path, *, spare: bool = True) -> OfflineStore:
     """Open the disk. Raises StoreError where a daemon uses it, UsageError where it has no root."""
     try:
-        return OfflineStore(root)
+        return OfflineStore(root, spare=spare)
     except StoreError as error:
         raise StoreError(
             error.message, hint="stop containerd first; from a running one, auditor export takes the images"
@@ -276,8 +276,16 @@ def _row(image: RecoveredImage, work: _Work, written: Written) -> RecoveredRow:
     )
 
 
+def _named(documents: Documents) -> Iterator[Digest]:
+    """Yield the documents and what they list."""
+    for (digest, _), loaded in documents.items():
+        yield digest
+        yield from (child.digest for child in children(loaded))
+
+
 def _notes(work: _Work, written: Written) -> Iterator[str]:
     yield from work.disk.info().gaps
+    yield from filter(None, [work.disk.spare_note(_named(work.documents))])
     if work.found.damaged:
         documents = plural(len(work.found.damaged), "document")
         yield f"{documents} that could be an index or a manifest, damaged: {work.found.damaged[0]}"

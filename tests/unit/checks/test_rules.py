@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from auditor import checks
 from auditor.checks.garbage_collection import PINNED
-from auditor.checks.rule import Rule, at_address
+from auditor.checks.rule import OFFLINE_REMEDY, Rule, at_address, at_root
 from auditor.model import oci
 from auditor.model.command_line import command
 from auditor.model.digest import EMPTY, Digest
@@ -31,9 +32,25 @@ from auditor.model.store import (
     Verification,
     VerificationKind,
 )
-from tests.unit.build import APP, BASE, CONTENT, MIDDLE, NOW, OVERLAY, TOP, Layer, World, attestation, image, index
+from tests.unit.build import (
+    APP,
+    BASE,
+    CONTENT,
+    MIDDLE,
+    NOW,
+    OVERLAY,
+    TOP,
+    Document,
+    Layer,
+    World,
+    attestation,
+    image,
+    index,
+)
 
+PARAMETER = f"{oci.OCI_MANIFEST};a=b"
 ARM = image(Layer("arm base"), platform="linux/arm64")
+BOTH = index(APP, ARM)
 
 #: What puts one fault into a store, and gives its subject; in a class each, by the code that it should be found as.
 Fault = Callable[[World], str]
@@ -77,12 +94,12 @@ def named(world: World, data: bytes, media_type: str, name: str = "mirror/app:1"
     return digest
 
 
-def documents_only(world: World) -> None:
+def documents_only(world: World, whole: Document = BOTH) -> None:
     """Fetch an index as `ctr content fetch --metadata-only` does."""
-    arm = image(Layer("arm base"), platform="linux/arm64")
-    world.pull(index(APP, arm), platforms=("linux/amd64", "linux/arm64"), unpack=False)
-    world.drop(*(layer.digest for layer in (*APP.layers, *arm.layers)))
-    for digest in (APP.digest, arm.digest):
+    world.pull(whole, platforms=("linux/amd64", "linux/arm64"), unpack=False)
+    below = {child.digest: child.layers for child in whole.below}
+    world.drop(*{layer.digest for layers in below.values() for layer in layers})
+    for digest in below:
         world.relabel(digest, lambda old: {**old, "containerd.io/distribution.source.registry": "app"})
 
 
@@ -647,12 +664,43 @@ def test_an_image_that_had_layers_is_incomplete(trace: str) -> None:
     assert found & {"incomplete-image", "missing-config", "snapshot-without-blob"}
 
 
+def test_a_manifest_that_is_listed_for_two_platforms_had_layers() -> None:
+    """containerd 2.1 pulls no layer of such an image, and exits with 0."""
+    world = World()
+    documents_only(world, index(APP, replace(APP, platform="linux/arm64")))
+    assert {finding.code for finding in world.findings()} == {"incomplete-image"}
+
+
+def test_layers_that_are_wanted_are_missing() -> None:
+    world = World()
+    documents_only(world)
+    found = {finding.code for finding in world.findings(layers_wanted=True)}
+    assert found == {"incomplete-image", "platform-not-pulled"}
+
+
 def test_an_image_without_an_index_is_incomplete() -> None:
     """A fetch of the documents of a single manifest brings its layers too."""
     world = World()
     world.pull(APP, unpack=False)
     world.drop(*(layer.digest for layer in APP.layers))
     assert {finding.code for finding in world.findings()} == {"incomplete-image"}
+
+
+def test_a_record_of_another_type_than_the_other_records_is_named() -> None:
+    world = World()
+    world.pull(APP, "z:1")
+    other = Image("k8s.io", "a:1", oci.Descriptor("application/json", APP.digest, len(APP.data)))
+    world.change(images=(*world.inventory.images, other))
+    assert world.faults() == [("image-type-unknown", "a:1")]
+
+
+def test_a_label_that_configs_contradict_makes_no_twin() -> None:
+    world = World()
+    world.pull(APP)
+    world.drop(BASE.digest)
+    world.relabel(MIDDLE.digest, lambda old: {**old, "containerd.io/uncompressed": BASE.diff_id})
+    (finding,) = world.findings()
+    assert finding.cause == "missing-blobs-bug-likely"
 
 
 def test_a_layer_with_another_digest_than_sha256_cannot_be_pulled() -> None:
@@ -675,6 +723,29 @@ def test_a_layer_type_is_named_where_no_differ_is_for_it(*, differs: tuple[str, 
     assert codes.count("layer-type-unsupported") == found
 
 
+@pytest.mark.parametrize(
+    "kind", [f"{oci.OCI_LAYER}+xz", f"{oci.OCI_LAYER}+gzip; a=b", f"{oci.DOCKER_LAYER}+gzip", f"{oci.OCI_LAYER}+GZIP"]
+)
+def test_a_type_that_containerd_takes_for_an_uncompressed_tar_is_named(kind: str) -> None:
+    world = World()
+    world.store.description = msgspec.structs.replace(world.store.info(), differs=("walking",))
+    world.pull(image(BASE, Layer("odd", media_type=kind)), unpack=False)
+    assert [code for code, _ in world.faults()] == ["layer-type-unsupported"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        *((kind, "image-type-unknown") for kind in ("", "application/json", oci.OCI_MANIFEST.upper(), PARAMETER)),
+        ("application/vnd.example.thing", "unknown-media-type"),
+    ],
+)
+def test_a_child_for_the_node_with_a_type_of_no_manifest_cannot_run(kind: str, code: str) -> None:
+    world = World()
+    world.pull(index(replace(APP, media_type=kind)), unpack=False)
+    assert {finding.code for finding in world.findings()} == {code}
+
+
 @pytest.mark.parametrize("kind", [f"{oci.DOCKER_FOREIGN_LAYER}.xz", "application/vnd.erofs.layer.v1"])
 def test_an_image_whose_layers_containerd_passes_over_is_an_image(kind: str) -> None:
     made = image(Layer("a", media_type=kind), Layer("b", media_type=kind))
@@ -692,3 +763,17 @@ def test_a_layer_type_that_was_unpacked_is_supported() -> None:
     world.store.description = msgspec.structs.replace(world.store.info(), differs=("walking",))
     world.pull(image(Layer("erofs", media_type="application/vnd.oci.image.layer.v1.erofs")))
     assert world.findings() == ()
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("auditor check -n a", "auditor check --root '/a b' --while-running -n a"),
+        ("`auditor tree -n a b` shows it", "`auditor tree --root '/a b' --while-running -n a b` shows it"),
+        ("`auditor tree --root /c`", "`auditor tree --root /c`"),
+        ("`auditor repair x` brings it back; or export with --refetch", OFFLINE_REMEDY),
+        ("Ask the publisher.", "Ask the publisher."),
+    ],
+)
+def test_a_command_carries_the_root_that_was_given(hint: str, told: str) -> None:
+    assert at_root(hint, "/a b", while_running=True) == told

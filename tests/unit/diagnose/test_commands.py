@@ -36,6 +36,7 @@ CLIENTS: Final[dict[str, dict[str, dict[str, int]]]] = {
         "images pull": {"--platform": 1},
         "images rm": {"--sync": 0},
         "plugins ls": {},
+        "tasks ls": {},
     },
 }
 AUDITOR: Final = typer.main.get_command(
@@ -44,7 +45,7 @@ AUDITOR: Final = typer.main.get_command(
 TARGETS: Final = {
     "no address": CommandTarget(),
     "an address": CommandTarget(address="/run/a b/containerd.sock", platforms=("linux/arm64",)),
-    "a root": CommandTarget(kind=SourceKind.OFFLINE, root="/mnt/a b"),
+    "a root": CommandTarget(kind=SourceKind.OFFLINE, root="/mnt/a b", while_running=True),
 }
 
 

@@ -77,7 +77,8 @@ def test_only_what_is_its_own_proof_is_certain() -> None:
     certain = {known.id for known in MESSAGES if known.confidence is Confidence.CERTAIN}
     assert certain == {
         "disk-full", "io-error", "file-system-damaged", "read-only", "socket-denied", "rate-limited", "name-resolution",
-        "open-files", "commit-algorithm", "certificate-expired", "no-d-type",
+        "open-files", "commit-algorithm", "certificate-expired", "no-d-type", "inotify-limit", "key-quota",
+        "terminal-closed",
     }  # fmt: skip
 
 

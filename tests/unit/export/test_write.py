@@ -24,7 +24,7 @@ from auditor.atomic_write import Temporary
 from auditor.errors import ExportRefused, OutputError, ReadFailed
 from auditor.export import tar_members, write
 from auditor.export.model import ExportPlan, Role
-from auditor.export.plan import plan
+from auditor.export.plan import TWO_DIFF_IDS, plan
 from auditor.export.read_back import ReadBack
 from auditor.export.salvage import ORIGINAL
 from auditor.export.write import write_archive, write_layout, write_pipe
@@ -83,6 +83,8 @@ def planned(
     twins: Mapping[Digest, Descriptor] | None = None,
     attestations: bool = True,
     flat: bool = False,
+    recorded: Callable[[Digest], str | None] = lambda _: None,
+    named: bool = False,
 ) -> ExportPlan:
     documents, raw = loaded(store)
     return plan(
@@ -95,6 +97,8 @@ def planned(
         twins=twins or {},
         attestations=attestations,
         flat=flat,
+        recorded=recorded,
+        named=named,
     )
 
 
@@ -325,6 +329,15 @@ def test_an_attestation_that_the_store_has_in_part_is_left_out_and_listed(tmp_pa
         ]
 
 
+@pytest.mark.parametrize("platform", ["linux/amd64", "linux/s390x"])
+def test_an_image_without_an_index_is_for_the_platform_that_was_named(tmp_path: Path, platform: str) -> None:
+    store = store_of(many().children[0], tmp_path=tmp_path)
+    other = only([parse(platform)])
+    assert not planned(store, wanted=other).missing
+    lacking = [one.sentence for one in planned(store, wanted=other, named=True).missing]
+    assert [platform != "linux/amd64"] == ["is for linux/amd64" in one for one in lacking or [""]]
+
+
 def test_one_platform_as_root_writes_no_index(tmp_path: Path) -> None:
     built = many(attested=True)
     store = store_of(built, built, tmp_path=tmp_path, names=(NAME, f"docker.io/library/thing@{built.digest}"))
@@ -435,6 +448,35 @@ def test_a_salvage_without_a_twin_for_each_layer_is_refused(tmp_path: Path) -> N
     store = store_of(built, images.image([twin]), tmp_path=tmp_path, names=both, without=gone)
     descriptor = Descriptor(media_type=twin.media_type, digest=Digest(twin.digest), size=twin.size)
     assert [one.digest for one in planned(store, twins={Digest(low.digest): descriptor}).missing] == [high.digest]
+
+
+def test_an_index_of_nothing_is_no_image(tmp_path: Path) -> None:
+    (missing,) = planned(store_of(images.index([]), tmp_path=tmp_path)).missing
+    assert missing.why == "has no manifest for the platforms asked for"
+
+
+def test_a_blob_is_not_two_layers_with_different_diff_ids(tmp_path: Path) -> None:
+    """Only one of them could be verified: one that the image itself states twice, and a twin by a wrong label."""
+    low, high = (images.layer(images.files(seed, kilobytes=4)) for seed in ("low", "high"))
+    built = images.image([low, low], diff_ids=[high.diff_id, low.diff_id])
+    (missing,) = planned(store_of(built, tmp_path=tmp_path)).missing
+    assert (missing.digest, missing.layer, missing.why) == (low.digest, 1, TWO_DIFF_IDS)
+    whole = images.image([low, high])
+    (tmp_path / "whole").mkdir()
+    wrong = {Digest(low.digest): Descriptor(media_type=high.media_type, digest=Digest(high.digest), size=high.size)}
+    store = store_of(whole, tmp_path=tmp_path / "whole", without=[low.digest])
+    (missing,) = planned(store, twins=wrong).missing
+    assert (missing.digest, missing.layer, missing.why) == (high.digest, 1, TWO_DIFF_IDS)
+
+
+def test_what_is_recorded_of_a_twin_is_not_believed(tmp_path: Path) -> None:
+    built = archives.image()
+    low = built.layers[0]
+    twin = twin_of(low)
+    store = store_of(built, images.image([twin]), tmp_path=tmp_path, names=(NAME, "o:1"), without=[low.digest])
+    descriptor = Descriptor(media_type=twin.media_type, digest=Digest(twin.digest), size=twin.size)
+    made = planned(store, twins={Digest(low.digest): descriptor}, recorded=lambda _: low.diff_id)
+    assert Digest(twin.digest) in made.unproven
 
 
 def test_a_twin_that_this_namespace_lacks_is_no_twin(tmp_path: Path) -> None:

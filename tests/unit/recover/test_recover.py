@@ -46,6 +46,43 @@ def test_a_sound_root_is_written_to_an_archive(capsys: pytest.CaptureFixture[str
     assert app.main(["verify", str(archive)]) == 0
 
 
+def into_ingest(root: Path, digest: str, *, name: str) -> Path:
+    """Undo the rename of a commit, as a power cut does; the folder's `ref` is empty."""
+    folder = root / BLOBS.parent.parent / "ingest" / name
+    folder.mkdir(parents=True)
+    (folder / "ref").touch()
+    return (root / BLOBS / digest.partition(":")[2]).rename(folder / "data")
+
+
+def test_blobs_in_unfinished_writes_are_used(capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path) -> None:
+    """A layer, a manifest, and one whose file in blobs/ is empty; a write with other bytes is not used."""
+    sizes = [into_ingest(root, digest, name=digest[-4:]).stat().st_size for digest in (ONE.digest, TWO.digest)]
+    layer = ONE.layers[0].digest
+    sizes.append(into_ingest(root, layer, name="layer").stat().st_size)
+    (root / BLOBS / layer.partition(":")[2]).touch()
+    (root / BLOBS.parent.parent / "ingest" / "other").mkdir()
+    (root / BLOBS.parent.parent / "ingest" / "other" / "data").write_bytes(bytes(sizes[0]))
+    assert app.main(["check", "--root", str(root), "-q"]) == 1
+    capsys.readouterr()
+    archive = tmp_path / "it.tar"
+    status, out, _ = recover(capsys, root, "-o", archive)
+    assert (status, "2 images with 2 names: 2 intact" in out) == (0, True)
+    assert f"3 blobs ({sum(sizes)} bytes) without a whole file in blobs/: read from ingest/" in " ".join(out.split())
+    assert app.main(["verify", str(archive)]) == 0
+    exported = tmp_path / "one.tar"
+    assert app.main(["export", "--root", str(root), "host.io/one:1", "-o", str(exported)]) == 0
+    assert "note: 3 blobs" in capsys.readouterr().err
+    status, out, _ = recover(capsys, root, "--dry-run")
+    assert (status, (root / BLOBS / layer.partition(":")[2]).stat().st_size) == (0, 0)
+
+
+def test_a_write_that_is_no_ones_bytes_recovers_nothing(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+    data = into_ingest(root, ONE.layers[0].digest, name="torn")
+    data.write_bytes(data.read_bytes()[:-1] + b"x")
+    status, out, _ = recover(capsys, root, "--dry-run")
+    assert (status, "ingest/" in out) == (1, False)
+
+
 def test_each_namespace_has_its_own_layout(capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path) -> None:
     (root / META).unlink()
     names = tmp_path / "names"

@@ -312,6 +312,7 @@ def test_the_largest_first() -> None:
 ENCRYPTED = Layer("secret", "gzip", f"{OCI_LAYER}+gzip+encrypted")
 PLAIN = Layer("secret", "gzip")
 ODD = Layer("odd", "zip", f"{OCI_LAYER}+zip")
+SPARE = Layer("spare", "none", "application/vnd.example.extra")
 ARTIFACT = image(Layer("file", "gzip"), config={}, config_type="application/vnd.example.config.v1+json")
 WHY = "its bytes are encrypted"
 
@@ -335,6 +336,7 @@ def world(*images: Document) -> World:
             {ODD.digest: f"{ODD.media_type} is not a type of a tar layer"},
             id="an unknown compression",
         ),
+        pytest.param([image(PLAIN, SPARE)], {PLAIN.digest: None}, id="content that is no layer"),
         pytest.param([ARTIFACT], {}, id="an artifact"),
         pytest.param(
             [ARTIFACT, APP], {layer.digest: None for layer in (BASE, MIDDLE, TOP)}, id="an artifact and an image"
