@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Programs that the tests use besides the lab's servers, which are always installed.
-TOOLS := skopeo,umoci,podman,buildah,zstd,bsdtar,chromium,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras
+TOOLS := strace,skopeo,umoci,podman,buildah,zstd,bsdtar,chromium,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras
 # More workers than cores: tests wait for daemons half of their time.
 WORKERS ?= 6
 # Time and choice of `make soak`.
@@ -16,7 +16,7 @@ ONLY ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lab-install demo test lint format unit lab wide mutants protos dist schema samples pictures bench clean docs soak dist-test
+.PHONY: bytecode help install lab-install demo test lint format unit lab wide mutants protos dist schema samples pictures bench clean docs soak dist-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,8 +38,13 @@ demo: $(STAMP) ## show the missing-blobs bug and damaged files on a private cont
 	@$(BIN)/python -m tests.lab.demo
 
 test: ## run lint and all tests, including the lab
-	@$(MAKE) --no-print-directory -j2 lint lab-install
+	@$(MAKE) --no-print-directory -j3 bytecode lint lab-install
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+# The workers begin at the same time: each would compile all tests and everything that they import.
+bytecode: $(STAMP)
+	@$(BIN)/python -m compileall -q auditor
+	@$(BIN)/python -m pytest --collect-only -q >$(VENV)/collected.log || { tail -40 $(VENV)/collected.log; exit 1; }
 
 lint: $(STAMP) ## check style, types, import rules and generated files
 	@$(BIN)/ruff check .
@@ -63,6 +68,7 @@ wide: $(STAMP) lab-install ## kill and damage at every step and in every combina
 		tests/lab/test_repair_damage.py tests/lab/test_repair_trouble.py tests/lab/test_repair_snapshots_kill.py
 
 mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mutmut
 	@$(BIN)/python -m tests.mutants
 
 protos: $(STAMP) ## compile protos/ into the adapter, and the lab's protos

@@ -18,8 +18,7 @@ _OBJECTS = 200_000
 def main() -> int:
     """Run the command line; return the exit status."""
     if sys.argv[1:] == ["--version"]:
-        sys.stdout.write(f"auditor {__version__}\n")
-        return 0
+        return _print_version()
     try:
         # An interrupt in the middle of an import may crash extension modules; it is raised after them.
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -32,6 +31,16 @@ def main() -> int:
     except KeyboardInterrupt:  # during the imports; `app.main` handles later ones
         sys.stderr.write("auditor: interrupted\n")
         return 130
+
+
+def _print_version() -> int:
+    try:
+        sys.stdout.write(f"auditor {__version__}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stderr.write(f"auditor: the output could not be written: {error.strerror}\n")
+        return 3
+    return 0
 
 
 def _import_msgspec() -> None:
@@ -51,16 +60,17 @@ def _import_msgspec() -> None:
 def _open_closed_streams() -> None:
     """Open /dev/null where the caller closed a standard stream, as in `>&-`.
 
-    Otherwise the next file that is opened gets the descriptor, and what is printed goes into it.
+    Otherwise the next file that is opened gets the descriptor, and what is printed goes into it. Text is dropped; the
+    descriptor itself cannot be written to, so that `export --output -` finds out.
     """
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_RDWR)
-            if null != descriptor:
-                os.dup2(null, descriptor)
-                os.close(null)
-            stream = os.fdopen(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False)
-            setattr(sys, name, stream)
+    closed = [(number, name) for number, name in enumerate(("stdin", "stdout", "stderr")) if getattr(sys, name) is None]
+    for number, _ in closed:
+        null = os.open(os.devnull, os.O_RDONLY)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)
+    for number, name in closed:
+        setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if number else "r", encoding="utf-8"))
 
 
 def run() -> NoReturn:

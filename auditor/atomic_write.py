@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from auditor.errors import OutputError
 #: Links followed in one path, as in Linux (MAXSYMLINKS).
 _LINKS = 40
 _DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
+#: Seconds to wait for the reader of a pipe.
+_READER = 10.0
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -74,13 +77,18 @@ def _parts(path: Path) -> list[str]:
     return [part for part in reversed(path.parts) if part != "/"]
 
 
+def _is_planted(path: Path) -> bool:
+    """Whether another user could have made it: see `resolve`."""
+    folder, owner = path.parent.stat(), path.lstat().st_uid
+    return bool(folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)) and owner not in (os.geteuid(), folder.st_uid)
+
+
 def _check_link(link: Path, path: Path) -> None:
     if _DESCRIPTORS.fullmatch(str(link.parent)):
         raise OutputError(
             f"{path} is a descriptor of a process, not a file", hint="write to standard output with `-o -`"
         )
-    folder, owner = link.parent.stat(), link.lstat().st_uid
-    if folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and owner not in (os.geteuid(), folder.st_uid):
+    if _is_planted(link):
         raise OutputError(
             f"{path} was not written: {link} is a link of another user in a folder that others can write to",
             hint="write into a folder of your own",
@@ -95,7 +103,9 @@ def _keep_access(target: Path, fd: int) -> None:
         return
     with suppress(PermissionError):
         os.fchown(fd, old.st_uid, old.st_gid)
-    os.fchmod(fd, old.st_mode & 0o777)
+    # File systems without modes refuse to set any.
+    if stat.S_IMODE(os.fstat(fd).st_mode) != old.st_mode & 0o777:
+        os.fchmod(fd, old.st_mode & 0o777)
 
 
 class Temporary:
@@ -125,21 +135,34 @@ class Temporary:
         self._published = False
 
     def __enter__(self) -> Self:
-        with output_errors(self.target):
-            self._check()
-            sweep(self.target)
-            while not self._locked():
-                os.close(self.fd)
-            if not self._folder:
-                _keep_access(self.target, self.fd)
+        try:
+            with output_errors(self.target):
+                self._check()
+                sweep(self.target)
+                while not self._locked():
+                    self._close()
+                if not self._folder:
+                    _keep_access(self.target, self.fd)
+        except BaseException:
+            self._discard()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._published:
-            _remove(self.path)
+        self._discard()
+
+    def _discard(self) -> None:
+        """Remove it, unless it was never made or is published."""
+        if self.fd >= 0:
+            if not self._published:
+                _remove(self.path)
+            self._close()
+
+    def _close(self) -> None:
         os.close(self.fd)
+        self.fd = -1
 
     def publish(self) -> None:
         """Rename it to the target and sync the parent folder; its bytes must have been synced before.
@@ -219,7 +242,8 @@ def sync_folder(folder: Path) -> None:
 def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Write a file atomically and durably; mode and owner of a replaced file are kept.
 
-    What is no regular file (a pipe, /dev/null) is written as it is.
+    What is no regular file (a pipe, /dev/null) is written as it is, unless another user could have planted it. A pipe
+    must have a reader within 10 s.
 
     Args:
         path: the file; see `resolve` for links.
@@ -234,7 +258,7 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
         target = resolve(path)
         new = not target.exists()
         if not new and not target.is_file():
-            target.write_bytes(data)
+            _write_special(target, data)
             return
         with Temporary(target, tag=f"{os.getpid()}-{os.urandom(4).hex()}") as temporary:
             if new and mode is not None:
@@ -243,3 +267,26 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
                 file.write(data)
             os.fsync(temporary.fd)
             temporary.publish()
+
+
+def _write_special(target: Path, data: bytes) -> None:
+    """Write to a pipe or device."""
+    if _is_planted(target):
+        raise OutputError(
+            f"{target} was not written: it is a pipe or device of another user in a folder that others can write to",
+            hint="write into a folder of your own",
+        )
+    end = time.monotonic() + _READER
+    while True:
+        try:
+            descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or not target.is_fifo():
+                raise
+            if time.monotonic() > end:
+                raise OutputError(f"{target} is a pipe that no process reads", hint="start its reader first") from None
+        time.sleep(0.05)
+    os.set_blocking(descriptor, True)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ except KeyError:
 
 settings.register_profile("auditor", database=None, deadline=None)
 settings.load_profile("auditor")
-# Hypothesis also caches tables in its folder; without a place to write to, it computes them.
-set_hypothesis_home_dir(os.devnull)
+# Hypothesis keeps the constants of our sources here; where it cannot write, it computes them again.
+set_hypothesis_home_dir(Path(sys.prefix) / "hypothesis")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
-from auditor.archive import dir_folder, docker_manifest, recognise
+from auditor.archive import dir_folder, docker_manifest, image_names, recognise
 from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files
+from auditor.archive.image_names import full
 from auditor.archive.members import Collector, Seen, claimed, cleaned
 from auditor.archive.problems import ArchiveProblem, shown
-from auditor.checks.archive_faults import DISAGREE, DUPLICATE, INCOMPLETE, MALFORMED, UNNAMED, UNSAFE
+from auditor.checks.archive_faults import DISAGREE, INCOMPLETE, MALFORMED, UNSAFE
 from auditor.errors import MalformedDocument
-from auditor.model import image_graph, oci, reference
+from auditor.model import image_graph, oci
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact
 from auditor.model.oci import Descriptor, Index, Manifest
-from auditor.model.reference import DEFAULT_HOST
 from auditor.model.store import Image
 
 #: The only namespace of an archive.
 NAMESPACE: Final = ""
 INDEX_JSON: Final = "index.json"
 OCI_LAYOUT: Final = "oci-layout"
-IMAGE_NAME: Final = "io.containerd.image.name"
-REF_NAME: Final = "org.opencontainers.image.ref.name"
 #: Fact of a contradiction that may be due to documents which the archive lacks: their number.
 ABSENT_DOCUMENTS: Final = "absent_documents"
-_RESULT: Final = "importers refuse it, or load one of them"
 _LAYOUT_VERSION: Final = "1.0.0"
 
 
@@ -99,6 +95,8 @@ class Catalog:
         elif entries is not None:
             self.layout = "docker"
             self.images = tuple(image for entry in entries for image in self._docker(entry))
+        for problem in image_names.problems(index, entries, member=MANIFEST_JSON if index is None else INDEX_JSON):
+            self._report(problem)
         if INDEX_JSON not in self.files.files:
             self._lacks_index(layout)
 
@@ -159,12 +157,6 @@ class Catalog:
         if alone and not index.manifests:
             message = "index.json lists no manifest, and there is no manifest.json: importers find no image in it"
             self._report(ArchiveProblem(INCOMPLETE, message, member=INDEX_JSON))
-        if alone and index.manifests and not any(map(_named, index.manifests)):
-            message = "index.json gives no image a name; ctr images import loads none without --digests"
-            self._report(ArchiveProblem(UNNAMED, message, member=INDEX_JSON))
-        for name in _ambiguous(index):
-            message = f"index.json gives the name {shown(name)} to several images: {_RESULT}"
-            self._report(ArchiveProblem(DUPLICATE, message, member=INDEX_JSON))
 
     def _entries(self) -> tuple[Entry, ...] | None:
         seen = self.files.files.get(MANIFEST_JSON)
@@ -271,59 +263,4 @@ def _digest(name: str, files: Files) -> Digest | None:
 
 def _image(descriptor: Descriptor) -> Image:
     """Return the image record that an import would create for a descriptor in index.json."""
-    return Image(namespace=NAMESPACE, name=_named(descriptor) or str(descriptor.digest), target=descriptor)
-
-
-def _named(descriptor: Descriptor) -> str:
-    """Return the name that an annotation gives; empty without one."""
-    return descriptor.annotations.get(IMAGE_NAME) or descriptor.annotations.get(REF_NAME) or ""
-
-
-def _ambiguous(index: Index) -> Iterator[str]:
-    """Yield the names that several images have; manifests of different platforms may share one."""
-    by_name: dict[str, dict[Digest, Descriptor]] = {}
-    for child in index.manifests:
-        by_name.setdefault(_image(child).name, {})[child.digest] = child
-    for name, found in by_name.items():
-        platforms = {child.platform for child in found.values()}
-        if len(found) > 1 and (None in platforms or len(platforms) < len(found)):
-            yield name
-
-
-_LIBRARY = "library/"
-
-
-def full(name: str) -> str:
-    """Return the full form of a name that docker wrote, such as `docker.io/library/alpine:latest` for `alpine`."""
-    found = reference.find(name)
-    return name if found is None else str(found)
-
-
-def familiar(name: str) -> str | None:
-    """Return the short form of a tagged name, for RepoTags; None for a name without a tag or with a digest.
-
-    distribution/reference `FamiliarString`. containerd (core/images/archive/reference.go `familiarizeReference`) also
-    writes names by digest, and CRI's `sha256:<id>`, into RepoTags; `docker load` fails on those.
-    """
-    found = reference.find(name)
-    if found is None or not found.tag or found.digest is not None:
-        return None
-    if found.host != DEFAULT_HOST:
-        return f"{found.name}:{found.tag}"
-    short = found.repository.removeprefix(_LIBRARY)
-    return f"{found.repository if '/' in short else short}:{found.tag}"
-
-
-def ref_name(name: str) -> str:
-    """Return the value of `org.opencontainers.image.ref.name`: the tag, or the whole name where it has none.
-
-    containerd core/images/archive/reference.go `ociReferenceName`, with pkg/reference `Parse`: the object is what
-    follows the first `:` or `@` behind the host.
-    """
-    host, slash, path = name.partition("/")
-    if not slash or not host or "://" in name:
-        return name
-    match = re.search(r"[:@]", path)
-    if match is None or match.group() == "@":
-        return name
-    return path[match.end() :] or name
+    return Image(namespace=NAMESPACE, name=image_names.key(descriptor), target=descriptor)

@@ -1,4 +1,4 @@
-"""Read an OCI layout folder like a tar: the same members, no links followed."""
+"""Read an OCI layout folder like a tar: the same members; links are followed only inside the folder."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ def is_image(folder: Path) -> bool:
     return any((folder / name).exists() for name in (*_DOCUMENTS, _OLD))
 
 
+def images_below(folder: Path) -> Iterator[Header]:
+    """Yield a member, without its bytes, for each image layout one level below a folder."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and (path / "oci-layout").exists():
+            yield Header(name=f"{path.name}/oci-layout", kind=Kind.FILE, size=0, offset=0)
+
+
 def walk(folder: Path) -> Iterator[tuple[Header, Body, Path]]:
     """Yield each member of a folder with its bytes and its path, sorted by name.
 
@@ -32,24 +39,50 @@ def walk(folder: Path) -> Iterator[tuple[Header, Body, Path]]:
 
     """
     whole = not (folder / "index.json").exists()
+    root = folder.resolve()
     for path in sorted(_paths(folder) if whole else _layout(folder)):
-        status = path.lstat()
+        real = path if whole else _behind(path, root)
+        status = real.lstat()
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), Kind.SPECIAL)
         name = os.fsencode(path.relative_to(folder)).decode("utf-8", "surrogateescape")
         size = status.st_size if kind is Kind.FILE else 0
         link = str(path.readlink()) if kind is Kind.SYMLINK else ""
-        yield Header(name=name, kind=kind, size=size, offset=0, link=link), read(path) if size else iter(()), path
+        yield Header(name=name, kind=kind, size=size, offset=0, link=link), read(real) if size else iter(()), real
+
+
+def _behind(path: Path, root: Path) -> Path:
+    """Return the file or folder behind a symbolic link; the link itself where it leads nowhere or out of `root`."""
+    if not path.is_symlink():
+        return path
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return path
+    return real if real.is_relative_to(root) else path
 
 
 def _layout(folder: Path) -> Iterator[Path]:
+    """Yield the paths of the documents and of blobs/<algorithm>/<hex>; no loader looks for blobs further down."""
     yield from (folder / name for name in _DOCUMENTS if os.path.lexists(folder / name))
-    if (folder / "blobs").is_dir():
-        yield from _paths(folder / "blobs")
+    root = folder.resolve()
+    blobs = _behind(folder / "blobs", root)
+    if blobs.is_symlink():
+        yield folder / "blobs"
+    elif blobs.is_dir():
+        for each in blobs.iterdir():
+            algorithm = folder / "blobs" / each.name
+            yield algorithm
+            if not _behind(algorithm, root).is_symlink() and algorithm.is_dir():
+                yield from algorithm.iterdir()
 
 
 def _paths(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
+    for root, folders, files in os.walk(folder, onerror=_raised):
         yield from (Path(root, name) for name in (*folders, *files))
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def read(path: Path) -> Body:

@@ -158,7 +158,8 @@ class Collector:
         if name is None or header.kind is Kind.FOLDER:
             return
         twice = name in self.files or name in self.links or name in self.empty
-        earlier = self.files.pop(name, None) or (empty_file(name) if name in self.empty else None)
+        earlier = self._taken(name)
+        self.files.pop(name, None)
         if header.kind in _LINKS:
             self.links[name] = header.link if header.kind is Kind.SYMLINK else _relative(name, header.link)
         elif self._only_name(header, name, twice=twice and name not in self.empty):
@@ -166,7 +167,7 @@ class Collector:
         else:
             self._measure(header, name, body, path)
         if twice:
-            self._duplicate(name, earlier, self.files.get(name) or (empty_file(name) if name in self.empty else None))
+            self._duplicate(name, equal=earlier == self._taken(name))
         if len(self.files) + len(self.links) > MAX_FILES:
             message = f"the archive has more than {MAX_FILES} links and files with content"
             raise StopReading(ArchiveProblem(MALFORMED, message))
@@ -186,9 +187,16 @@ class Collector:
         if self._on_file is not None:
             self._on_file(empty_file(name))
 
-    def _duplicate(self, name: str, earlier: Seen | None, later: Seen | None) -> None:
+    def _taken(self, name: str) -> tuple[int, Digest | str, bool] | None:
+        """Return what identifies the content of a member that was taken in: equal values, equal content."""
+        seen = self.files.get(name) or (empty_file(name) if name in self.empty else None)
+        if seen is not None:
+            return seen.size, seen.digest, seen.whole
+        link = self.links.get(name)
+        return None if link is None else (0, link, True)
+
+    def _duplicate(self, name: str, *, equal: bool) -> None:
         message = f"two members have the name {shown(name)}"
-        equal = earlier and later and (earlier.size, earlier.digest, later.whole) == (later.size, later.digest, True)
         if equal:
             problem = ArchiveProblem(DUPLICATE, f"{message} and equal bytes", shown(name), level=Severity.WARNING)
             self.problems.append(problem)
@@ -233,6 +241,8 @@ class Collector:
             for piece in body:
                 passing.update(piece)
                 self._count(len(piece))
+        except PermissionError:
+            raise
         except OSError as caught:
             error = caught.strerror or str(caught)
         finally:

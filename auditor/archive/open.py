@@ -146,8 +146,9 @@ def read_errors(path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename not in (None, path, str(path)) else ""
         raise StoreUnreachable(
-            f"the archive {path} cannot be read: {why}", hint="check the path and its mode"
+            f"the archive {path} cannot be read: {where}{why}", hint="check the path and its mode"
         ) from None
 
 
@@ -165,6 +166,9 @@ def _open_folder(path: Path, members: Collector, blobs: Path | None) -> ArchiveS
     if layout_folder.is_image(path):
         for header, body, where in layout_folder.walk(path):
             members.take(header, body, path=where)
+    else:
+        for header in layout_folder.images_below(path):
+            members.take(header, ())
     if blobs is not None:
         _take_shared(members, blobs)
     return _opened(members, str(path), packing=FOLDER, seekable=True, complete=True)

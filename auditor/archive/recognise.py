@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import PurePath
 from typing import Final
@@ -19,6 +20,19 @@ _STARTS: Final = {
     b"{": "a JSON document, such as the error message of a server",
     b"[": "a JSON document, such as the error message of a server",
 }
+#: First bytes of other formats.
+_FORMATS: Final = {
+    b"\x7fELF": "a program (ELF)",
+    b"hsqs": "a SquashFS file system",
+    b"#!/usr/bin/env run-singularity": "a SIF image of Singularity or Apptainer",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"0707": "a cpio archive",
+    b"!<arch>": "an ar archive, such as a Debian package",
+    b"LZIP": "packed with lzip",
+    b"-----BEGIN ": "encrypted or signed text",
+    b"Salted__": "encrypted by openssl",
+}
+_TEXT: Final = re.compile(r"[^\x00-\x08\x0e-\x1f\ufffd]+")
 
 
 def check_start(chunks: Iterator[bytes], packing: str) -> Iterator[bytes]:
@@ -49,8 +63,17 @@ def check_start(chunks: Iterator[bytes], packing: str) -> Iterator[bytes]:
 def _by_start(head: bytes, packing: str) -> str:
     if packing != "none" and head.startswith((b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd")):
         return f"compressed twice: there is another compressed stream in the {packing} stream"
-    start = head.lstrip().lower()
-    return next((what for magic, what in _STARTS.items() if start.startswith(magic) and b"\0" not in head), "")
+    what = next((what for magic, what in _FORMATS.items() if head.startswith(magic)), "")
+    if what or b"\0" in head:
+        return what
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return next((what for magic, what in _STARTS.items() if start.startswith(magic)), _text(head))
+
+
+def _text(head: bytes) -> str:
+    """Return the beginning of a text; empty for other bytes. Its last letter may be cut off."""
+    text = head[:-3].decode("utf-8", "replace") if len(head) >= _HEAD else head.decode("utf-8", "replace")
+    return f"a text, which begins with: {shown(text.strip()[:60])}" if _TEXT.fullmatch(text) else ""
 
 
 _SUFFIXES: Final = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".tzst": "zstd"}
@@ -69,8 +92,14 @@ def by_members(names: Collection[str]) -> str:
     below = min((name for name in names if name.endswith(("/oci-layout", "/manifest.json"))), default="")
     if below:
         folder = below.rpartition("/")[0]
-        return f"the image is in the folder {shown(folder)}/; write the archive from inside it"
+        return f"the image is in the folder {shown(folder)}/; verify that folder, or write the archive from inside it"
     inner = [name for name in names if name.endswith((".tar", ".tar.gz", ".tgz", ".tar.zst"))]
+    if not names:
+        return "it has no files"
+    if any(name.endswith("/Chart.yaml") for name in names):
+        return "it is a Helm chart, not an image"
+    if "etc/passwd" in names or "bin/sh" in names:
+        return "it is a file system, as `docker export` writes it; `docker save` writes the image"
     if "repositories" in names:
         return "it is a `docker save` from before Docker 1.10, with `repositories` only; importers of today refuse it"
     if inner and len(inner) == len(names):

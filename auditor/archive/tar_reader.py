@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from auditor.archive import sparse
+from auditor.archive import sparse, tar_names
 from auditor.archive.problems import ArchiveProblem, StopReading, shown
 from auditor.archive.sparse import Extent
 from auditor.checks.archive_faults import MALFORMED, TRAILING, TRUNCATED
@@ -34,6 +34,8 @@ class Kind(enum.StrEnum):
     HARDLINK = "hard link"
     SPARSE = "sparse file"
     SPECIAL = "special file"
+    LABEL = "volume label of GNU tar"
+    LISTING = "folder listing of an incremental backup"
     OTHER = "member of unknown type"
 
 
@@ -48,10 +50,15 @@ _KINDS = {
     tarfile.BLKTYPE: Kind.SPECIAL,
     tarfile.FIFOTYPE: Kind.SPECIAL,
     tarfile.GNUTYPE_SPARSE: Kind.SPARSE,
+    b"V": Kind.LABEL,
+    b"D": Kind.LISTING,
 }
 #: Members without data, whatever their size field says; Go archive/tar `isHeaderOnlyType`, which containerd, docker,
 #: podman and skopeo use.
 _BODILESS = frozenset({Kind.FOLDER, Kind.SYMLINK, Kind.HARDLINK, Kind.SPECIAL})
+
+#: Records whose value must not have a NUL; Go archive/tar `validPAXRecord`. GNU tar lists folders with NULs.
+_TEXTS = frozenset({b"path", b"linkpath", b"uname", b"gname"})
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -231,7 +238,7 @@ def _records(data: bytes, cursor: Cursor) -> list[tuple[str, str]]:
         length = int(digits) if digits.isdigit() else 0
         record = data[len(digits) + 1 : length]
         key, equals, value = record.removesuffix(b"\n").partition(b"=")
-        if length > len(data) or not record.endswith(b"\n") or not equals or b"\0" in value:
+        if length > len(data) or not record.endswith(b"\n") or not equals or (b"\0" in value and key in _TEXTS):
             message = f"an extended header before byte {cursor.position} is damaged"
             raise StopReading(ArchiveProblem(MALFORMED, message))
         found.append((_text(key), _text(value)))
@@ -255,12 +262,13 @@ def _apply(pairs: list[tuple[str, str]], extension: _Extension) -> None:
 def _header(info: tarfile.TarInfo, block: bytes, cursor: Cursor, extension: _Extension) -> Header:
     kind = _KINDS.get(info.type, Kind.OTHER)
     size = info.size if extension.size is None else extension.size
+    name = extension.name or tar_names.name(block)
     if info.type == tarfile.GNUTYPE_SPARSE:
         _skip_sparse_map(block, cursor)
     if extension.sparse and kind is Kind.FILE:
-        return _sparse_header(extension.name or info.name, size, cursor, extension)
+        return _sparse_header(name, size, cursor, extension)
     return Header(
-        name=extension.name or info.name,
+        name=name,
         kind=kind,
         size=0 if kind in _BODILESS else size,
         offset=cursor.position,

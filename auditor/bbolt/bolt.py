@@ -1,7 +1,8 @@
 """A read-only reader of bbolt databases that may be damaged, hostile, or in use.
 
 The file format is that of go.etcd.io/bbolt: internal/common/page.go, meta.go, inode.go and bucket.go. All integers are
-little-endian. Only the meta pages have a checksum, so every page is checked before it is used.
+little-endian. Only the meta pages have a checksum, so every page is checked before it is used: its elements lie one
+behind the other without a gap (`WriteInodeToPage`), so that a wrong number of elements is found.
 """
 
 from __future__ import annotations
@@ -191,16 +192,17 @@ class Database:
         self, layout: struct.Struct, start: int, end: int, count: int, number: int
     ) -> Iterator[tuple[bytes, int, int]]:
         first = start + PAGE_HEADER.size
-        if first + count * layout.size > end:
+        behind = first + count * layout.size
+        if behind > end:
             raise PageDamaged(f"page {number} has more elements than fit")
-        previous, room = None, end - start
+        previous = None
         for index in range(count):
             at = first + index * layout.size
             position, size, child = layout.unpack_from(self.data, at)
-            room -= size
-            if position < layout.size or at + position + size > end or room < 0:
-                raise PageDamaged(f"page {number} has an element outside the page")
-            key = bytes(self.data[at + position : at + position + size])
+            if at + position != behind or behind + size > end:
+                raise PageDamaged(f"page {number} has an element that is not valid")
+            key = bytes(self.data[behind : behind + size])
+            behind += size
             if previous is not None and key <= previous:
                 raise PageDamaged(f"page {number} has keys that are not in order")
             previous = key
@@ -212,13 +214,13 @@ def _leaf(data: Buffer, start: int, end: int, count: int, name: str) -> list[tup
     behind = first + count * LEAF_ELEMENT.size
     if behind > end:
         raise PageDamaged(f"{name} has more elements than fit")
-    found, room, previous = [], end - start, b""
+    found, previous = [], b""
     for index, (flags, position, size, length) in enumerate(LEAF_ELEMENT.iter_unpack(data[first:behind])):
         key_at = first + index * LEAF_ELEMENT.size + position
         value_at = key_at + size
-        room -= size + length
-        if key_at < behind or value_at + length > end or room < 0 or flags > BUCKET:
+        if key_at != behind or value_at + length > end or flags > BUCKET:
             raise PageDamaged(f"{name} has an element that is not valid")
+        behind = value_at + length
         key = bytes(data[key_at:value_at])
         if key <= previous and index:
             raise PageDamaged(f"{name} has keys that are not in order")

@@ -76,9 +76,10 @@ def _opened(path: Path) -> Iterator[int]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ReadFailed(f"cannot open {path}: {error.strerror}") from None
+        why = "it is a symbolic link, which is not followed" if error.errno == errno.ELOOP else error.strerror
+        raise ReadFailed(f"cannot open {path}: {why}") from error
     try:
-        looked = os.fstat(descriptor)
+        looked = _status(descriptor, path)
         if not stat.S_ISREG(looked.st_mode):
             raise ReadFailed(f"{path} is not a regular file")
         if looked.st_size > LARGEST:
@@ -86,6 +87,13 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _status(descriptor: int, path: Path) -> os.stat_result:
+    try:
+        return os.fstat(descriptor)
+    except OSError as error:
+        raise ReadFailed(f"cannot read {path}: {error.strerror}") from error
 
 
 def _locked(descriptor: int) -> bool:
@@ -101,6 +109,8 @@ def _unchanged(descriptor: int, path: Path) -> Copy:
     """Copy a file in use, again where a transaction ended meanwhile: it may have overwritten pages."""
     for _ in range(ATTEMPTS):
         made = _read(descriptor, path)
+        if made.holes:
+            return msgspec.structs.replace(made, in_use=True)
         before = bolt.metas(made.data)
         head = bytearray(os.pread(descriptor, 2 * before[0].page_size, 0)) if before else bytearray()
         after = bolt.metas(head)
@@ -117,7 +127,7 @@ def _read(descriptor: int, path: Path) -> Copy:
             return Copy(file.readall())
     except OSError as error:
         if error.errno != errno.EIO:
-            raise ReadFailed(f"cannot read {path}: {error.strerror}") from None
+            raise ReadFailed(f"cannot read {path}: {error.strerror}") from error
     return _read_around(descriptor)
 
 

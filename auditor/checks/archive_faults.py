@@ -16,7 +16,8 @@ MALFORMED = Rule(
     code="archive-malformed",
     severity=Severity.CRITICAL,
     means="The file is not a tar archive, its compression is damaged, one of its documents cannot be read, it has more "
-    "members than are read, or one of many empty files is a blob.",
+    "members than are read, or one of many empty files is a blob. Names and paths in manifest.json that importers "
+    "refuse are an error, beside index.json a warning.",
     impact="Members behind the damage may not be found.",
     remedy="Write or download the archive again.",
 )
@@ -68,7 +69,7 @@ MISNAMED = Rule(
 UNNAMED = Rule(
     code="archive-unnamed",
     severity=Severity.INFO,
-    means="index.json gives none of its images a name, and there is no manifest.json.",
+    means="index.json gives none of its images a name, or manifest.json where there is no index.json.",
     impact="`ctr images import` ends with 0 and has loaded no image. Loaders that take the only image load it.",
     remedy="`ctr images import --digests --base-name REPOSITORY FILE` names the images by their digests.",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -20,8 +19,6 @@ COULD_NOT = 3
 INTERRUPTED = 130
 TERMINATED = 143
 
-#: Errors of a disk that takes no more, as standard output may be redirected to one.
-_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 #: Set by a shell that asks typer for completions.
 _COMPLETION = "_AUDITOR_COMPLETE"
 #: In the order of `--help`. Each is a module of `cli.commands` with a function of that name, or a typer `app`.
@@ -77,16 +74,29 @@ def _run(given: list[str]) -> int:
     except Exception as error:
         if _aborted(error):
             return INTERRUPTED
-        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            print_message(f"auditor: the output could not be written: {os.strerror(error.errno)}")
-            return could_not
         if os.environ.get("AUDITOR_DEBUG"):
             raise
+        if isinstance(error, OSError):
+            print_error(_refusal(error))
+            return could_not
         print_message(f"auditor: a bug in auditor itself: {type(error).__name__}: {error}")
         print_message("hint: please report it; AUDITOR_DEBUG=1 shows where it happened")
         return could_not
     return result if isinstance(result, int) else 0
+
+
+def _refusal(error: OSError) -> AuditorError:
+    """The error to print where the system refused an operation that no command expects to fail."""
+    words = error.strerror or str(error)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return AuditorError(f"the output could not be written: {words}")
+    what = "the system" if error.filename is None else os.fsdecode(error.filename)
+    return AuditorError(
+        f"{what}: {words}", hint="check the path, its mode and its disk; AUDITOR_DEBUG=1 shows where it happened"
+    )
 
 
 def _unanswered(given: Sequence[str]) -> tuple[int, int] | None:

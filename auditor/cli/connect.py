@@ -55,7 +55,7 @@ def each_daemon(options: Common, addresses: tuple[str, ...]) -> tuple[Common, ..
     found = containerd.discover_all(environ=os.environ) if EVERY in addresses else ()
     if EVERY in addresses and not options.quiet:
         print_notes(containerd.notes([*named, *found], environ=os.environ))
-    distinct = {path.resolve(): path for path in reversed([*named, *found])}
+    distinct = {os.path.realpath(path): path for path in reversed([*named, *found])}
     return tuple(msgspec.structs.replace(options, address=str(path)) for path in reversed(distinct.values()))
 
 

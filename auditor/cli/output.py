@@ -30,6 +30,30 @@ def check_target(path: Path | None) -> None:
         raise UsageError(f"there is no folder {path.parent}", hint="make it first, or choose another path")
 
 
+def refuse_below(root: Path | None, *paths: Path | None) -> None:
+    """Refuse to write on the disk of a stopped daemon.
+
+    Args:
+        root: --root; of `/`, which holds every path, only the daemon's own root counts.
+        paths: what is to be written.
+
+    Raises:
+        UsageError: A path is below the root, or there is no root.
+
+    """
+    if root is None:
+        return
+    from auditor.offline.find_root import find_root
+
+    # realpath takes a loop of links, where `resolve` raises RuntimeError.
+    held = find_root(root) if os.path.realpath(root) == "/" else root
+    for path in paths:
+        if path is None or str(path) == "-":
+            continue
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(held)):
+            raise UsageError(f"{path} is below {held}, where nothing is written", hint="write to another disk")
+
+
 def deliver(text: str, path: Path | None) -> None:
     """Write the result to `path`, or to standard output. Raises OutputError; the file is then unchanged."""
     if path is None or str(path) == "-":

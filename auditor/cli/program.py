@@ -60,10 +60,13 @@ def run(commands: Mapping[str, ModuleType], words: list[str], *, command: str) -
     Raises:
         UsageError: The command line is not valid.
         typer.Abort: A question was not answered.
+        BrokenPipeError: The reader of the output ended early.
 
     """
     try:
         return program(commands)(args=words, prog_name="auditor", standalone_mode=False)
+    except SystemExit:  # typer's answer to EPIPE, with the status of findings
+        raise BrokenPipeError from None
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else command

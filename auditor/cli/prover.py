@@ -23,6 +23,7 @@ from auditor.model.store import SourceKind, Store
 
 if TYPE_CHECKING:
     from auditor.scrub.rate_limit import RateLimit
+    from auditor.snapshots.layer_files import LayerFiles, LayerTask
 
 
 def default_jobs() -> int:
@@ -61,7 +62,9 @@ def reader(
     """
 
     def files(meter: Meter, evidence: Evidence) -> Reading:
-        reading = _snapshots(store, meter, evidence, limit=limit, max_layer=max_layer, intact=intact)
+        reading = _snapshots(
+            store, meter, evidence, limit=limit, max_layer=max_layer, intact=intact, jobs=jobs or default_jobs()
+        )
         root = evidence.info.content_root
         if root is None or evidence.archive or any(view.selected for view in evidence.views):
             return reading
@@ -100,6 +103,7 @@ def _snapshots(
     limit: RateLimit | None,
     max_layer: int | None,
     intact: Mapping[SnapshotKey, SnapshotFiles],
+    jobs: int,
 ) -> Reading:
     """Return what is found of the snapshots' files, and the verifications of the layers that were read for it."""
     if evidence.archive:
@@ -114,7 +118,14 @@ def _snapshots(
     from auditor.snapshots.examine import examine
     from auditor.snapshots.presence import unpaired
 
-    found = examine(store, evidence, pause=time.sleep, admit=admit, max_layer=max_layer, known=intact)
+    def ahead(tasks: Mapping[SnapshotKey, LayerTask]) -> Mapping[SnapshotKey, LayerFiles]:
+        from auditor.cli.compare_processes import compare_ahead
+
+        root = evidence.info.content_root
+        # A limited rate is that of one process.
+        return {} if root is None or limit is not None else compare_ahead(root, tasks, jobs=jobs, admit=admit)
+
+    found = examine(store, evidence, pause=time.sleep, admit=admit, max_layer=max_layer, known=intact, ahead=ahead)
     return Reading(
         found.verifications,
         snapshot_files=found.files,
@@ -137,7 +148,10 @@ def _admit(meter: Meter, limit: RateLimit | None) -> Callable[[int], None]:
 
 
 def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) -> Reading:
-    """Look for missing directories and the damage of a crash; a check of nothing else is incomplete without them."""
+    """Look for missing directories and the damage of a crash.
+
+    A check of nothing else is incomplete without them; any other only where the disk does not answer.
+    """
     from auditor.snapshots.crashes import crashes, crashes_of_disk
     from auditor.snapshots.presence import presence, unowned, unpaired
 
@@ -145,7 +159,7 @@ def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) ->
     offline = info.kind is SourceKind.OFFLINE
     ends = crashes_of_disk(Path(info.address)) if offline else crashes(info.address)
     found = presence(evidence, pause=time.sleep, ends=ends)
-    incomplete = found.incomplete if evidence.verify is Verify.SINCE_CRASH else ()
+    incomplete = found.incomplete if evidence.verify is Verify.SINCE_CRASH else found.failed
     files = found.files
     if found.suspects:
         from auditor.snapshots.examine import examine_suspects

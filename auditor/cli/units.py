@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import timedelta
 
@@ -42,7 +41,7 @@ def seconds(text: str | float) -> float:
         found = float(text) if _NUMBER.fullmatch(text) else duration(text).total_seconds()
     except UsageError as error:
         raise UsageError(f"--timeout {error.message}", hint="write 5s, 1m30s, or a number of seconds") from None
-    if found < _SHORTEST or not math.isfinite(found):
+    if not _SHORTEST <= found <= _LONGEST:
         raise UsageError(f"--timeout {text[:50]} is not in range", hint="the shortest is 0.1s")
     return found
 

@@ -62,7 +62,11 @@ class ContentRoot(msgspec.Struct, frozen=True):
     def _regular(self, digest: Digest) -> tuple[int, int]:
         """Return a file descriptor and the file's size in bytes."""
         descriptor = self._open(digest)
-        looked = os.fstat(descriptor)
+        try:
+            looked = os.fstat(descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            raise _unreadable(digest, error) from None
         if stat.S_ISREG(looked.st_mode):
             return descriptor, looked.st_size
         os.close(descriptor)

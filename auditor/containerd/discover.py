@@ -96,8 +96,8 @@ def notes(chosen: Sequence[Path], *, environ: Mapping[str, str], root: Path = Pa
         root: Folder that contains the usual paths.
 
     """
-    used = {path.resolve() for path in chosen}
-    others = {path: answer for path, answer in _present(environ, root).items() if path.resolve() not in used}
+    used = {os.path.realpath(path) for path in chosen}
+    others = {path: answer for path, answer in _present(environ, root).items() if os.path.realpath(path) not in used}
     return tuple(
         f"no daemon listens on {path}"
         if answer is Answer.NOBODY
@@ -141,10 +141,10 @@ def _sockets(environ: Mapping[str, str], root: Path) -> Mapping[Path, Answer]:
 
 def _present(environ: Mapping[str, str], root: Path) -> dict[Path, Answer]:
     """The usual sockets that exist, in order, each once however many links lead to it."""
-    real: dict[Path, Path] = {}
+    real: dict[str, Path] = {}
     for path in _usual(environ, root):
         if _exists(path):
-            real.setdefault(path.resolve(), path)
+            real.setdefault(os.path.realpath(path), path)
     return {path: _answer(path) for path in real.values()}
 
 

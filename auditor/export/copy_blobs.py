@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from auditor.concurrency import read_ahead
 from auditor.errors import ExportRefused, NoFile, NoRecord, ObjectError
@@ -13,6 +14,9 @@ from auditor.export.sinks import FileSink, Sink
 from auditor.model.command_line import command
 from auditor.model.digest import Measured, Meter
 from auditor.model.store import FileBacked, Store, Verification, VerificationKind
+
+#: The remedy for a blob that cannot be read; a repair leaves it alone.
+UNREADABLE: Final = "look at the disk and the daemon; the blob may be intact"
 
 
 class WrongContent(ExportRefused):
@@ -25,7 +29,7 @@ class WrongContent(ExportRefused):
         shown = command("auditor", "repair", *where, "--verify", "digests", names=[user] if user else ())
         hint = f"`{shown}` puts it back where a good copy can be found"
         if verification.kind is VerificationKind.UNREADABLE:
-            hint = "look at the disk and the daemon; the blob may be intact"
+            hint = UNREADABLE
         super().__init__(f"{plan.uses(blob)}{verification.digest} {why}; no archive was written", hint=hint)
         self.verification = verification
 

@@ -33,6 +33,7 @@ def plan(
     names: Callable[[Group], Sequence[str]] = lambda group: group.names,
     attestations: bool = True,
     flat: bool = False,
+    named: bool = False,
 ) -> ExportPlan:
     """Decide what an archive of `images` holds.
 
@@ -52,6 +53,7 @@ def plan(
         names: returns the names that an image gets in the archive; all of the store's by default.
         attestations: include attestations, of indexes that are included with all platforms.
         flat: make the manifest of the one wanted platform the root, without the index above it.
+        named: the wanted platforms were named; an image without an index must be for one of them.
 
     """
     planner = _Planner(
@@ -65,6 +67,7 @@ def plan(
         names=names,
         attestations=attestations and wanted.everything,
         flat=flat,
+        named=named,
     )
     done = [planner.image(group) for group in images]
     return ExportPlan(
@@ -96,6 +99,7 @@ class _Planner:
         names: Callable[[Group], Sequence[str]],
         attestations: bool,
         flat: bool,
+        named: bool,
     ) -> None:
         self.documents = documents
         self.has = has
@@ -107,6 +111,7 @@ class _Planner:
         self.names = names
         self.attestations = attestations
         self.flat = flat
+        self.named = named
         self.blobs: dict[Digest, PlannedBlob] = {}
         self.rewritten: dict[Digest, bytes] = {}
         self.left_out: list[LeftOut] = []
@@ -280,7 +285,10 @@ class _Planner:
 
     def _unmatched(self, group: Group, walked: ImageGraph, taken: list[ManifestNode]) -> None:
         """Report the wanted platforms that the image does not offer; the plan fails where it offers none."""
-        if not walked.indexes or (walked.others and not walked.manifests):
+        if not walked.indexes:
+            self._other_platform(group, taken)
+            return
+        if walked.others and not walked.manifests:
             return
         images = [node for node in taken if not node.attestation]
         lacking = any(missing.image == group.name for missing in self.missing)
@@ -293,6 +301,13 @@ class _Planner:
             if not any(one.rank(platform) is not None for platform in offered):
                 why = "the image has no manifest for it"
                 self.left_out.append(LeftOut(group.name, Role.MANIFEST, why, platform=str(vector[0])))
+
+    def _other_platform(self, group: Group, taken: list[ManifestNode]) -> None:
+        """Report an image without an index whose platform is none of those that were named."""
+        for node in taken:
+            if self.named and node.platform is not None and self.wanted.rank(node.platform) is None:
+                why = f"is for {node.platform}, which was not asked for"
+                self.missing.append(Missing(group.name, "", Role.MANIFEST, node.digest, why))
 
     def _indexes(
         self, group: Group, walked: ImageGraph, platforms: list[tuple[ManifestNode, PlannedPlatform]]

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from auditor.archive import catalog
-from auditor.archive.catalog import IMAGE_NAME, INDEX_JSON, OCI_LAYOUT, REF_NAME
+from auditor.archive import image_names
+from auditor.archive.catalog import INDEX_JSON, OCI_LAYOUT
 from auditor.archive.docker_manifest import MANIFEST_JSON
+from auditor.archive.image_names import IMAGE_NAME, REF_NAME
 from auditor.archive.tar_reader import BLOCK
 from auditor.export.model import ExportPlan, PlannedBlob, PlannedImage
 from auditor.model import oci
@@ -92,7 +93,7 @@ def _descriptors(image: PlannedImage) -> Iterator[dict[str, Any]]:
     if not image.names:
         yield bare
     for name in image.names:
-        yield {**bare, "annotations": {IMAGE_NAME: name, REF_NAME: catalog.ref_name(name)}}
+        yield {**bare, "annotations": {IMAGE_NAME: name, REF_NAME: image_names.ref_name(name)}}
 
 
 def manifest_json(plan: ExportPlan) -> bytes | None:
@@ -104,7 +105,7 @@ def manifest_json(plan: ExportPlan) -> bytes | None:
             continue
         body = {"Config": _path(first.config), "RepoTags": [], "Layers": [_path(layer) for layer in first.layers]}
         entry = entries.setdefault(first.manifest, body)
-        entry["RepoTags"] = sorted({*entry["RepoTags"], *filter(None, map(catalog.familiar, image.names))})
+        entry["RepoTags"] = sorted({*entry["RepoTags"], *filter(None, map(image_names.familiar, image.names))})
     if not entries:
         return None
     for entry in entries.values():

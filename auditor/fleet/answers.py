@@ -57,6 +57,7 @@ def picture(
     names = database.names()
     nodes = _nodes(database, names, before)
     hosts = [host for (host,) in database.rows("SELECT DISTINCT host FROM report ORDER BY host")]
+    digests, images = _digests_and_images(database, names)
     silent = tuple(sorted(set(expected or ()) - set(hosts)))
     oldest, newest = database.rows("SELECT min(finished_at), max(finished_at) FROM report")[0]
     damaged = sum(node.status == "damaged" for node in nodes)
@@ -74,10 +75,10 @@ def picture(
         ),
         superseded=database.superseded,
         causes=_causes(database, expected or {}, _onsets(database, older)),
-        digests=_digests(database, names),
+        digests=digests,
         nodes=nodes,
         codes=_codes(database),
-        images=_images(database),
+        images=images,
         changes=None if older is None else _changes(database, older),
         silent=silent,
         unexpected=() if expected is None else tuple(host for host in hosts if host not in expected),
@@ -119,15 +120,33 @@ def _node(
     )
 
 
-def _digests(database: Database, names: Mapping[int, str]) -> tuple[PictureDigest, ...]:
+def _digests_and_images(
+    database: Database, names: Mapping[int, str]
+) -> tuple[tuple[PictureDigest, ...], tuple[PictureImage, ...]]:
+    digests, images = _damaged_digests(database), _damaged_images(database)
+    holders = database.holders([row[0] for row in (*digests, *images)])
+    return (
+        tuple(_digest(row, names, holders[row[0]]) for row in digests),
+        tuple(
+            PictureImage(target=target, name=name, damaged=damaged, sound=len(holders[target].sound))
+            for target, name, damaged in images
+        ),
+    )
+
+
+def _damaged_digests(database: Database) -> list[tuple[Any, ...]]:
     # With one min(), SQLite takes the other columns from the row that has it (sqlite.org/lang_select.html, 2.5).
-    found = database.rows(
+    return database.rows(
         "SELECT digest, kind, code, min(rank), count(DISTINCT report), group_concat(DISTINCT report), images"
         " FROM finding WHERE rank <= ? AND digest != '' GROUP BY digest ORDER BY count(DISTINCT report) DESC, digest",
         _DAMAGE,
     )
-    holders = database.holders([row[0] for row in found])
-    return tuple(_digest(row, names, holders[row[0]]) for row in found)
+
+
+def _damaged_images(database: Database) -> list[tuple[Any, ...]]:
+    return database.rows(
+        "SELECT target, min(name), count(DISTINCT report) FROM image GROUP BY target ORDER BY 3 DESC, 2, target"
+    )
 
 
 def _digest(row: Sequence[Any], names: Mapping[int, str], holders: Holders) -> PictureDigest:
@@ -165,17 +184,6 @@ def _codes(database: Database) -> tuple[CodeCount, ...]:
             code=code, severity=list(Severity)[rank], cause=cause, findings=findings, nodes=nodes, digests=digests
         )
         for code, rank, cause, findings, nodes, digests in found
-    )
-
-
-def _images(database: Database) -> tuple[PictureImage, ...]:
-    found = database.rows(
-        "SELECT target, min(name), count(DISTINCT report) FROM image GROUP BY target ORDER BY 3 DESC, 2, target"
-    )
-    holders = database.holders([row[0] for row in found])
-    return tuple(
-        PictureImage(target=target, name=name, damaged=damaged, sound=len(holders[target].sound))
-        for target, name, damaged in found
     )
 
 

@@ -55,11 +55,12 @@ class Copies:
         """Return who holds each digest, among the reports in `of`, in the order in which they were added."""
         found = {digest: Holders() for digest in digests}
         wanted = {number: digest for digest in found for number in array("Q", keys([digits_of(digest)]))}
+        numbers = frozenset(wanted)
         for number, start, lengths in self._parts:
             if number not in of:
                 continue
             self._file.seek(start)
             for state, length in zip(Held._fields, lengths, strict=True):
-                for hit in wanted.keys() & array("Q", self._file.read(length)):
+                for hit in numbers.intersection(array("Q", self._file.read(length))):
                     getattr(found[wanted[hit]], state).append(number)
         return found

@@ -94,7 +94,7 @@ def _content(name: str, file: BinaryIO, limit: int) -> FileContent:
         first, second = next(lines, b"").removeprefix(_BOM), next(lines, None)
         if second is not None and _complete(first):
             return _each(name, chain([first, second], lines))
-        whole = _joined_lines(chain([first], [] if second is None else [second], lines), limit)
+        whole = _joined_lines(first, [] if second is None else chain([second], lines), limit)
         return FileContent((condense(_report.decode(whole), file=name),))
     except _TooLarge:
         return _none(name, f"it is larger than {limit >> 20} MiB; --max-file-size allows more")
@@ -122,25 +122,29 @@ def _lines(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     """Yield the lines that are not empty, without their ends. Raises _TooLarge for a longer one."""
     rest = bytearray()
     for piece in chunks:
-        rest += piece
         if b"\n" in piece:
-            *whole, last = bytes(rest).split(b"\n")
+            *whole, last = (bytes(rest) + piece if rest else piece).split(b"\n")
             yield from filter(None, whole)
             rest = bytearray(last)
+        else:
+            rest += piece
         if len(rest) > limit:
             raise _TooLarge
     if rest:
         yield bytes(rest)
 
 
-def _joined_lines(lines: Iterable[bytes], limit: int) -> bytes:
+def _joined_lines(first: bytes, others: Iterable[bytes], limit: int) -> bytes:
     """Join the lines of one report. Raises _TooLarge."""
-    whole = bytearray()
-    for line in lines:
-        whole += line + b"\n"
-        if len(whole) > limit + 1:
-            raise _TooLarge
-    return bytes(whole)
+    lines, size = [first], len(first)
+    for line in others:
+        size += len(line) + 1
+        if size > limit:
+            break
+        lines.append(line)
+    if size > limit:
+        raise _TooLarge
+    return b"\n".join(lines)
 
 
 def _complete(line: bytes) -> bool:

@@ -103,7 +103,7 @@ def _lines(exported: Exported) -> Iterator[str]:
     yield from (f"left out: {plain(_left_out(row), width=300)}" for row in shown)
     others = len(exported.left_out) - len(shown)
     if others:
-        yield f"left out: {plural(others, 'attestation or other content')} that is not needed to run"
+        yield f"left out: {plural(others, 'document')} that the image does not need to run, such as attestations"
     digest = f", {exported.digest}" if exported.digest else ""
     yield f"{plain(exported.path)}: {size(exported.bytes)}{digest}"
     proven = f"{plural(exported.blobs, 'blob')}, {size(exported.blob_bytes)}"

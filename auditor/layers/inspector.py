@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from auditor.layers.decompress import PIECE, SNIFF, Decoder, decoder
@@ -51,8 +52,8 @@ class Metering(Protocol):
         """Digest and size of all bytes."""
 
 
-class LayerInspector:
-    """Verify a layer from its bytes.
+class LayerDecoder:
+    """Decompress a layer, and hash what comes out.
 
     Args:
         max_size: bytes of output after which decompression stops; the result is then UNVERIFIABLE.
@@ -67,57 +68,86 @@ class LayerInspector:
         self._start = b""
         self._decoder: Decoder | None = None
         self._meter: Metering = meter if meter is not None else Meter()
-        self._tar = TarWalk()
         self._refusal = ""
 
-    def update(self, chunk: bytes | memoryview) -> None:
-        """Take the next bytes of the blob; after a fault they are ignored."""
+    def decode(self, chunk: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """Take the next bytes of the blob, and yield what they decompress to; after a fault they are ignored."""
         if self._decoder is not None:
-            self._feed(self._decoder, memoryview(chunk))
+            yield from self._decode(self._decoder, memoryview(chunk))
             return
         self._start += chunk
         if len(self._start) >= SNIFF:
-            self._begin()
+            yield from self._begin()
 
-    def finish(self) -> LayerVerification:
-        """Return the verdict; its `diff_id` is set where the whole layer was decompressed."""
-        source = self._decoder or self._begin()
-        source.finish()
+    def rest(self) -> Iterator[bytes | memoryview]:
+        """End the blob, and yield what is left to decompress: all of one that is shorter than its first bytes."""
+        if self._decoder is None:
+            yield from self._begin()
+        assert self._decoder is not None
+        self._decoder.finish()
+
+    def verification(self, fault: str) -> LayerVerification:
+        """Return the verdict after `rest`; its `diff_id` is set where the whole layer was decompressed.
+
+        Args:
+            fault: That of the tar; empty where there is none.
+
+        """
         if self._refusal:
             return self._verification(LayerVerificationKind.UNVERIFIABLE, self._refusal)
-        if source.fault:
-            return self._verification(LayerVerificationKind.UNDECODABLE, source.fault)
-        fault = self._tar.finish()
-        if fault:
-            return self._verification(
-                LayerVerificationKind.UNDECODABLE, self._explained(fault), diff_id=self._meter.result().digest
-            )
-        return self._verification(LayerVerificationKind.SOUND, "", diff_id=self._meter.result().digest)
+        if self._decoder is not None and self._decoder.fault:
+            return self._verification(LayerVerificationKind.UNDECODABLE, self._decoder.fault)
+        kind = LayerVerificationKind.UNDECODABLE if fault else LayerVerificationKind.SOUND
+        return self._verification(kind, self._explained(fault), diff_id=self._meter.result().digest)
 
-    def _begin(self) -> Decoder:
+    def _begin(self) -> Iterator[bytes | memoryview]:
         chosen = self._decoder = decoder(self._start, piece=self._piece)
-        self._feed(chosen, memoryview(self._start))
+        yield from self._decode(chosen, memoryview(self._start))
         self._start = self._start[:SNIFF]
-        return chosen
 
-    def _feed(self, source: Decoder, data: memoryview) -> None:
+    def _decode(self, source: Decoder, data: memoryview) -> Iterator[bytes | memoryview]:
         if self._refusal:
             return
         for piece in source.feed(data):
             self._meter.update(piece)
-            self._tar.feed(piece)
+            yield piece
             if self._max_size is not None and self._meter.size > self._max_size:
                 self._refusal = f"it decompresses to more than the {self._max_size} bytes allowed"
                 return
 
     def _explained(self, fault: str) -> str:
-        for magic, name in _UNSUPPORTED.items():
-            if self._start.startswith(magic):
-                return f"it is compressed with {name}, which containerd does not read"
-        return fault
+        names = (name for magic, name in _UNSUPPORTED.items() if fault and self._start.startswith(magic))
+        name = next(names, "")
+        return f"it is compressed with {name}, which containerd does not read" if name else fault
 
     def _verification(
         self, kind: LayerVerificationKind, detail: str, *, diff_id: Digest | None = None
     ) -> LayerVerification:
         name = self._decoder.name if self._decoder else ""
         return LayerVerification(kind=kind, diff_id=diff_id, size=self._meter.size, detail=detail, compression=name)
+
+
+class LayerInspector:
+    """Verify a layer from its bytes.
+
+    Args:
+        max_size: as of `LayerDecoder`, like all arguments.
+        piece: as of `LayerDecoder`.
+        meter: as of `LayerDecoder`.
+
+    """
+
+    def __init__(self, *, max_size: int | None = None, piece: int = PIECE, meter: Metering | None = None) -> None:
+        self._layer = LayerDecoder(max_size=max_size, piece=piece, meter=meter)
+        self._tar = TarWalk()
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes of the blob; after a fault they are ignored."""
+        for piece in self._layer.decode(chunk):
+            self._tar.feed(piece)
+
+    def finish(self) -> LayerVerification:
+        """Return the verdict; its `diff_id` is set where the whole layer was decompressed."""
+        for piece in self._layer.rest():
+            self._tar.feed(piece)
+        return self._layer.verification(self._tar.finish())

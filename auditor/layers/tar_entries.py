@@ -1,29 +1,50 @@
-"""Read the entries of a tar stream forwards, as Go's archive/tar gives them to containerd.
-
-`tar_checker` checks the same stream for faults; here only what is needed to go on is checked.
-"""
+"""Read the entries of a tar forwards, and check it as `tar_checker` does: each header is parsed once."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from typing import Final, Protocol
+from collections.abc import Iterator
+from typing import Final
 
-from auditor.layers.tar_checker import BLOCK, number, pax_record
+import msgspec
+
+from auditor.layers.piece_reader import PieceReader
+from auditor.layers.tar_header import (
+    BLOCK,
+    GLOBAL,
+    IMPOSSIBLE_SIZE,
+    IMPOSSIBLE_SPECIAL,
+    INT64,
+    LONG_LINK,
+    LONG_NAME,
+    MALFORMED_HEADER,
+    MALFORMED_NUMBER,
+    MAX_SPECIAL,
+    NO_HEADER,
+    NOT_THE_END,
+    SPECIAL,
+    UNPACKED,
+    ZERO,
+    Header,
+    Malformed,
+    cut_header,
+    cut_off,
+    header,
+    number,
+    records,
+    unreadable,
+    unsupported,
+    well_formed,
+)
 
 REGULAR, OLD_REGULAR, HARD_LINK, SYMLINK = b"0", b"\0", b"1", b"2"
 CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"3", b"4", b"5", b"6"
-_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK = b"x", b"g", b"L", b"K"
-_SPECIAL: Final = frozenset({_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK})
 _WITH_DATA: Final = frozenset({REGULAR, OLD_REGULAR})
-_ZERO: Final = bytes(BLOCK)
-#: Largest extended header or long name; archive/tar `maxSpecialFileSize`.
-_LARGEST: Final = 1 << 20
-#: mode, uid, gid, size and mtime as nearly every writer writes them.
-_USUAL: Final = re.compile(rb"([0-7]{7})[ \0]([0-7]{7})[ \0]([0-7]{7})[ \0]([0-7]{11})[ \0]([0-7]{11})[ \0]")
-_FIELDS: Final = ((100, 108), (108, 116), (116, 124), (124, 136), (136, 148))
+_LINKS: Final = frozenset({HARD_LINK, SYMLINK})
+_NODES: Final = frozenset({CHARACTER, BLOCK_DEVICE})
+_TIMES: Final = frozenset({b"atime", b"ctime", b"mtime", b"path", b"linkpath"})
 _XATTR: Final = b"SCHILY.xattr."
 _SPARSE: Final = b"GNU.sparse."
+_PARTS: Final = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _SECOND: Final = 10**9
 #: Digits of a second's fraction.
 _DIGITS: Final = 9
@@ -34,168 +55,212 @@ SparseMap = list[tuple[int, int]]
 
 
 class TarUnreadable(Exception):
-    """The tar cannot be read further."""
+    """The tar cannot be read further; the text is the fault that `TarWalk` finds."""
 
 
-class Stream(Protocol):
-    """Bytes that are read forwards."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return the next `size` bytes, fewer at the end."""
-
-    def tell(self) -> int:
-        """Return the position."""
-
-    def skip(self, size: int, /) -> None:
-        """Pass over the next `size` bytes."""
-
-
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """An entry's header; `mtime` is in ns since 1970, `size` that of the file with its holes.
 
-    `sparse` is None for a file without holes.
+    `device` has the major and minor number. `sparse` is None for a file without holes; `fault` says why the map of the
+    holes cannot be used, empty where it can.
     """
 
-    __slots__ = ("device", "gid", "kind", "link", "mode", "mtime", "path", "size", "sparse", "uid", "xattrs")
+    kind: bytes
+    path: bytes
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int = 0
+    link: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: dict[str, bytes] = {}
+    sparse: SparseMap | None = None
+    fault: str = ""
 
-    def __init__(self, kind: bytes, path: bytes) -> None:
-        self.kind = kind
-        self.path = path
-        self.link = b""
-        self.mode = self.uid = self.gid = self.size = self.mtime = 0
-        #: Major and minor number.
-        self.device = (0, 0)
-        self.xattrs: dict[str, bytes] = {}
-        self.sparse: SparseMap | None = None
+
+class _BadMap(Exception):
+    """The map of a sparse file cannot be used."""
 
 
-def entries(stream: Stream) -> Iterator[Entry]:
-    """Yield each entry; the caller may read its data, or leave it.
+class _Extended:
+    """What the special headers before an entry say of it."""
+
+    __slots__ = ("link", "name", "parts", "records")
+
+    def __init__(self) -> None:
+        self.name = self.link = b""
+        self.records: dict[bytes, bytes] = {}
+        #: Records of sparse format 0.0, which repeat their keys.
+        self.parts: list[bytes] = []
+
+    def take(self, kind: bytes, data: bytes, offset: int) -> None:
+        """Read the data of the special header at `offset`; raises TarUnreadable."""
+        if kind == LONG_NAME:
+            self.name = _text(data)
+        elif kind == LONG_LINK:
+            self.link = _text(data)
+        else:
+            try:
+                self._take_records(data)
+            except Malformed:
+                raise TarUnreadable(unreadable(MALFORMED_HEADER, offset)) from None
+            if kind == GLOBAL:
+                # archive/tar returns a global header as an entry: what stood before it is forgotten.
+                self.name = self.link = b""
+                self.records, self.parts = {}, []
+
+    def _take_records(self, data: bytes) -> None:
+        self.records, self.parts = {}, []
+        for key, value in records(data):
+            if key in _PARTS:
+                self.parts.append(value)
+            else:
+                self.records[key] = value
+
+
+def entries(stream: PieceReader) -> Iterator[Entry]:
+    """Yield each entry; the caller may read its data, or leave it, which skips it.
 
     Args:
-        stream: The decompressed layer. What is left of an entry's data is skipped.
+        stream: The decompressed layer.
 
     Raises:
-        TarUnreadable: A header or a sparse map is not valid.
+        TarUnreadable: The tar is not valid.
 
     """
-    return _Reader(stream).entries()
-
-
-class _Reader:
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._records: dict[bytes, bytes] = {}
-        self._map: list[bytes] = []
-        self._name = self._link = b""
-
-    def entries(self) -> Iterator[Entry]:
-        stream = self._stream
-        while len(block := stream.read(BLOCK)) == BLOCK and block != _ZERO:
-            numbers = _numbers(block)
-            kind = block[156:157]
-            if kind in _SPECIAL:
-                self._special(kind, numbers[3])
-                continue
-            size = self._size(numbers[3]) if kind in _WITH_DATA else 0
-            end = stream.tell() + size + -size % BLOCK
-            yield self._entry(block, kind, numbers, size)
-            stream.skip(end - stream.tell())
-            self._records, self._map = {}, []
-            self._name = self._link = b""
-
-    def _special(self, kind: bytes, size: int) -> None:
-        if not 0 <= size <= _LARGEST:
-            raise TarUnreadable("an extended header of an impossible size")
-        data = self._stream.read(size)
-        self._stream.skip(-size % BLOCK)
-        if kind == _PAX:
-            self._read_records(data)
-        elif kind == _LONG_NAME:
-            self._name = data.partition(b"\0")[0]
-        elif kind == _LONG_LINK:
-            self._link = data.partition(b"\0")[0]
-
-    def _read_records(self, data: bytes) -> None:
-        """Read PAX records; those of sparse format 0.0 repeat their keys."""
-        self._records, self._map = {}, []
-        at = 0
-        while at < len(data):
-            parsed = pax_record(data, at)
-            if parsed is None:
-                raise TarUnreadable("a malformed extended header")
-            key, value, at = parsed
-            if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-                self._map.append(value)
-            else:
-                self._records[key] = value
-
-    def _size(self, stated: int) -> int:
-        return _integer(self._records.get(b"size"), stated)
-
-    def _entry(self, block: bytes, kind: bytes, numbers: tuple[int, ...], size: int) -> Entry:
-        records = self._records
-        mode, uid, gid, _, mtime = numbers
-        entry = Entry(kind, self._name or (records and records.get(b"path")) or _path(block))
-        if kind == OLD_REGULAR:
-            entry.kind = DIRECTORY if entry.path.endswith(b"/") else REGULAR
-        elif kind in (HARD_LINK, SYMLINK):
-            entry.link = self._link or records.get(b"linkpath") or _text(block[157:257])
-        elif kind in (CHARACTER, BLOCK_DEVICE):
-            entry.device = number(block[329:337]) or 0, number(block[337:345]) or 0
-        entry.size, entry.mode, entry.uid, entry.gid, entry.mtime = size, mode, uid, gid, mtime * _SECOND
-        if records:
-            _merge(entry, records)
-        if self._map or (records and any(key.startswith(_SPARSE) for key in records)):
-            self._fill_sparse(entry)
-        return entry
-
-    def _fill_sparse(self, entry: Entry) -> None:
-        """Read the map of a sparse file; archive/tar `readGNUSparsePAXHeaders`."""
-        records = self._records
-        version = records.get(b"GNU.sparse.major", b""), records.get(b"GNU.sparse.minor", b"")
-        text = b",".join(self._map) or records.get(b"GNU.sparse.map", b"")
-        if version == (b"1", b"0"):
-            numbers = self._map_in_data()
-        elif version in ((b"0", b"0"), (b"0", b"1")) or (version == (b"", b"") and text):
-            numbers = [_integer(part, 0) for part in text.split(b",")] if text else []
+    extended: _Extended | None = None
+    ended = False
+    at = 0
+    while len(block := stream.read(BLOCK)) == BLOCK:
+        offset, at = at, at + BLOCK
+        if ended or (not block[0] and block == ZERO):
+            if ended and block != ZERO:
+                raise TarUnreadable(unreadable(NOT_THE_END, offset))
+            if ended:
+                return
+            ended = True
+            continue
+        found = header(block)
+        if found is None:
+            raise TarUnreadable(unreadable(NO_HEADER, offset))
+        kind = block[156:157]
+        if kind in SPECIAL:
+            extended = extended or _Extended()
+            extended.take(kind, _special(stream, found[1], offset), offset)
+            at = stream.tell()
+            continue
+        if extended is None and kind == REGULAR and found[1] >= 0:
+            size = found[1]
+            yield Entry(REGULAR, _path(block), *found[0], size, found[2] * _SECOND)
         else:
-            return
-        entry.path = records.get(b"GNU.sparse.name") or entry.path
-        size = records.get(b"GNU.sparse.size") or records.get(b"GNU.sparse.realsize")
-        entry.size = _integer(size, entry.size)
-        if len(numbers) % 2 or any(value < 0 for value in numbers):
-            raise TarUnreadable("a sparse map of impossible numbers")
-        entry.sparse = list(zip(numbers[::2], numbers[1::2], strict=True))
-
-    def _map_in_data(self) -> list[int]:
-        """Read lines of digits: the number of parts, then offset and length of each; padded to a block."""
-        text = b""
-        wanted = 1
-        while (lines := text.count(b"\n")) < wanted:
-            if len(text) > _LARGEST or len(block := self._stream.read(BLOCK)) < BLOCK:
-                raise TarUnreadable("a sparse map that does not end")
-            text += block
-            if not lines and b"\n" in text:
-                wanted = 1 + 2 * _integer(text.partition(b"\n")[0], 0)
-        return [_integer(line, 0) for line in text.split(b"\n")[1:wanted]]
+            size = _size(kind, found[1], extended, offset)
+            yield _entry(block, found, size, extended, stream)
+            extended = None
+        padding = -size % BLOCK
+        at += size + padding
+        missing = stream.skip(at - stream.tell())
+        if missing > padding:
+            raise TarUnreadable(cut_off(missing - padding))
+    if block:
+        raise TarUnreadable(cut_header(at))
 
 
-def _numbers(block: bytes) -> tuple[int, ...]:
-    """Return mode, uid, gid, size and mtime."""
-    usual = _USUAL.match(block, 100)
-    if usual:
-        return tuple([int(digits, 8) for digits in usual.groups()])
-    found = [number(block[start:end]) for start, end in _FIELDS]
-    if None in found:
-        raise TarUnreadable("a header with a malformed number")
-    return tuple(value for value in found if value is not None)
+def _special(stream: PieceReader, size: int, offset: int) -> bytes:
+    if not 0 <= size <= MAX_SPECIAL:
+        raise TarUnreadable(unreadable(IMPOSSIBLE_SPECIAL, offset))
+    data = stream.read(size)
+    if len(data) < size:
+        raise TarUnreadable(cut_off(size - len(data)))
+    stream.skip(-size % BLOCK)
+    return data
+
+
+def _size(kind: bytes, stated: int, extended: _Extended | None, offset: int) -> int:
+    """Return the number of bytes that follow the header of an entry, without padding."""
+    if kind not in UNPACKED:
+        raise TarUnreadable(unreadable(unsupported(kind), offset))
+    if extended is not None:
+        if not well_formed(extended.records):
+            raise TarUnreadable(unreadable(MALFORMED_NUMBER, offset))
+        stated = int(extended.records.get(b"size") or stated)
+    if kind not in _WITH_DATA:
+        return 0
+    if not 0 <= stated < INT64:
+        raise TarUnreadable(unreadable(IMPOSSIBLE_SIZE, offset))
+    return stated
+
+
+def _entry(block: bytes, found: Header, size: int, extended: _Extended | None, stream: PieceReader) -> Entry:
+    (mode, uid, gid), _, mtime = found
+    kind = block[156:157]
+    entry = Entry(kind, _path(block), mode, uid, gid, size, mtime * _SECOND)
+    if kind in _LINKS:
+        entry.link = _text(block[157:257])
+    elif kind in _NODES:
+        entry.device = number(block[329:337]) or 0, number(block[337:345]) or 0
+    if extended is not None:
+        _extend(entry, extended, stream)
+    if kind == OLD_REGULAR:
+        entry.kind = DIRECTORY if entry.path.endswith(b"/") else REGULAR
+    return entry
+
+
+def _extend(entry: Entry, extended: _Extended, stream: PieceReader) -> None:
+    """Take what the special headers have: names, owner, time, xattrs, map of holes; archive/tar `mergePAX`."""
+    found = extended.records
+    entry.path = extended.name or found.get(b"path") or entry.path
+    if entry.kind in _LINKS:
+        entry.link = extended.link or found.get(b"linkpath") or entry.link
+    if mtime := found.get(b"mtime"):
+        entry.mtime = _nanoseconds(mtime)
+    if found.keys() <= _TIMES and not extended.parts:
+        return
+    entry.uid = int(found.get(b"uid") or entry.uid)
+    entry.gid = int(found.get(b"gid") or entry.gid)
+    entry.xattrs = {key[len(_XATTR) :].decode(*_CODEC): found[key] for key in found if key.startswith(_XATTR)}
+    if extended.parts or any(key.startswith(_SPARSE) for key in found):
+        try:
+            _fill_sparse(entry, extended, stream)
+        except (_BadMap, ValueError):
+            entry.fault = "a sparse map that cannot be used"
+
+
+def _fill_sparse(entry: Entry, extended: _Extended, stream: PieceReader) -> None:
+    """Read the map of a sparse file; archive/tar `readGNUSparsePAXHeaders`."""
+    found = extended.records
+    version = found.get(b"GNU.sparse.major", b""), found.get(b"GNU.sparse.minor", b"")
+    text = b",".join(extended.parts) or found.get(b"GNU.sparse.map", b"")
+    if version == (b"1", b"0"):
+        numbers = _map_in_data(stream, entry.size)
+    elif version in ((b"0", b"0"), (b"0", b"1")) or (version == (b"", b"") and text):
+        numbers = [int(part) for part in text.split(b",")] if text else []
+    else:
+        return
+    entry.path = found.get(b"GNU.sparse.name") or entry.path
+    entry.size = int(found.get(b"GNU.sparse.size") or found.get(b"GNU.sparse.realsize") or entry.size)
+    if len(numbers) % 2 or any(value < 0 for value in numbers):
+        raise _BadMap
+    entry.sparse = list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _map_in_data(stream: PieceReader, size: int) -> list[int]:
+    """Read lines of digits: the number of parts, then offset and length of each; padded to a block."""
+    text = b""
+    wanted = 1
+    while (lines := text.count(b"\n")) < wanted:
+        if len(text) + BLOCK > min(size, MAX_SPECIAL) or len(block := stream.read(BLOCK)) < BLOCK:
+            raise _BadMap
+        text += block
+        if not lines and b"\n" in text:
+            wanted = 1 + 2 * int(text.partition(b"\n")[0])
+    return [int(line) for line in text.split(b"\n")[1:wanted]]
 
 
 def _path(block: bytes) -> bytes:
     """Return the name of a header; only POSIX headers have a prefix."""
-    name = _text(block[:100])
-    if block[257:263] == b"ustar\0" and block[345]:
+    name = block[:100].partition(b"\0")[0]
+    if block[345] and block[257:263] == b"ustar\0":
         return _text(block[345:500]) + b"/" + name
     return name
 
@@ -204,28 +269,7 @@ def _text(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
-def _integer(value: bytes | None, otherwise: int) -> int:
-    if not value:
-        return otherwise
-    try:
-        return int(value)
-    except ValueError:
-        raise TarUnreadable("an extended header with a malformed number") from None
-
-
-def _merge(entry: Entry, records: Mapping[bytes, bytes]) -> None:
-    """Take owner, time and xattrs from PAX records; archive/tar `mergePAX`."""
-    entry.uid = _integer(records.get(b"uid"), entry.uid)
-    entry.gid = _integer(records.get(b"gid"), entry.gid)
-    if mtime := records.get(b"mtime"):
-        entry.mtime = _nanoseconds(mtime)
-    for key, value in records.items():
-        if key.startswith(_XATTR):
-            entry.xattrs[key[len(_XATTR) :].decode(*_CODEC)] = value
-
-
 def _nanoseconds(text: bytes) -> int:
     whole, _, fraction = text.partition(b".")
-    digits = fraction[:_DIGITS].ljust(_DIGITS, b"0")
-    found = abs(_integer(whole, 0)) * _SECOND + _integer(digits, 0)
+    found = abs(int(whole)) * _SECOND + int(fraction[:_DIGITS].ljust(_DIGITS, b"0"))
     return -found if whole.startswith(b"-") else found

@@ -19,6 +19,9 @@ USUAL_ROOTS: Final = (
 CONTENT: Final = "io.containerd.content.v1.content"
 METADATA: Final = "io.containerd.metadata.v1.bolt"
 
+_MAX_LINKS: Final = 40
+_HINT: Final = f"give the folder that holds {CONTENT}, usually /var/lib/containerd, or the mount point of its disk"
+
 
 def find_root(folder: Path) -> Path:
     """Return the root in `folder`, which is one or is a mounted disk.
@@ -27,11 +30,10 @@ def find_root(folder: Path) -> Path:
         UsageError: There is none, or more than one.
 
     """
-    found = [path for path in (folder, *(folder / usual for usual in USUAL_ROOTS)) if is_root(path)]
+    found = [path for path in (folder, *(_on_disk(folder, usual) for usual in USUAL_ROOTS)) if is_root(path)]
     if not found:
         raise UsageError(
-            f"{folder} is no root of a containerd, and has none at a usual path",
-            hint=f"give the folder that holds {CONTENT}, usually /var/lib/containerd, or the mount point of its disk",
+            f"{folder} is no root of a containerd, and has none at a usual path", hint=_near(folder) or _HINT
         )
     if len(found) > 1:
         names = " and ".join(map(str, found))
@@ -42,3 +44,27 @@ def find_root(folder: Path) -> Path:
 def is_root(path: Path) -> bool:
     """Whether a folder holds a content store or a metadata database."""
     return (path / CONTENT).is_dir() or (path / METADATA).is_dir()
+
+
+def _on_disk(disk: Path, usual: str) -> Path:
+    """Return a usual path of a disk; an absolute link on it means the disk, not this machine."""
+    path = disk
+    for part in Path(usual).parts:
+        path /= part
+        for _ in range(_MAX_LINKS):
+            if not path.is_symlink():
+                break
+            target = path.readlink()
+            path = disk / target.relative_to("/") if target.is_absolute() else path.parent / target
+    return path
+
+
+def _near(folder: Path) -> str:
+    """Return a hint that names a root above the folder, or up to two levels below it; empty where there is none."""
+    whole = folder.absolute()
+    below = (path for pattern in ("*", "*/containerd") for path in sorted(whole.glob(pattern)))
+    try:
+        near = next((path for path in (*whole.parents, *below) if is_root(path)), None)
+    except OSError:
+        return ""
+    return "" if near is None else f"{near} is one"

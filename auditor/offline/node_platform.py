@@ -37,7 +37,7 @@ def _platform(digest: Digest, read: Callable[[Digest], bytes]) -> Platform | Non
     try:
         raw = read(digest)
         config = parse(raw, OCI_CONFIG) if Digest.of(raw, algorithm=digest.algorithm) == digest else None
-    except (AuditorError, Absent):
+    except (Absent, AuditorError):
         return None
     return config.platform if isinstance(config, ImageConfig) else None
 

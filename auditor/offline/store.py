@@ -230,9 +230,12 @@ class OfflineStore:
     def _without_records(self, path: Path, what: str) -> metadata.Metadata:
         """Return what is known where no record is left: that the files in blobs/ have none."""
         self.lost = no_records(path, what, len(self._states))
+        gaps = (f"{path} {what}: no image is known",)
+        if not self._states:
+            return metadata.Metadata((), (), gaps)
         facts = {"files": len(self._states), "bytes": sum(state.size or 0 for state in self._states.values())}
         damage = StoreDamage(DamageKind.LOST, str(path), self.lost.message, facts)
-        return metadata.Metadata((), (damage,), (f"{path} {what}: no image is known",))
+        return metadata.Metadata((), (damage,), gaps)
 
     def _complete(self) -> None:
         """Add a record without labels for each file that may have a record in a lost part of meta.db."""

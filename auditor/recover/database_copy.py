@@ -89,7 +89,9 @@ def _compare(path: Path, records: list[schema.Records], states: Mapping[Digest, 
     files = {digest: state.size for digest, state in states.items() if state.kind is FileKind.REGULAR}
     odd = [digest for digest, size in sorted(recorded.items()) if files.get(digest) != size]
     if odd:
-        what = "has no file" if odd[0] not in files else "has a file of another size"
+        unreadable = states.get(odd[0], FileState(FileKind.MISSING)).kind is FileKind.UNREADABLE
+        missing = "has a file that cannot be read" if unreadable else "has no file"
+        what = missing if odd[0] not in files else "has a file of another size"
         more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
         raise StoreError(f"{path} does not agree with the blobs: {odd[0]} {what}{more}", hint=_HINT)
     bad = next((sentence for each in records for sentence in each.bad), "")

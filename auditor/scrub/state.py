@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
@@ -195,9 +196,12 @@ def _lock(path: Path) -> int:
 
 
 def _sign(descriptor: int, place: Path) -> None:
-    """Write the id of this process into the lock file. Raises StateError for a file with other content."""
-    held = os.pread(descriptor, 32, 0).strip()
-    if held and not held.isdigit():
+    """Write the id of this process into the lock file. Raises StateError for a file that is not one."""
+    status = os.fstat(descriptor)
+    # A file with another name is somebody's, such as the pid file of a daemon.
+    ours = stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
+    held = os.pread(descriptor, 32, 0).strip() if ours else b""
+    if not ours or (held and not held.isdigit()):
         raise StateError(f"{place} is not a lock file of auditor", hint="--state FILE names another place")
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -73,6 +73,8 @@ def require_own(path: Path) -> bool:
         OSError: it cannot be read.
 
     """
+    if not path.name:
+        raise _refused(path, "is a folder")
     sizes = {place: _size(place) for place in _with_companions(path)}
     if sizes[path]:
         if not _is_own(path):

@@ -13,8 +13,21 @@ from typing import Final, NamedTuple, Self
 #: Called before bytes of a blob or a file are read, with their number; waits for a rate limit, and counts progress.
 Admit = Callable[[int], None]
 #: No part of a path is followed as a symlink, and the directory is not read.
-_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: The path of a file's directory, and its name.
+Place = tuple[list[bytes], bytes]
+#: xattrs that the node's own security policy writes, and ACLs.
+NOT_COMPARED: Final = frozenset(
+    {
+        "security.selinux",
+        "security.ima",
+        "security.evm",
+        "security.apparmor",
+        "system.posix_acl_access",
+        "system.posix_acl_default",
+    }
+)
 
 
 def at_once(_count: int) -> None:
@@ -26,15 +39,11 @@ class Unsettled(Exception):
 
 
 class Seen(NamedTuple):
-    """An inode, and when it changed last, as it was before its bytes were compared."""
+    """An inode, when it changed last, and whether it has no xattr to compare, as it was before its bytes were read."""
 
     inode: int
     changed: int
-
-    @classmethod
-    def of(cls, info: os.stat_result) -> Self:
-        """Take both from a stat."""
-        return cls(info.st_ino, info.st_ctime_ns)
+    bare: bool
 
 
 class Beside:
@@ -53,14 +62,14 @@ class Beside:
         self._directory = directory
         self._admit = admit
         self._root = -1
-        #: The directory of the last entry, and its path.
+        #: The directory of the last entry, and its path; no descriptor where it cannot be opened.
         self._parent: list[bytes] | None = None
         self._descriptor = -1
 
     def __enter__(self) -> Self:
         """Open the directory if there is one."""
         with suppress(OSError):
-            self._root = os.open(self._directory, _DIRECTORY)
+            self._root = os.open(self._directory, DIRECTORY)
         return self
 
     def __exit__(
@@ -72,37 +81,52 @@ class Beside:
             os.close(self._root)
             self._root = -1
 
-    def opened(self, path: list[bytes], size: int) -> tuple[int, Seen] | None:
-        """Open the regular file at a path if it has this size; the caller closes the descriptor."""
+    def opened(self, path: Place, size: int) -> tuple[int, Seen] | None:
+        """Open the regular file of this name if it has this size; the caller closes the descriptor."""
+        parent, name = path
+        if parent is not self._parent and parent != self._parent:
+            self._enter(parent)
+        at = self._descriptor
+        if at < 0:
+            return None
         try:
-            if path[:-1] != self._parent:
-                self._enter(path[:-1])
-            info = os.stat(path[-1], dir_fd=self._descriptor, follow_symlinks=False)
+            info = os.stat(name, dir_fd=at, follow_symlinks=False)
             if info.st_size != size or not stat.S_ISREG(info.st_mode):
                 return None
-            return readable(path[-1], _FILE, at=self._descriptor), Seen.of(info)
+            try:
+                opened = os.open(name, _FILE | os.O_NOATIME, dir_fd=at)
+            except PermissionError:
+                opened = os.open(name, _FILE, dir_fd=at)
         except (OSError, ValueError):
             return None  # a name with a zero byte is no file's
+        try:
+            bare = NOT_COMPARED.issuperset(os.listxattr(opened))
+        except OSError:
+            bare = False
+        return opened, Seen(info.st_ino, info.st_ctime_ns, bare)
 
     def read(self, descriptor: int, size: int) -> bytes:
         """Return up to `size` bytes of a file; none where it cannot be read."""
         self._admit(size)
-        with suppress(OSError):
+        try:
             return os.read(descriptor, size)
-        return b""
+        except OSError:
+            return b""
 
     def _enter(self, parent: list[bytes]) -> None:
         self._leave()
-        descriptor = os.dup(self._root)
+        self._parent = parent
         try:
+            descriptor = os.dup(self._root)
             for part in parent:
-                inner = os.open(part, _DIRECTORY, dir_fd=descriptor)
-                os.close(descriptor)
+                try:
+                    inner = os.open(part, DIRECTORY, dir_fd=descriptor)
+                finally:
+                    os.close(descriptor)
                 descriptor = inner
-        except OSError:
-            os.close(descriptor)
-            raise
-        self._descriptor, self._parent = descriptor, parent
+        except (OSError, ValueError):
+            return
+        self._descriptor = descriptor
 
     def _leave(self) -> None:
         if self._descriptor >= 0:

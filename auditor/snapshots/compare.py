@@ -6,22 +6,24 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from auditor.model.snapshot_files import Difference, Differences, Kind
-from auditor.snapshots.beside import Admit, Seen, Unsettled, at_once, readable
-from auditor.snapshots.tree import UNKNOWN, Node, NodeKind, count
+from auditor.snapshots.beside import DIRECTORY, NOT_COMPARED, Admit, Unsettled, at_once, readable
+from auditor.snapshots.tree import UNCHANGED, UNKNOWN, Node, NodeKind, count
 
 _CHUNK: Final = 1 << 20
 _OPAQUE: Final = "trusted.overlay.opaque"
 _OVERLAY: Final = "trusted.overlay."
 _CAPABILITY: Final = "security.capability"
-#: Written by the node's own security policy.
-_LABELS: Final = frozenset({"security.selinux", "security.ima", "security.evm", "security.apparmor"})
-_ACLS: Final = frozenset({"system.posix_acl_access", "system.posix_acl_default"})
+_SECOND: Final = 10**9
+#: The last second that 32 bits hold.
+_LAST_SECOND: Final = (1 << 31) - 1
 _TYPES: Final = {
     stat.S_IFDIR: NodeKind.DIRECTORY,
     stat.S_IFREG: NodeKind.FILE,
@@ -59,6 +61,15 @@ def compare(
     return Differences(items, count(tree), skipped)
 
 
+def agreed(look: Callable[[], Differences]) -> Differences:
+    """Return the differences that two looks agree on; the second one only where there are any."""
+    found = look()
+    if not found.items:
+        return found
+    again = set(look().items)
+    return msgspec.structs.replace(found, items=tuple(item for item in found.items if item in again))
+
+
 class _Comparison:
     def __init__(self, root: bytes, *, privileged: bool, contents: bool, admit: Admit) -> None:
         self._root = root
@@ -83,19 +94,37 @@ class _Comparison:
                         waiting.append((path, node))
 
     def _children(self, expected: Node, prefix: bytes) -> Iterator[tuple[bytes, Node | Difference]]:
-        names = expected.children or {}
+        """Yield what differs below a directory, and the nodes that have to be compared in detail."""
+        try:
+            opened = os.open(self._root + b"/" + prefix, DIRECTORY)
+        except PermissionError:
+            raise
+        except OSError as error:
+            yield prefix, _unreadable(prefix, error)
+            return
+        try:
+            yield from self._listed(opened, expected.children or {}, prefix)
+        finally:
+            os.close(opened)
+
+    def _listed(
+        self, opened: int, names: dict[bytes, Node], prefix: bytes
+    ) -> Iterator[tuple[bytes, Node | Difference]]:
         try:
             present = set(os.listdir(self._root + b"/" + prefix))  # noqa: PTH208 - names are bytes
         except PermissionError:
             raise
         except OSError as error:
-            yield prefix, Difference(prefix, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
+            yield prefix, _unreadable(prefix, error)
             return
+        before = prefix + b"/" if prefix else b""
         for name, node in names.items():
-            path = prefix + b"/" + name if prefix else name
-            yield path, node if name in present else _missing(path, node)
+            if name not in present:
+                yield before + name, _missing(before + name, node)
+            elif node.seen is None or not _settled(node, name, opened):
+                yield before + name, node
         for name in sorted(present - names.keys()):
-            path = prefix + b"/" + name if prefix else name
+            path = before + name
             yield path, Difference(path, Kind.EXTRA, below=self._count(path))
 
     def _count(self, path: bytes) -> int:
@@ -111,7 +140,7 @@ class _Comparison:
         except PermissionError:
             raise
         except OSError as error:
-            yield Difference(path, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
+            yield _unreadable(path, error)
             return
         kind = _kind(info)
         if kind is not node.kind:
@@ -160,13 +189,13 @@ class _Comparison:
             return
         if node.kind is not NodeKind.SYMLINK and info.st_mode & 0o7777 != node.mode:
             yield Difference(path, Kind.MODE, f"{info.st_mode & 0o7777:o}, {node.mode:o} in the layer")
-        if (info.st_uid, info.st_gid) != (node.uid, node.gid):
+        if node.uid not in (UNCHANGED, info.st_uid) or node.gid not in (UNCHANGED, info.st_gid):
             yield Difference(path, Kind.OWNER, f"{info.st_uid}:{info.st_gid}, {node.uid}:{node.gid} in the layer")
-        if node.mtime not in (UNKNOWN, info.st_mtime_ns):
+        if not _same_time(node.mtime, info.st_mtime_ns):
             yield Difference(path, Kind.MTIME)
 
     def _xattrs(self, full: bytes, kind: NodeKind) -> dict[str, bytes] | None:
-        """Return the xattrs; None where the file system has none or they cannot be read."""
+        """Return the xattrs; None where the file system has none. Raises OSError where the disk does not answer."""
         if kind not in (NodeKind.DIRECTORY, NodeKind.FILE, NodeKind.SYMLINK):
             return None
         found = {}
@@ -174,7 +203,9 @@ class _Comparison:
             for name in os.listxattr(full, follow_symlinks=False):
                 with suppress(OSError):
                     found[name] = os.getxattr(full, name, follow_symlinks=False)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise
             return None
         return found
 
@@ -195,6 +226,38 @@ def _kind(info: os.stat_result) -> NodeKind | None:
     return NodeKind.WHITEOUT if kind is NodeKind.CHARACTER and not info.st_rdev else kind
 
 
+def _settled(node: Node, name: bytes, directory: int) -> bool:
+    """Return whether a file is unchanged since its content was compared, and nothing else of it differs."""
+    try:
+        info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return (
+        node.seen == (info.st_ino, info.st_ctime_ns, True)
+        and info.st_mode == node.mode | stat.S_IFREG
+        and info.st_mtime_ns == node.mtime
+        and info.st_uid == node.uid
+        and info.st_gid == node.gid
+        and info.st_size == node.size
+        and info.st_nlink == 1 == node.links
+        and not node.xattrs
+    )
+
+
+def _unreadable(path: bytes, error: OSError) -> Difference:
+    return Difference(path, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
+
+
+def _same_time(expected: int, found: int) -> bool:
+    """Return whether a file has its time, as far as its file system keeps it.
+
+    ext4 with inodes of 128 bytes keeps no part of a second, XFS without `bigtime` no time after 2038.
+    """
+    if expected in (UNKNOWN, found) or found == expected - expected % _SECOND:
+        return True
+    return found // _SECOND == _LAST_SECOND and expected > found
+
+
 def _missing(path: bytes, node: Node) -> Difference:
     if node.kind is NodeKind.WHITEOUT:
         return Difference(path, Kind.WHITEOUT_MISSING)
@@ -206,7 +269,7 @@ def _extended(node: Node, path: bytes, found: dict[str, bytes] | None) -> Iterat
         return
     wanted = node.xattrs or {}
     for name in sorted(wanted.keys() | found.keys()):
-        if name in _LABELS or name in _ACLS or name.startswith(_OVERLAY) or wanted.get(name) == found.get(name):
+        if name in NOT_COMPARED or name.startswith(_OVERLAY) or wanted.get(name) == found.get(name):
             continue
         yield Difference(path, Kind.CAPABILITY if name == _CAPABILITY else Kind.XATTR, name)
 
@@ -219,7 +282,7 @@ def _size(node: Node, path: bytes, info: os.stat_result) -> Iterator[Difference]
 
 
 def _content(node: Node, path: bytes, full: bytes, info: os.stat_result, admit: Admit) -> Iterator[Difference]:
-    if not node.size or node.seen == Seen.of(info):
+    if not node.size or (node.seen is not None and node.seen[:2] == (info.st_ino, info.st_ctime_ns)):
         return
     if not node.digest:
         raise Unsettled
@@ -228,7 +291,7 @@ def _content(node: Node, path: bytes, full: bytes, info: os.stat_result, admit: 
     except PermissionError:
         raise
     except OSError as error:
-        yield Difference(path, Kind.UNREADABLE, os.strerror(error.errno or errno.EIO))
+        yield _unreadable(path, error)
         return
     if digest != node.digest:
         yield Difference(path, Kind.ZEROED if zeros else Kind.CONTENT)

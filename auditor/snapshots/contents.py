@@ -6,8 +6,9 @@ import hashlib
 import os
 from typing import Final
 
-from auditor.layers.tar_entries import Entry, Stream
-from auditor.snapshots.beside import Beside, Unsettled
+from auditor.layers.piece_reader import PieceReader
+from auditor.layers.tar_entries import Entry
+from auditor.snapshots.beside import Beside, Place, Unsettled
 from auditor.snapshots.tree import Node
 
 _CHUNK: Final = 1 << 20
@@ -17,7 +18,7 @@ class Unplayable(Exception):
     """containerd could not unpack this entry either, or this model does not cover it."""
 
 
-def fill_content(node: Node, entry: Entry, stream: Stream) -> None:
+def fill_content(node: Node, entry: Entry, stream: PieceReader) -> None:
     """Hash the content of a file; a sparse file's holes are zeros. Raises Unplayable where the tar is cut off."""
     if entry.sparse is None and entry.size <= _CHUNK:
         node.digest = hashlib.sha256(_data(stream, entry.size)).digest()
@@ -32,26 +33,34 @@ def fill_content(node: Node, entry: Entry, stream: Stream) -> None:
     node.digest = hashed.digest()
 
 
-def fill_beside(node: Node, entry: Entry, path: list[bytes], stream: Stream, files: Beside) -> None:
+def fill_beside(node: Node, entry: Entry, path: Place, stream: PieceReader, files: Beside) -> None:
     """Compare the content of a file with the one at its path; hash it where that is not there or differs.
+
+    Args:
+        node: The file.
+        entry: Its entry.
+        path: Its directory's path and its name.
+        stream: The tar, at the entry's data.
+        files: The unpacked files.
 
     Raises:
         Unsettled: A large file differs, of which the first part was not hashed.
         Unplayable: The tar is cut off.
 
     """
-    found = files.opened(path, entry.size) if entry.size and entry.sparse is None else None
+    size = entry.size
+    found = files.opened(path, size) if size and entry.sparse is None else None
     if found is None:
         fill_content(node, entry, stream)
         return
     descriptor, seen = found
     try:
-        if entry.size > _CHUNK:
-            _compare(descriptor, entry.size, stream, files)
+        if size > _CHUNK:
+            _compare(descriptor, size, stream, files)
             node.seen = seen
             return
-        data = _data(stream, entry.size)
-        if files.read(descriptor, entry.size) == data:
+        data = _data(stream, size)
+        if files.read(descriptor, size) == data:
             node.seen = seen
         else:
             node.digest = hashlib.sha256(data).digest()
@@ -59,7 +68,7 @@ def fill_beside(node: Node, entry: Entry, path: list[bytes], stream: Stream, fil
         os.close(descriptor)
 
 
-def _compare(descriptor: int, size: int, stream: Stream, files: Beside) -> None:
+def _compare(descriptor: int, size: int, stream: PieceReader, files: Beside) -> None:
     while size > 0:
         data = _data(stream, min(_CHUNK, size))
         if files.read(descriptor, len(data)) != data:
@@ -67,14 +76,14 @@ def _compare(descriptor: int, size: int, stream: Stream, files: Beside) -> None:
         size -= len(data)
 
 
-def _data(stream: Stream, size: int) -> bytes:
+def _data(stream: PieceReader, size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
         raise Unplayable("the tar is cut off")
     return data
 
 
-def _hash_data(hashed: hashlib._Hash, stream: Stream, size: int) -> None:
+def _hash_data(hashed: hashlib._Hash, stream: PieceReader, size: int) -> None:
     while size > 0:
         piece = _data(stream, min(_CHUNK, size))
         hashed.update(piece)

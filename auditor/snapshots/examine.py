@@ -20,9 +20,10 @@ from auditor.model.findings import Verify
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
 from auditor.model.store import SourceKind, Store, Verification
 from auditor.snapshots.beside import Admit, Unsettled, at_once
-from auditor.snapshots.compare import compare
+from auditor.snapshots.compare import agreed, compare
 from auditor.snapshots.expected import COMPARED, MERGED, Layers
-from auditor.snapshots.presence import Needed, location, look, needed, still_missing
+from auditor.snapshots.layer_files import LayerFiles, LayerTask
+from auditor.snapshots.presence import Needed, location, look, needed, still_missing, words
 
 _REFERENCE: Final = "containerd.io/snapshot.ref"
 _ORIGIN: Final = "trusted.overlay.origin"
@@ -51,7 +52,17 @@ _FORBIDDEN: Final = "not permitted to read"
 #: Begins the reason for a snapshot whose directory cannot be read.
 _FAILED: Final = "cannot read"
 _UNKNOWN: Final = "containerd does not report the snapshotter's directory, as 1.6 does not for native"
+#: The snapshotter whose directories have the files of one layer.
+_SINGLE: Final = "overlayfs"
 _UNCOMPARED: Final = "only overlayfs and native are compared: {} keeps its files otherwise"
+
+#: Compares layers in other processes; returns those that could be.
+Ahead = Callable[[Mapping[SnapshotKey, LayerTask]], Mapping[SnapshotKey, LayerFiles]]
+
+
+def nothing_ahead(_tasks: Mapping[SnapshotKey, LayerTask], /) -> Mapping[SnapshotKey, LayerFiles]:
+    """Compare no layer in another process."""
+    return {}
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -73,6 +84,7 @@ def examine(
     admit: Admit = at_once,
     max_layer: int | None = None,
     known: Mapping[SnapshotKey, SnapshotFiles] = MappingProxyType({}),
+    ahead: Ahead = nothing_ahead,
 ) -> Examined:
     """Look for the directory of each needed snapshot, and count or compare its files as the level asks.
 
@@ -85,6 +97,7 @@ def examine(
         admit: Called before bytes of a layer or a file are read.
         max_layer: Largest decompressed size of a layer, in bytes, that is compared.
         known: What was found before; these snapshots are not examined again.
+        ahead: Compares several layers at once; what it leaves out is compared here.
 
     """
     if evidence.info.kind is SourceKind.ARCHIVE:
@@ -95,8 +108,28 @@ def examine(
     if evidence.verify is Verify.SNAPSHOTS_QUICK:
         found = {key: counted(files) for key, files in looked.files.items()}
     else:
-        found = {key: compare_files(layers, wanted[key], files) for key, files in looked.files.items()}
+        done = ahead(_tasks(layers, wanted, looked.files, max_layer))
+        found = {
+            key: compare_files(layers, wanted[key], files, done=done.get(key)) for key, files in looked.files.items()
+        }
     return Examined({**known, **found}, (*looked.incomplete, *unread(found)), layers.verifications)
+
+
+def _tasks(
+    layers: Layers, wanted: Mapping[SnapshotKey, Needed], looked: Mapping[SnapshotKey, SnapshotFiles], most: int | None
+) -> Mapping[SnapshotKey, LayerTask]:
+    """Return the snapshots whose files depend on nothing but their own layer."""
+    privileged = administrator()
+    found = {}
+    for key, files in looked.items():
+        each = wanted[key]
+        if files.missing or files.reason or each.snapshot.snapshotter != _SINGLE or layers.holder(each) is None:
+            continue
+        blob = each.layer.descriptor
+        found[key] = LayerTask(
+            blob.digest, blob.size, each.layer.diff_id, os.fsencode(files.path), each.index == 0, privileged, most
+        )
+    return found
 
 
 def directories(
@@ -117,7 +150,7 @@ def directories(
         try:
             found |= _directories(evidence, name, mine, pause)
         except (OSError, ValueError) as error:
-            incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {error}")
+            incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {words(error)}")
     return Examined(found, tuple(incomplete))
 
 
@@ -234,15 +267,26 @@ def usage(directory: Path) -> Usage:
     return Usage(size, inodes)
 
 
-def compare_files(layers: Layers, needed: Needed, files: SnapshotFiles, *, contents: bool = True) -> SnapshotFiles:
-    """Return a snapshot's files with their differences from its layer, or the reason why they are not compared."""
+def compare_files(
+    layers: Layers, needed: Needed, files: SnapshotFiles, *, contents: bool = True, done: LayerFiles | None = None
+) -> SnapshotFiles:
+    """Return a snapshot's files with their differences from its layer, or the reason why they are not compared.
+
+    Args:
+        layers: The layers.
+        needed: The snapshot.
+        files: Its directory.
+        contents: Whether files are read; else their sizes are compared.
+        done: The comparison, where it was made before.
+
+    """
     if files.missing or files.reason:
         return files
     if needed.snapshot.snapshotter not in COMPARED:
         return msgspec.structs.replace(files, reason=_UNCOMPARED.format(needed.snapshot.snapshotter))
     unpacked = _unpacked(layers, needed, Path(files.path))
     try:
-        found = _differences(layers, needed, files, contents=contents)
+        found = _differences(layers, needed, files, contents=contents) if done is None else _taken(layers, done)
     except AuditorError as error:
         return msgspec.structs.replace(files, reason=f"its layer cannot be read: {error}")
     except FileNotFoundError:
@@ -255,6 +299,12 @@ def compare_files(layers: Layers, needed: Needed, files: SnapshotFiles, *, conte
         why = _UNRECORDED if needed.snapshot.snapshotter == MERGED else _COMMITTED
         found = Differences(found.of(_OF_COMMITS), found.expected, (*found.skipped, why))
     return msgspec.structs.replace(files, differences=found, unpacked=unpacked)
+
+
+def _taken(layers: Layers, done: LayerFiles) -> Differences | str:
+    if done.verification is not None:
+        layers.verifications[done.verification.digest] = done.verification
+    return done.differences
 
 
 def _differences(layers: Layers, needed: Needed, files: SnapshotFiles, *, contents: bool) -> Differences | str:
@@ -276,11 +326,7 @@ def _looked(
     if isinstance(tree, str):
         return tree
     look = partial(compare, tree, Path(files.path), privileged=administrator(), contents=contents, admit=layers.admit)
-    found = look()
-    if found.items:
-        again = set(look().items)
-        found = msgspec.structs.replace(found, items=tuple(item for item in found.items if item in again))
-    return found
+    return agreed(look)
 
 
 def _unpacked(layers: Layers, needed: Needed, path: Path) -> bool:

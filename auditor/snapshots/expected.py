@@ -75,7 +75,7 @@ class Layers:
         chain = self.chain(of)
         if chain[-1].index:
             return "a snapshot below it is not known"
-        missing = next((each for each in reversed(chain) if self._holder(each) is None), None)
+        missing = next((each for each in reversed(chain) if self.holder(each) is None), None)
         if missing is not None:
             return "its layer's blob is absent" if missing is of else "the blob of a layer below it is absent"
         return self._merge(chain, contents=contents)
@@ -102,42 +102,26 @@ class Layers:
     def _played(
         self, of: Needed, *, contents: bool, base: Node | None = None, files: Beside | None = None
     ) -> Node | str:
-        holder = self._holder(of)
+        holder = self.holder(of)
         if holder is None:
             return "its layer's blob is absent"
-        played = self._play(holder, of, contents=contents, base=base, files=files)
-        verification = played.verification
-        if verification.kind is LayerVerificationKind.UNVERIFIABLE:
-            return f"its layer is not decompressed: {verification.detail}"
-        if verification.kind is not LayerVerificationKind.SOUND or verification.diff_id != of.layer.diff_id:
-            return "its layer's blob is damaged or does not match the diffID"
-        return f"its layer is not covered: {played.refusal}" if played.refusal else played.tree
-
-    def _play(self, namespace: str, of: Needed, *, contents: bool, base: Node | None, files: Beside | None) -> Played:
         digest = of.layer.descriptor.digest
-        with closing(ThreadedMeter(digest.algorithm)) as meter, self._store.stream(namespace, digest) as chunks:
-            played = play(
-                self._metered(chunks, meter),
+        with self._store.stream(holder, digest) as chunks:
+            played, verification = play_blob(
+                chunks,
+                digest,
                 lowest=of.index == 0,
                 contents=contents,
                 base=base,
                 files=files,
                 max_size=self._max_layer,
+                admit=self.admit,
             )
-            found = meter.result()
-        if found.digest == digest:
-            self.verifications[digest] = Verification(
-                digest, VerificationKind.SOUND, size=found.size, actual=found.digest, layer=played.verification
-            )
-        return played
+        if verification is not None:
+            self.verifications[digest] = verification
+        return usable(played, of.layer.diff_id)
 
-    def _metered(self, chunks: Iterable[bytes], meter: ThreadedMeter) -> Iterator[bytes]:
-        for chunk in chunks:
-            self.admit(len(chunk))
-            meter.update(chunk)
-            yield chunk
-
-    def _holder(self, of: Needed) -> str | None:
+    def holder(self, of: Needed) -> str | None:
         """Return a namespace that has the layer's blob: the snapshot's own where it does."""
         names = [view.name for view in self.evidence.views if view.has(of.layer.descriptor.digest)]
         own = of.snapshot.namespace
@@ -152,3 +136,58 @@ class Layers:
     @cached_property
     def _needed(self) -> dict[SnapshotKey, Needed]:
         return dict(needed(self.evidence))
+
+
+def play_blob(
+    chunks: Iterable[bytes],
+    digest: Digest,
+    *,
+    lowest: bool,
+    contents: bool = True,
+    base: Node | None = None,
+    files: Beside | None = None,
+    max_size: int | None = None,
+    admit: Admit = at_once,
+) -> tuple[Played, Verification | None]:
+    """Play a layer as `play` does, and verify its blob.
+
+    Args:
+        chunks: The blob.
+        digest: Its digest.
+        lowest: as of `play`, like all further options.
+        contents: as of `play`.
+        base: as of `play`.
+        files: as of `play`.
+        max_size: as of `play`.
+        admit: Called before bytes of the blob are used.
+
+    Returns:
+        What the layer unpacks to, and the blob's verification; None where it does not match its digest.
+
+    """
+    with closing(ThreadedMeter(digest.algorithm)) as meter:
+        played = play(
+            _metered(chunks, meter, admit), lowest=lowest, contents=contents, base=base, files=files, max_size=max_size
+        )
+        found = meter.result()
+    if found.digest != digest:
+        return played, None
+    kind = VerificationKind.SOUND
+    return played, Verification(digest, kind, size=found.size, actual=found.digest, layer=played.verification)
+
+
+def usable(played: Played, diff_id: Digest | None) -> Node | str:
+    """Return the tree of a layer with this diffID, or why it cannot be used."""
+    verification = played.verification
+    if verification.kind is LayerVerificationKind.UNVERIFIABLE:
+        return f"its layer is not decompressed: {verification.detail}"
+    if verification.kind is not LayerVerificationKind.SOUND or verification.diff_id != diff_id:
+        return "its layer's blob is damaged or does not match the diffID"
+    return f"its layer is not covered: {played.refusal}" if played.refusal else played.tree
+
+
+def _metered(chunks: Iterable[bytes], meter: ThreadedMeter, admit: Admit) -> Iterator[bytes]:
+    for chunk in chunks:
+        admit(len(chunk))
+        meter.update(chunk)
+        yield chunk

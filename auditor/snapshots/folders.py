@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -150,9 +152,14 @@ def _refuse_damage(walk: Walk) -> None:
 
 def _open(path: Path) -> Walk:
     try:
-        found = bolt.open_newest(database_file.copy(path, while_running=True).data)
+        copied = database_file.copy(path, while_running=True)
     except AuditorError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
         raise ValueError(error.message) from None
+    if copied.holes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+    found = bolt.open_newest(copied.data)
     if found is None:
         raise ValueError(f"{path.name} has no valid meta page")
     return found[1]

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Final
 
 import msgspec
 
-from auditor.layers import LayerInspector, tar_entries
+from auditor.layers import tar_entries
+from auditor.layers.inspector import LayerDecoder
+from auditor.layers.piece_reader import PieceReader
 from auditor.layers.tar_entries import Entry, TarUnreadable, entries
 from auditor.layers.threaded_meter import ThreadedMeter
-from auditor.model.digest import Measured
 from auditor.model.store import LayerVerification
 from auditor.snapshots.beside import Beside
 from auditor.snapshots.contents import Unplayable, fill_beside, fill_content
-from auditor.snapshots.tree import Node, NodeKind, below, parts
+from auditor.snapshots.tree import UNCHANGED, Node, NodeKind, below, directory, parts
 
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _SYMLINKS: Final = 255
 #: Seconds outside this range become 0; pkg/archive/time.go `boundTime`, the range of a signed 64-bit count of ns.
 _LATEST: Final = (1 << 63) - 1
-#: Compressed bytes to decode at a time: bounds the memory that a decompression bomb takes.
-_SLICE: Final = 32 << 10
+
+#: What mknod(2) takes of a device's numbers, and chown(2) of an id.
+_MAJOR: Final = 0xFFF
+_MINOR: Final = 0xFFFFF
+_ID: Final = 0xFFFFFFFF
 
 _KINDS: Final = {
     tar_entries.REGULAR: NodeKind.FILE,
@@ -34,6 +37,9 @@ _KINDS: Final = {
     tar_entries.BLOCK_DEVICE: NodeKind.BLOCK,
     tar_entries.FIFO: NodeKind.FIFO,
 }
+_DEVICES: Final = frozenset({NodeKind.CHARACTER, NodeKind.BLOCK})
+#: Last components of a path that are no name.
+_NO_NAMES: Final = frozenset({b"", b".", b".."})
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -69,160 +75,94 @@ def play(
 
     """
     model = _Model(lowest=lowest or base is not None, contents=contents, base=base, files=files)
-    with closing(_LayerStream(chunks, max_size=max_size)) as stream:
-        return _played(model, stream)
+    with closing(ThreadedMeter()) as meter:
+        layer = LayerDecoder(max_size=max_size, meter=meter)
+        pieces = _decompressed(layer, chunks)
+        fault = refusal = ""
+        try:
+            refusal = _apply(model, PieceReader(pieces))
+        except TarUnreadable as found:
+            fault = str(found)
+            refusal = f"the tar cannot be parsed: {fault}"
+        for _ in pieces:
+            pass
+        return Played(model.root, layer.verification(fault), refusal)
 
 
-def _played(model: _Model, stream: _LayerStream) -> Played:
+def _apply(model: _Model, stream: PieceReader) -> str:
+    """Apply the entries up to one that cannot be; return why it cannot, after a look at the headers behind it."""
+    walk = entries(stream)
     refusal = ""
     try:
-        for entry in entries(stream):
+        for entry in walk:
             model.add(entry, stream)
         model.finish()
     except Unplayable as reason:
         refusal = str(reason)
-    except TarUnreadable as reason:
-        refusal = f"the tar cannot be parsed: {reason}"
-    return Played(model.root, stream.finish(), refusal)
+    for _ in walk:
+        pass
+    return refusal
 
 
-class _LayerStream:
-    """The decompressed bytes of a layer as a file that is read forwards, hashed and checked on the way."""
-
-    def __init__(self, chunks: Iterable[bytes | memoryview], *, max_size: int | None = None) -> None:
-        self._chunks = _sliced(chunks)
-        self._meter = ThreadedMeter()
-        self._pieces: deque[bytes] = deque()
-        #: The piece that is being read, and how many of its bytes were.
-        self._piece = b""
-        self._begun = 0
-        self._at = 0
-        self._ended = False
-        self._inspector = LayerInspector(meter=self, max_size=max_size)
-        self._verification: LayerVerification | None = None
-
-    @property
-    def size(self) -> int:
-        """Decompressed bytes so far."""
-        return self._meter.size
-
-    def update(self, chunk: bytes | memoryview) -> None:
-        """Take decompressed bytes from the inspector."""
-        piece = bytes(chunk)
-        self._meter.update(piece)
-        if piece and not self._ended:
-            self._pieces.append(piece)
-
-    def result(self) -> Measured:
-        """Return digest and size of all decompressed bytes."""
-        return self._meter.result()
-
-    def close(self) -> None:
-        """End the thread that hashes."""
-        self._meter.close()
-
-    def finish(self) -> LayerVerification:
-        """Read the rest, and return the layer's verification."""
-        self._ended = True
-        self._pieces.clear()
-        for chunk in self._chunks:
-            self._inspector.update(chunk)
-        return self._end()
-
-    def _end(self) -> LayerVerification:
-        if self._verification is None:
-            self._verification = self._inspector.finish()
-        return self._verification
-
-    def _next(self) -> bool:
-        """Go on to the next piece; False at the end."""
-        while not self._pieces and self._verification is None:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                self._end()
-            else:
-                self._inspector.update(chunk)
-        self._piece, self._begun = (self._pieces.popleft(), 0) if self._pieces else (b"", 0)
-        return bool(self._piece)
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
-    def skip(self, size: int) -> None:
-        """Pass over the next `size` bytes."""
-        self._at += size
-        while size > (left := len(self._piece) - self._begun):
-            size -= left
-            if not self._next():
-                return
-        self._begun += size
-
-    def read(self, size: int) -> bytes:
-        """Return the next `size` bytes, fewer at the end."""
-        end = self._begun + size
-        found = self._piece[self._begun : end]
-        self._begun = min(end, len(self._piece))
-        if len(found) < size:
-            found = self._gathered(found, size)
-        self._at += len(found)
-        return found
-
-    def _gathered(self, start: bytes, size: int) -> bytes:
-        found, left = [start], size - len(start)
-        while left and self._next():
-            found.append(self._piece[:left])
-            self._begun = len(found[-1])
-            left -= self._begun
-        return b"".join(found)
-
-
-def _sliced(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+def _decompressed(layer: LayerDecoder, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     for chunk in chunks:
-        view = memoryview(chunk)
-        for start in range(0, len(view), _SLICE):
-            yield view[start : start + _SLICE]
+        yield from map(bytes, layer.decode(chunk))
+    yield from map(bytes, layer.rest())
 
 
 class _Model:
     """The tree under construction."""
 
     def __init__(self, *, lowest: bool, contents: bool, base: Node | None = None, files: Beside | None = None) -> None:
-        self.root = base or Node(NodeKind.DIRECTORY, implicit=True)
+        self.root = base or directory(implicit=True)
         self._lowest = lowest
         self._contents = contents
         self._files = files
+        #: The directory of the latest entry: its path in the tar, None where another entry may have replaced a part of
+        #: it since, then the path's components and the directory.
+        self._head: bytes | None = None
+        self._path: list[bytes] = []
+        self._directory = self.root
         #: Directory entries in order: their times are set at the end.
         self._directories: list[tuple[bytes, int]] = []
         #: Directory and name of each entry, as an opaque marker leaves these. Without a base, all that is not implicit.
         self._unpacked: set[tuple[Node, bytes]] | None = None if base is None else set()
 
-    def add(self, entry: Entry, stream: _LayerStream) -> None:
+    def add(self, entry: Entry, stream: PieceReader) -> None:
         """Apply one entry."""
-        path = parts(entry.path)
-        if not path:
+        if entry.fault:
+            raise Unplayable(entry.fault)
+        head, _, name = entry.path.rpartition(b"/")
+        if head != self._head or name in _NO_NAMES:
+            path = parts(entry.path)
+            if not path:
+                return
+            self._head = None if name in _NO_NAMES else head
+            name = path.pop()
+            self._path, self._directory = path, self._parent(path)
+        parent = self._directory
+        if name.startswith(_WHITEOUT):
+            self._whiteout(parent, name, entry)
             return
-        parent = self._parent(path[:-1])
-        if self._whiteout(parent, path[-1], entry):
-            return
-        node = self._node(parent, path[-1], entry)
-        node.implicit = False
+        node = self._node(parent, name, entry)
         if self._unpacked is not None:
-            self._unpacked.add((parent, path[-1]))
-        _fill_attributes(node, entry)
-        if entry.kind == tar_entries.REGULAR and node.kind is NodeKind.FILE:
+            self._unpacked.add((parent, name))
+        if entry.xattrs:
+            _set_xattrs(node, entry)
+        kind = node.kind
+        if kind is NodeKind.FILE and entry.kind == tar_entries.REGULAR:
             node.size = entry.size
-            self._fill(node, entry, path, stream)
-        if node.kind is NodeKind.DIRECTORY:
-            self._directories.append((b"/".join(path), node.mtime))
+            self._fill(node, entry, name, stream)
+        elif kind is NodeKind.DIRECTORY:
+            self._directories.append((b"/".join((*self._path, name)), node.mtime))
 
-    def _fill(self, node: Node, entry: Entry, path: list[bytes], stream: _LayerStream) -> None:
+    def _fill(self, node: Node, entry: Entry, name: bytes, stream: PieceReader) -> None:
         if not self._contents:
             return
         if self._files is None:
             fill_content(node, entry, stream)
         else:
-            fill_beside(node, entry, path, stream, self._files)
+            fill_beside(node, entry, (self._path, name), stream, self._files)
 
     def finish(self) -> None:
         """Set the times of directories, and count the names of each node."""
@@ -233,28 +173,26 @@ class _Model:
         for node in below(self.root):
             node.links += 1
 
-    def _whiteout(self, parent: Node, base: bytes, entry: Entry) -> bool:
-        """Apply a whiteout; False where the entry is none. `OverlayConvertWhiteout`, and `applyNaive` at the bottom."""
-        if not base.startswith(_WHITEOUT):
-            return False
+    def _whiteout(self, parent: Node, base: bytes, entry: Entry) -> None:
+        """Apply a whiteout; `OverlayConvertWhiteout`, and `applyNaive` at the bottom."""
         children = _children(parent)
+        self._head = None
         if base == _OPAQUE:
             if self._lowest:
                 self._clear(parent)
             else:
                 parent.opaque = True
-            return True
+            return
         name = base.removeprefix(_WHITEOUT)
         if name in (b"", b".", b".."):
             raise Unplayable(f"containerd does not unpack a whiteout named {base!r}")
         if self._lowest:
             children.pop(name, None)
-            return True
+            return
         if name in children:
             raise Unplayable("a whiteout follows an entry of its name, which containerd does not unpack")
         node = children[name] = Node(NodeKind.WHITEOUT)
-        node.uid, node.gid = entry.uid, entry.gid
-        return True
+        node.uid, node.gid = entry.uid & _ID, entry.gid & _ID
 
     def _clear(self, directory: Node) -> None:
         """Remove what has no entry of its own in this layer, as `applyNaive` does for an opaque marker."""
@@ -288,7 +226,7 @@ class _Model:
                 return None
             child = chain[-1].children.get(part)
             if child is None and create:
-                child = chain[-1].children[part] = Node(NodeKind.DIRECTORY, implicit=True)
+                child = chain[-1].children[part] = directory(implicit=True)
             if child is None:
                 return None
             if child.kind is not NodeKind.SYMLINK or (not waiting and not last):
@@ -303,23 +241,25 @@ class _Model:
         return chain[-1]
 
     def _node(self, parent: Node, name: bytes, entry: Entry) -> Node:
+        """Return the file of an entry, with its attributes."""
         children = _children(parent)
         present = children.get(name)
+        if present is not None:
+            self._head = None
         if entry.kind == tar_entries.HARD_LINK:
             children[name] = node = self._linked(entry, present)
+            _set_attributes(node, entry)
             return node
         kind = _KINDS.get(entry.kind)
         if kind is None:
             raise Unplayable(f"an entry of type {entry.kind!r}, which containerd does not unpack")
-        device = entry.device[0] << 32 | entry.device[1] if kind in (NodeKind.CHARACTER, NodeKind.BLOCK) else 0
-        if kind is NodeKind.CHARACTER and not device:
-            kind = NodeKind.WHITEOUT
-        if present is not None and present.kind is kind is NodeKind.DIRECTORY:
+        if kind is NodeKind.DIRECTORY and present is not None and present.kind is kind:
+            _set_attributes(present, entry)
             return present
-        node = children[name] = Node(kind)
-        node.device = device
-        if kind is NodeKind.SYMLINK:
-            node.target = entry.link
+        mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
+        children[name] = node = Node(kind, entry.mode & 0o7777, entry.uid & _ID, entry.gid & _ID, mtime)
+        if kind is not NodeKind.FILE:
+            _set_body(node, entry)
         return node
 
     def _linked(self, entry: Entry, present: Node | None) -> Node:
@@ -335,13 +275,30 @@ def _children(directory: Node) -> dict[bytes, Node]:
     return directory.children
 
 
-def _fill_attributes(node: Node, entry: Entry) -> None:
-    """Set mode, owner, time and xattrs; a hard link's entry sets those of the file that it links."""
+def _set_body(node: Node, entry: Entry) -> None:
+    """Set what other files than regular ones have; the character device 0:0 is a whiteout."""
+    if node.kind is NodeKind.DIRECTORY:
+        node.children = {}
+    elif node.kind is NodeKind.SYMLINK:
+        node.target = entry.link
+    elif node.kind in _DEVICES:
+        node.device = (entry.device[0] & _MAJOR) << 32 | entry.device[1] & _MINOR
+        if node.kind is NodeKind.CHARACTER and not node.device:
+            node.kind = NodeKind.WHITEOUT
+
+
+def _set_attributes(node: Node, entry: Entry) -> None:
+    """Set mode, owner and time of a file that is there; a hard link's entry sets those of the file that it links."""
+    node.implicit = False
     node.mode = entry.mode & 0o7777
-    node.uid, node.gid = entry.uid, entry.gid
+    uid, gid = entry.uid & _ID, entry.gid & _ID
+    node.uid, node.gid = node.uid if uid == UNCHANGED else uid, node.gid if gid == UNCHANGED else gid
     node.mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
     if node.xattrs is not None:
         node.xattrs.pop("security.capability", None)  # chown drops it
+
+
+def _set_xattrs(node: Node, entry: Entry) -> None:
     for name, value in entry.xattrs.items():
         if name.startswith("trusted."):
             continue

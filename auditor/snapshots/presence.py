@@ -74,13 +74,14 @@ class Presence(msgspec.Struct, frozen=True):
 
     `files` has those whose directory is missing at two looks. `suspects` were unpacked just before a crash.
     `folders` has the databases that were read, by snapshotter. `incomplete` has a sentence for each snapshotter
-    that could not be looked at.
+    that could not be looked at, `failed` those among them whose disk did not answer.
     """
 
     files: Mapping[SnapshotKey, SnapshotFiles] = {}
     suspects: Mapping[SnapshotKey, tuple[Needed, SnapshotFiles]] = {}
     folders: Mapping[str, Folders] = {}
     incomplete: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     def joined(self, other: Self) -> Presence:
         """Return what both have."""
@@ -89,6 +90,7 @@ class Presence(msgspec.Struct, frozen=True):
             {**self.suspects, **other.suspects},
             {**self.folders, **other.folders},
             (*self.incomplete, *other.incomplete),
+            (*self.failed, *other.failed),
         )
 
 
@@ -118,7 +120,16 @@ def _looked(evidence: Evidence, name: str, pause: Callable[[float], None], ends:
     try:
         return _presence(place, evidence, pause, ends)
     except (OSError, ValueError) as error:
-        return Presence(incomplete=(f"the files of snapshots on {name} could not be examined: {error}",))
+        why = (f"the files of snapshots on {name} could not be examined: {words(error)}",)
+        out_of_sight = isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError | ValueError)
+        return Presence(incomplete=why, failed=() if out_of_sight else why)
+
+
+def words(error: OSError | ValueError) -> str:
+    """Return what went wrong, and with which file."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
 def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None], ends: Sequence[int]) -> Presence:

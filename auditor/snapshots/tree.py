@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from copy import copy
 from typing import Final
 
+import msgspec
+
 from auditor.snapshots.beside import Seen
 
 #: The `mtime` of a directory whose time of change cannot be told from the layers.
 UNKNOWN: Final = -1
+#: The `uid` or `gid` that chown(2) takes for none: the file keeps that of its creation, which is not compared.
+UNCHANGED: Final = 0xFFFFFFFF
 
 
 class NodeKind(enum.StrEnum):
@@ -25,43 +29,34 @@ class NodeKind(enum.StrEnum):
     WHITEOUT = "whiteout"
 
 
-class Node:
+class Node(msgspec.Struct, eq=False):
     """A file, as an inode: hard links are one node under several names.
 
     `digest` is the SHA-256 of a regular file's content; empty where the content equals that of the inode `seen`.
     `implicit`: a parent directory without an entry of its own, which gets the attributes of a lower layer. `mtime` is
-    in ns, or `UNKNOWN`.
+    in ns, or `UNKNOWN`. `links` is the number of names of this node in the layer. Only directories have `children`.
     """
 
-    __slots__ = (
-        "children",
-        "device",
-        "digest",
-        "gid",
-        "implicit",
-        "kind",
-        "links",
-        "mode",
-        "mtime",
-        "opaque",
-        "seen",
-        "size",
-        "target",
-        "uid",
-        "xattrs",
-    )
+    kind: NodeKind
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    size: int = 0
+    device: int = 0
+    links: int = 0
+    seen: Seen | None = None
+    digest: bytes = b""
+    target: bytes = b""
+    implicit: bool = False
+    opaque: bool = False
+    xattrs: dict[str, bytes] | None = None
+    children: dict[bytes, Node] | None = None
 
-    def __init__(self, kind: NodeKind, *, implicit: bool = False) -> None:
-        self.kind = kind
-        self.implicit = implicit
-        self.mode = self.uid = self.gid = self.mtime = self.size = self.device = 0
-        self.digest = self.target = b""
-        self.opaque = False
-        self.seen: Seen | None = None
-        #: Number of names of this node in the layer.
-        self.links = 0
-        self.xattrs: dict[str, bytes] | None = None
-        self.children: dict[bytes, Node] | None = {} if kind is NodeKind.DIRECTORY else None
+
+def directory(*, implicit: bool = False) -> Node:
+    """Return an empty directory."""
+    return Node(NodeKind.DIRECTORY, implicit=implicit, children={})
 
 
 def parts(path: bytes) -> list[bytes]:
@@ -81,12 +76,18 @@ def below(node: Node) -> Iterator[Node]:
     while waiting:
         for child in (waiting.pop().children or {}).values():
             yield child
-            waiting.append(child)
+            if child.children:
+                waiting.append(child)
 
 
 def count(node: Node) -> int:
     """Return the number of names under a directory."""
-    return sum(1 for _ in below(node))
+    waiting, found = [node], 0
+    while waiting:
+        children = waiting.pop().children or {}
+        found += len(children)
+        waiting.extend(child for child in children.values() if child.children)
+    return found
 
 
 def copied(tree: Node) -> Node:

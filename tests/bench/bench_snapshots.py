@@ -4,33 +4,42 @@ On trees of small files and on a copy of folders of this machine, one after the 
 diffID (what --verify layers does), playing and comparing it (--verify snapshots), counting the files (--verify
 snapshots-quick), `gzip -dc | tar -d`, and `sha256sum` of all files. Processor time, the least of several rounds, page
 cache warm; elapsed time of the comparison and of tar beside it. Memory is the most that a process of its own takes for
-a comparison. Exit status 1 if a goal is missed.
+a comparison. Then several layers on one core and on two. Exit status 1 if a goal is missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import gzip
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from auditor.cli.compare_processes import compare_ahead
+from auditor.containerd.content_root import ContentRoot
 from auditor.layers import LayerInspector
-from auditor.snapshots.beside import Beside
+from auditor.model.digest import Digest
+from auditor.snapshots.beside import Beside, at_once
 from auditor.snapshots.compare import compare
 from auditor.snapshots.examine import usage
+from auditor.snapshots.layer_files import LayerTask, compare_layer
 from auditor.snapshots.play import play
-from tests.bench.peers import cores, costs
+from tests.bench.peers import best, cores, costs, verdict
 from tests.lab.kit.process import scratch
 
 #: Bytes of a small file and of a tiny one, and files in a folder.
 SMALL, TINY, FOLDER = (100, 9000), (100, 600), 40
 #: Goals: times the processor time of decompressing; times that of gzip and tar; MiB; seconds for 100,000 files.
 DECODING, TAR, MEMORY, QUICK = 2.5, 1.0, 150, 1.0
+#: How many times as fast two cores have to be as one.
+CORES = 1.7
 PIECE = 1 << 20
 
 
@@ -66,13 +75,25 @@ def copied(folder: Path, sources: list[str]) -> None:
         subprocess.run(["cp", "-a", source, folder / str(number)], check=True)
 
 
-def layer(base: Path, name: str, fill: Callable[[Path], None]) -> Layer:
-    """Make files, and pack them."""
+def layer(base: Path, name: str, fill: Callable[[Path], None], *, extended: bool = False) -> Layer:
+    """Make files, and pack them.
+
+    Args:
+        base: Where to make them.
+        name: The name of the row.
+        fill: Makes the files.
+        extended: Write three times of each file in an extended header, as GNU tar does; else times are whole seconds
+            in the usual header, as containerd, BuildKit and buildah write them.
+
+    """
     place = name.replace(" ", "-")
     files, blob = base / place, base / f"{place}.tar.gz"
     files.mkdir()
     fill(files)
-    pack = f"tar --format=pax --sort=name --xattrs -C {files} -c . | gzip -6 -n > {blob}"
+    times = "" if extended else "--mtime=@1700000000 --pax-option=delete=atime,delete=ctime"
+    if not extended:
+        subprocess.run(["find", files, "-exec", "touch", "-h", "-d", "@1700000000", "{}", "+"], check=True)
+    pack = f"tar --format=pax {times} --sort=name --xattrs -C {files} -c . | gzip -6 -n > {blob}"
     subprocess.run(pack, shell=True, check=True)
     return Layer(name, blob, files)
 
@@ -142,17 +163,87 @@ def measure(made: Layer, *, rounds: int) -> bool:
     )
 
 
+def tasks(base: Path) -> dict[int, LayerTask]:
+    """Return the layers of a content store, each beside its files."""
+    found = {}
+    for number, files in enumerate(sorted(base.glob("*.files"))):
+        blob = base / "blobs/sha256" / files.stem
+        found[number] = LayerTask(
+            Digest(f"sha256:{files.stem}"),
+            blob.stat().st_size,
+            Digest((base / f"{files.stem}.diff-id").read_text()),
+            os.fsencode(files),
+            lowest=True,
+            privileged=True,
+        )
+    return found
+
+
+def stored(base: Path, made: Layer) -> None:
+    """Move a layer into a content store."""
+    data = made.blob.read_bytes()
+    digest = Digest.of(data)
+    (base / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+    made.blob.rename(base / "blobs/sha256" / digest.hex)
+    made.files.rename(base / f"{digest.hex}.files")
+    (base / f"{digest.hex}.diff-id").write_text(Digest.of(gzip.decompress(data)))
+
+
+def several(base: Path, jobs: int) -> None:
+    """Compare all layers of a content store in so many processes."""
+    wanted = tasks(base)
+    found = compare_ahead(base, wanted, jobs=jobs, admit=at_once, least=0)
+    root = ContentRoot(base)
+    for number, task in wanted.items():
+        result = found.get(number) or compare_layer(partial(opened, root, task.digest), task)
+        if isinstance(result.differences, str) or result.differences.items:
+            raise SystemExit(f"{task.directory!r}: {result.differences}")
+
+
+@contextmanager
+def opened(root: ContentRoot, digest: Digest) -> Iterator[Iterator[bytes]]:
+    """Open a blob."""
+    with root.opened(digest) as descriptor:
+        yield root.pieces(descriptor, digest, fresh=False)
+
+
+def on_cores(base: Path, count: int) -> None:
+    """Compare all layers of a content store with so many cores, in a process of its own."""
+    available = sorted(os.sched_getaffinity(0))
+    command = [sys.executable, "-m", "tests.bench.bench_snapshots", "--several", str(count), str(base)]
+    try:
+        os.sched_setaffinity(0, available[:count])
+        subprocess.run(command, check=True)
+    finally:
+        os.sched_setaffinity(0, available)
+
+
+def measure_cores(base: Path, *, count: int, rounds: int) -> bool:
+    """Compare four layers on one core and on two; whether two are fast enough."""
+    for number in range(4):
+        fill = partial(small_files, count=count + number, sizes=SMALL)
+        stored(base, layer(base, f"of four {number}", fill))
+    one, two = best(partial(on_cores, base, 1), partial(on_cores, base, 2), rounds=rounds)
+    return verdict("four layers on two cores, against one", ours=two, theirs=one, wanted=CORES)
+
+
 def main() -> int:
     """Measure each tree."""
+    gc.set_threshold(200_000)  # as the program does
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, nargs="*", default=[36_000])
     parser.add_argument("--tiny", type=int, nargs="*", default=[200_000])
     parser.add_argument("--from", dest="sources", nargs="*", default=["/usr/bin", "/usr/lib/python3", "/usr/share/doc"])
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--each", type=int, default=8000, help="files of each of the four layers for two cores")
     parser.add_argument("--one", nargs=2, metavar=("BLOB", "FILES"))
+    parser.add_argument("--several", nargs=2, metavar=("JOBS", "FOLDER"))
     given = parser.parse_args()
     if given.one:
         compared(Layer("one", *map(Path, given.one)))
+        return 0
+    if given.several:
+        several(Path(given.several[1]), int(given.several[0]))
         return 0
     print(f"{cores()} cores, load {os.getloadavg()[0]:.1f}; seconds of processor time")
     print(
@@ -168,6 +259,12 @@ def main() -> int:
         for name, count, sizes in [*trees, *((f"tiny files {count}", count, TINY) for count in given.tiny)]:
             made = layer(base, name, partial(small_files, count=count, sizes=sizes))
             met = measure(made, rounds=given.rounds) and met
+        for number in given.files:
+            fill = partial(small_files, count=number, sizes=SMALL)
+            made = layer(base, f"small files by GNU tar {number}", fill, extended=True)
+            met = measure(made, rounds=given.rounds) and met
+        if given.each and cores() > 1:
+            met = measure_cores(base, count=given.each, rounds=given.rounds) and met
     return 0 if met else 1
 
 

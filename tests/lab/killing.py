@@ -6,6 +6,7 @@ itself never opens a channel, for what gRPC has open does not survive a fork.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -21,7 +22,6 @@ from typing import Any, Final, NoReturn
 import grpc
 
 from auditor.cli import app
-from auditor.cli.runs import repair as imported
 from tests.lab.checked import ROOT, environment
 
 #: The calls that change a store; those that only look are no steps.
@@ -38,7 +38,13 @@ STORE: Final = ("/io.containerd.content", "/io.containerd.snapshotter")
 #: What a child that was not to be killed is told by.
 FINISHED: Final = 0
 
-assert imported  # imported for the children, before they are made
+#: What commands import when they run; the server imports it once for all its children.
+LAZY: Final = (
+    *("auditor.cli.commands.quarantine", "auditor.cli.commands.repair", "auditor.cli.runs.repair"),
+    *("auditor.cli.connect", "auditor.cli.host_facts", "auditor.cli.sources", "auditor.containerd.page_cache"),
+    *("auditor.scrub.run", "auditor.scrub.state_file", "auditor.repair.snapshot_session"),
+    *("grpc._channel", "grpc._interceptor", "grpc.experimental", "encodings.ascii", "encodings.idna"),
+)
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,8 @@ def child(job: dict[str, Any], told: int) -> NoReturn:
 
 def serve() -> None:
     """Fork for each line of standard input, and say how it ended."""
+    for name in LAZY:
+        importlib.import_module(name)
     for line in sys.stdin:
         job = json.loads(line)
         reading, writing = os.pipe()

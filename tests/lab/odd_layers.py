@@ -118,10 +118,20 @@ LAYERS: Final[Mapping[str, tuple[images.BuiltLayer, ...]]] = {
             entry("fifo", type=FIFO),
             entry("zero", type=tarfile.CHRTYPE, devmajor=1, devminor=70000),
             entry("disk", type=tarfile.BLKTYPE, devmajor=7, devminor=1),
+            entry("wrapped", type=tarfile.CHRTYPE, devmajor=4096, devminor=1),
         ),
         layer(entry("null", type=tarfile.CHRTYPE)),
     ),
-    "owners": (layer(entry("a", b"1", uid=4_294_967_294, gid=2_097_152, mode=0o7777), folder("b", uid=2_000_000)),),
+    "owners": (
+        layer(
+            entry("a", b"1", uid=4_294_967_294, gid=2_097_152, mode=0o7777),
+            folder("b", uid=2_000_000),
+            entry("unchanged", b"1", uid=4_294_967_295, gid=4_294_967_295),
+            entry("wrapped", b"1", pax_headers={"uid": "4294967301", "gid": "-7"}),
+            entry("named", b"1", uid=7, gid=8),
+            link("named-again", "named", LINK, uid=4_294_967_295, gid=9),
+        ),
+    ),
     "xattrs": (
         layer(
             entry("a", b"1", pax_headers={"SCHILY.xattr.user.note": "x\ny=z", "SCHILY.xattr.trusted.t": "1"}),

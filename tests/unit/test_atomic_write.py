@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from auditor import atomic_write
 from auditor.atomic_write import resolve, write_whole
 from auditor.errors import OutputError
 
@@ -73,3 +76,50 @@ def test_a_descriptor_is_refused_with_the_option_that_is_meant(path: str) -> Non
     with pytest.raises(OutputError, match="descriptor") as raised:
         resolve(Path(path))
     assert "`-o -`" in raised.value.hint
+
+
+@needs_root
+def test_a_pipe_of_another_user_in_a_shared_folder_is_not_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    os.mkfifo(tmp_path / "pipe")
+    os.chown(tmp_path / "pipe", STRANGER, STRANGER)
+    with pytest.raises(OutputError, match="of another user"):
+        write_whole(tmp_path / "pipe", b"data")
+
+
+def test_a_pipe_is_written_once_it_has_a_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_bytes)
+        write_whole(tmp_path / "pipe", b"data")
+        assert read.result() == b"data"
+
+
+def test_a_pipe_without_a_reader_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic_write, "_READER", 0.0)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="no process reads"):
+        write_whole(tmp_path / "pipe", b"data")
+
+
+def test_a_file_that_cannot_get_the_mode_of_the_old_one_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int, _mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    for name, mode in (("same", 0o666 & ~_umask()), ("other", 0o600)):
+        (tmp_path / name).write_bytes(b"old")
+        (tmp_path / name).chmod(mode)
+    write_whole(tmp_path / "same", b"new")
+    with pytest.raises(OutputError, match="Operation not permitted"):
+        write_whole(tmp_path / "other", b"new")
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"same": b"new", "other": b"old"}
+
+
+def _umask() -> int:
+    before = os.umask(0)
+    os.umask(before)
+    return before

@@ -83,11 +83,12 @@ def check(
     Exit status: 0 no findings, 1 findings at or above --fail-on, 2 invalid usage, 3 not everything could be checked.
     """
     from auditor.cli import connect
-    from auditor.cli.output import check_target
+    from auditor.cli.output import check_target, refuse_below
     from auditor.cli.runs import check as run
 
     check_target(output)
     check_target(textfile)
+    refuse_below(root, output, textfile)
     wanted = o.addresses(address)
     common = o.common(
         address=[*wanted[:1]] if root is not None else None,

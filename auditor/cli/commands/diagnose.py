@@ -60,7 +60,7 @@ def diagnose(
     or does not know anything that the text names.
     """
     from auditor.cli import connect
-    from auditor.cli.output import check_target, deliver
+    from auditor.cli.output import check_target, deliver, refuse_below
     from auditor.cli.runs import diagnose as run
     from auditor.cli.runs.diagnosis_page import page
     from auditor.cli.units import duration
@@ -68,6 +68,7 @@ def diagnose(
     from auditor.formats.json_report import to_json
 
     check_target(output)
+    refuse_below(root, output)
     common = o.common(
         address=address,
         namespaces=namespace,

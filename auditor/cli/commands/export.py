@@ -87,7 +87,7 @@ def export(
     be read or the archive not be written.
     """
     from auditor.cli import connect
-    from auditor.cli.output import deliver, print_message
+    from auditor.cli.output import deliver, print_message, refuse_below
     from auditor.cli.runs import export as run
     from auditor.cli.sources import choice
     from auditor.formats import export as formats
@@ -122,6 +122,7 @@ def export(
         sources=choice(sources, hosts_dir=hosts_dir, docker_config=docker_config),
     )
     run.check(wish)
+    refuse_below(root, output, layout)
     done = run.export(wish, common)
     text = formats.as_json(done) if output_format is Format.JSON else formats.as_text(done)
     if str(output) == "-":

@@ -65,7 +65,7 @@ def scrub(
     """
     from auditor.audit.collect import Request
     from auditor.cli import connect, prover
-    from auditor.cli.output import check_target, echo_limits
+    from auditor.cli.output import check_target, echo_limits, refuse_below
     from auditor.cli.publish import failure_told, metrics_places, publish
     from auditor.cli.runs import scrub as run
     from auditor.cli.units import duration, shown, size
@@ -74,6 +74,7 @@ def scrub(
 
     check_target(output)
     check_target(textfile)
+    refuse_below(root, output, textfile, state)
     common = o.common(
         address=address,
         namespaces=namespace,

@@ -53,7 +53,7 @@ def tree(
 
     from auditor.audit.collect import Request
     from auditor.cli import audit, connect, prover
-    from auditor.cli.output import check_target, deliver, print_message
+    from auditor.cli.output import check_target, deliver, print_message, refuse_below
     from auditor.formats.json_report import to_json
     from auditor.formats.sanitize import plain
     from auditor.formats.tree import render_dot, render_text
@@ -61,6 +61,7 @@ def tree(
     from auditor.report.image_tree import trees
 
     check_target(output)
+    refuse_below(root, output)
     common = o.common(
         address=address,
         namespaces=namespace,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import sys
@@ -87,6 +88,8 @@ def check(wish: Wish) -> None:
     if target is None or str(target) == "-":
         if sys.stdout.isatty():
             raise UsageError("an archive is not for a terminal", hint="redirect it, or name a file with --output")
+        if fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise UsageError("standard output is closed", hint="redirect it, or name a file with --output")
         return
     if not target.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {target.absolute().parent}", hint="make it first, or write elsewhere")
@@ -230,6 +233,7 @@ def _plan(store: Store, view: NamespaceView, evidence: Evidence, wish: Wish, opt
         names=partial(names_for, asked=wish.images, names=wish.names, all_names=wish.all_names),
         attestations=wish.attestations,
         flat=wish.flat,
+        named=bool(wish.platforms),
     )
     made = make()
     if wish.salvage and made.missing:

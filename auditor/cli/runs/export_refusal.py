@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from auditor.errors import ExportRefused
+from auditor.export.copy_blobs import UNREADABLE
 from auditor.export.model import ExportPlan, Role
 from auditor.export.plan import TWO_DIFF_IDS
 from auditor.model.command_line import command
@@ -55,7 +56,10 @@ def refuse(
         if finding.severity.rank > Severity.ERROR.rank or finding.subject.digest not in inside:
             continue
         if finding.code not in _ABSENCE:
-            hint = _repair(planned, namespace, ("--verify", "digests")) if _repairable(finding) else finding.hint
+            if finding.code == "blob-unreadable":
+                hint = UNREADABLE
+            else:
+                hint = _repair(planned, namespace, ("--verify", "digests")) if _repairable(finding) else finding.hint
             raise ExportRefused(f"{finding.message}: {finding.subject.digest}; no archive was written", hint=hint)
 
 

@@ -16,6 +16,7 @@ from auditor.atomic_write import write_whole
 from auditor.audit.collect import Request
 from auditor.cli import audit, prover
 from auditor.cli.options import Common
+from auditor.cli.output import refuse_below
 from auditor.cli.runs import recover_write
 from auditor.cli.runs.recover_write import Written, planned
 from auditor.cli.saved_reports import content
@@ -81,8 +82,7 @@ def _check_path(path: Path, root: Path) -> None:
     whole = path.absolute()
     if not whole.parent.is_dir():
         raise UsageError(f"there is no folder {whole.parent}", hint="make it first, or write elsewhere")
-    if whole.resolve().is_relative_to(root.resolve()):
-        raise UsageError(f"{path} is below {root}, where nothing is written", hint="write to another disk")
+    refuse_below(root, path)
     if os.path.lexists(path):
         raise UsageError(f"{path} exists already", hint="name a new file or folder")
 

@@ -55,8 +55,11 @@ def distinct(paths: list[str]) -> list[str]:
     """
     wanted = list(dict.fromkeys(paths))
     for path in wanted:
-        if path != PIPE and not Path(path).exists():
-            raise UsageError(f"there is no {path}", hint="name an archive, a layout folder, or - for standard input")
+        if not path or (path != PIPE and not Path(path).exists()):
+            raise UsageError(
+                f"there is no {path or 'file with an empty name'}",
+                hint="name an archive, a layout folder, or - for standard input",
+            )
     if PIPE in wanted and sys.stdin.isatty():
         raise UsageError("an archive is not typed on a terminal", hint="pipe it in, or name a file")
     return wanted

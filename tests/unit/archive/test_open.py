@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 
 from auditor import concurrency
-from auditor.archive import catalog, layout_folder
+from auditor.archive import image_names, layout_folder
 from auditor.archive import members as members_module
 from auditor.archive.image_layers import platforms_held
 from auditor.archive.open import open_archive
@@ -218,6 +218,19 @@ def test_an_unreadable_file_of_a_folder_is_neither_sound_nor_corrupt(
     assert store.probe("", victim, 0).kind is FileKind.UNREADABLE
 
 
+def test_a_file_that_may_not_be_read_is_no_fault_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = archives.unpack(archives.oci(archives.image()), tmp_path / "layout")
+
+    def read(path: Path) -> Iterator[memoryview]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(layout_folder, "read", read)
+    with pytest.raises(StoreUnreachable, match=r"layout cannot be read: .*/layout/blobs/.*: Permission denied"):
+        open_archive(root)
+
+
 def test_zstd_frames_one_behind_the_other_and_skippable_ones_are_one_stream() -> None:
     data = tar(archives.oci(archives.image()))
     skippable = bytes([0x52, 0x2A, 0x4D, 0x18, 3, 0, 0, 0]) + b"abc"
@@ -261,8 +274,8 @@ def test_a_pipe_that_nobody_writes_to_any_more_does_not_hang_a_fault_found_befor
     ],
 )
 def test_names_are_spelled_as_ctr_spells_them(name: str, short: str | None, tag: str) -> None:
-    assert catalog.familiar(name) == short
-    assert catalog.ref_name(name) == tag
+    assert image_names.familiar(name) == short
+    assert image_names.ref_name(name) == tag
 
 
 def test_nothing_is_left_open_by_a_problem() -> None:

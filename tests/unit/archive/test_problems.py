@@ -196,6 +196,35 @@ def test_equal_members_of_one_name_are_a_warning_and_different_ones_an_error() -
         assert found.finding(archive="a", namespace="").severity is level
 
 
+def test_linked_folders_and_blobs_elsewhere_in_a_layout_folder_are_read(tmp_path: Path) -> None:
+    root = archives.unpack(OCI, tmp_path / "layout")
+    (root / "blobs/sha256").rename(root / "store")
+    (root / "blobs/sha256").symlink_to("../store")
+    (root / "store" / LAYER.rpartition("/")[2]).rename(root / "layer")
+    (root / "store" / LAYER.rpartition("/")[2]).symlink_to(root.resolve() / "layer")
+    (root / "index.json").rename(root / "index-1.json")
+    (root / "index.json").symlink_to("index-1.json")
+    store = open_archive(root)
+    assert store.problems == ()
+    assert {verification.kind for verification in store.verifications().values()} == {VerificationKind.SOUND}
+    (root / "blobs").rename(tmp_path / "blobs")
+    (root / "blobs").symlink_to("../blobs")
+    assert "archive-unsafe-member" in codes(open_archive(root))
+
+
+def test_a_layout_below_a_folder_is_named(tmp_path: Path) -> None:
+    archives.unpack(OCI, tmp_path / "layout")
+    [problem] = open_archive(tmp_path).problems
+    assert "the image is in the folder layout/" in problem.message
+
+
+@pytest.mark.parametrize(("target", "level"), [("../z", Severity.WARNING), ("../../z", Severity.ERROR)])
+def test_equal_links_of_one_name_are_a_warning(target: str, level: Severity) -> None:
+    links = [archives.symlink("x/y/layer.tar", one) for one in ("../z", target)]
+    found = opened(tar([*DOCKER, Member("x/z", b"1"), Member("z", b"1"), *links])).problems
+    assert [(one.code, one.severity) for one in found] == [("archive-duplicate-member", level)]
+
+
 @pytest.mark.parametrize(
     ("platforms", "wrong"),
     [((None, None), True), (("linux/amd64", "linux/arm64"), False), (("linux/amd64", "linux/amd64"), True)],
@@ -212,18 +241,33 @@ def test_one_name_for_two_images_is_said(platforms: tuple[str | None, str | None
     assert codes(store) == ({"archive-duplicate-member"} if wrong else set())
 
 
+@pytest.mark.parametrize("dropped", ["manifest.json", "index.json", ""])
 @pytest.mark.parametrize("named", [True, False])
-def test_images_without_a_name_are_noted_where_no_manifest_json_has_one(*, named: bool) -> None:
+def test_images_are_noted_that_have_no_name_where_containerd_reads_it(*, named: bool, dropped: str) -> None:
     def stripped(member: Member) -> Member:
         document = json.loads(member.data)
-        for each in document["manifests"]:
-            each.pop("annotations", None)
+        for each in document["manifests"] if isinstance(document, dict) else document:
+            each.pop("annotations" if "digest" in each else "RepoTags", None)
         return replace(member, data=json.dumps(document).encode())
 
-    parts = [stripped(one) if one.name == "index.json" and not named else one for one in archives.oci(BUILT)]
-    assert codes(opened(tar(parts))) == set()
-    alone = opened(tar(archives.drop(parts, "manifest.json")))
-    assert codes(alone) == (set() if named else {"archive-unnamed"})
+    other = {"manifest.json": "index.json", "index.json": "manifest.json", "": "index.json"}[dropped]
+    parts = [stripped(one) if one.name == other and not named else one for one in archives.oci(BUILT)]
+    parts = archives.drop(parts, dropped) if dropped else parts
+    parts = archives.drop(parts, "oci-layout") if dropped == "index.json" else parts
+    assert codes(opened(tar(parts))) == (set() if named else {"archive-unnamed"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("thing:v1", "Thing:v1"), ("thing:v1", ":v1"), ("blobs/", "./blobs/"), ("blobs/", "blobs//")]
+)
+@pytest.mark.parametrize(("beside", "level"), [("index.json", Severity.WARNING), ("", Severity.ERROR)])
+def test_names_and_paths_in_manifest_json_that_importers_refuse(
+    old: str, new: str, beside: str, level: Severity
+) -> None:
+    parts = OCI if beside else archives.drop(archives.drop(OCI, "index.json"), "oci-layout")
+    table = next(member.data for member in parts if member.name == "manifest.json").decode()
+    problems = opened(tar(archives.swap(parts, "manifest.json", table.replace(old, new).encode()))).problems
+    assert {(one.code, one.severity) for one in problems} == {("archive-malformed", level)}
 
 
 @pytest.mark.parametrize("name", [LAYER, archives.blob_name(BUILT.config_digest), archives.blob_name(BUILT.digest)])

@@ -17,6 +17,7 @@ from tests.unit.tars import END, header, octal, padded
 Member = tuple[Header, bytes]
 LONG = b"d/" * 120 + b"name"
 LINK = (157, b"target")
+GNU = (257, b"ustar  \0")
 
 
 def chunks(data: bytes, piece: int) -> Iterator[bytes]:
@@ -128,7 +129,7 @@ MEMBERS: dict[str, tuple[bytes, list[Member]]] = {
     ),
     "an old file whose name ends with a slash is a folder": (
         header(kind=b"\0", name=b"d/", size=octal(600)) + file() + END,
-        [member("d", 0, 512, b"", Kind.FOLDER), hello(1024)],
+        [member("d/", 0, 512, b"", Kind.FOLDER), hello(1024)],
     ),
     "data of no byte": (file(b"") + file() + END, [member("f", 0, 512, b""), hello(1024)]),
     "data of a block less a byte": (
@@ -152,6 +153,18 @@ MEMBERS: dict[str, tuple[bytes, list[Member]]] = {
     "a checksum over unsigned bytes": (file(name="ü".encode()) + END, [hello(512, "ü")]),
     "a name that is not UTF-8": (file(name=b"\xff") + END, [hello(512, "\udcff")]),
     "a prefix": (file(prefix=(345, b"some/folder")) + END, [hello(512, "some/folder/f")]),
+    "times in the place of a prefix": (file(magic=GNU, prefix=(345, b"15302772564\0" * 2)) + END, [hello(512)]),
+    "times in base 256": (file(magic=GNU, prefix=(345, (b"\x80" + bytes(11)) * 2)) + END, [hello(512)]),
+    "a prefix that GNU's format does not have": (
+        file(magic=GNU, prefix=(345, b"some/folder/of/a/name")) + END,
+        [hello(512, "some/folder/of/a/name/f")],
+    ),
+    "no prefix in an old header": (file(magic=(257, bytes(8)), prefix=(345, b"rest")) + END, [hello(512)]),
+    "a short prefix of star": (
+        file(prefix=(345, b"p" * 131 + b"15302772564\0" * 2), trailer=(508, b"tar\0")) + END,
+        [hello(512, "p" * 131 + "/f")],
+    ),
+    "a folder listing in an extended header": (pax(b"GNU.dumpdir=Ya\0Nb\0\0") + file() + END, [hello(1536)]),
     "a link of a file is kept": (file(link=LINK) + END, [hello(512, link="target")]),
     "a GNU long name": (gnu(LONG + b"\0") + file() + END, [hello(1536, LONG.decode())]),
     "a GNU long name without a NUL": (gnu(LONG) + file() + END, [hello(1536, LONG.decode())]),

@@ -92,6 +92,8 @@ def test_a_cycle_ends() -> None:
         (0, b"\x09", "has the id"),
         (8, b"\x10", "has the type"),
         (10, b"\xff\xff", "more elements than fit"),
+        (10, b"\x01", "not valid"),
+        (10, b"\x03", "not valid"),
         (12, b"\xff", "runs past the end"),
         (16, b"\x07", "not valid"),
         (20, b"\xff\xff", "not valid"),

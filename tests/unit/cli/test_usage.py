@@ -214,3 +214,33 @@ def test_a_check_starts_without_what_it_does_not_use() -> None:
     }
     assert loaded >= {"grpc._cython.cygrpc", "msgspec"}
     assert not loaded & unused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check", "--root", "x" * 300], "File name too long"),
+        (["diagnose", "-"], "Bad file descriptor"),
+    ],
+)
+def test_a_refusal_of_the_system_is_no_bug(arguments: list[str], words: str) -> None:
+    with Path(os.devnull).open("wb") as unreadable:
+        done = subprocess.run(
+            [sys.executable, "-m", "auditor", *arguments],
+            stdin=unreadable,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    says(done, COULD_NOT, words)
+
+
+def test_a_loop_of_links_is_no_bug(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    says(auditor("recover", "--root", "/nowhere", "--output", f"{tmp_path}/loop"), USAGE, "loop exists already")
+
+
+def test_an_archive_is_not_lost_in_a_closed_output() -> None:
+    command = f"{sys.executable} -m auditor export app:1 --output - >&-"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    says(done, USAGE, "standard output is closed")

@@ -53,6 +53,8 @@ def read(root: ContentRoot, *, fresh: bool = False) -> None:
 
 
 def test_what_was_in_the_cache_stays(root: ContentRoot) -> None:
+    for _ in range(3):
+        root.blob_path(DIGEST).read_bytes()
     before = cached(root)
     assert all(before)
     read(root)
@@ -70,7 +72,8 @@ def test_what_was_there_in_part_is_so_again(root: ContentRoot) -> None:
     forget(root)
     with root.blob_path(DIGEST).open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        os.pread(file.fileno(), 3 << 20, 5 << 20)
+        for _ in range(3):  # a page that was read once is the first that a busy machine evicts
+            os.pread(file.fileno(), 3 << 20, 5 << 20)
     before = cached(root)
     assert 0 < sum(before) < len(before)
     read(root)

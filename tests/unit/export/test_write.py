@@ -84,6 +84,7 @@ def planned(
     attestations: bool = True,
     flat: bool = False,
     recorded: Callable[[Digest], str | None] = lambda _: None,
+    named: bool = False,
 ) -> ExportPlan:
     documents, raw = loaded(store)
     return plan(
@@ -97,6 +98,7 @@ def planned(
         attestations=attestations,
         flat=flat,
         recorded=recorded,
+        named=named,
     )
 
 
@@ -325,6 +327,15 @@ def test_an_attestation_that_the_store_has_in_part_is_left_out_and_listed(tmp_pa
         assert [(one.digest, one.role, why in one.why) for one in made.left_out] == [
             (verification.digest, Role.CONTENT, True)
         ]
+
+
+@pytest.mark.parametrize("platform", ["linux/amd64", "linux/s390x"])
+def test_an_image_without_an_index_is_for_the_platform_that_was_named(tmp_path: Path, platform: str) -> None:
+    store = store_of(many().children[0], tmp_path=tmp_path)
+    other = only([parse(platform)])
+    assert not planned(store, wanted=other).missing
+    lacking = [one.sentence for one in planned(store, wanted=other, named=True).missing]
+    assert [platform != "linux/amd64"] == ["is for linux/amd64" in one for one in lacking or [""]]
 
 
 def test_one_platform_as_root_writes_no_index(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from auditor.layers.piece_reader import PieceReader
 from auditor.layers.tar_checker import TarWalk
+from auditor.layers.tar_entries import TarUnreadable, entries
 from tests.unit.tars import END, header, octal, padded
 
 MAX = 1 << 20
@@ -19,7 +21,20 @@ def verdict(data: bytes, *, step: int) -> tuple[str, int]:
         walker.feed(memoryview(data)[at : at + step])
     said = walker.finish()
     assert (said, walker.finish()) == (walker.fault, walker.fault)
+    assert read(data, step=step) == (said, walker.entries)
     return said, walker.entries
+
+
+def read(data: bytes, *, step: int) -> tuple[str, int]:
+    """The same by the reader of entries."""
+    pieces = (data[at : at + step] for at in range(0, len(data), step))
+    count = 0
+    try:
+        for _ in entries(PieceReader(pieces)):
+            count += 1
+    except TarUnreadable as fault:
+        return str(fault), count
+    return "", count
 
 
 def record(text: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 from pathlib import Path
 
@@ -75,10 +76,51 @@ class TestOfflineStore(StoreContract):
 def test_a_root_on_a_mounted_disk_is_found(root: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     (disk / "var/lib").mkdir(parents=True)
+    (disk / "data").mkdir()
     with pytest.raises(UsageError):
         find_root(disk)
-    (disk / "var/lib/containerd").symlink_to(root)
-    assert find_root(disk) == disk / "var/lib/containerd"
+    for path in list(root.glob("io.containerd.*")):
+        path.rename(disk / "data" / path.name)
+    for target in ("/data", "../../data"):
+        (disk / "var/lib/containerd").symlink_to(target)
+        assert find_root(disk).resolve() == (disk / "data").resolve()
+        (disk / "var/lib/containerd").unlink()
+
+
+def test_a_link_on_a_mounted_disk_does_not_lead_to_this_machine(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk/var/lib").mkdir(parents=True)
+    (tmp_path / "disk/var/lib/containerd").symlink_to(root)
+    with pytest.raises(UsageError):
+        find_root(tmp_path / "disk")
+
+
+@pytest.mark.parametrize("given", ["disk", "disk/node/io.containerd.content.v1.content/blobs"])
+def test_a_root_near_the_folder_is_named(root: Path, given: str) -> None:
+    node = root / "disk/node"
+    node.mkdir(parents=True)
+    for path in list(root.glob("io.containerd.*")):
+        path.rename(node / path.name)
+    with pytest.raises(UsageError) as caught:
+        find_root(root / given)
+    assert caught.value.hint == f"{node} is one"
+
+
+def test_a_root_without_files_and_records_has_lost_none(root: Path) -> None:
+    shutil.rmtree(root / "io.containerd.content.v1.content/blobs")
+    (root / "io.containerd.metadata.v1.bolt/meta.db").unlink()
+    assert (OfflineStore(root).info().damage, len(OfflineStore(root).info().gaps)) == ((), 1)
+
+
+def test_the_file_of_a_config_is_missing(root: Path) -> None:
+    held = tree()
+    record: Tree = {
+        b"size": varint(7),
+        b"createdat": TIME,
+        b"labels": {b"containerd.io/gc.ref.snapshot.overlayfs": b"x"},
+    }
+    below(held, b"v1", b"default", b"content", b"blob")[str(Digest.of(b"missing")).encode()] = record
+    put(root, database(held))
+    assert OfflineStore(root).info().platform is None
 
 
 def test_files_without_records_are_counted(root: Path) -> None:

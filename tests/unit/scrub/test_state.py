@@ -227,6 +227,22 @@ def test_a_lock_file_of_another_program_is_not_written_to(tmp_path: Path) -> Non
     assert (tmp_path / "s.lock").read_bytes() == b"owner: apt"
 
 
+def test_a_pid_file_and_a_pipe_are_no_locks(tmp_path: Path) -> None:
+    (tmp_path / "daemon.pid").write_bytes(b"123")
+    (tmp_path / "s.lock").hardlink_to(tmp_path / "daemon.pid")
+    os.mkfifo(tmp_path / "t.lock")
+    for name in ("s", "t"):
+        with pytest.raises(StateError, match="not a lock file of auditor"):
+            State.open(tmp_path / name, store="a")
+    assert (tmp_path / "daemon.pid").read_bytes() == b"123"
+
+
+@pytest.mark.parametrize("path", ["", "/"])
+def test_a_path_without_a_name_is_refused(path: str) -> None:
+    with pytest.raises(StateError, match="is a folder"):
+        State.open(Path(path), store="a")
+
+
 def test_a_damaged_state_is_kept_with_its_companions(tmp_path: Path) -> None:
     for name in ("s", "s-wal", "s-shm", "s-journal", "s.corrupt-1-wal"):
         (tmp_path / name).write_bytes(name.encode())

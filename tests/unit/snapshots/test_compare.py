@@ -221,6 +221,50 @@ def test_times_that_a_file_cannot_have_are_zero(seconds: str) -> None:
     assert (tree.children or {})[b"a"].mtime == 0
 
 
+@pytest.mark.parametrize(
+    ("expected", "found", "same"),
+    [
+        ("1700000000.5", 1_700_000_000, True),  # a file system without parts of a second
+        ("1700000000.5", 1_700_000_000.25, False),
+        ("1700000000", 1_700_000_000.25, False),
+        ("1700000001.5", 1_700_000_000, False),
+        ("4000000000", 2_147_483_647, True),  # one without times after 2038
+        ("4000000000", 2_147_483_646, False),
+        ("1700000000", 2_147_483_647, False),
+    ],
+)
+def test_times_are_those_that_the_file_system_keeps(tmp_path: Path, expected: str, found: float, same: bool) -> None:
+    (tmp_path / "a").touch(0o644)
+    os.utime(tmp_path / "a", ns=(0, int(found * 4) * 10**9 // 4))
+    differences = compare(played((entry("a", pax_headers={"mtime": expected}), b"")).tree, tmp_path)
+    assert [item.kind for item in differences.items] == ([] if same else [Kind.MTIME])
+
+
+@pytest.mark.parametrize("owner", [0xFFFFFFFF, -1])
+def test_an_owner_that_chown_takes_for_none_is_not_compared(tmp_path: Path, owner: int) -> None:
+    (tmp_path / "a").touch(0o644)
+    os.utime(tmp_path / "a", ns=(NS, NS))
+    assert compare(played((entry("a", uid=owner, gid=owner), b"")).tree, tmp_path).items == ()
+    linked = entry("b", type=tarfile.LNKTYPE, linkname="a", uid=owner, gid=owner)
+    node = (played((entry("a", uid=7, gid=8), b""), (linked, b"")).tree.children or {})[b"a"]
+    assert (node.uid, node.gid) == (7, 8)
+
+
+def test_ids_and_device_numbers_are_cut_as_the_kernel_cuts_them() -> None:
+    device = entry("c", type=tarfile.CHRTYPE, devmajor=0x1001, devminor=2, uid=(1 << 32) + 5, gid=-7)
+    node = (played((device, b"")).tree.children or {})[b"c"]
+    assert (node.device, node.uid, node.gid) == (1 << 32 | 2, 5, (1 << 32) - 7)
+
+
+def test_a_directory_that_is_replaced_between_its_files() -> None:
+    folder, link = entry("d", type=tarfile.DIRTYPE), entry("d", type=tarfile.SYMTYPE, linkname="e")
+    tree = played((folder, b""), (entry("d/a"), b""), (link, b""), (entry("d/b"), b"1")).tree
+    children = tree.children or {}
+    assert (children[b"d"].kind, list(children[b"e"].children or {})) == (NodeKind.SYMLINK, [b"b"])
+    tree = played((entry("d/a"), b""), (entry(".wh.d"), b""), (entry("d/b"), b"1")).tree
+    assert list((tree.children or {})[b"d"].children or {}) == [b"b"]
+
+
 def test_global_headers_are_ignored() -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"uid": "77"}) as tar:
