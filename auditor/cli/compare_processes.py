@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: Processes at most: each takes up to some 150 MiB for a layer of 200,000 files.
 MOST = 4
 #: Bytes of blobs below which starting processes takes longer than it saves.
-LEAST = 64 << 20
+LEAST = 128 << 20
 #: Bytes between two messages about progress.
 _STEP = 4 << 20
 #: Objects made between two cycle collections.
