@@ -132,8 +132,9 @@ ROWS: Mapping[str, tuple[Callable[[Pages], bytes], int, int]] = {
     "page 0": (lambda sound: sound.zero(0), 0, 0),
     "both meta pages": (lambda sound: sound.zero(0, 2), 0, 0),
     "an image's page": (zeroed(image_page), 1, 1),
-    "the images' top page": (zeroed(IMAGES), 99, 0),
-    "the images' top page, junk": (junk(IMAGES), 99, 0),
+    # A record to which an unused page gives another name is left out, and not guessed: none in most runs.
+    "the images' top page": (zeroed(IMAGES), 99, 20),
+    "the images' top page, junk": (junk(IMAGES), 99, 20),
     "a blob's page": (junk(blob_page), 0, 0),
     "the namespace's page": (junk(NAMESPACE), 99, 0),
     "the page of v1": (junk(bucket_page(b"v1")), 99, 0),
