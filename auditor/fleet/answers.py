@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -36,12 +36,19 @@ _CONTENT: Final = frozenset({"digest-mismatch", "size-mismatch", "layer-undecoda
 _DAMAGE: Final = Severity.ERROR.rank
 
 
+class Current(NamedTuple):
+    """The times at which a report that counts was finished; one from the future has no known age."""
+
+    since: datetime
+    until: datetime
+
+
 def picture(
     database: Database,
     *,
     unread: Sequence[UnreadFile] = (),
     expected: Mapping[str, Mapping[str, str]] | None = None,
-    before: datetime | None = None,
+    current: Current | None = None,
     older: Database | None = None,
 ) -> Picture:
     """Answer the questions about a fleet.
@@ -50,12 +57,12 @@ def picture(
         database: The reports.
         unread: The files that could not be read.
         expected: The nodes that should report, with their facts; None where that is not known.
-        before: Reports that finished before this time are outdated; None accepts any age.
+        current: Reports that finished at other times are outdated; None accepts any age.
         older: The reports of an earlier day.
 
     """
     names = database.names()
-    nodes = _nodes(database, names, before)
+    nodes = _nodes(database, names, current)
     hosts = [host for (host,) in database.rows("SELECT DISTINCT host FROM report ORDER BY host")]
     digests, images = _digests_and_images(database, names)
     silent = tuple(sorted(set(expected or ()) - set(hosts)))
@@ -86,7 +93,7 @@ def picture(
     )
 
 
-def _nodes(database: Database, names: Mapping[int, str], before: datetime | None) -> tuple[PictureNode, ...]:
+def _nodes(database: Database, names: Mapping[int, str], current: Current | None) -> tuple[PictureNode, ...]:
     codes: dict[int, dict[str, int]] = {}
     for number, code, count in database.rows(
         "SELECT report, code, count(*) FROM finding WHERE rank <= ? GROUP BY report, code ORDER BY code", _DAMAGE
@@ -94,14 +101,15 @@ def _nodes(database: Database, names: Mapping[int, str], before: datetime | None
         codes.setdefault(number, {})[code] = count
     found = database.rows(
         "SELECT id, finished_at, complete, images, images_damaged, critical, error, warning FROM report"
-        " WHERE critical + error > 0 OR NOT complete OR finished_at < ? ORDER BY critical DESC, error DESC, host",
-        "" if before is None else before.isoformat(),
+        " WHERE critical + error > 0 OR NOT complete OR finished_at < ? OR finished_at > ?"
+        " ORDER BY critical DESC, error DESC, host",
+        *(("", "~") if current is None else (current.since.isoformat(), current.until.isoformat())),
     )
-    return tuple(_node(row, names, codes, before) for row in found)
+    return tuple(_node(row, names, codes, current) for row in found)
 
 
 def _node(
-    row: Sequence[Any], names: Mapping[int, str], codes: Mapping[int, dict[str, int]], before: datetime | None
+    row: Sequence[Any], names: Mapping[int, str], codes: Mapping[int, dict[str, int]], current: Current | None
 ) -> PictureNode:
     number, at, complete, images, images_damaged, critical, error, warning = row
     finished_at = parse_time(at)
@@ -110,7 +118,7 @@ def _node(
         status="damaged" if critical + error else "unknown",
         finished_at=finished_at,
         complete=bool(complete),
-        outdated=before is not None and finished_at < before,
+        outdated=current is not None and not current.since <= finished_at <= current.until,
         images=images,
         images_damaged=images_damaged,
         critical=critical,

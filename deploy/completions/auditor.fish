@@ -204,7 +204,7 @@ complete -c auditor -n '__fish_seen_subcommand_from report' -s v -l verbose -d '
 complete -c auditor -n '__fish_seen_subcommand_from report' -F
 complete -c auditor -n '__fish_seen_subcommand_from fleet' -l nodes -rF -d 'The nodes that should report'
 complete -c auditor -n '__fish_seen_subcommand_from fleet' -l older -rF -d 'Reports of an earlier day'
-complete -c auditor -n '__fish_seen_subcommand_from fleet' -l max-age -x -d 'Older reports are outdated, for example 26h'
+complete -c auditor -n '__fish_seen_subcommand_from fleet' -l max-age -x -d 'Older reports, and those from the future, are outdated, for example 26h'
 complete -c auditor -n '__fish_seen_subcommand_from fleet' -l max-file-size -x -d 'Most bytes of one report after decompression'
 complete -c auditor -n '__fish_seen_subcommand_from fleet' -s h -l help -d 'Show this message and exit'
 complete -c auditor -n '__fish_seen_subcommand_from fleet' -s j -l jobs -x -d 'Number of threads'

@@ -44,7 +44,12 @@ def fleet(
     ] = None,
     max_age: Annotated[
         str | None,
-        Option("--max-age", metavar="TIME", help="Older reports are outdated, for example 26h.", show_default=False),
+        Option(
+            "--max-age",
+            metavar="TIME",
+            help="Older reports, and those from the future, are outdated, for example 26h.",
+            show_default=False,
+        ),
     ] = None,
     max_file_size: Annotated[
         str,

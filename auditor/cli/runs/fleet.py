@@ -16,7 +16,7 @@ from auditor.cli.choices import FleetFormat
 from auditor.cli.output import deliver
 from auditor.cli.saved_reports import files_of
 from auditor.errors import UsageError
-from auditor.fleet.answers import picture
+from auditor.fleet.answers import Current, picture
 from auditor.fleet.database import Database
 from auditor.fleet.inventory import load_inventory
 from auditor.fleet.picture import Picture
@@ -24,6 +24,7 @@ from auditor.fleet.read_reports import read_reports
 from auditor.formats import fleet_picture
 from auditor.formats.json_report import to_json
 from auditor.report.fleet import UnreadFile
+from auditor.report.health import SKEW
 
 DAMAGED, NOT_COMPLETE = 1, 3
 
@@ -59,8 +60,9 @@ def fleet(wish: Wish, *, output_format: FleetFormat, output: Path | None, quiet:
         older = stack.enter_context(Database()) if wish.older else None
         if older is not None:
             unread += _fill(older, older_files, wish)
-        before = now() - wish.max_age if wish.max_age is not None else None
-        made = picture(database, unread=unread, expected=expected, before=before, older=older)
+        at = now()
+        current = Current(at - wish.max_age, at + SKEW) if wish.max_age is not None else None
+        made = picture(database, unread=unread, expected=expected, current=current, older=older)
         if wish.parquet is not None:
             from auditor.fleet.parquet import export_parquet
 

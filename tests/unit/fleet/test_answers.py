@@ -160,11 +160,15 @@ def test_silent_unexpected_and_unread_are_lists_of_their_own(sound: list[NodeRep
     assert (found.counts.silent, found.counts.unread, found.counts.sound) == (1, 1, 3)
 
 
-def test_old_and_incomplete_reports_are_not_sound(sound: list[NodeReport]) -> None:
+@pytest.mark.parametrize("away", [timedelta(days=-3), timedelta(hours=3)])
+def test_incomplete_reports_old_ones_and_those_of_the_future_are_not_sound(
+    sound: list[NodeReport], away: timedelta
+) -> None:
     first, second, third = sound
     partly = msgspec.structs.replace(second, complete=False)
-    old = msgspec.structs.replace(third, finished_at=first.finished_at - timedelta(days=3))
-    found = few(first, partly, old, before=first.finished_at - timedelta(days=1))
+    old = msgspec.structs.replace(third, finished_at=first.finished_at + away)
+    day = timedelta(days=1)
+    found = few(first, partly, old, current=answers.Current(first.finished_at - day, first.finished_at + day / 12))
     assert {(node.name, node.outdated) for node in found.nodes} == {(partly.host, False), (old.host, True)}
     assert (found.counts.sound, found.counts.unknown, found.counts.damaged) == (1, 2, 0)
     assert not found.complete
