@@ -12,6 +12,11 @@ class TooLarge(OSError):
     """A file has more bytes than its reader accepts."""
 
 
+def is_named_pipe(path: Path) -> bool:
+    """Whether a path is a named pipe, which may never have a writer; those of a shell's `<(command)` have one."""
+    return path.is_fifo() and not path.is_relative_to("/dev/fd") and not path.is_relative_to("/proc")
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
@@ -39,7 +44,7 @@ def read_regular(path: Path, *, limit: int) -> bytes:
 
     """
     with open_regular(path) as file:
-        content = file.read(limit + 1)
+        content = file.read(limit + 1) or b""  # None: some files of /proc have nothing to read now
     if len(content) > limit:
         raise TooLarge(0, f"larger than {limit >> 10} KiB", str(path))
     return content

@@ -62,7 +62,7 @@ class Catalog:
         for name in (*collected.files, *collected.links):
             promise, seen = claimed(name), self.files.find(name)
             if promise is not None and seen is not None:
-                self.held[promise] = seen
+                self.held[seen.digest if seen.digest == promise else promise] = seen
         self._interpret()
 
     def document(self, descriptor: Descriptor) -> oci.Document | None:

@@ -230,7 +230,7 @@ class Collector:
         promise = claimed(name)
         named = promise or dir_digest(name)
         passing = _Passing(
-            algorithm=named.algorithm if named else "sha256",
+            promise=named,
             keep=header.size <= min(oci.MAX_DOCUMENT, KEEP_TOTAL - self._kept),
             text=name == DIR_VERSION and header.size <= _MAX_VERSION,
             inspect=self._inspect if promise is None or self._looks(promise) else None,
@@ -261,9 +261,12 @@ class Collector:
 class _Passing:
     """One file while it is read."""
 
-    def __init__(self, *, algorithm: str, keep: bool, text: bool, inspect: MakeInspector | None, large: bool) -> None:
-        self._meter = Meter(algorithm)
-        self._algorithm = algorithm
+    def __init__(
+        self, *, promise: Digest | None, keep: bool, text: bool, inspect: MakeInspector | None, large: bool
+    ) -> None:
+        self._promise = promise
+        self._algorithm = promise.algorithm if promise else "sha256"
+        self._meter = Meter(self._algorithm)
         self._keep = keep
         self._text = text
         self._inspect = inspect
@@ -300,11 +303,13 @@ class _Passing:
         if not self._head:
             self._look()
         measured = self._meter.result()
+        # One object for equal digests: an archive may have many blobs.
+        digest = self._promise if self._promise == measured.digest else measured.digest
         return Seen(
             name=name,
             size=header.size,
             read=measured.size,
-            digest=measured.digest,
+            digest=digest,
             packing=_packing(self._head),
             layer=self._inspector.finish() if self._inspector is not None else None,
             kept=b"".join(self._kept) if self._keep else None,

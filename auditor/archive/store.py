@@ -139,7 +139,11 @@ class ArchiveStore:
     def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
         """Return images and blobs; an archive has no other records."""
         del snapshotters
-        return Inventory(namespace=namespace, images=self._images, blobs=dict(self._blobs()))
+        return self._inventory if namespace == NAMESPACE else Inventory(namespace=namespace)
+
+    @cached_property
+    def _inventory(self) -> Inventory:
+        return Inventory(namespace=NAMESPACE, images=self._images, blobs=dict(self._blobs()))
 
     def _blobs(self) -> Iterator[tuple[Digest, Blob]]:
         for digest, seen in self._held.items():

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from copy import copy
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, ImageRef
 from auditor.model.oci import Descriptor
+
+_Item = TypeVar("_Item")
 
 
 class Use(NamedTuple):
@@ -28,13 +30,16 @@ class Case:
     `records` and `descriptors` have the sizes in bytes that they state.
     """
 
+    __slots__ = ("archive", "descriptors", "digest", "images", "namespaces", "records", "uses")
+
     def __init__(self, digest: Digest, *, archive: bool = False) -> None:
         self.digest = digest
         self.archive = archive
         self.namespaces: list[str] = []
         self.records: set[int] = set()
-        self.descriptors: set[int] = set()
-        self.uses: set[Use] = set()
+        # Of the many blobs that no image uses, these stay the one empty set.
+        self.descriptors: AbstractSet[int] = frozenset()
+        self.uses: AbstractSet[Use] = frozenset()
         self.images: tuple[ImageRef, ...] = ()
 
     @property
@@ -90,7 +95,7 @@ def cases(evidence: Evidence, only: AbstractSet[Digest] | None = None) -> dict[D
     found: dict[Digest, Case] = {}
     for view in evidence.views:
         for digest in audited_blobs(view) if only is None else audited_blobs(view) & only:
-            case = found.setdefault(digest, Case(digest, archive=evidence.archive))
+            case = found.get(digest) or found.setdefault(digest, Case(digest, archive=evidence.archive))
             case.namespaces.append(view.name)
             case.records.add(view.inventory.blobs[digest].size)
     if not found:
@@ -98,12 +103,20 @@ def cases(evidence: Evidence, only: AbstractSet[Digest] | None = None) -> dict[D
     for view in evidence.views:
         for descriptor in described(view):
             if descriptor.digest in found:
-                found[descriptor.digest].descriptors.add(descriptor.size)
+                case = found[descriptor.digest]
+                case.descriptors = _with(case.descriptors, descriptor.size)
         for digest, use in _uses(view):
             if digest in found:
-                found[digest].uses.add(use)
+                found[digest].uses = _with(found[digest].uses, use)
     for digest, case in found.items():
         case.images = tuple(i for i in evidence.users.get(digest, ()) if i.namespace in case.namespaces)
+    return found
+
+
+def _with(held: AbstractSet[_Item], item: _Item) -> set[_Item]:
+    """Return a set with one more item: the same one where it is not the shared empty one."""
+    found = held if isinstance(held, set) else set(held)
+    found.add(item)
     return found
 
 

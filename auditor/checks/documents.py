@@ -274,7 +274,7 @@ def _inside(
     if not here and wanted:
         yield from _missing(view, config, "config", image_ref(graph.group, "config", node=node))
     yield from _flaws(view, graph, config, "config", node)
-    if not wanted and inside.container and not whole(view, inside):
+    if not wanted and not whole(view, inside):
         yield _not_pulled(view, graph, node)
     if not inside.counts_differ or inside.config is None:
         return

@@ -17,6 +17,7 @@ from auditor.errors import AuditorError, UsageError
 from auditor.formats.json_report import load
 from auditor.model.command_line import command
 from auditor.model.findings import Report
+from auditor.regular_file import is_named_pipe
 from auditor.report.fleet import UnreadFile
 from auditor.report.health import MAX_REPORT
 
@@ -66,7 +67,9 @@ def load_one(path: Path) -> Report:
     try:
         if str(path) == "-":
             return load(content(sys.stdin.buffer, name=name), name=name)
-        _refuse_pipe(path)
+        if is_named_pipe(path):
+            hint = f"auditor report - < {command(str(path))}"
+            raise UsageError(f"{path} cannot be read: it is a pipe", hint=hint)
         with path.open("rb") as file:
             return load(content(file, name=name), name=name)
     except OSError as error:
@@ -93,17 +96,6 @@ def content(file: BinaryIO, *, name: str) -> bytes:
         raise _unreadable(name, stopped.problem.message) from None
     except AuditorError as error:
         raise UsageError(f"{name} cannot be read: {error.message}", hint=error.hint) from None
-
-
-def _refuse_pipe(path: Path) -> None:
-    """Refuse a named pipe, which may have no writer; those of a shell's `<(command)` have one.
-
-    Raises:
-        UsageError: It is one.
-
-    """
-    if path.is_fifo() and Path("/dev/fd") not in path.parents and Path("/proc") not in path.parents:
-        raise UsageError(f"{path} cannot be read: it is a pipe", hint=f"auditor report - < {command(str(path))}")
 
 
 def _regular(path: Path) -> Report:

@@ -28,17 +28,20 @@ _IMPORT = "<frozen importlib._bootstrap>"
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived; raised in the main thread so that leases and temporary files are cleaned up."""
+    """SIGTERM or SIGHUP arrived; raised in the main thread so that leases and temporary files are cleaned up."""
 
 
 @contextmanager
 def prompt_signals() -> Iterator[None]:
-    """Raise Terminated for SIGTERM, and deliver signals promptly; to be called from the main thread.
+    """Raise Terminated for SIGTERM and SIGHUP, and deliver signals promptly; to be called from the main thread.
 
-    The handler of SIGTERM stays after the block, for the rest of the process.
+    The handlers of both stay after the block, for the rest of the process. SIGHUP, which the end of a session sends,
+    stays ignored under nohup.
     """
     handlers = _Handlers()
     signal.signal(signal.SIGTERM, handlers.terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handlers.terminate)
     interrupted = signal.getsignal(signal.SIGINT)
     mine = interrupted is signal.default_int_handler
     if mine:
@@ -72,7 +75,7 @@ class _Handlers:
         self.handled = 0
 
     def terminate(self, _signal: int, frame: FrameType | None) -> None:
-        """Handle SIGTERM."""
+        """Handle SIGTERM and SIGHUP."""
         self._raise(Terminated, frame)
 
     def interrupt(self, _signal: int, frame: FrameType | None) -> None:

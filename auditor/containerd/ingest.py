@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import queue
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.content_root import ContentRoot
 from auditor.containerd.grpc_errors import translated
 from auditor.containerd.stream_timeout import StallWatch
-from auditor.errors import Conflict, NoRecord, StoreError
+from auditor.errors import Busy, Conflict, NoRecord, StoreError
 from auditor.model.digest import Digest
 from auditor.model.store import Labels
 from auditor.model.writable_store import LeaseHandle
@@ -26,6 +27,8 @@ from auditor.model.writable_store import LeaseHandle
 PIECE = 1 << 20
 #: Maximum of requests without an answer.
 AHEAD = 4
+#: Seconds in which a client that ends closes a lock whose ingest it has aborted.
+_ENDING = 1.0
 #: Lowest assumed hash rate of the daemon in bytes a second; extends the timeout of a commit.
 _SLOWEST = 8 << 20
 
@@ -187,11 +190,44 @@ def claimed(connection: Connection, namespace: str, ref: str) -> Iterator[None]:
 
     Raises:
         Busy: Another client holds it.
+        StoreError: No client holds it: containerd keeps the lock of an ingest whose record could not be written, as on
+            a full disk, until it is restarted (core/metadata/content.go `Writer`).
 
     """
+    with ExitStack() as held:
+        for pause in (_ENDING, None):
+            try:
+                held.enter_context(_claim(connection, namespace, ref))
+                break
+            except Busy:
+                if _is_listed(connection, namespace, ref):
+                    raise
+                if pause is None:
+                    raise _lost(namespace, ref) from None
+                time.sleep(pause)
+        yield
+
+
+@contextmanager
+def _claim(connection: Connection, namespace: str, ref: str) -> Iterator[None]:
     with write_stream(connection, LeaseHandle(namespace, ""), f"claim {ref!r} in {namespace}") as stream:
         stream.call(_Request(ref=ref))
         yield
+
+
+def _lost(namespace: str, ref: str) -> StoreError:
+    return StoreError(
+        f"containerd holds the lock {ref!r} in {namespace} for no client: it could not write the record, "
+        "as on a full disk",
+        hint="make room on its disk and restart containerd; containers keep running",
+    )
+
+
+def _is_listed(connection: Connection, namespace: str, ref: str) -> bool:
+    with translated(f"list the ingests of {namespace}"):
+        request = content_pb2.ListStatusesRequest()
+        answer = connection.content.ListStatuses(request, timeout=connection.timeout, metadata=namespaced(namespace))
+    return any(status.ref == ref for status in answer.statuses)
 
 
 def _send(stream: WriteStream, ref: str, chunks: Iterable[bytes], *, size: int) -> int:

@@ -29,6 +29,9 @@ from auditor.model.store import SourceKind
 
 #: Media type of configs of very old images; core/unpack/unpacker.go Unpack waits for a known config type.
 _UNTYPED = "application/octet-stream"
+#: Other possible faults that are shown.
+_OTHERS = 4
+_RIVALS = "{} faults of what the message names lead to it, and nothing in it tells which; this is the most severe"
 #: Evidence for an unknown object.
 _OTHER_DAEMONS = ("another daemon may have it: k3s, rke2, microk8s and docker run a containerd each (--address)",)
 
@@ -152,8 +155,26 @@ def _hash(finding: Finding, index: EvidenceIndex) -> str:
 
 
 def _from_fault(case: Case, finding: Finding, direct: bool) -> Verdict:
-    sure = Confidence.CERTAIN if direct and proven(finding) else Confidence.LIKELY
-    return _verdict(case, finding, sure=sure, because=_why(sure, finding, direct=direct), more=_untyped(case, finding))
+    others = tuple(_rivals(case, finding)) if direct else ()
+    sure = Confidence.CERTAIN if direct and not others and proven(finding) else Confidence.LIKELY
+    because = _RIVALS.format(len(others) + 1) if others else _why(sure, finding, direct=direct)
+    more = (*_untyped(case, finding), *(f"or: {other.message}" for other in others[:_OTHERS]))
+    return _verdict(case, finding, sure=sure, because=because, more=more)
+
+
+def _rivals(case: Case, finding: Finding) -> Iterator[Finding]:
+    """Yield other faults of what the text names that lead to the message, in other images.
+
+    A chainID or a diffID is that of several blobs, and a manifest can be published under several indexes.
+    """
+    if case.index is None:
+        return
+    for entry in case.named.objects:
+        about = tuple(_about(entry, case.index))
+        for other in about if finding in about else ():
+            apart = other.subject != finding.subject or finding.cause == "published-so"
+            if other != finding and apart and _fits(other, case.message) and not {*other.images} & {*finding.images}:
+                yield other
 
 
 def _untyped(case: Case, finding: Finding) -> tuple[str, ...]:
@@ -184,7 +205,7 @@ def _from_hidden(case: Case, found: Sequence[Finding]) -> Verdict:
         because = "the message names no object; this is the only fault of the store that leads to it"
         return _verdict(case, first, sure=Confidence.LIKELY, because=because)
     because = f"the message names no object; {len(found)} faults of the store lead to it, this is the most severe"
-    others = tuple(f"or: {finding.message}" for finding in found[1:5])
+    others = tuple(f"or: {finding.message}" for finding in found[1 : _OTHERS + 1])
     return _verdict(case, first, sure=Confidence.POSSIBLE, because=because, more=others)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from auditor.errors import UsageError
+from auditor.regular_file import is_named_pipe
 
 #: Maximum of bytes of a list; a node takes about a hundred.
 MAX_BYTES: Final = 64 << 20
@@ -39,7 +40,9 @@ def load_inventory(path: Path) -> Mapping[str, Mapping[str, str]]:
 
 
 def _bytes(path: Path) -> bytes:
-    """Return the content of a file or pipe. Raises OSError, also for more than MAX_BYTES."""
+    """Return the content of a file or pipe. Raises OSError, also for a named pipe and for more than MAX_BYTES."""
+    if is_named_pipe(path):
+        raise OSError(0, "it is a named pipe")
     with path.open("rb") as file:
         found = file.read(MAX_BYTES + 1)
     if len(found) > MAX_BYTES:

@@ -89,7 +89,7 @@ def read_file(path: Path, *, limit: int) -> FileContent:
 
 def _content(name: str, file: BinaryIO, limit: int) -> FileContent:
     try:
-        _, chunks = decompress(iter(lambda: file.read(CHUNK), b""))
+        _, chunks = decompress(iter(lambda: file.read(CHUNK) or b"", b""))
         lines = _lines(chunks, limit)
         first, second = next(lines, b"").removeprefix(_BOM), next(lines, None)
         if second is not None and _complete(first):

@@ -13,7 +13,18 @@ from auditor.checks.rule import Rule
 from auditor.formats.readiness import serve_lines, unpack_lines
 from auditor.formats.sanitize import plain, plural, shorten, size
 from auditor.model.command_line import is_command
-from auditor.model.findings import BlobCounts, Fact, Finding, ImageRef, PlatformState, Report, Severity, Status, Verify
+from auditor.model.findings import (
+    BlobCounts,
+    Fact,
+    Finding,
+    ImageCounts,
+    ImageRef,
+    PlatformState,
+    Report,
+    Severity,
+    Status,
+    Verify,
+)
 
 #: Findings of one rule that are listed; the first with its details, the others on a line each.
 LISTED = 5
@@ -146,11 +157,16 @@ def _counts(report: Report, width: int) -> Iterator[str]:
 def _parts(report: Report) -> list[str]:
     s = report.summary
     return [
-        f"{plural(s.images.total, 'image')}: {s.images.sound} sound, {s.images.damaged} damaged",
+        f"{plural(s.images.total, 'image')}: {s.images.sound} sound, {s.images.damaged} damaged{_unknown(s.images)}",
         f"{plural(s.blobs.total, 'blob')}: {s.blobs.present} present ({size(s.bytes.present)}), {_blobs(s.blobs)}",
         "findings: " + ", ".join(f"{getattr(s.findings, severity)} {severity}" for severity in Severity),
         f"{report.duration_seconds:.2f} s",
     ]
+
+
+def _unknown(images: ImageCounts) -> str:
+    unknown = images.total - images.sound - images.damaged
+    return f", {unknown} unknown" if unknown else ""
 
 
 def _blobs(blobs: BlobCounts) -> str:

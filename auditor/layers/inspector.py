@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -124,7 +125,9 @@ class LayerDecoder:
         self, kind: LayerVerificationKind, detail: str, *, diff_id: Digest | None = None
     ) -> LayerVerification:
         name = self._decoder.name if self._decoder else ""
-        return LayerVerification(kind=kind, diff_id=diff_id, size=self._meter.size, detail=detail, compression=name)
+        return LayerVerification(
+            kind=kind, diff_id=diff_id, size=self._meter.size, detail=sys.intern(detail), compression=name
+        )
 
 
 class LayerInspector:

@@ -150,7 +150,8 @@ def _text(state: State, saved: _Saved, counts: dict[str, int], age: float) -> st
         return f"not all could be examined, {when}{why}"
     if not found:
         unread = " in metadata, contents not read" if saved.verify in _UNREAD else ""
-        return f"{images.total} images sound{unread}, {when}{looked}"
+        sound = f"{images.total}" if images.sound == images.total else f"{images.sound} of {images.total}"
+        return f"{sound} images sound{unread}, {when}{looked}"
     return f"{images.damaged} of {images.total} images damaged ({found}), {when}{looked}"
 
 

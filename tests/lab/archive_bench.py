@@ -35,7 +35,7 @@ UNTAGGED = frozenset({"podman oci", "crane oci, bsdtar"})
 MAKERS = (
     *(f"ctr {version}" for version in VERSIONS),
     *(f"ctr {version} --platform" for version in VERSIONS),
-    *("docker save", *sorted(DOCKER_ONLY), *sorted(OCI_ONLY)),
+    *("docker save", "docker save, classic store", *sorted(DOCKER_ONLY), *sorted(OCI_ONLY)),
     *("auditor", "auditor index", "auditor --flat", "auditor --all-platforms", "auditor --compress gzip"),
 )
 
@@ -46,6 +46,7 @@ class Bench:
 
     daemons: Mapping[str, Containerd]
     docker: Dockerd
+    classic: Dockerd
     podman: Podman
     base: Path
     made: Mapping[str, Path]
@@ -57,7 +58,8 @@ class Bench:
         for version in VERSIONS:
             yield f"ctr {version}", lambda daemon=self.daemons[version]: self._ctr(daemon, path)  # type: ignore[misc]
         yield "ctr --all-platforms", lambda: self._ctr(self.daemons["2.1"], path, "--all-platforms")
-        yield "docker load", lambda: self._docker(path)
+        yield "docker load", lambda: _docker(self.docker, path)
+        yield "docker load, classic store", lambda: _docker(self.classic, path)
         yield "podman load", lambda: self._podman(path)
         yield "skopeo oci-archive", lambda: self._skopeo(f"oci-archive:{path}")
         yield "skopeo docker-archive", lambda: self._skopeo(f"docker-archive:{path}")
@@ -71,10 +73,6 @@ class Bench:
         namespace = re.sub("-+", "-", f"load-{path.name}{''.join(options)}")
         done = daemon.ctr("images", "import", *options, path, namespace=namespace, check=False)
         return done.returncode == 0 and bool(daemon.images(namespace=namespace))
-
-    def _docker(self, path: Path) -> bool:
-        status, said = self.docker.request("POST", "/images/load?quiet=1", body=path.read_bytes())
-        return status == 200 and b"errorDetail" not in said
 
     def _podman(self, path: Path) -> bool:
         try:
@@ -94,6 +92,11 @@ class Bench:
 
     def _crane(self, path: Path) -> bool:
         return tried("crane", "push", path, self.registry.reference("lab/matrix-pushed:1"))
+
+
+def _docker(engine: Dockerd, path: Path) -> bool:
+    status, said = engine.request("POST", "/images/load?quiet=1", body=path.read_bytes())
+    return status == 200 and b"errorDetail" not in said
 
 
 def tried(tool: str, *arguments: str | Path) -> bool:
@@ -178,12 +181,16 @@ def archive_bench(registry: Registry) -> Iterator[Bench]:
             for name in names:
                 daemons[version].cri_pull(name)
         docker = running.enter_context(Dockerd(daemons["1.7"], folder / "dockerd"))
+        classic = running.enter_context(Dockerd(daemons["1.7"], folder / "classic", classic=True))
         podman = Podman(folder / "podman")
         made = dict(_of_ctr(daemons, names, folder))
         made |= _of_auditor(daemons["2.1"], names, folder)
         docker.pull(names[0])
         made["docker save"] = folder / "docker-save"
         made["docker save"].write_bytes(docker.save(names[0]))
+        classic.pull(names[0])
+        made["docker save, classic store"] = folder / "docker-save-classic"
+        made["docker save, classic store"].write_bytes(classic.save(names[0]))
         made |= _of_others(podman, names[0], made["ctr 1.7"], folder)
         made |= _of_registry(names[0], folder)
-        yield Bench(daemons, docker, podman, folder, made, registry)
+        yield Bench(daemons, docker, classic, podman, folder, made, registry)

@@ -15,6 +15,8 @@ from tests.lab.kit.registry import Registry
 
 #: The documents of an archive, of which no digest is recorded anywhere.
 UNHASHED = ("index.json", "manifest.json", "oci-layout", "repositories", "json", "VERSION")
+#: Loaders that read docker's manifest.json and no index.json.
+NO_DOCKER_MANIFEST = ("skopeo docker-archive", "crane push", "docker load, classic store")
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +37,9 @@ def refused(maker: str) -> set[str]:
         return {
             *(f"ctr {version}" for version in VERSIONS),
             "ctr --all-platforms",
-            "skopeo docker-archive",
-            "crane push",
+            *NO_DOCKER_MANIFEST,
         }
-    return {"skopeo docker-archive", "crane push"} if maker in OCI_ONLY else set()
+    return set(NO_DOCKER_MANIFEST) if maker in OCI_ONLY else set()
 
 
 @pytest.mark.parametrize("maker", MAKERS)

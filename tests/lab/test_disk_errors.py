@@ -15,6 +15,7 @@ import pytest
 
 from tests import images
 from tests.lab.checked import Run, auditor, auditor_here, loud
+from tests.lab.conftest import StartDaemon
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import scratch
@@ -32,16 +33,16 @@ def daemon(registry: Registry) -> Iterator[Containerd]:
         yield running
 
 
-def failing(calls: str, path: Path, *more: str) -> tuple[str, ...]:
-    """Return the start of a command line in which calls on a path fail with EIO."""
-    inject = f"inject={calls}:error=EIO"
+def failing(calls: str, path: Path, *more: str, error: str = "EIO") -> tuple[str, ...]:
+    """Return the start of a command line in which calls on a path fail."""
+    inject = f"inject={calls}:error={error}"
     return ("strace", "--follow-forks", "--quiet=all", "-o", "/dev/null", "-P", str(path), "-e", inject, *more)
 
 
 @contextmanager
-def failing_daemon(daemon: Containerd, path: Path) -> Iterator[None]:
-    """Let the daemon's reads of a file fail."""
-    with subprocess.Popen(failing(READS, path, "--attach", str(daemon.pid))) as tracer:
+def failing_daemon(daemon: Containerd, path: Path, *, calls: str = READS, error: str = "EIO") -> Iterator[None]:
+    """Let the daemon's calls on a file fail."""
+    with subprocess.Popen(failing(calls, path, "--attach", str(daemon.pid), error=error)) as tracer:
         try:
             while _tracer(daemon.pid) == 0:
                 time.sleep(0.01)
@@ -97,3 +98,18 @@ def test_unpacked_files_out_of_reach_of_the_disk_make_a_check_incomplete(daemon:
 
 def _check(daemon: Containerd, *more: str) -> tuple[str | Path, ...]:
     return ("check", "--format", "json", "--address", daemon.socket, *more)
+
+
+def test_a_lock_that_a_full_disk_left_in_the_daemon_is_named(start_daemon: StartDaemon, registry: Registry) -> None:
+    daemon = start_daemon(VERSIONS[-1])
+    daemon.cri_pull(registry.push(IMAGE, "lab/disk-errors:1"))
+    daemon.blob_path(LAYER.digest).unlink()
+    repair = ("repair", "--yes", "--address", daemon.socket)
+    database = daemon.root / "io.containerd.metadata.v1.bolt/meta.db"
+    with failing_daemon(daemon, database, calls="pwrite64", error="ENOSPC"):
+        full = auditor_here(*repair)
+    assert (full.status, "no space left on device" in full.err) == (3, True)
+    left = auditor_here(*repair)
+    assert (left.status, "for no client" in left.err, "restart containerd" in left.err) == (3, True, True)
+    daemon.restart()
+    assert auditor_here(*repair).status == 0

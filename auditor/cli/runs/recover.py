@@ -24,6 +24,7 @@ from auditor.errors import NothingExamined, StoreError, UsageError
 from auditor.export.model import ExportPlan
 from auditor.formats.recover import CopiedDatabase, Recovered, RecoveredRow
 from auditor.formats.sanitize import plural
+from auditor.model.command_line import command
 from auditor.model.digest import Digest
 from auditor.model.findings import Report, Status, Verify
 from auditor.model.image_graph import Documents, Group, children, group
@@ -36,6 +37,7 @@ from auditor.recover.database_copy import sound_copy
 from auditor.recover.match import RecoveredImage
 from auditor.recover.name_sources import CRI, NameHint, read_names
 from auditor.recover.store import RecoveredStore
+from auditor.regular_file import is_named_pipe
 
 #: A namespace; containerd pkg/identifiers/validate.go.
 _NAMESPACE = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
@@ -204,6 +206,8 @@ def _write(wish: Wish, work: _Work, options: Common) -> Written:
 def _read(path: Path) -> Sequence[NameHint]:
     """Read the names in a file, packed with gzip or zstd or not. Raises UsageError where it has none."""
     shown = "standard input" if str(path) == "-" else str(path)
+    if is_named_pipe(path):
+        raise UsageError(f"{shown} cannot be read: it is a named pipe", hint=f"--names - < {command(shown)}")
     try:
         if str(path) == "-":
             data = content(sys.stdin.buffer, name=shown)

@@ -1,4 +1,4 @@
-"""A Docker engine that keeps its images in a containerd of the lab, without touching the machine's network."""
+"""A Docker engine on a containerd of the lab, without touching the machine's network."""
 
 from __future__ import annotations
 
@@ -35,9 +35,13 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Dockerd:
-    """An engine on a running containerd; starts on entering, stops on leaving. Images land in namespace moby."""
+    """An engine on a running containerd; starts on entering, stops on leaving.
 
-    def __init__(self, containerd: Containerd, base: Path) -> None:
+    Images land in namespace moby, or with `classic` in the engine's own store.
+    """
+
+    def __init__(self, containerd: Containerd, base: Path, *, classic: bool = False) -> None:
+        self.classic = classic
         self.containerd = containerd
         self.base = base
         self.socket = base / "docker.sock"
@@ -118,7 +122,8 @@ class Dockerd:
             "data-root": str(self.base / "data"),
             "exec-root": str(self.base / "exec"),
             "pidfile": str(self.base / "docker.pid"),
-            "features": {"containerd-snapshotter": True},
+            "features": {"containerd-snapshotter": not self.classic},
+            **({"storage-driver": "vfs"} if self.classic else {}),
             "bridge": "none",
             "iptables": False,
             "ip6tables": False,

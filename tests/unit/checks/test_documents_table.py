@@ -220,7 +220,9 @@ MANIFESTS = {
     "another platform's layer is absent": Row(
         (pull(BOTH, AMD, ARM), lose(ARM_LOW)), (not_pulled(ARM_IMAGE, BOTH, here=True, layers=2, held=1),)
     ),
-    "another platform's artifact lacks a layer": Row((pull(WITH_CACHE, AMD, ARM), lose(CACHE.layers[0]))),
+    "another platform's artifact lacks a layer": Row(
+        (pull(WITH_CACHE, AMD, ARM), lose(CACHE.layers[0])), (not_pulled(CACHE, WITH_CACHE, here=True, layers=1),)
+    ),
 }
 MANY = image(BASE, MIDDLE, diff_ids=[BASE.diff_id])
 MANY_ARM = image(*ARM_IMAGE.layers, platform=ARM, diff_ids=[ARM_LOW.diff_id])

@@ -18,9 +18,10 @@ from auditor.cli.signals import Terminated, prompt_signals
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def wait(begin: Callable[[], object]) -> None:
@@ -30,9 +31,16 @@ def wait(begin: Callable[[], object]) -> None:
         threading.Event().wait()
 
 
-def test_sigterm_is_raised() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_termination_is_raised(number: signal.Signals) -> None:
     with pytest.raises(Terminated):
-        wait(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        wait(lambda: os.kill(os.getpid(), number))
+
+
+def test_the_end_of_a_session_is_ignored_under_nohup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with prompt_signals():
+        os.kill(os.getpid(), signal.SIGHUP)
 
 
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])

@@ -112,6 +112,22 @@ def test_certain_only_with_proof() -> None:
     assert (named.verdict.code, named.verdict.sure) == ("size-mismatch", Confidence.LIKELY)
 
 
+def test_a_layer_that_is_several_blobs_is_no_proof_of_one() -> None:
+    """A chainID is that of each blob with this content; nothing tells which of two damaged ones was unpacked."""
+    one, other = Layer("same", "gzip -1"), Layer("same", "gzip -9")
+    made = World()
+    for number, layer in enumerate((one, other)):
+        made.pull(image(layer, author=str(number)), f"registry.corp/app:{number}")
+    made.store.content[one.digest] = b""
+    words = f"ctr: failed to extract layer {one.diff_id}: unexpected EOF: unknown"
+    assert told(made, words)[0].verdict.sure is Confidence.CERTAIN
+    made.store.content[other.digest] = b""
+    verdict = told(made, words)[0].verdict
+    assert verdict.sure is Confidence.LIKELY
+    assert "2 faults" in verdict.because
+    assert any(line.startswith("or: ") for line in verdict.evidence)
+
+
 def test_sound_is_certain_only_where_the_bytes_were_read() -> None:
     answer, status = told(world(), TOP.digest)
     assert (answer.verdict.outcome, answer.verdict.sure, status) == (Outcome.SOUND, Confidence.LIKELY, 0)

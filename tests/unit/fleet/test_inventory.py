@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,9 @@ def test_a_list_that_is_not_there(tmp_path: Path) -> None:
 def test_a_list_without_end() -> None:
     with pytest.raises(UsageError, match="larger than 64 MiB"):
         load_inventory(Path("/dev/zero"))
+
+
+def test_a_pipe_without_a_writer_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "nodes")
+    with pytest.raises(UsageError, match="it is a named pipe"):
+        load_inventory(tmp_path / "nodes")

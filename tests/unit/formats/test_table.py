@@ -40,6 +40,13 @@ def sound() -> Report:
     return reported(world)
 
 
+def test_images_that_are_neither_are_counted() -> None:
+    world = World()
+    world.pull(index(), "nothing:1")
+    assert table.counts(reported(world)).startswith("1 image: 0 sound, 0 damaged, 1 unknown | ")
+    assert table.counts(sound()).startswith("1 image: 1 sound, 0 damaged | ")
+
+
 def damaged(name: str = "docker.io/library/app:1") -> Report:
     world = World()
     world.pull(APP, name)

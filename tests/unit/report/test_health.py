@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from auditor.cli.app import main
 from auditor.formats import health, json_report
-from auditor.model.findings import Report, Verify
+from auditor.model.findings import Report, Status, Verify
 from auditor.report.health import State, Thresholds, judge
 from tests.unit import reports
 
@@ -31,6 +31,14 @@ def state_of(report: Report, *, now: datetime = NOW, thresholds: Thresholds = DA
 def only(severity: str) -> Report:
     found = [f for f in reports.damaged().findings if f.severity == severity]
     return reports.report(reports.sound().images, found)
+
+
+def test_images_that_are_not_known_to_be_sound_are_not_called_so() -> None:
+    images = reports.sound().images
+    unknown = tuple(replace(image, status=Status.UNKNOWN) if n == 0 else image for n, image in enumerate(images))
+    for held, told in ((images, f"{len(images)} images"), (unknown, f"{len(images) - 1} of {len(images)} images")):
+        saved = json_report.render(reports.report(held, ())).encode()
+        assert judge(saved, now=NOW, thresholds=DAY).text.startswith(f"{told} sound")
 
 
 @pytest.mark.parametrize(
