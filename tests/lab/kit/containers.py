@@ -73,7 +73,10 @@ class Running:
 def running(daemon: Containerd, image: str, name: str, *labels: str) -> Iterator[Running]:
     """Run a container of an image with `shell_layer` in it; it is removed at the end."""
     given = [word for label in labels for word in ("--label", label)]
-    daemon.ctr("run", "--detach", "--null-io", *given, image, name, *WAIT)
+    # runc's state and the cgroup are those of the machine: another daemon may run a container of this name.
+    base = daemon.root.parent
+    own = ("--runc-root", str(base / "runc"), "--cgroup", f"/{base.parent.name}-{base.name}-{name}")
+    daemon.ctr("run", "--detach", "--null-io", *own, *given, image, name, *WAIT)
     task = Running(daemon, name)
     try:
         yield task
