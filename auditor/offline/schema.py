@@ -155,7 +155,7 @@ def _images(found: Records, value: bytes | Bucket) -> None:
 
 def add_image(found: Records, name: str, bucket: Bucket) -> None:
     """Read the record of an image, and add it."""
-    labels: Labels = {}
+    labels = _NONE
     target: dict[bytes, bytes | Bucket] = {}
     annotations: Labels = {}
     for key, item in bucket.items():
@@ -191,7 +191,7 @@ def _content(found: Records, value: bytes | Bucket) -> None:
 
 
 def _blob(found: Records, name: str, bucket: Bucket) -> None:
-    labels: Labels = {}
+    labels = _NONE
     fields: dict[bytes, bytes] = {}
     for key, item in bucket.items():
         if isinstance(item, bytes):
@@ -222,7 +222,7 @@ def _snapshots(found: Records, value: bytes | Bucket) -> None:
             continue
         kept = found.snapshots.setdefault(intern(snapshotter), [])
         for key, one in buckets(bucket):
-            labels: Labels = {}
+            labels = _NONE
             fields: dict[bytes, bytes] = {}
             for name, item in one.items():
                 if isinstance(item, bytes):
@@ -237,7 +237,7 @@ def _snapshots(found: Records, value: bytes | Bucket) -> None:
 
 def _leases(found: Records, value: bytes | Bucket) -> None:
     for name, bucket in buckets(value):
-        labels: Labels = _NONE
+        labels = _NONE
         created = None
         held = PackedResources()
         for key, item in bucket.items():
