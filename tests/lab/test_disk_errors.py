@@ -23,6 +23,7 @@ from tests.lab.kit.registry import Registry
 
 LAYER = images.layer(images.files("disk-errors"))
 IMAGE = images.image([LAYER])
+_DATABASE = "/io.containerd.metadata.v1.bolt/meta.db"
 READS, STATUS = "read,pread64", "newfstatat,fstat"
 
 
@@ -42,13 +43,21 @@ def failing(calls: str, path: Path, *more: str, error: str = "EIO") -> tuple[str
 @contextmanager
 def failing_daemon(daemon: Containerd, path: Path, *, calls: str = READS, error: str = "EIO") -> Iterator[None]:
     """Let the daemon's calls on a file fail."""
-    with subprocess.Popen(failing(calls, path, "--attach", str(daemon.pid), error=error)) as tracer:
+    command = failing(calls, _seen(daemon, path), "--attach", str(daemon.pid), error=error)
+    with subprocess.Popen(command) as tracer:
         try:
             while _tracer(daemon.pid) == 0:
                 time.sleep(0.01)
             yield
         finally:
             tracer.terminate()
+
+
+def _seen(daemon: Containerd, path: Path) -> Path:
+    """Return how the links in /proc name a file below the daemon's root, which may have another root directory."""
+    links = (str(link.readlink()) for link in Path(f"/proc/{daemon.pid}/fd").iterdir())
+    (known,) = {link for link in links if link.endswith(_DATABASE)}
+    return Path(known.removesuffix(_DATABASE) + f"/{path.relative_to(daemon.root)}")
 
 
 def _tracer(pid: int) -> int:
@@ -105,7 +114,7 @@ def test_a_lock_that_a_full_disk_left_in_the_daemon_is_named(start_daemon: Start
     daemon.cri_pull(registry.push(IMAGE, "lab/disk-errors:1"))
     daemon.blob_path(LAYER.digest).unlink()
     repair = ("repair", "--yes", "--address", daemon.socket)
-    database = daemon.root / "io.containerd.metadata.v1.bolt/meta.db"
+    database = Path(f"{daemon.root}{_DATABASE}")
     with failing_daemon(daemon, database, calls="pwrite64", error="ENOSPC"):
         full = auditor_here(*repair)
     assert (full.status, "no space left on device" in full.err) == (3, True)
