@@ -153,8 +153,7 @@ class Catalog:
         return parsed if isinstance(parsed, Index) else None
 
     def _check_index(self, index: Index) -> None:
-        alone = self._complete and MANIFEST_JSON not in self.files.files
-        if alone and not index.manifests:
+        if not index.manifests and MANIFEST_JSON not in self.files.files and self._complete:
             message = "index.json lists no manifest, and there is no manifest.json: importers find no image in it"
             self._report(ArchiveProblem(INCOMPLETE, message, member=INDEX_JSON))
 

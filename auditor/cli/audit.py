@@ -110,7 +110,7 @@ def audited(
 def _addressed(findings: tuple[Finding, ...], info: StoreInfo, options: Common) -> Iterator[Finding]:
     """Yield the findings; their commands carry the address that was given on the command line or in the environment."""
     for finding in findings:
-        if options.root is not None and "auditor repair" not in finding.hint:
+        if options.root is not None:
             yield msgspec.structs.replace(
                 finding, hint=at_root(finding.hint, str(options.root), while_running=options.while_running)
             )

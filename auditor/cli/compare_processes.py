@@ -23,6 +23,7 @@ if __name__ == "__main__":
 
 import msgspec  # noqa: E402 - needs the path above
 
+from auditor.cli.isolated_process import start_isolated  # noqa: E402
 from auditor.concurrency import workers  # noqa: E402
 from auditor.errors import AuditorError  # noqa: E402
 from auditor.model.digest import Digest  # noqa: E402
@@ -126,16 +127,8 @@ def _decode_digest(kind: type[Any], value: object) -> Digest:
 
 @contextmanager
 def _process(root: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process, isolated and in a session of its own as the watchdog's; it ends with the block."""
-    command = [sys.executable, "-I", str(Path(__file__).resolve()), str(root.absolute())]
-    process = subprocess.Popen(
-        command,
-        cwd="/",
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    """Start a process that ends with the block."""
+    process = start_isolated(__file__, str(root.absolute()))
     try:
         yield process
     finally:

@@ -19,7 +19,8 @@ _PACKAGES = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(_PACKAGES))
 
-from auditor.errors import AuditorError  # noqa: E402 - needs the path above
+from auditor.cli.isolated_process import start_isolated  # noqa: E402 - needs the path above
+from auditor.errors import AuditorError  # noqa: E402
 
 #: Written by a repair that ended by itself.
 _DONE = b"done"
@@ -50,9 +51,7 @@ class Watchdog:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process once, in a session of its own, so that Ctrl-C does not reach it.
-
-        It runs isolated (`-I`), in `/`: no folder of the caller and no variable of the environment adds code to it.
+        """Start the process once.
 
         Raises:
             WatchdogFailed: It does not start; nothing may then be deleted.
@@ -72,14 +71,7 @@ class Watchdog:
 
 def _started(address: Path) -> subprocess.Popen[bytes]:
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-I", str(Path(__file__).resolve()), str(address.absolute())],
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = start_isolated(__file__, str(address.absolute()))
     except OSError as error:
         raise WatchdogFailed(error.strerror or str(error)) from None
     if _read_ready(process):

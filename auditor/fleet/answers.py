@@ -99,6 +99,7 @@ def _nodes(database: Database, names: Mapping[int, str], current: Current | None
         "SELECT report, code, count(*) FROM finding WHERE rank <= ? GROUP BY report, code ORDER BY code", _DAMAGE
     ):
         codes.setdefault(number, {})[code] = count
+    # As text, each time is greater than "" and less than "~".
     found = database.rows(
         "SELECT id, finished_at, complete, images, images_damaged, critical, error, warning FROM report"
         " WHERE critical + error > 0 OR NOT complete OR finished_at < ? OR finished_at > ?"
