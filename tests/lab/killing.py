@@ -22,7 +22,7 @@ from typing import Any, Final, NoReturn
 import grpc
 
 from auditor.cli import app
-from tests.lab.checked import ROOT, environment
+from tests.program import ROOT, environment
 
 #: The calls that change a store; those that only look are no steps.
 WRITES: Final = (

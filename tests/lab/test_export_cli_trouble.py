@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests import images
-from tests.lab.checked import ROOT, Run, auditor, auditor_here, command, environment
+from tests.lab.checked import Run, auditor, auditor_here
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, command, environment
 
 IMAGE = images.image([images.layer(images.files(f"trouble-{n}", kilobytes=4096)) for n in range(4)])
 

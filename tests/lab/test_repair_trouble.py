@@ -34,7 +34,7 @@ from auditor.sources.registry import RegistrySource
 from auditor.sources.retry import SYSTEM
 from tests import images
 from tests.images import sha256
-from tests.lab.checked import ROOT, auditor, command, environment
+from tests.lab.checked import auditor
 from tests.lab.conftest import StartDaemon
 from tests.lab.hostile import Hostile
 from tests.lab.killing import killer
@@ -43,6 +43,7 @@ from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import rooted
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import dump, ours, repair
+from tests.program import ROOT, command, environment
 
 LAYERS = [images.layer(images.files(f"trouble-{number}", kilobytes=600)) for number in range(3)]
 IMAGE = images.image(LAYERS)

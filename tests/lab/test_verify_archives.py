@@ -17,13 +17,14 @@ from backports import zstd
 from auditor.cli.choices import ReportFormat
 from auditor.model.findings import Report, Severity
 from tests import images
-from tests.lab.checked import ROOT, Run, auditor_here, command, environment
+from tests.lab.checked import Run, auditor_here
 from tests.lab.kit import bug
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.process import scratch
 from tests.lab.kit.registry import Registry
 from tests.lab.test_archive_export import Podman
+from tests.program import ROOT, command, environment
 from tests.unit import archives
 from tests.unit.archives import Member
 
