@@ -156,7 +156,7 @@ def _server() -> _Server:
 
 def serve(calls: socket.socket) -> None:
     """Fork for each call; write the process's number to the call's fourth file, and its exit status once it ends."""
-    _import_everything()
+    import_everything()
     gc.collect()
     gc.freeze()
     with selectors.DefaultSelector() as selector:
@@ -172,7 +172,8 @@ def serve(calls: socket.socket) -> None:
                     selector.register(os.pidfd_open(started[0]), selectors.EVENT_READ, started)
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
+    """Import what the program may need, so that forks of this process have it."""
     package = importlib.import_module("auditor")
     for module in pkgutil.walk_packages(package.__path__, "auditor."):
         if module.name not in _RARE:

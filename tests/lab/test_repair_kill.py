@@ -164,7 +164,7 @@ def test_a_repair_killed_at_any_step_leaves_the_store_no_worse(stage: tuple[Proc
     for last in made.steps(procedure, apart=3):
         procedure.plant(made.daemon, procedure.target)
         before = dump(made.daemon)
-        ended = made.killer.run(*command(procedure, made), last=last)
+        ended = made.killer.run(*command(procedure, made), last=last, real_watchdog=made.wide or last % 10 == 0)
         if ended.status == 0:
             break
         assert ended.status == -signal.SIGKILL, (last, made.killer.said)
