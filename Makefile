@@ -63,9 +63,8 @@ unit: $(STAMP) ## run the tests that need no root and no daemon
 lab: $(STAMP) lab-install ## run the tests on real daemons and registries
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/lab
 
-wide: $(STAMP) lab-install ## kill and damage at every step and in every combination; `make test` takes a third of them
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --wide tests/lab/test_repair_kill.py \
-		tests/lab/test_repair_damage.py tests/lab/test_repair_trouble.py tests/lab/test_repair_snapshots_kill.py
+wide: $(STAMP) lab-install ## kill and damage at every step and in every combination on every release; `make test` takes a third of them
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --wide -m 'in_turn or sweep' tests/lab
 
 mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mutmut

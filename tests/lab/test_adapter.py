@@ -192,6 +192,7 @@ def put_fifo(daemon: Containerd) -> None:
     faults.replace_with_fifo(daemon, LAYER)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("size", [0, 1, 4096, SIZE - 1])
 def test_a_shortened_file_reads_short_with_success(
     pulled: Containerd, store: WritableContainerdStore, api: WritableContainerdStore, size: int
@@ -345,6 +346,7 @@ def test_a_blob_that_is_there_is_said(store: WritableContainerdStore, lease: Lea
     assert store.inventory(NS).ingests == ()
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("deferred", [False, True])
 @pytest.mark.parametrize("data", [THING[:-1], THING + b"x", THING[:-1] + b"x", b""])
 def test_wrong_bytes_are_refused_and_leave_nothing(
@@ -539,6 +541,7 @@ DAMAGES: list[Damage] = [
 ]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_bad_files_are_replaced_in_place(
     pulled: Containerd,

@@ -107,6 +107,7 @@ def test_a_signal_takes_the_lease_and_the_litter_away(
     assert leases(daemon) == []
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("kibibytes", [64, 9000, 17000])
 def test_a_full_disk(daemon: Containerd, name: str, base: Path, kibibytes: int) -> None:
     small = base / "small"

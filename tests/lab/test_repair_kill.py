@@ -156,6 +156,7 @@ def command(procedure: Procedure, stage: Stage, *more: str) -> list[str]:
     return ["repair", *address, "--yes", "--verify", "digests", "--jobs", "1", *procedure.arguments, *more]
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("stage", PROCEDURES, indirect=True, ids=lambda p: f"{p.name} on {p.version}".replace(" ", "-"))
 def test_a_repair_killed_at_any_step_leaves_the_store_no_worse(stage: tuple[Procedure, Stage]) -> None:
@@ -181,6 +182,7 @@ def test_a_repair_killed_at_any_step_leaves_the_store_no_worse(stage: tuple[Proc
     print(f"{procedure.name} on {procedure.version}: {last - 1} steps")
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "stage", [PROCEDURES[0], PROCEDURES[2], PROCEDURES[-2]], indirect=True, ids=lambda p: p.name.replace(" ", "-")

@@ -173,6 +173,7 @@ def test_containerd_killed_in_the_middle_of_the_bytes(pulled: Containerd, root: 
     assert not ours(pulled)
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("version", ["1.6", "2.1"])
 def test_containerd_killed_at_steps_of_a_swap(
@@ -220,6 +221,7 @@ def small(request: pytest.FixtureRequest, base: Path, registry: Registry) -> Ite
         subprocess.run(["umount", "--lazy", folder / "root"], check=True)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("small", ["1.6", "1.7", "2.1"], indirect=True)
 @pytest.mark.parametrize("fault", ["absent", "flipped"])
 @pytest.mark.parametrize("root", ["auto", "none"])
