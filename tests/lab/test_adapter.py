@@ -47,7 +47,8 @@ from tests.lab.kit.registry import Registry
 
 Damage = Callable[[Containerd], None]
 
-SAMPLE = images.image([images.layer(images.files(f"adapter-{n}", kilobytes=(8 << 10) >> 8 * n)) for n in range(2)])
+MIXES = [images.files(f"adapter-{n}", kilobytes=(8 << 10) >> 8 * n) for n in range(2)]
+SAMPLE = images.image([images.layer(mix, level=1) for mix in MIXES])
 LAYER = Digest.parse(SAMPLE.layers[0].digest)
 MANIFEST = Digest.parse(SAMPLE.digest)
 DATA = SAMPLE.blobs[LAYER]

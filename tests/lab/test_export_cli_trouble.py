@@ -18,7 +18,7 @@ from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
 from tests.program import ROOT, command, environment
 
-IMAGE = images.image([images.layer(images.files(f"trouble-{n}", kilobytes=4096)) for n in range(4)])
+IMAGE = images.image([images.layer(images.files(f"trouble-{n}", kilobytes=4096), level=1) for n in range(4)])
 
 
 @pytest.fixture
