@@ -24,6 +24,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn, Self
 
+from auditor.sources import http
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 #: Bytes of a call at most, arguments and environment.
 _LARGEST: Final = 1 << 20
@@ -180,6 +182,7 @@ def import_everything() -> None:
             importlib.import_module(module.name)
     for name in _LAZY:
         importlib.import_module(name)
+    http._context((), (), skip_verify=False)  # the system's authorities, which take as long to read as all of the rest
 
 
 def _fork(calls: socket.socket) -> tuple[int, int] | None:
