@@ -1,7 +1,8 @@
 """Run the program as a process of its own that costs a fork: a server has imported it once for all tests.
 
-The process has the caller's folder, environment and standard streams, and ends by itself, as after `python -m auditor`;
-only the imports are made before. The server never opens a channel, because gRPC's state does not survive a fork.
+The process has the environment and standard streams that it is given, runs in the checkout and ends by itself, as after
+`python -m auditor`; only the imports are made before. The server never opens a channel, because gRPC's state does not
+survive a fork. The watchdog of a repair can be such a process too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn, Self
 
+from auditor.cli import repair_watchdog
 from auditor.sources import http
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -102,14 +104,13 @@ class _Server:
         self, arguments: Sequence[str], env: Mapping[str, str], stdin: IO[Any] | int, stdout: IO[Any] | int
     ) -> subprocess.CompletedProcess[str]:
         with _Pipe() as out, _Pipe() as err, _Pipe() as answer, Path(os.devnull).open("rb") as nothing:
-            streams = [
+            self.call(
+                {"arguments": arguments, "env": dict(env)},
                 nothing if stdin == subprocess.DEVNULL else stdin,
                 out.writing if stdout == subprocess.PIPE else stdout,
                 err.writing,
                 answer.writing,
-            ]
-            call = json.dumps({"arguments": arguments, "env": dict(env)}).encode()
-            socket.send_fds(self._calls, [call], [each if isinstance(each, int) else each.fileno() for each in streams])
+            )
             for each in (out, err, answer):
                 each.writing.close()
             pid = int(answer.reading.readline())
@@ -124,9 +125,35 @@ class _Server:
                 raise
         return subprocess.CompletedProcess(command(*arguments), status, out.text, err.text)
 
+    def call(self, call: Mapping[str, Any], *files: IO[Any] | int) -> None:
+        """Send a call with its standard streams and the file for the answer."""
+        numbers = [each if isinstance(each, int) else each.fileno() for each in files]
+        socket.send_fds(self._calls, [json.dumps(call).encode()], numbers)
+
     def stop(self) -> None:
         self._calls.close()
         self._process.wait()
+
+
+class Watchdog:
+    """The watchdog of a repair, in place of the `subprocess.Popen` of `start_isolated`."""
+
+    def __init__(self, _script: str, address: str) -> None:
+        self._stdin, self._answer, out = _Pipe(), _Pipe(), _Pipe()
+        self.stdout = out.reading
+        with Path(os.devnull).open("wb") as nothing:
+            call = {"arguments": [address], "env": environment(), "watchdog": True}
+            _server().call(call, self._stdin.reading, out.writing, nothing, self._answer.writing)
+        for end in (self._stdin.reading, out.writing, self._answer.writing):
+            end.close()
+
+    def communicate(self, data: bytes = b"") -> None:
+        """Send `data` and wait for the end."""
+        self._stdin.writing.write(data)
+        self._stdin.writing.close()
+        self._answer.read()
+        self._answer.reading.close()
+        self.stdout.close()
 
 
 class _Pipe:
@@ -207,7 +234,7 @@ def _report(handle: int, pid: int, answer: int) -> None:
 
 
 def _become(call: dict[str, Any], streams: Sequence[int]) -> NoReturn:
-    """Be the program: what Python does after its own start."""
+    """Be the program, or the watchdog: what Python does after its own start."""
     try:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
@@ -215,6 +242,10 @@ def _become(call: dict[str, Any], streams: Sequence[int]) -> NoReturn:
         os.environ.clear()
         # The program sets it before it imports gRPC, which reads it when its first channel is opened.
         os.environ.update({"GRPC_VERBOSITY": "NONE", **call["env"]})
+        if call.get("watchdog"):
+            os.setsid()
+            os.chdir("/")
+            os._exit(repair_watchdog.main(call["arguments"]))
         sys.argv[1:] = call["arguments"]
         runpy.run_module("auditor", run_name="__main__", alter_sys=True)
     finally:

@@ -11,10 +11,11 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 from auditor import containerd
 from auditor.audit import audit, collect
-from auditor.cli import app
+from auditor.cli import app, repair_watchdog
 from auditor.containerd.find_content_root import ContentRootOption
 from auditor.formats import json_report
 from auditor.model.findings import FailOn, Finding, Report, Severity, exit_status
@@ -62,7 +63,11 @@ def auditor_here(*arguments: str | Path) -> Run:
     out, err = io.BytesIO(), io.StringIO()
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with redirect_stdout(io.TextIOWrapper(out, write_through=True)) as text, redirect_stderr(err):
+        with (
+            redirect_stdout(io.TextIOWrapper(out, write_through=True)) as text,
+            redirect_stderr(err),
+            mock.patch.object(repair_watchdog, "start_isolated", program.Watchdog),
+        ):
             status = app.main([str(argument) for argument in arguments])
             text.flush()
     finally:
