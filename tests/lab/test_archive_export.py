@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +31,7 @@ from auditor.model.oci import MAX_DOCUMENT, Descriptor
 from auditor.model.platforms import Matcher
 from auditor.model.store import Store
 from tests import images
+from tests.forks import forks, kill
 from tests.lab.kit import bug
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
@@ -292,24 +291,16 @@ def test_ctrs_own_truncation_is_seen_whenever_tar_sees_it(
 
 
 EXPORT = """
-import os, sys
+import sys
 from pathlib import Path
 from auditor.archive.open import open_archive
 from auditor.export.write import write_archive
 from tests.lab.test_archive_export import planned
 
-def export(tag):
+def main(tag):
     store = open_archive(sys.argv[1])
     name = store.inventory("").images[0].name
-    print(os.getpid(), flush=True)
     write_archive(planned(store, name, namespace=""), store, Path(sys.argv[2]), namespace="", tag=tag)
-    os._exit(0)
-
-for tag in sys.stdin:
-    if (child := os.fork()) == 0:
-        export(tag.strip())
-    os.waitpid(child, 0)
-    print("ended", flush=True)
 """
 
 
@@ -324,23 +315,15 @@ def test_a_kill_at_any_moment_leaves_the_old_file_or_the_whole_new_one(
     folder.mkdir()
     target = folder / "image.tar"
     outcomes = set()
-    command = [sys.executable, "-c", EXPORT, str(base / "layout"), str(target)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
+    with forks(EXPORT, base / "layout", target) as exports:
         for number in range(12):
             target.write_text("the old one")
-            server.stdin.write(f"{number}\n")
-            server.stdin.flush()
-            child = int(server.stdout.readline())
-            time.sleep(number / 200)
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-            assert server.stdout.readline() == "ended\n"
+            with exports.running(f"{number}") as child:
+                time.sleep(number / 200)
+                kill(child)
             old = target.read_bytes() == b"the old one"
             assert old or wrong(open_archive(target)) == []
             outcomes.add(old)
-        server.stdin.close()
     assert True in outcomes
     export(daemon, target, name)
     assert [path.name for path in folder.iterdir()] == ["image.tar"]
