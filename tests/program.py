@@ -32,7 +32,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 #: Bytes of a call at most, arguments and environment.
 _LARGEST: Final = 1 << 20
 #: Variables that may differ from the server's: nothing reads them while it is imported.
-_READ_LATE: Final = ("AUDITOR_", "CONTAINERD_", "COLUMNS", "HOME", "XDG_")
+_READ_LATE: Final = ("AUDITOR_", "CONTAINERD_", "COLUMNS", "HOME", "XDG_", "PYTEST_")
 #: Modules that the program imports when it needs them.
 _LAZY: Final = (
     *("grpc._channel", "grpc._interceptor", "grpc.experimental", "encodings.ascii", "encodings.idna"),
@@ -70,7 +70,7 @@ def run(
 
     """
     wanted = environment(env)
-    if not _may_differ(wanted):
+    if not _differ_late(wanted, _server().env):
         return subprocess.run(
             command(*arguments), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False,
             cwd=ROOT, env=wanted,
@@ -78,8 +78,7 @@ def run(
     return _server().run([os.fsdecode(each) for each in arguments], wanted, stdin, stdout)
 
 
-def _may_differ(wanted: Mapping[str, str]) -> bool:
-    usual = environment()
+def _differ_late(wanted: Mapping[str, str], usual: Mapping[str, str]) -> bool:
     changed = {name for name in {*wanted, *usual} if wanted.get(name) != usual.get(name)}
     return all(name.startswith(_READ_LATE) for name in changed)
 
@@ -89,6 +88,7 @@ class _Server:
 
     def __init__(self) -> None:
         self._calls, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.env = environment()
         self._calls.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
         with theirs:
             self._process = subprocess.Popen(
@@ -96,7 +96,7 @@ class _Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 cwd=ROOT,
-                env=environment(),
+                env=self.env,
                 pass_fds=[theirs.fileno()],
             )
 
