@@ -148,6 +148,7 @@ def child(job: dict[str, Any], pipes: Pipes) -> NoReturn:
     pipes.keep(pipes.told[1], pipes.asked[1], pipes.stdin[1], pipes.stdout[0])
     if not job["real_watchdog"]:
         mock.patch.object(repair_watchdog, "start_isolated", lambda _, address: ForkedWatchdog(pipes, address)).start()
+    gc.disable()  # as good as the program's own threshold for a run of this length
     step = Steps(job["last"], job["signal"], job.get("victim", 0))
     plain = grpc.insecure_channel
     grpc.insecure_channel = lambda *a, **k: grpc.intercept_channel(plain(*a, **k), Counting(step))

@@ -162,10 +162,10 @@ def command(procedure: Procedure, stage: Stage, *more: str) -> list[str]:
 def test_a_repair_killed_at_any_step_leaves_the_store_no_worse(stage: tuple[Procedure, Stage]) -> None:
     procedure, made = stage
     last = 0
-    for last in made.steps(procedure, apart=3):
+    for last in made.steps(procedure, apart=5):
         procedure.plant(made.daemon, procedure.target)
         before = dump(made.daemon)
-        ended = made.killer.run(*command(procedure, made), last=last, real_watchdog=made.wide or last % 10 == 0)
+        ended = made.killer.run(*command(procedure, made), last=last, real_watchdog=made.wide or last // 5 % 4 == 2)
         if ended.status == 0:
             break
         assert ended.status == -signal.SIGKILL, (last, made.killer.said)
@@ -189,7 +189,7 @@ def test_a_repair_killed_at_any_step_leaves_the_store_no_worse(stage: tuple[Proc
 )
 def test_a_repair_that_is_asked_to_end_takes_everything_of_its_own_along(stage: tuple[Procedure, Stage]) -> None:
     procedure, made = stage
-    for last in made.steps(procedure, apart=5):
+    for last in made.steps(procedure, apart=7):
         procedure.plant(made.daemon, procedure.target)
         before = dump(made.daemon)
         ended = made.killer.run(*command(procedure, made), last=last, number=signal.SIGTERM)

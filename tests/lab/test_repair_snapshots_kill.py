@@ -13,7 +13,7 @@ from tests.lab.kit.registry import Registry
 from tests.lab.snapshots_killed import ENDED, sweep
 
 #: Number of kills without --wide.
-KILLS = 12
+KILLS = 8
 
 
 @pytest.mark.sweep
