@@ -32,9 +32,9 @@ _PAINTED: Final = """async () => {
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and print each size."""
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium-headless-shell")
     if chromium is None:
-        raise NotInstalledError("chromium is absent; run tools/lab-install --with chromium as root")
+        raise NotInstalledError("chromium is absent; run tools/lab-install --with chromium-headless-shell as root")
     missed = False
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

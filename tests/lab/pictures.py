@@ -51,9 +51,9 @@ def terminal() -> str:
 
 def pages(folder: Path) -> None:
     """The sample page in the light, in the dark, on a phone, and on paper."""
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium-headless-shell")
     if chromium is None:
-        raise NotInstalledError("chromium is absent; run tools/lab-install --with chromium as root")
+        raise NotInstalledError("chromium is absent; run tools/lab-install --with chromium-headless-shell as root")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for name, look in _LOOKS.items():

@@ -56,9 +56,9 @@ def written(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium-headless-shell")
     if chromium is None:
-        raise NotInstalledError("chromium is absent; run tools/lab-install --with chromium as root")
+        raise NotInstalledError("chromium is absent; run tools/lab-install --with chromium-headless-shell as root")
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield running
