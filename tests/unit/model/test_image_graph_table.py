@@ -132,7 +132,9 @@ def test_only_the_target_may_be_of_unknown_type() -> None:
         (digest("c"), Family.UNTYPED): Manifest(config("x"), ()),
     }
     image = Group("n", ("a",), untyped("r"))
-    assert walk(image, documents, NODE) == ImageGraph(image, indexes=(untyped("r"),), others=(child,))
+    assert walk(image, documents, NODE) == ImageGraph(
+        image, indexes=(untyped("r"),), others=(child,), unusable=(child,)
+    )
 
 
 # Records of one target.
@@ -274,7 +276,7 @@ WALKS = {
         nodes=(
             node(B, "i", wanted=False, alike=False),
             node(BARE, "i", wanted=True, alike=False),
-            node(BARE2, "i", wanted=True, alike=False),
+            node(BARE2, "i", wanted=False, alike=False),
         ),
     ),
     "without a platform, its config tells": listing(
