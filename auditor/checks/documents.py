@@ -133,7 +133,9 @@ def check(evidence: Evidence) -> Iterator[Hit]:
 
 def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
     for descriptor in graph.indexes:
-        if not view.has(descriptor.digest):
+        if not view.has(descriptor.digest) and descriptor in graph.passed_over:
+            yield _index_not_pulled(view, graph, descriptor)
+        elif not view.has(descriptor.digest):
             yield from _missing(view, descriptor, "index", image_ref(graph.group, "index"))
         yield from _flaws(view, graph, descriptor, "index")
     for descriptor in graph.too_deep:
@@ -314,6 +316,15 @@ def _not_pulled(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> H
         text,
         images=(image_ref(graph.group, "manifest", node=node),),
         facts={"manifest_present": view.has(node.digest), "layers": len(layers), "layers_present": held},
+    )
+
+
+def _index_not_pulled(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor) -> Hit:
+    text = f"an index of other platforms of {graph.group.name} {_absent(view)}"
+    facts: dict[str, Fact] = {"manifest_present": False}
+    ref = image_ref(graph.group, "index")
+    return PLATFORM_NOT_PULLED.hit(
+        view.name, blob_subject("index", descriptor.digest), text, images=(ref,), facts=facts
     )
 
 

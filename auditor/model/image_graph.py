@@ -169,7 +169,8 @@ class ManifestNode(msgspec.Struct, frozen=True):
 class ImageGraph(msgspec.Struct, frozen=True):
     """The documents of one image; `others` have types that are not followed, `too_deep` exceed `oci.MAX_DEPTH`.
 
-    `unusable`: the others that containerd takes for the image of a wanted platform, and then cannot use.
+    `unusable`: the others that containerd takes for the image of a wanted platform, and then cannot use. `passed_over`:
+    the indexes that lead to no wanted platform.
     """
 
     group: Group
@@ -178,6 +179,7 @@ class ImageGraph(msgspec.Struct, frozen=True):
     others: tuple[Descriptor, ...] = ()
     too_deep: tuple[Descriptor, ...] = ()
     unusable: tuple[Descriptor, ...] = ()
+    passed_over: tuple[Descriptor, ...] = ()
 
 
 class _Walk(msgspec.Struct):
@@ -228,7 +230,9 @@ def walk(image: Group, documents: Documents, matcher: Matcher) -> ImageGraph:
     """
     found = _Walk(indexes=[], manifests=[], others=[], too_deep=[], seen=set())
     found.start(image.target, documents)
-    taken = tuple(_taken(image.target, documents, matcher))
+    followed = [_followed(image.target, documents, Matcher(wanted=(vector,))) for vector in matcher.wanted]
+    taken = tuple(path[-1] for path in followed)
+    above = {each.digest for path in followed for each in path}
     return ImageGraph(
         group=image,
         indexes=tuple(found.indexes),
@@ -236,29 +240,31 @@ def walk(image: Group, documents: Documents, matcher: Matcher) -> ImageGraph:
         others=tuple(found.others),
         too_deep=tuple(found.too_deep),
         unusable=tuple(each for each in found.others if found.indexes and each in taken),
+        passed_over=() if matcher.everything else tuple(each for each in found.indexes if each.digest not in above),
     )
 
 
-def _taken(target: Descriptor, documents: Documents, matcher: Matcher) -> Iterator[Descriptor]:
-    """Yield what containerd takes for the image of each wanted platform, of whatever type it is."""
-    for vector in matcher.wanted:
-        followed = _followed(target, documents, Matcher(wanted=(vector,)))
-        if followed is not None:
-            yield followed
+def _followed(target: Descriptor, documents: Documents, matcher: Matcher) -> tuple[Descriptor, ...]:
+    """Follow the best child of each index, as far as there is one; core/images/image.go `Manifest`.
 
+    Args:
+        target: An image's target.
+        documents: The documents by key.
+        matcher: One platform.
 
-def _followed(target: Descriptor, documents: Documents, matcher: Matcher) -> Descriptor | None:
-    """Follow the best child of each index, down to one that is no index; core/images/image.go `Manifest`."""
-    found, kind = target, family(target.media_type) or key_of_root(target, documents)[1]
+    Returns:
+        The target and what containerd takes below it; the last is the image, of whatever type it is.
+
+    """
+    path, kind = [target], family(target.media_type) or key_of_root(target, documents)[1]
     for _ in range(oci.MAX_DEPTH):
-        document = documents.get((found.digest, Family.INDEX)) if kind is Family.INDEX else None
-        if not isinstance(document, Index):
-            break
-        child = _best(document.manifests, matcher)
+        document = documents.get((path[-1].digest, Family.INDEX)) if kind is Family.INDEX else None
+        child = _best(document.manifests, matcher) if isinstance(document, Index) else None
         if child is None:
-            return None
-        found, kind = child, family(child.media_type) or Family.UNTYPED
-    return found
+            break
+        path.append(child)
+        kind = family(child.media_type) or Family.UNTYPED
+    return tuple(path)
 
 
 def _best(below: Sequence[Descriptor], matcher: Matcher) -> Descriptor | None:
@@ -376,9 +382,18 @@ def _artifact(manifest: Manifest, config: ImageConfig | None, unpackable: list[D
     """Whether a manifest with an image config is an artifact: BuildKit caches, attestations, `{}` of old ORAS."""
     if _passed_over(manifest) and not manifest.artifact_type:
         return config is not None and not config.diff_ids
+    if not unpackable and not manifest.artifact_type and config is not None and _built_as_image(manifest, config):
+        return False
     if manifest.artifact_type or len(unpackable) < len(manifest.layers):
         return not unpackable or (config is not None and not config.diff_ids)
     return config is not None and not config.diff_ids and not config.platform.os
+
+
+def _built_as_image(manifest: Manifest, config: ImageConfig) -> bool:
+    """Whether a config is one to run, and has a diffID for each layer, of which none has the type of its content."""
+    untyped = all(oci.is_untyped_layer(layer.media_type) for layer in manifest.layers)
+    named = config.platform.os not in ("", "unknown")
+    return untyped and named and 0 < len(manifest.layers) == len(config.diff_ids)
 
 
 def _passed_over(manifest: Manifest) -> int:

@@ -124,6 +124,29 @@ def is_image_layer(media_type: str) -> bool:
     return is_layer(media_type) or media_type.startswith(_LAYER_NAMES)
 
 
+#: Types of archives and compressed files in general.
+_ARCHIVES = frozenset(
+    {
+        "application/gzip",
+        "application/x-gzip",
+        "application/zstd",
+        "application/tar",
+        "application/tar+gzip",
+        "application/x-tar",
+        "application/x-tar+gzip",
+    }
+)
+
+
+def is_untyped_layer(media_type: str) -> bool:
+    """Whether a type tells nothing of the content, or is that of a layer but for letters or parameters.
+
+    Artifacts name the kind of their content; layers of such types are an image's that was built wrongly.
+    """
+    kind = media_type.partition(";")[0].strip().lower()
+    return not is_layer(media_type) and (not kind or is_layer(kind) or is_plain_type(kind) or kind in _ARCHIVES)
+
+
 #: OCI's tar layers, up to the suffix of a compression.
 _OCI_TARS = frozenset({OCI_LAYER, "application/vnd.oci.image.layer.nondistributable.v1.tar"})
 _COMPRESSIONS = frozenset({"", "gzip", "zstd"})

@@ -93,6 +93,8 @@ class _Builder:
             return self._manifest(self._manifests[digest])
         kind = "index" if any(index.digest == digest for index in self._graph.indexes) else "content"
         node = self._plain(kind, descriptor, children=tuple(self._below(digest, depth + 1)))
+        if node.state == "absent" and descriptor in self._graph.passed_over:
+            return msgspec.structs.replace(node, state="not pulled")
         cut = depth >= _SHOWN and kind == "index" and node.state == "present"
         return msgspec.structs.replace(node, state="present, not shown further") if cut else node
 
