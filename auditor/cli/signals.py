@@ -1,17 +1,20 @@
-"""Deliver signals promptly even if the main thread blocks in a system call, and not in the middle of an import.
+"""Deliver signals promptly even if the main thread blocks in a system call, and not where they would break something.
 
 CPython records a signal and runs its handler between two bytecode instructions. A signal that arrives after the last
 instruction before a blocking call is handled when the call returns: under load that is one Ctrl-C in ten, and a
 response of the daemon may take minutes. A thread therefore interrupts the main thread after each signal.
 
 An exception that interrupts the initialization of an extension module may crash it (msgspec, gRPC), so a signal during
-an import is raised after it.
+an import is raised after it. So is one that arrives while `threading.Condition` takes its lock or gives it back: the
+lock would be given back twice ("cannot release un-acquired lock"), or never. CPython drops an exception that is raised
+in a finalizer; one of a signal is raised again after it.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,9 +25,11 @@ from types import FrameType
 _NUDGE = signal.SIGURG
 #: Seconds after a signal at which the main thread is interrupted; repeated, as the first may come too early.
 _DELAYS = (0.02, 0.1, 0.5)
-#: Seconds between interruptions while a signal waits for the end of an import.
+#: Seconds between interruptions while a signal waits.
 _POLL = 0.005
 _IMPORT = "<frozen importlib._bootstrap>"
+#: Methods of `threading.Condition` in which its lock changes hands.
+_LOCKING = frozenset({"__enter__", "__exit__", "_release_save", "_acquire_restore"})
 
 
 class Terminated(BaseException):
@@ -50,11 +55,13 @@ def prompt_signals() -> Iterator[None]:
     os.set_blocking(reading, True)
     nudged = signal.signal(_NUDGE, handlers.nudge)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    unraisable, sys.unraisablehook = sys.unraisablehook, handlers.unraisable
     arguments = (reading, threading.get_ident(), handlers)
     threading.Thread(target=_wake, args=arguments, name="signals", daemon=True).start()
     try:
         yield
     finally:
+        sys.unraisablehook = unraisable
         signal.set_wakeup_fd(before)
         signal.signal(_NUDGE, nudged)
         if mine:
@@ -66,11 +73,12 @@ def prompt_signals() -> Iterator[None]:
 class _Handlers:
     """Signal handlers.
 
-    `pending` is the exception of a signal that arrived during an import, `handled` the number of signals whose handler
+    `pending` is the exception of a signal that could not be raised yet, `handled` the number of signals whose handler
     has run.
     """
 
     def __init__(self) -> None:
+        self._report = sys.unraisablehook
         self.pending: type[BaseException] | None = None
         self.handled = 0
 
@@ -83,9 +91,16 @@ class _Handlers:
         self._raise(KeyboardInterrupt, frame)
 
     def nudge(self, _signal: int, frame: FrameType | None) -> None:
-        """Raise what is pending, unless the import goes on."""
-        if not _importing(frame):
+        """Raise what is pending, unless it still has to wait."""
+        if not _must_finish(frame):
             self.raise_pending()
+
+    def unraisable(self, dropped: sys.UnraisableHookArgs) -> None:
+        """Keep the exception of a signal that CPython dropped, as it was raised in a finalizer; report others."""
+        if issubclass(dropped.exc_type, (Terminated, KeyboardInterrupt)):
+            self.pending = dropped.exc_type
+        else:
+            self._report(dropped)
 
     def raise_pending(self) -> None:
         """Raise what is pending."""
@@ -94,12 +109,28 @@ class _Handlers:
             raise error
 
     def _raise(self, error: type[BaseException], frame: FrameType | None) -> None:
-        """Raise the exception now, or after the import; a second signal does not wait."""
+        """Raise the exception now, or as soon as it breaks nothing; a second signal does not wait."""
         self.handled += 1
-        if self.pending is not None or not _importing(frame):
+        if self.pending is not None or not _must_finish(frame):
             self.pending = None
             raise error
         self.pending = error
+
+
+def _must_finish(frame: FrameType | None) -> bool:
+    """Whether an exception must not be raised in a frame."""
+    return _locking(frame) or _importing(frame)
+
+
+def _locking(frame: FrameType | None) -> bool:
+    """Whether a frame takes or gives back the lock of a condition.
+
+    `Condition.wait` restores the lock whatever happens once its variable `gotit` is set, which is before it blocks.
+    """
+    if frame is None or frame.f_globals.get("__name__") != threading.__name__:
+        return False
+    name = frame.f_code.co_name
+    return name in _LOCKING or (name == "wait" and "gotit" not in frame.f_locals)
 
 
 def _importing(frame: FrameType | None) -> bool:
