@@ -28,7 +28,7 @@ def main() -> int:
             from auditor.cli import app  # noqa: PLC0415 - see above
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        return app.main()
+        return app.main(ends=True)
     except KeyboardInterrupt:  # during the imports; `app.main` handles later ones
         sys.stderr.write("auditor: interrupted\n")
         return 130
