@@ -66,7 +66,8 @@ def prompt_signals(handlers: Handlers | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = unraisable
+        if not handlers.ends:
+            sys.unraisablehook = unraisable
         signal.set_wakeup_fd(before)
         signal.signal(_NUDGE, nudged)
         if mine and not handlers.ends:
