@@ -32,18 +32,23 @@ _IMPORT = "<frozen importlib._bootstrap>"
 _LOCKING = frozenset({"__enter__", "__exit__", "_release_save", "_acquire_restore"})
 
 
+#: Exit statuses of a process that a signal ended, as shells give them.
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
 class Terminated(BaseException):
     """SIGTERM or SIGHUP arrived; raised in the main thread so that leases and temporary files are cleaned up."""
 
 
 @contextmanager
-def prompt_signals() -> Iterator[None]:
+def prompt_signals(handlers: Handlers | None = None) -> Iterator[None]:
     """Raise Terminated for SIGTERM and SIGHUP, and deliver signals promptly; to be called from the main thread.
 
     The handlers of both stay after the block, for the rest of the process. SIGHUP, which the end of a session sends,
     stays ignored under nohup.
     """
-    handlers = _Handlers()
+    handlers = handlers or Handlers()
     signal.signal(signal.SIGTERM, handlers.terminate)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, handlers.terminate)
@@ -61,26 +66,35 @@ def prompt_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = unraisable
+        if not handlers.ends:
+            sys.unraisablehook = unraisable
         signal.set_wakeup_fd(before)
         signal.signal(_NUDGE, nudged)
-        if mine:
+        if mine and not handlers.ends:
             signal.signal(signal.SIGINT, interrupted)
         os.close(writing)
         handlers.raise_pending()
 
 
-class _Handlers:
+class Handlers:
     """Signal handlers.
 
-    `pending` is the exception of a signal that could not be raised yet, `handled` the number of signals whose handler
-    has run.
+    `pending` is the exception of a signal that could not be raised yet, `raised` the last one that was, `handled` the
+    number of signals whose handler has run.
+
+    Args:
+        ends: The process ends after the block; the handlers stay. Once `over` is set, a signal ends it at once: its
+            exception would have no handler any more.
+
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ends: bool = False) -> None:
         self._report = sys.unraisablehook
         self.pending: type[BaseException] | None = None
+        self.raised: type[BaseException] | None = None
         self.handled = 0
+        self.ends = ends
+        self.over = False
 
     def terminate(self, _signal: int, frame: FrameType | None) -> None:
         """Handle SIGTERM and SIGHUP."""
@@ -106,15 +120,19 @@ class _Handlers:
         """Raise what is pending."""
         error, self.pending = self.pending, None
         if error is not None:
+            self.raised = error
             raise error
 
     def _raise(self, error: type[BaseException], frame: FrameType | None) -> None:
-        """Raise the exception now, or as soon as it breaks nothing; a second signal does not wait."""
+        """Raise the exception now, or as soon as it breaks nothing; a second signal does not wait for an import."""
+        if self.over:
+            os._exit(TERMINATED if error is Terminated else INTERRUPTED)
         self.handled += 1
-        if self.pending is not None or not _must_finish(frame):
-            self.pending = None
-            raise error
-        self.pending = error
+        if _locking(frame) or (self.pending is None and _importing(frame)):
+            self.pending = error
+            return
+        self.pending, self.raised = None, error
+        raise error
 
 
 def _must_finish(frame: FrameType | None) -> bool:
@@ -140,7 +158,7 @@ def _importing(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def _wake(reading: int, thread: int, handlers: _Handlers) -> None:
+def _wake(reading: int, thread: int, handlers: Handlers) -> None:
     """Interrupt a thread after each signal until its handler has run; end when the other end of the pipe is closed.
 
     A signal whose exception is on its way through C code must not be followed by another: CPython would call the

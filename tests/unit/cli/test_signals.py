@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from auditor.cli import app
 from auditor.cli.runs.every import stoppable
-from auditor.cli.signals import Terminated, prompt_signals
+from auditor.cli.signals import TERMINATED, Handlers, Terminated, prompt_signals
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +134,38 @@ def test_a_lock_that_changes_hands_is_not_interrupted(method: str) -> None:
     with pytest.raises(Terminated):
         wait(lambda: returned.append(getattr(condition, method)()))
     assert returned == [None]
+
+
+def test_a_second_signal_waits_for_the_lock_too() -> None:
+    condition = threading.Condition(Signalled(signal.SIGTERM, "__exit__"))  # type: ignore[arg-type]
+    handlers = Handlers()
+    handlers.pending = Terminated  # the first one
+    returned: list[object] = []
+    with pytest.raises(Terminated), prompt_signals(handlers):
+        returned.append(condition.__exit__())  # type: ignore[call-arg,func-returns-value]
+    assert returned == [None]
+
+
+def test_a_signal_after_the_command_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(app, "print_message", lambda _: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(app, "_dispatch", lambda _: signal.raise_signal(signal.SIGHUP))
+    with pytest.raises(SystemExit, match=str(TERMINATED)):
+        app.main(["rules"], ends=True)
+
+
+def test_an_error_that_a_signal_caused_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_words: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Terminated:
+            raise ImportError("cannot initialise module strings") from None
+
+    monkeypatch.setattr(app, "_dispatch", interrupted)
+    assert app.main(["rules"]) == TERMINATED
+    assert capfd.readouterr().err == "auditor: interrupted\n"
 
 
 def test_an_interrupted_loop_waits_for_the_lock_too() -> None:
