@@ -234,6 +234,17 @@ def try_diagnosis(store: Store, digest: str) -> None:
         assert ran.returncode in (0, 1), f"{line}\n{ran.stdout}\n{ran.stderr}"
 
 
+@pytest.mark.parametrize("code", ["incomplete-image", "missing-manifest", "missing-config"])
+def test_the_pull_that_diagnose_prints_removes_the_fault(store: Store, code: str) -> None:
+    """No release of Debian has crictl: what it asks the daemon for is asked for here."""
+    subject = PLANTS[code](store)
+    (line,) = (line for line in ask(store.daemon, subject)[0].verdict.commands if line.startswith("crictl "))
+    client, option, address, verb, name = shlex.split(line, comments=True)
+    assert (client, option, address, verb) == ("crictl", "-r", f"unix://{store.daemon.socket}", "pull")
+    store.daemon.cri_pull(name)
+    assert found(store, code, subject) is None
+
+
 def test_a_lease_whose_name_looks_like_an_option_is_removed_by_the_printed_command(store: Store) -> None:
     for name in ("-printed lease", "printed lease"):
         faults.add_lease(store.daemon, name)
