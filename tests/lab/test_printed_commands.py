@@ -28,13 +28,14 @@ from auditor.model.command_line import command, is_command
 from auditor.model.findings import Finding, ImageRef, Severity, Subject, Verify
 from tests import images
 from tests.images import BuiltImage
-from tests.lab.checked import ROOT, auditor_here, environment
+from tests.lab.checked import auditor_here
 from tests.lab.diagnosed import ask
 from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS, binary
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import rooted, scratch
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, environment
 from tests.unit.build import World
 from tests.unit.checks.test_rules import FAULTS
 
