@@ -61,6 +61,7 @@ class Case:
         *,
         cause: str | None = None,
         facts: dict[str, Fact] | None = None,
+        hint: str = "",
         repairable: bool = False,
     ) -> Hit:
         """Report the blob; `repairable`: writing the right bytes removes the fault."""
@@ -73,6 +74,7 @@ class Case:
             cause=cause,
             images=self.images,
             facts={**(facts or {}), **shared},
+            hint=hint,
             repairable=repairable,
         )
 

@@ -8,12 +8,12 @@ import msgspec
 
 from auditor.checks import layer_content, lost_file
 from auditor.checks.blob_case import Case, audited_blobs, cases, described
-from auditor.checks.evidence import Evidence
+from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.rule import Hit, Rule
 from auditor.model.digest import EMPTY, Digest
-from auditor.model.findings import Fact, Severity, Verify
-from auditor.model.image_graph import Broken, Flaw
-from auditor.model.store import FileKind, FileState, Verification, VerificationKind
+from auditor.model.findings import Fact, Severity, Subject, Verify
+from auditor.model.image_graph import Broken, Flaw, ImageGraph
+from auditor.model.store import FileKind, FileState, Image, Verification, VerificationKind
 
 _RESTORE = "`auditor repair` restores the file and changes neither the record nor labels nor snapshots."
 BLOB_FILE_MISSING = Rule(
@@ -58,6 +58,9 @@ RULES = (BLOB_FILE_MISSING, SIZE_MISMATCH, DIGEST_MISMATCH, BLOB_UNREADABLE, REA
 
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Check each audited blob, once for all namespaces that have a record of it."""
+    for view in evidence.views:
+        for graph in view.graphs:
+            yield from _other_sizes(view, graph)
     flaws = _document_flaws(evidence)
     only = None if evidence.verify in (Verify.LAYERS, Verify.SNAPSHOTS) else _doubtful(evidence) | flaws.keys()
     for digest, case in cases(evidence, only).items():
@@ -148,7 +151,36 @@ def _sizes(case: Case, state: FileState | None, verification: Verification | Non
         "file_size": size,
     }
     text, cause = _size_text(case, size, fits=fits), _size_cause(case, size)
+    if cause == DISAGREE:  # a repair replaces bytes, which may be right
+        return case.hit(SIZE_MISMATCH, text, cause=cause, facts=facts, hint=DISAGREE_HINT)
     return case.hit(SIZE_MISMATCH, text, cause=cause, facts=facts, repairable=True)
+
+
+#: The cause of sizes that differ where no content is damaged.
+DISAGREE = "records-disagree"
+DISAGREE_HINT = "Pull the image again, which writes its record; if the sizes still differ, ask the image's publisher."
+
+
+def _other_sizes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+    """Yield the image records that give the target another size than the first: containerd cannot export by them."""
+    for record in graph.group.records:
+        if record.target.size != graph.group.target.size:
+            yield _other_size(view, graph, record)
+
+
+def _other_size(view: NamespaceView, graph: ImageGraph, record: Image) -> Hit:
+    given, size = record.target.size, graph.group.target.size
+    message = f"{record.name}: its record gives a size of {given} bytes, another record of the target {size}"
+    facts: dict[str, Fact] = {"descriptor_size": given, "target": str(graph.group.target.digest)}
+    return SIZE_MISMATCH.hit(
+        view.name,
+        Subject(kind="image", name=record.name),
+        message,
+        cause=DISAGREE,
+        images=(image_ref(graph.group, "image"),),
+        facts=facts,
+        hint=DISAGREE_HINT,
+    )
 
 
 def _size_text(case: Case, size: int | None, *, fits: bool) -> str:
@@ -168,7 +200,7 @@ def _size_cause(case: Case, size: int | None) -> str:
     if size == 0 and 0 not in case.records:
         return "emptied"
     if size is None or size in case.records:
-        return "records-disagree"
+        return DISAGREE
     return "shortened" if size < min(case.records) else "lengthened"
 
 

@@ -16,7 +16,6 @@ from auditor.checks.pulled_platforms import only_choice, pulled_instead, unpacke
 from auditor.model import oci
 from auditor.model.digest import Digest
 from auditor.model.image_graph import Content, Family, ImageGraph, Layer, ManifestNode
-from auditor.model.store import Snapshot
 
 _CONFIG_LABEL = "containerd.io/gc.ref.content.config"
 _CONTENT_LABEL = "containerd.io/gc.ref.content"
@@ -28,6 +27,8 @@ _MANAGED_LABEL = "io.cri-containerd.image"
 _FETCHED_LABEL = "containerd.io/distribution.source."
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LAZY_LABELS = ("containerd.io/snapshot/nydus", "containerd.io/snapshot/overlaybd")
+#: containerd's own snapshotters, which unpack each layer.
+_LOCAL = frozenset({"aufs", "blockfile", "btrfs", "devmapper", "native", "overlayfs", "windows", "zfs"})
 
 
 class State(enum.StrEnum):
@@ -248,7 +249,7 @@ class _Classifier:
         """Whether a remote snapshotter serves the layer without its blob, judged by the layer's own snapshot."""
         name = base.layer.chain_id or ""
         held = {s: found for s in self.used if (found := self.view.snapshot(s, name)) is not None}
-        if any(_remote(snapshot) for snapshot in held.values()):
+        if any(_remote(snapshot.labels.keys() - self._inherited(base, s)) for s, snapshot in held.items()):
             return State.LAZY
         known = (self.evidence.snapshotter(s) for s in held)
         proxies = {s.name for s in known if s is not None and s.proxy}
@@ -259,6 +260,15 @@ class _Classifier:
             return State.LAZY
         skipped = sources or (base.prefix and self._fetched_twin(base, proxies))
         return None if skipped else State.UNTOLD
+
+    def _inherited(self, base: LayerState, snapshotter: str) -> AbstractSet[str]:
+        """Return the labels of a local snapshot that only repeat what the image was published with.
+
+        core/snapshots/snapshotter.go `FilterInheritedLabels` copies a layer's annotations to its snapshot.
+        """
+        known = self.evidence.snapshotter(snapshotter)
+        local = snapshotter in _LOCAL and not (known is not None and known.proxy)
+        return base.layer.descriptor.annotations.keys() if local else frozenset()
 
     def _fetched_twin(self, base: LayerState, snapshotters: AbstractSet[str]) -> bool:
         """Whether a present twin belongs to an image of the same snapshotter, which containerd thus fetched for it."""
@@ -283,10 +293,8 @@ def _with(
     return msgspec.structs.replace(base, state=state, twins=twins, built_from=built_from, sibling=sibling)
 
 
-def _remote(snapshot: Snapshot) -> bool:
-    return _REMOTE_LABEL in snapshot.labels or any(
-        label.startswith(prefix) for label in snapshot.labels for prefix in _LAZY_LABELS
-    )
+def _remote(labels: AbstractSet[str]) -> bool:
+    return _REMOTE_LABEL in labels or any(label.startswith(_LAZY_LABELS) for label in labels)
 
 
 def _built_from(view: NamespaceView, base: LayerState) -> str:

@@ -234,6 +234,21 @@ def test_layers_of_remote_snapshots_are_no_fault(label: str) -> None:
     quiet(world, "blob-lazy")
 
 
+@pytest.mark.parametrize("label", ["containerd.io/snapshot/remote", "containerd.io/snapshot/nydus-blob"])
+@pytest.mark.parametrize(("snapshotter", "code"), [("overlayfs", "snapshot-without-blob"), ("nydus", "blob-lazy")])
+def test_labels_that_an_image_was_published_with_excuse_no_local_snapshot(
+    label: str, snapshotter: str, code: str
+) -> None:
+    """containerd copies the annotations of a layer to its snapshot, whatever the snapshotter is."""
+    wire = {"mediaType": BASE.media_type, "digest": BASE.digest, "size": len(BASE.data), "annotations": {label: "true"}}
+    made = image(BASE, layers=[wire])
+    world = World()
+    world.pull(made, unpack=False)
+    world.unpack(made, snapshotter=snapshotter, **{label: "true"})
+    world.drop(BASE.digest)
+    assert {finding.code for finding in world.findings()} == {code}
+
+
 def test_a_snapshotter_that_can_be_lazy_excuses_no_local_snapshot() -> None:
     world = World(lazy=True)
     world.pull(APP)

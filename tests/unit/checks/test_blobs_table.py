@@ -91,12 +91,15 @@ def no_file(found: str) -> tuple[Finding, ...]:
     return told("blob-file-missing", cause="no-file", facts={"found": found}, hint=REPAIR)
 
 
+REPULL = "Pull the image again, which writes its record; if the sizes still differ, ask the image's publisher."
+
+
 def sizes(
     cause: str, record: int = SIZE, descriptor: int | None = SIZE, file: int | None = None, **more: Any
 ) -> tuple[Finding, ...]:
     known = {"record_size": record, "descriptor_size": descriptor, "file_size": file, **more}
     facts = {name: value for name, value in known.items() if value is not None}
-    return told("size-mismatch", cause=cause, facts=facts, hint=REPAIR)
+    return told("size-mismatch", cause=cause, facts=facts, hint=REPULL if cause == "records-disagree" else REPAIR)
 
 
 def corrupt(cause: str = "bytes-changed", **facts: Any) -> tuple[Finding, ...]:
@@ -281,7 +284,7 @@ SIZES = {
             IN_APP,
             cause="records-disagree",
             facts={"record_size": SIZE, "descriptor_size": SIZE, "file_size": SIZE},
-            hint="auditor repair -n k8s.io b:1",
+            hint=REPULL,
         ),
     ),
     "two records and a descriptor disagree": Row(
@@ -297,7 +300,7 @@ SIZES = {
                 "file_size": SIZE,
                 "namespaces": "aaa,k8s.io",
             },
-            hint=REPAIR,
+            hint=REPULL,
         ),
     ),
     "two records agree": Row((PULL, also("aaa"))),

@@ -215,3 +215,15 @@ def test_one_digest_under_two_types_is_judged_as_each_namespace_says() -> None:
     other.change(images=(msgspec.structs.replace(other.inventory.images[0], target=target),))
     found = [f for f in world.findings() if f.code == "malformed-manifest"]
     assert [(f.namespace, f.subject.kind, f.subject.digest) for f in found] == [("moby", "index", APP.digest)]
+
+
+def test_a_name_that_states_another_size_than_the_others() -> None:
+    """containerd runs the image, and its export of that name fails."""
+    world = World()
+    world.pull(APP)
+    (first,) = world.inventory.images
+    other = msgspec.structs.replace(first, name="other:1", target=msgspec.structs.replace(first.target, size=5))
+    world.change(images=(first, other))
+    (finding,) = world.findings()
+    assert (finding.code, finding.subject.name, finding.cause) == ("size-mismatch", "other:1", "records-disagree")
+    assert finding.hint.startswith("Pull the image again")

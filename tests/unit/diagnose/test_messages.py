@@ -73,12 +73,17 @@ def test_a_log_finds_each_message_too() -> None:
         assert found.known[0].id == name, text
 
 
+def test_the_words_of_a_network_plugin_are_of_no_image() -> None:
+    text = 'failed to set up sandbox container "be04" network for pod "a": networkPlugin cni failed to set up pod "a"'
+    assert not recognise(f"{text} network: unexpected end of JSON input")
+
+
 def test_only_what_is_its_own_proof_is_certain() -> None:
     certain = {known.id for known in MESSAGES if known.confidence is Confidence.CERTAIN}
     assert certain == {
         "disk-full", "io-error", "file-system-damaged", "read-only", "socket-denied", "rate-limited", "name-resolution",
         "open-files", "commit-algorithm", "certificate-expired", "no-d-type", "inotify-limit", "key-quota",
-        "terminal-closed",
+        "terminal-closed", "manifest-too-large",
     }  # fmt: skip
 
 
