@@ -42,7 +42,7 @@ _LINKS: Final = (Kind.SYMLINK, Kind.HARDLINK)
 _DOCUMENTS: Final = frozenset({"index.json", "manifest.json", "oci-layout", "repositories", DIR_VERSION})
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """A file of an archive as it was read.
 
     `size` is that of its header, `read` the number of bytes that were there; `digest` is of those. `offset` is where
