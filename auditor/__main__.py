@@ -9,6 +9,7 @@ import sys
 from types import ModuleType
 from typing import NoReturn, cast
 
+from auditor.import_stand_ins import stand_ins
 from auditor.version import __version__
 
 #: Objects made between two collections: some tens of megabytes.
@@ -27,7 +28,7 @@ def main() -> int:
             from auditor.cli import app  # noqa: PLC0415 - see above
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        return app.main()
+        return app.main(ends=True)
     except KeyboardInterrupt:  # during the imports; `app.main` handles later ones
         sys.stderr.write("auditor: interrupted\n")
         return 130
@@ -44,7 +45,7 @@ def _print_version() -> int:
 
 
 def _import_msgspec() -> None:
-    """Import msgspec without the optional typing_extensions, which imports inspect, ast and dis.
+    """Import msgspec without the optional typing_extensions, which imports inspect, ast and dis, and without textwrap.
 
     msgspec falls back to `typing`, which has everything that the records here use.
     """
@@ -52,7 +53,8 @@ def _import_msgspec() -> None:
     if optional not in sys.modules:
         sys.modules[optional] = cast("ModuleType", None)  # what the import system takes for "not installed"
         try:
-            import msgspec  # noqa: F401, PLC0415
+            with stand_ins("textwrap"):
+                import msgspec  # noqa: F401, PLC0415
         finally:
             del sys.modules[optional]
 

@@ -196,7 +196,11 @@ class Temporary:
             self.fd = os.open(self.path, _CREATE, 0o666)
         with suppress(OSError):
             fcntl.flock(self.fd, fcntl.LOCK_EX)
-        return os.path.lexists(self.path) and os.path.samestat(self.path.lstat(), os.fstat(self.fd))
+        try:
+            found = self.path.lstat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(found, os.fstat(self.fd))
 
 
 def _prefix(target: Path) -> str:
@@ -224,10 +228,10 @@ def _sweep_one(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     with suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
+        try:
             path.unlink()
+        except IsADirectoryError:
+            shutil.rmtree(path)
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,14 +7,17 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+#: Pipes at these paths were opened before, by the program or its caller.
+_OPENED = ("/dev/fd", "/dev/stdin", "/proc")
+
 
 class TooLarge(OSError):
     """A file has more bytes than its reader accepts."""
 
 
 def is_named_pipe(path: Path) -> bool:
-    """Whether a path is a named pipe, which may never have a writer; those of a shell's `<(command)` have one."""
-    return path.is_fifo() and not path.is_relative_to("/dev/fd") and not path.is_relative_to("/proc")
+    """Whether a path is a named pipe, which may never have a writer; /dev/stdin and a shell's `<(command)` have one."""
+    return path.is_fifo() and not any(map(path.is_relative_to, _OPENED))
 
 
 def open_regular(path: Path) -> BinaryIO:

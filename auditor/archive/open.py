@@ -22,7 +22,9 @@ from auditor.checks.archive_faults import TRAILING
 from auditor.concurrency import CHUNK, read_ahead
 from auditor.errors import StoreUnreachable
 from auditor.layers import LayerInspector
+from auditor.model.command_line import command
 from auditor.model.digest import Digest
+from auditor.regular_file import is_named_pipe
 
 #: The name that stands for standard input.
 PIPE: Final = "-"
@@ -69,6 +71,9 @@ def open_archive(
     with read_errors(path):
         if Path(path).is_dir():
             return _open_folder(Path(path), members, blobs)
+        if is_named_pipe(Path(path)):  # opening it would wait for a writer, which may never come
+            hint = f"give a file; auditor verify - < {command(str(path))} reads a pipe"
+            raise StoreUnreachable(f"{path} is a named pipe", hint=hint)
         with Path(path).open("rb", buffering=0) as file:
             mode = os.fstat(file.fileno()).st_mode
             if stat.S_ISCHR(mode):

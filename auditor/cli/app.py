@@ -10,14 +10,12 @@ from types import ModuleType
 
 from auditor.cli.arguments import read
 from auditor.cli.output import print_error, print_message
-from auditor.cli.signals import Terminated, prompt_signals
+from auditor.cli.signals import INTERRUPTED, TERMINATED, Handlers, Terminated, prompt_signals
 from auditor.errors import AuditorError, ExportRefused, UsageError
 
 REFUSED = 1
 USAGE = 2
 COULD_NOT = 3
-INTERRUPTED = 130
-TERMINATED = 143
 
 #: Set by a shell that asks typer for completions.
 _COMPLETION = "_AUDITOR_COMPLETE"
@@ -40,23 +38,33 @@ COMMANDS = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit status; raises nothing, except with AUDITOR_DEBUG."""
+def main(arguments: Sequence[str] | None = None, *, ends: bool = False) -> int:
+    """Run a command line and return its exit status; raises nothing, except with AUDITOR_DEBUG.
+
+    Args:
+        arguments: The words after the name of the program; those of the process by default.
+        ends: The process ends afterwards: a signal after the command ends it at once.
+
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    handlers = Handlers(ends=ends)
     try:
-        status = _run(given)
-    except (Terminated, KeyboardInterrupt) as error:
-        status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        status = _run(given, handlers)
+    except Terminated:
+        status = TERMINATED
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    handlers.over = handlers.ends  # before any call, in which another signal could be raised
     if status in (INTERRUPTED, TERMINATED):
         print_message("auditor: interrupted")
     return status
 
 
-def _run(given: list[str]) -> int:
+def _run(given: list[str], handlers: Handlers) -> int:
     # The protocols of `health` have other statuses for invalid usage and for failures.
     usage, could_not = _unanswered(given) or (USAGE, COULD_NOT)
     try:
-        with prompt_signals():
+        with prompt_signals(handlers):
             result = _dispatch(given)
             sys.stdout.flush()
         if not given:
@@ -74,6 +82,10 @@ def _run(given: list[str]) -> int:
     except Exception as error:
         if _aborted(error):
             return INTERRUPTED
+        if (
+            handlers.raised is not None
+        ):  # an extension module that a second signal interrupts raises ImportError instead
+            raise handlers.raised from error
         if os.environ.get("AUDITOR_DEBUG"):
             raise
         if isinstance(error, OSError):

@@ -51,7 +51,8 @@ def moment(timestamp: Timestamp) -> datetime | None:
 
 def labels_of(labels: Mapping[str, str]) -> Labels:
     """Copy labels; equal keys of different records share one string."""
-    return {intern(key): value for key, value in labels.items()} if labels else _NO_LABELS
+    # The `items()` of a protobuf map is written in Python and takes half as long again.
+    return {intern(key): labels[key] for key in labels} if labels else _NO_LABELS
 
 
 def blob(namespace: str, info: content_pb2.Info) -> Blob:

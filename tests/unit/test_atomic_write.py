@@ -102,6 +102,20 @@ def test_a_pipe_without_a_reader_is_an_error(tmp_path: Path, monkeypatch: pytest
         write_whole(tmp_path / "pipe", b"data")
 
 
+def test_a_file_that_cannot_be_looked_at_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lstat, errors = Path.lstat, [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def fail_once(path: Path) -> os.stat_result:
+        if path.name.endswith(".tmp") and errors:
+            raise errors.pop()
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", fail_once)
+    with pytest.raises(OutputError, match="Input/output error"):
+        write_whole(tmp_path / "report", b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_cannot_get_the_mode_of_the_old_one_is_not_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

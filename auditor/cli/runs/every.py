@@ -17,6 +17,7 @@ from auditor.cli import render
 from auditor.cli.audit import now
 from auditor.cli.output import print_error, print_message
 from auditor.cli.runs.metrics_server import Board, serving
+from auditor.cli.signals import Terminated
 from auditor.cli.units import duration
 from auditor.errors import AuditorError, UsageError
 from auditor.formats import prometheus
@@ -39,10 +40,6 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     def patience(self) -> timedelta:
         """The time without a sign of life after which the loop counts as hanging."""
         return 2 * (self.every + self.jitter) + _GRACE
-
-
-class Stop(BaseException):
-    """Raised on SIGTERM to end the loop at any point; leases and temporary files are cleaned up."""
 
 
 def schedule(every: str, jitter: str) -> Schedule:
@@ -82,7 +79,7 @@ def repeat(
                 require_running()
                 pause = (plan.every + plan.jitter * chance()).total_seconds() - (time.monotonic() - begun)
                 sleep(max(0.0, pause))
-        except Stop:
+        except Terminated:
             print_message("auditor: stopped")
     return 0
 
@@ -107,24 +104,29 @@ def _round(once: Once, board: Board, *, command: str, address: str) -> None:
 def stoppable() -> Iterator[Callable[[], None]]:
     """Make the first SIGTERM end the loop; ignore further ones during the clean-up.
 
-    Yields a function that raises Stop after a SIGTERM. A loop calls it in each turn: Python drops the exception of a
-    signal that arrives while a finalizer runs.
+    Yields a function that raises Terminated after a SIGTERM. A loop calls it in each turn: Python drops the exception
+    of a signal that arrives while a finalizer runs.
     """
-    received = threading.Event()
+    received = False
+    before = signal.getsignal(signal.SIGTERM)
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        received.set()
-        raise Stop
+        if callable(before):  # it knows where an exception would break something
+            before(number, frame)
+        else:
+            raise Terminated
 
     def require_running() -> None:
-        if received.is_set():
-            raise Stop
+        if received:
+            raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield require_running
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, stop)
     try:
         yield require_running
     finally:

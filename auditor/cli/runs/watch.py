@@ -22,8 +22,9 @@ from auditor.cli.connect import content_root
 from auditor.cli.options import Common
 from auditor.cli.output import deliver, print_error, print_message
 from auditor.cli.publish import write_metrics
-from auditor.cli.runs.every import Stop, stoppable
+from auditor.cli.runs.every import stoppable
 from auditor.cli.runs.metrics_server import Board, serving
+from auditor.cli.signals import Terminated
 from auditor.cli.units import duration
 from auditor.errors import NothingExamined, OutputError, StateError, StoreError, UsageError
 from auditor.formats import ndjson, prometheus
@@ -112,7 +113,7 @@ def watch(common: Common, wish: Wish) -> int:
                 require_running()
                 time.sleep(pause)
                 pause = min(_LONGEST, pause * 2)
-        except (Stop, KeyboardInterrupt):
+        except (Terminated, KeyboardInterrupt):
             print_message("auditor: stopped")
     return 0
 

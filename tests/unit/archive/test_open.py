@@ -274,6 +274,22 @@ def test_a_pipe_that_nobody_writes_to_any_more_does_not_hang_a_fault_found_befor
         assert codes(open_archive("-", stdin=out)) == {"archive-malformed"}
 
 
+def test_a_named_pipe_is_refused_since_it_may_have_no_writer(tmp_path: Path) -> None:
+    pipe = tmp_path / "a pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StoreUnreachable, match="named pipe") as refused:
+        open_archive(pipe)
+    assert f"auditor verify - < '{pipe}'" in refused.value.hint
+
+
+def test_a_pipe_that_is_open_already_is_read_by_its_path() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "wb", buffering=0) as into:
+        into.write(b"no archive")
+        into.close()
+        assert codes(open_archive(f"/proc/self/fd/{reading}")) == {"archive-malformed"}
+
+
 @pytest.mark.parametrize(
     ("name", "short", "tag"),
     [

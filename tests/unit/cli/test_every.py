@@ -17,8 +17,9 @@ import pytest
 
 from auditor.cli.app import main
 from auditor.cli.runs import metrics_server
-from auditor.cli.runs.every import Stop, repeat, schedule, stoppable
+from auditor.cli.runs.every import repeat, schedule, stoppable
 from auditor.cli.runs.metrics_server import Board, serving
+from auditor.cli.signals import Terminated
 from auditor.errors import StoreUnreachable, UsageError
 from auditor.model.findings import Report
 from tests.unit import reports
@@ -203,5 +204,5 @@ def test_a_signal_whose_exception_a_finalizer_drops_ends_the_loop(monkeypatch: p
     with stoppable() as require_running:
         Last()
         assert dropped
-        with pytest.raises(Stop):
+        with pytest.raises(Terminated):
             require_running()

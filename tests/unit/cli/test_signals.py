@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from auditor.cli.signals import Terminated, prompt_signals
+from auditor.cli import app
+from auditor.cli.runs.every import stoppable
+from auditor.cli.signals import TERMINATED, Handlers, Terminated, prompt_signals
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +101,96 @@ def test_a_second_signal_does_not_wait_for_the_import(tmp_path: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt), prompt_signals():
         importlib.import_module("slow_module")
     assert "slow_module" not in sys.modules
+
+
+class Signalled:
+    """A lock of which one method sends a signal in C code, so that what the signal interrupts is the condition."""
+
+    def __init__(self, number: signal.Signals, method: str) -> None:
+        self.restored: list[object] = []
+        for name in ("acquire", "release", "__enter__", "__exit__"):
+            setattr(self, name, lambda *_: None)
+        self._is_owned = lambda: True
+        self._acquire_restore = self.restored.append
+        setattr(self, method, functools.partial(signal.raise_signal, number))
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_condition_takes_its_lock_again_before_a_signal_is_raised(
+    number: signal.Signals, raised: type[BaseException]
+) -> None:
+    lock = Signalled(number, "_release_save")
+    condition = threading.Condition(lock)  # type: ignore[arg-type]
+    with pytest.raises(raised), prompt_signals():
+        condition.wait()
+    assert lock.restored == [None]
+
+
+@pytest.mark.parametrize("method", ["__enter__", "__exit__"])
+def test_a_lock_that_changes_hands_is_not_interrupted(method: str) -> None:
+    """The lock is taken or free after the call in these methods, and their caller does not know it yet."""
+    condition = threading.Condition(Signalled(signal.SIGTERM, method))  # type: ignore[arg-type]
+    returned: list[object] = []
+    with pytest.raises(Terminated):
+        wait(lambda: returned.append(getattr(condition, method)()))
+    assert returned == [None]
+
+
+def test_a_second_signal_waits_for_the_lock_too() -> None:
+    condition = threading.Condition(Signalled(signal.SIGTERM, "__exit__"))  # type: ignore[arg-type]
+    handlers = Handlers()
+    handlers.pending = Terminated  # the first one
+    returned: list[object] = []
+    with pytest.raises(Terminated), prompt_signals(handlers):
+        returned.append(condition.__exit__())  # type: ignore[call-arg,func-returns-value]
+    assert returned == [None]
+
+
+def test_a_signal_after_the_command_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(app, "print_message", lambda _: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(app, "_dispatch", lambda _: signal.raise_signal(signal.SIGHUP))
+    with pytest.raises(SystemExit, match=str(TERMINATED)):
+        app.main(["rules"], ends=True)
+
+
+def test_an_error_that_a_signal_caused_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_words: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Terminated:
+            raise ImportError("cannot initialise module strings") from None
+
+    monkeypatch.setattr(app, "_dispatch", interrupted)
+    assert app.main(["rules"]) == TERMINATED
+    assert capfd.readouterr().err == "auditor: interrupted\n"
+
+
+def test_an_interrupted_loop_waits_for_the_lock_too() -> None:
+    lock = Signalled(signal.SIGTERM, "_release_save")
+    with prompt_signals(), stoppable(), pytest.raises(Terminated):
+        threading.Condition(lock).wait()  # type: ignore[arg-type]
+    assert lock.restored == [None]
+
+
+def test_a_signal_in_a_finalizer_is_raised_after_it() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Terminated):
+        wait(Finalized)
+
+
+def test_other_errors_of_a_finalizer_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            raise OSError
+
+    seen: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    with prompt_signals():
+        Finalized()
+    assert len(seen) == 1

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests import images
+from tests import images, program
 from tests.unit import archives
 from tests.unit.archives import Member, tar
 
@@ -18,8 +17,7 @@ ATTESTED = images.index([archives.image()], attestations=True)
 
 
 def verify(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "auditor", "verify", *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = program.run("verify", *arguments)
     assert "Traceback" not in done.stderr
     return done
 

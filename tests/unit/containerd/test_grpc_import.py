@@ -42,7 +42,7 @@ def run(code: str) -> str:
 
 
 def test_what_synchronous_calls_do_not_need_is_not_loaded() -> None:
-    unused = {"ssl", "asyncio", "grpc.aio", "google.protobuf.internal.python_message", "calendar"}
+    unused = {"ssl", "asyncio", "grpc.aio", "google.protobuf.internal.python_message", "calendar", "pkgutil"}
     assert run(f"print(sorted({unused!r} & set(sys.modules)))") == "[]"
 
 
