@@ -59,6 +59,7 @@ class Catalog:
         self.documents: dict[image_graph.Key, oci.Document] = {}
         self.layout = ""
         self._complete = complete
+        self._early = collected.early
         for name in (*collected.files, *collected.links):
             promise, seen = claimed(name), self.files.find(name)
             if promise is not None and seen is not None:
@@ -107,6 +108,10 @@ class Catalog:
         self.images = tuple(Image(namespace=NAMESPACE, name=str(x.digest), target=x) for x in found.targets)
 
     def _check_links(self) -> None:
+        for name in self._early:
+            if self.files.find(name) is not None:
+                message = f"the hard link {shown(name)} comes before the member that it leads to: unpacking fails there"
+                self._report(ArchiveProblem(UNSAFE, message, member=shown(name)))
         for name, target in self.files.links.items():
             if self.files.find(name) is None and self._complete:
                 message = f"the link {shown(name)} leads to {shown(target)}, which is no file of the archive"

@@ -67,10 +67,18 @@ def _refused(entries: Sequence[Entry], *, level: Severity) -> Iterator[ArchivePr
         if reference.find(tag) is None and not tag.startswith(_ID):
             message = f"manifest.json gives an image the name '{shown(tag)}', which importers refuse"
             yield ArchiveProblem(MALFORMED, message, member=MANIFEST_JSON, level=level)
+        elif _untagged(tag):
+            message = f"manifest.json gives an image the name '{shown(tag)}' without a tag; docker and podman refuse it"
+            yield ArchiveProblem(MALFORMED, message, member=MANIFEST_JSON, level=Severity.WARNING)
     for path in dict.fromkeys(path for entry in entries for path in entry.paths):
         if cleaned(path) not in (None, path):
             message = f"manifest.json writes the path {shown(path)}; containerd looks for {cleaned(path)} only"
             yield ArchiveProblem(MALFORMED, message, member=MANIFEST_JSON, level=level)
+
+
+def _untagged(name: str) -> bool:
+    """Whether a name has neither tag nor digest; `find` would add `latest`."""
+    return "@" not in name and ":" not in name.rpartition("/")[2]
 
 
 def _ambiguous(index: Index) -> Iterator[str]:

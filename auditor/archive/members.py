@@ -35,12 +35,14 @@ MAX_EMPTY: Final = 1_000
 #: The file that marks a `dir:` folder, and the most bytes of it that are read.
 DIR_VERSION: Final = "version"
 _MAX_VERSION: Final = 256
+#: Bytes of a file's name on Linux; loaders that unpack fail on longer ones.
+_LONGEST_NAME: Final = 255
 _LINKS: Final = (Kind.SYMLINK, Kind.HARDLINK)
 #: Files that are kept even if they are empty.
 _DOCUMENTS: Final = frozenset({"index.json", "manifest.json", "oci-layout", "repositories", DIR_VERSION})
 
 
-class Seen(msgspec.Struct, frozen=True):
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """A file of an archive as it was read.
 
     `size` is that of its header, `read` the number of bytes that were there; `digest` is of those. `offset` is where
@@ -108,7 +110,8 @@ def _relative(name: str, link: str) -> str:
 class Collector:
     """Take in members and record the files, links and problems.
 
-    Of empty files the first are kept like others, then only their names, in `empty`.
+    Of empty files the first are kept like others, then only their names, in `empty`; `early` are the hard links before
+    which the member that they lead to did not come.
 
     Args:
         inspect: makes an inspector for each file that may be a layer; for other files its result is ignored.
@@ -128,6 +131,7 @@ class Collector:
     ) -> None:
         self.files: dict[str, Seen] = {}
         self.links: dict[str, str] = {}
+        self.early: list[str] = []
         self.empty = NameSet()
         self.problems = Problems()
         self.bytes = 0
@@ -157,9 +161,11 @@ class Collector:
         name = self._safe(header)
         if name is None or header.kind is Kind.FOLDER:
             return
-        twice = name in self.files or name in self.links or name in self.empty
+        twice = self._has(name)
         earlier = self._taken(name)
         self.files.pop(name, None)
+        if header.kind is Kind.HARDLINK and not self._has(cleaned(header.link) or ""):
+            self.early.append(name)
         if header.kind in _LINKS:
             self.links[name] = header.link if header.kind is Kind.SYMLINK else _relative(name, header.link)
         elif self._only_name(header, name, twice=twice and name not in self.empty):
@@ -171,6 +177,9 @@ class Collector:
         if len(self.files) + len(self.links) > MAX_FILES:
             message = f"the archive has more than {MAX_FILES} links and files with content"
             raise StopReading(ArchiveProblem(MALFORMED, message))
+
+    def _has(self, name: str) -> bool:
+        return name in self.files or name in self.links or name in self.empty
 
     def _only_name(self, header: Header, name: str, *, twice: bool) -> bool:
         """Whether to keep only the name of a file: one of many empty ones, and not the second of its name."""
@@ -215,6 +224,9 @@ class Collector:
             what = "is absolute" if header.name.startswith("/") else "leads out of the archive"
             self._problem(UNSAFE, f"the name {shown(header.name)} {what}", header.name)
             return None
+        if any(len(part.encode()) > _LONGEST_NAME for part in name.split("/")):
+            what = f"has a part of more than {_LONGEST_NAME} bytes, with which no file can be made"
+            self.problems.append(ArchiveProblem(UNSAFE, f"the name {shown(name)} {what}", level=Severity.WARNING))
         if header.kind is Kind.HARDLINK and cleaned(header.link) is None:
             self._problem(UNSAFE, f"the hard link {shown(name)} leads out of the archive: {shown(header.link)}", name)
             return None

@@ -7,14 +7,13 @@ bad header in the middle and trailing bytes for the end of the archive; here eac
 from __future__ import annotations
 
 import enum
-import re
 import tarfile
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 
-from auditor.archive import sparse, tar_names
+from auditor.archive import sparse, tar_names, tar_numbers
 from auditor.archive.problems import ArchiveProblem, StopReading, shown
 from auditor.archive.sparse import Extent
 from auditor.checks.archive_faults import MALFORMED, TRAILING, TRUNCATED
@@ -37,13 +36,15 @@ class Kind(enum.StrEnum):
     SPECIAL = "special file"
     LABEL = "volume label of GNU tar"
     LISTING = "folder listing of an incremental backup"
+    #: Python's tarfile and GNU tar take it for a file; Go does not, and with it containerd, docker and skopeo.
+    CONTIGUOUS = "contiguous file, which importers skip"
     OTHER = "member of unknown type"
 
 
 _KINDS = {
     tarfile.REGTYPE: Kind.FILE,
     tarfile.AREGTYPE: Kind.FILE,
-    tarfile.CONTTYPE: Kind.FILE,
+    tarfile.CONTTYPE: Kind.CONTIGUOUS,
     tarfile.DIRTYPE: Kind.FOLDER,
     tarfile.SYMTYPE: Kind.SYMLINK,
     tarfile.LNKTYPE: Kind.HARDLINK,
@@ -60,13 +61,6 @@ _BODILESS = frozenset({Kind.FOLDER, Kind.SYMLINK, Kind.HARDLINK, Kind.SPECIAL})
 
 #: Records whose value must not have a NUL; Go archive/tar `validPAXRecord`. GNU tar lists folders with NULs.
 _TEXTS = frozenset({b"path", b"linkpath", b"uname", b"gname"})
-#: Records with a number and with a time, as Go archive/tar `mergePAX` and `parsePAXTime` read them; an empty value
-#: keeps that of the header.
-_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,19}\Z")
-_NUMBERS: Final = {
-    **dict.fromkeys(("size", "uid", "gid"), _NUMBER),
-    **dict.fromkeys(("mtime", "atime", "ctime"), re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]*)?\Z")),
-}
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -202,6 +196,10 @@ def _parsed(block: bytes, offset: int) -> tarfile.TarInfo:
         what = "this is not a tar archive" if offset == 0 else "a header is damaged"
         message = f"{what}: {error} at byte {offset}"
         raise StopReading(ArchiveProblem(MALFORMED, message, facts={"offset": offset})) from None
+    bad = tar_numbers.bad_field(block)
+    if bad:
+        message = f"a header is damaged: its {bad} is no number, at byte {offset}"
+        raise StopReading(ArchiveProblem(MALFORMED, message, facts={"offset": offset}))
     if info.size < 0:
         raise StopReading(ArchiveProblem(MALFORMED, f"a header at byte {offset} has a negative size"))
     return info
@@ -259,16 +257,10 @@ def _apply(pairs: list[tuple[str, str]], extension: _Extension) -> None:
     extension.name = records.get("path") or extension.name
     extension.link = records.get("linkpath") or extension.link
     extension.sparse = [pair for pair in pairs if pair[0].startswith(sparse.PREFIX)]
-    for key, pattern in _NUMBERS.items():
-        value = records.get(key)
-        if value and not pattern.match(value):
-            raise StopReading(ArchiveProblem(MALFORMED, f"an extended header gives the {key} {value[:40]!r}"))
-    size = records.get("size")
-    if not size:
-        return
-    extension.size = int(size)
-    if extension.size < 0:
-        raise StopReading(ArchiveProblem(MALFORMED, f"an extended header gives the size {size!r}"))
+    bad = tar_numbers.bad_record(records)
+    if bad:
+        raise StopReading(ArchiveProblem(MALFORMED, f"an extended header gives the {bad} {records[bad][:40]!r}"))
+    extension.size = int(records["size"]) if records.get("size") else extension.size
 
 
 def _header(info: tarfile.TarInfo, block: bytes, cursor: Cursor, extension: _Extension) -> Header:

@@ -32,7 +32,8 @@ UNSAFE = Rule(
     code="archive-unsafe-member",
     severity=Severity.ERROR,
     means="A member is not a plain file or folder below the archive's root: an absolute or `..` name, a link whose "
-    "target is absent or outside, a sparse or special file, a name that is not UTF-8.",
+    "target is absent, outside or (hard links) further down, a sparse, contiguous or special file, a name that is not "
+    "UTF-8. A part of a name with more than 255 bytes is a warning.",
     impact="Importers skip such members, fail on them, or write outside their folder.",
     remedy="Do not unpack the archive; find out where it came from, and write it again.",
 )
@@ -73,6 +74,14 @@ COMPRESSION = Rule(
     impact="docker, podman and skopeo load it; `ctr images import` fails with `invalid tar header` on every release.",
     remedy="Unpack it on the way: `xz -dc FILE | ctr images import -`, `bzip2 -dc FILE | ctr images import -`.",
 )
+PLATFORM = Rule(
+    code="archive-platform-mismatch",
+    severity=Severity.WARNING,
+    means="An index gives a manifest another operating system or architecture than its config has.",
+    impact="`ctr images import`, podman and skopeo go by the index: nodes of the config's platform refuse the image, "
+    "those of the index's platform run programs of another one. `docker load` with its own store goes by the config.",
+    remedy="Build the image again with the right `--platform`.",
+)
 UNNAMED = Rule(
     code="archive-unnamed",
     severity=Severity.INFO,
@@ -80,4 +89,16 @@ UNNAMED = Rule(
     impact="`ctr images import` ends with 0 and has loaded no image. Loaders that take the only image load it.",
     remedy="`ctr images import --digests --base-name REPOSITORY FILE` names the images by their digests.",
 )
-RULES = (MISNAMED, UNNAMED, COMPRESSION, TRUNCATED, MALFORMED, TRAILING, UNSAFE, DUPLICATE, INCOMPLETE, DISAGREE)
+RULES = (
+    MISNAMED,
+    UNNAMED,
+    COMPRESSION,
+    PLATFORM,
+    TRUNCATED,
+    MALFORMED,
+    TRAILING,
+    UNSAFE,
+    DUPLICATE,
+    INCOMPLETE,
+    DISAGREE,
+)

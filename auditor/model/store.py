@@ -215,7 +215,7 @@ class FileKind(enum.StrEnum):
     UNREADABLE = "unreadable"
 
 
-class FileState(msgspec.Struct, frozen=True):
+class FileState(msgspec.Struct, frozen=True, gc=False):
     """The state of a blob's file.
 
     `size` is None where it is unknown. `at_least`: the size is a lower bound, because the API clamps it to the
@@ -255,7 +255,7 @@ class LayerVerificationKind(enum.StrEnum):
 ENCRYPTED: Final = "its bytes are encrypted"
 
 
-class LayerVerification(msgspec.Struct, frozen=True):
+class LayerVerification(msgspec.Struct, frozen=True, gc=False):
     """The result of decompressing a layer: the digest and size of the decompressed content, and the fault found."""
 
     kind: LayerVerificationKind
@@ -266,7 +266,7 @@ class LayerVerification(msgspec.Struct, frozen=True):
     compression: str = ""
 
 
-class Verification(msgspec.Struct, frozen=True):
+class Verification(msgspec.Struct, frozen=True, gc=False):
     """The result of reading one blob to its end: the bytes read, the digest found, and the damage."""
 
     digest: Digest

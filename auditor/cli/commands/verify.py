@@ -42,7 +42,7 @@ def verify(
     verbose: o.Verbose = False,
     no_progress: o.NoProgress = False,
 ) -> int:
-    """Check archives and OCI layouts: of ctr, docker save, podman save, skopeo, buildah, nerdctl; plain, gzip or zstd.
+    """Check archives and OCI layouts: of ctr, docker save, podman save, skopeo, buildah, nerdctl; compressed or not.
 
     Each archive is read once, in constant memory, and not unpacked. Default platforms: those that the archive holds.
     Exit status: as of check, the worst of all archives.

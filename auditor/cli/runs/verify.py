@@ -15,6 +15,7 @@ from auditor.archive.catalog import ABSENT_DOCUMENTS, NAMESPACE
 from auditor.archive.image_layers import platforms_held
 from auditor.archive.open import PIPE, open_archive
 from auditor.archive.parts_missing import parts_missing
+from auditor.archive.platform_mismatch import platform_mismatches
 from auditor.archive.problems import ArchiveProblem
 from auditor.archive.recognise import packing_problems
 from auditor.archive.store import ArchiveStore
@@ -127,7 +128,7 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
     problems = (*store.problems, *parts_missing(inventory, store.documents, everything=wish.all_platforms))
     if wish.sparse:
         problems = tuple(problem for problem in problems if not (inventory.images and _on_purpose(problem)))
-    notes = packing_problems(path, store.packing)
+    notes = (*packing_problems(path, store.packing), *platform_mismatches(inventory, store.documents))
     also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in (*problems, *notes))
     cut = () if store.complete else (f"{path} could not be read to its end",)
     if inventory.images and (inventory.blobs or not wish.sparse):

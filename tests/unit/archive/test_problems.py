@@ -123,6 +123,16 @@ STRUCTURE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: tar([*OCI, Member("s", b"x" * 700, type=tarfile.GNUTYPE_SPARSE)]),
         "archive-unsafe-member",
     ),
+    "a blob that is a contiguous file": (
+        lambda: tar([*OCI, Member("x", b"data", type=tarfile.CONTTYPE)]),
+        "archive-unsafe-member",
+    ),
+    "a hard link before its target": (
+        lambda: tar([Member("x", type=tarfile.LNKTYPE, link=LAYER), *OCI]),
+        "archive-unsafe-member",
+    ),
+    "a name that no file can have": (lambda: tar([*OCI, Member("x" * 256, b"data")]), "archive-unsafe-member"),
+    "a name without a tag": (lambda: tar(entry(RepoTags=["lab/thing"])), "archive-malformed"),
     "a member of unknown type": (lambda: tar([*OCI, Member("u", b"data", type=b"Z")]), "archive-unsafe-member"),
     "manifest.json names an absent layer": (lambda: tar(archives.drop(OCI, LAYER)), "archive-incomplete"),
     "manifest.json names an absent config": (

@@ -97,7 +97,10 @@ MEMBERS: dict[str, tuple[bytes, list[Member]]] = {
     "no member": (END, []),
     "a file": (file() + END, [hello(512)]),
     "a file of an old tar": (file(kind=b"\0") + END, [hello(512)]),
-    "a contiguous file": (file(kind=b"7") + END, [hello(512)]),
+    "a contiguous file": (file(kind=b"7") + END, [member("f", 5, 512, b"hello", Kind.CONTIGUOUS)]),
+    "a size with a sign": (pax(b"size=+5") + file() + END, [hello(1536)]),
+    "an empty size": (pax(b"size=", b"mtime=") + file() + END, [hello(1536)]),
+    "times": (pax(b"mtime=-1.", b"atime=+2.25", b"uid=-1") + file() + END, [hello(1536)]),
     "an unknown type has data": (file(kind=b"Z") + END, [member("f", 5, 512, b"hello", Kind.OTHER)]),
     "a folder's size is not honoured": (
         bodiless(b"5"),
@@ -359,16 +362,38 @@ ENDED: dict[str, tuple[bytes, list[Member], ArchiveProblem]] = {
         [],
         malformed("an extended header gives the size '-1'"),
     ),
-    "an empty size": (pax(b"size=") + file() + END, [], malformed("an extended header gives the size ''")),
+    **{
+        f"a {name} {value!r} in a header": (
+            file(patched=(at, value)) + END,
+            [],
+            malformed(f"a header is damaged: its {name} is no number, at byte 0", offset=0),
+        )
+        for name, at, value in (
+            ("mode", 100, b"-000644\0"),
+            ("owner", 108, b"00_0000\0"),
+            ("group", 116, b"0o00000\0"),
+            ("time", 136, b"\x80" + b"\xff" * 11),
+        )
+    },
+    "a time that is a word": (
+        pax(b"mtime=soon") + file() + END,
+        [],
+        malformed("an extended header gives the mtime 'soon'"),
+    ),
+    "an owner with a fraction": (
+        pax(b"uid=1.5") + file() + END,
+        [],
+        malformed("an extended header gives the uid '1.5'"),
+    ),
     "a size in the digits of another script": (
         pax("size=٣".encode()) + file() + END,
         [],
         malformed("an extended header gives the size '٣'"),
     ),
-    "a size of twenty digits": (
-        pax(b"size=" + b"5".zfill(20)) + file() + END,
+    "a size over 63 bits": (
+        pax(b"size=9223372036854775808") + file() + END,
         [],
-        malformed("an extended header gives the size '00000000000000000005'"),
+        malformed("an extended header gives the size '9223372036854775808'"),
     ),
     "a size of very many digits, shown in part": (
         pax(b"size=" + b"5" * 50) + file() + END,
