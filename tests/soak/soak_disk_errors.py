@@ -49,8 +49,8 @@ _CALLS: Final = (
 _ERRORS: Final = ("EIO", "EIO", "ENOSPC", "EROFS")
 #: Codes that a store gets whose disk does not answer.
 _UNREADABLE: Final = {"blob-unreadable", "suspect-storage"}
-#: In the traceback of an error while the program's own modules are imported.
-_NOT_STARTED: Final = "from auditor.cli import app"
+#: In the traceback of an error while Python reads the program's own modules.
+_NOT_STARTED: Final = "<frozen importlib._bootstrap>"
 _LINE: Final = re.compile(r"(?P<thread>\d+) +(?P<call>[a-z0-9_]+)\(")
 
 
