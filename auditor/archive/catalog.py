@@ -220,25 +220,33 @@ class _Reached:
         self.by_name: dict[str, set[Digest]] = {}
         self.foreign: set[Digest] = set()
         for child in index.manifests:
-            found = self._walk(child, 0)
-            self.by_name.setdefault(_image(child).name, set()).update(found)
+            self.by_name.setdefault(_image(child).name, set()).update(self._configs(child))
 
-    def _walk(self, descriptor: Descriptor, depth: int) -> set[Digest]:
-        """Return the digests of the configs below a descriptor."""
-        document = self.catalog.document(descriptor)
-        match document:
-            case Index() if depth < oci.MAX_DEPTH:
-                return {config for child in document.manifests for config in self._walk(child, depth + 1)}
-            case Manifest():
-                layers = tuple(layer.digest for layer in document.layers)
-                self.foreign.update(layer.digest for layer in document.layers if oci.is_foreign(layer.media_type))
-                self.manifests.setdefault(document.config.digest, set()).add(layers)
-                return {document.config.digest}
+    def _configs(self, top: Descriptor) -> Iterator[Digest]:
+        """Yield the digests of the configs below a descriptor; an index that occurs twice is read once."""
+        waiting, seen = [top], set()
+        while waiting:
+            descriptor = waiting.pop()
+            document = self.catalog.document(descriptor)
+            if isinstance(document, Index) and descriptor.digest not in seen:
+                seen.add(descriptor.digest)
+                waiting += document.manifests
+            elif isinstance(document, Manifest):
+                yield self._config(document)
+            elif not isinstance(document, Index):
+                self._unread(descriptor)
+
+    def _config(self, manifest: Manifest) -> Digest:
+        layers = tuple(layer.digest for layer in manifest.layers)
+        self.foreign.update(layer.digest for layer in manifest.layers if oci.is_foreign(layer.media_type))
+        self.manifests.setdefault(manifest.config.digest, set()).add(layers)
+        return manifest.config.digest
+
+    def _unread(self, descriptor: Descriptor) -> None:
         if image_graph.family(descriptor.media_type) is not None:
             held = descriptor.digest in self.catalog.held
             self.whole = self.whole and not held
             self.absent += not held
-        return set()
 
     def contradictions(self, entry: Entry, files: Files) -> Iterator[str]:
         """Yield a sentence for each contradiction between an entry of manifest.json and index.json."""

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Final
 
 from auditor.archive.problems import ArchiveProblem, StopReading, shown
-from auditor.checks.archive_faults import MALFORMED, MISNAMED, TRUNCATED
+from auditor.checks.archive_faults import COMPRESSION, MALFORMED, MISNAMED, TRUNCATED
 
 #: Bytes of a tar header, which has zeros in it where the files below have none.
 _HEAD: Final = 512
@@ -32,6 +32,7 @@ _FORMATS: Final = {
     b"-----BEGIN ": "encrypted or signed text",
     b"Salted__": "encrypted by openssl",
 }
+_COMPRESSED: Final = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh")
 _TEXT: Final = re.compile(r"[^\x00-\x08\x0e-\x1f\ufffd]+")
 
 
@@ -61,7 +62,7 @@ def check_start(chunks: Iterator[bytes], packing: str) -> Iterator[bytes]:
 
 
 def _by_start(head: bytes, packing: str) -> str:
-    if packing != "none" and head.startswith((b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd")):
+    if packing != "none" and head.startswith(_COMPRESSED):
         return f"compressed twice: there is another compressed stream in the {packing} stream"
     what = next((what for magic, what in _FORMATS.items() if head.startswith(magic)), "")
     if what or b"\0" in head:
@@ -76,13 +77,22 @@ def _text(head: bytes) -> str:
     return f"a text, which begins with: {shown(text.strip()[:60])}" if _TEXT.fullmatch(text) else ""
 
 
-_SUFFIXES: Final = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".tzst": "zstd"}
+_SUFFIXES: Final = {
+    f".{suffix}": packing
+    for packing, suffixes in (("gzip", "gz tgz"), ("zstd", "zst tzst"), ("xz", "xz txz"), ("bzip2", "bz2 tbz tbz2"))
+    for suffix in suffixes.split()
+}
+#: Compressions that docker, podman and skopeo read, and containerd does not.
+_NOT_CONTAINERD: Final = ("xz", "bzip2")
 
 
-def misnamed(path: str, packing: str) -> Iterator[ArchiveProblem]:
-    """Yield a note for a file whose name ends as another compression than it has."""
+def packing_problems(path: str, packing: str) -> Iterator[ArchiveProblem]:
+    """Yield a warning for a compression that containerd does not read, and a note for a name that tells another one."""
+    if packing in _NOT_CONTAINERD:
+        message = f"the archive is compressed with {packing}: `ctr images import` reads no {packing}"
+        yield ArchiveProblem(COMPRESSION, message)
     claimed = _SUFFIXES.get(PurePath(path).suffix.lower())
-    if claimed is not None and packing in ("none", "gzip", "zstd") and claimed != packing:
+    if claimed is not None and packing not in ("folder", claimed):
         held = "not compressed" if packing == "none" else f"compressed with {packing}"
         yield ArchiveProblem(MISNAMED, f"the file's name says {claimed}, and it is {held}")
 

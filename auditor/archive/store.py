@@ -41,7 +41,7 @@ def read_member(address: str, seen: Seen, *, packing: str, what: str) -> Generat
     Args:
         address: path of the archive.
         seen: the file.
-        packing: compression of the archive: `none`, `gzip` or `zstd`.
+        packing: compression of the archive, as by `compression.compression`.
         what: the file in messages.
 
     Raises:
@@ -94,8 +94,8 @@ def _unpacked(path: Path, offset: int, size: int) -> Iterator[bytes]:
 class Opened(msgspec.Struct, frozen=True):
     """How an archive was opened.
 
-    `address` is its path; `packing` is `gzip`, `zstd`, `none` or `folder`; `seekable`: it can be read again;
-    `complete`: it was read to its end; `read` counts the unpacked bytes of all files.
+    `address` is its path; `packing` is that of `compression.compression`, or `folder`; `seekable`: it can be read
+    again; `complete`: it was read to its end; `read` counts the unpacked bytes of all files.
     """
 
     address: str
@@ -110,7 +110,7 @@ class ArchiveStore:
 
     `problems` are the faults of the archive itself; `complete`: it was read to its end; `layout` is `oci`, `docker`, or
     `dir`, or
-    empty where it is none of them; `packing` is `gzip`, `zstd`, `none` or `folder`; `bytes_read` counts the
+    empty where it is none of them; `packing` is that of `compression.compression`, or `folder`; `bytes_read` counts the
     unpacked bytes of all files.
     """
 

@@ -7,6 +7,7 @@ bad header in the middle and trailing bytes for the end of the archive; here eac
 from __future__ import annotations
 
 import enum
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -59,6 +60,13 @@ _BODILESS = frozenset({Kind.FOLDER, Kind.SYMLINK, Kind.HARDLINK, Kind.SPECIAL})
 
 #: Records whose value must not have a NUL; Go archive/tar `validPAXRecord`. GNU tar lists folders with NULs.
 _TEXTS = frozenset({b"path", b"linkpath", b"uname", b"gname"})
+#: Records with a number and with a time, as Go archive/tar `mergePAX` and `parsePAXTime` read them; an empty value
+#: keeps that of the header.
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,19}\Z")
+_NUMBERS: Final = {
+    **dict.fromkeys(("size", "uid", "gid"), _NUMBER),
+    **dict.fromkeys(("mtime", "atime", "ctime"), re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]*)?\Z")),
+}
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -251,12 +259,16 @@ def _apply(pairs: list[tuple[str, str]], extension: _Extension) -> None:
     extension.name = records.get("path") or extension.name
     extension.link = records.get("linkpath") or extension.link
     extension.sparse = [pair for pair in pairs if pair[0].startswith(sparse.PREFIX)]
+    for key, pattern in _NUMBERS.items():
+        value = records.get(key)
+        if value and not pattern.match(value):
+            raise StopReading(ArchiveProblem(MALFORMED, f"an extended header gives the {key} {value[:40]!r}"))
     size = records.get("size")
-    if size is None:
+    if not size:
         return
-    if not (size.isascii() and size.isdecimal() and len(size) <= 19):  # noqa: PLR2004 - digits of 2^63
-        raise StopReading(ArchiveProblem(MALFORMED, f"an extended header gives the size {size[:40]!r}"))
     extension.size = int(size)
+    if extension.size < 0:
+        raise StopReading(ArchiveProblem(MALFORMED, f"an extended header gives the size {size!r}"))
 
 
 def _header(info: tarfile.TarInfo, block: bytes, cursor: Cursor, extension: _Extension) -> Header:

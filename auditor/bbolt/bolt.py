@@ -301,7 +301,12 @@ class Walk:
         self.unnamed = 0
         self.visited: set[int] = set()
         self._taken = bytearray(database.pages)
-        self.top = Bucket(self, (), BUCKET_HEADER.pack(root, 0))
+        self._root = root
+
+    @property
+    def top(self) -> Bucket:
+        """The top bucket; made anew, since a cycle of references would keep the pages in memory."""
+        return Bucket(self, (), BUCKET_HEADER.pack(self._root, 0))
 
     def lose(self, path: Path, page: int, reason: str) -> None:
         """Record a part that could not be read."""

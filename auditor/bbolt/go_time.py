@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-#: Seconds from the year 1, where Go's times begin, to 1970.
+#: Where Go's times begin, and the seconds from there to 1970.
+_START: Final = datetime(1, 1, 1, tzinfo=UTC)
 _YEAR_ONE: Final = 62_135_596_800
 #: Length: version, seconds, nanoseconds, zone.
 _LENGTH: Final = 15
@@ -12,9 +14,21 @@ _LENGTH: Final = 15
 
 def nanoseconds(data: bytes) -> int:
     """Decode a time, in ns since 1970; 0 where it is unset or not valid."""
+    seconds, rest = _parts(data)
+    return (seconds - _YEAR_ONE) * 10**9 + rest if seconds else 0
+
+
+def moment(data: bytes) -> datetime | None:
+    """Decode a time; None where it is unset or not valid."""
+    seconds, rest = _parts(data)
+    try:
+        return _START + timedelta(seconds=seconds, microseconds=rest // 1000) if seconds else None
+    except OverflowError:
+        return None
+
+
+def _parts(data: bytes) -> tuple[int, int]:
+    """Return the seconds since the year 1, and the nanoseconds; zeros where the time is not valid."""
     if len(data) < _LENGTH or data[0] not in {1, 2}:
-        return 0
-    seconds = int.from_bytes(data[1:9], "big", signed=True)
-    if not seconds:
-        return 0
-    return (seconds - _YEAR_ONE) * 10**9 + int.from_bytes(data[9:13], "big", signed=True)
+        return 0, 0
+    return int.from_bytes(data[1:9], "big", signed=True), int.from_bytes(data[9:13], "big", signed=True)

@@ -66,6 +66,13 @@ MISNAMED = Rule(
     impact="No fault: importers look at the content. Scripts and `tar` options that go by the name fail.",
     remedy="Rename the file.",
 )
+COMPRESSION = Rule(
+    code="archive-compression",
+    severity=Severity.WARNING,
+    means="The archive is compressed with xz or bzip2.",
+    impact="docker, podman and skopeo load it; `ctr images import` fails with `invalid tar header` on every release.",
+    remedy="Unpack it on the way: `xz -dc FILE | ctr images import -`, `bzip2 -dc FILE | ctr images import -`.",
+)
 UNNAMED = Rule(
     code="archive-unnamed",
     severity=Severity.INFO,
@@ -73,4 +80,4 @@ UNNAMED = Rule(
     impact="`ctr images import` ends with 0 and has loaded no image. Loaders that take the only image load it.",
     remedy="`ctr images import --digests --base-name REPOSITORY FILE` names the images by their digests.",
 )
-RULES = (MISNAMED, UNNAMED, TRUNCATED, MALFORMED, TRAILING, UNSAFE, DUPLICATE, INCOMPLETE, DISAGREE)
+RULES = (MISNAMED, UNNAMED, COMPRESSION, TRUNCATED, MALFORMED, TRAILING, UNSAFE, DUPLICATE, INCOMPLETE, DISAGREE)

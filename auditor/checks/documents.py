@@ -50,8 +50,9 @@ IMAGE_TYPE_UNKNOWN = Rule(
     code="image-type-unknown",
     severity=Severity.ERROR,
     means="An image's name leads to an index or a manifest, and its record, or the index that lists it, gives another "
-    "type: none, a general one, one with parameters, or one with a changed letter.",
-    # images.Manifest of containerd ends for a target of another type.
+    "type: none, a general one, one with parameters, or one with a changed letter; or content of another type is the "
+    "first in its index that fits the node's platform.",
+    # images.Manifest of containerd ends for a target, and for the best child of an index, of another type.
     impact="The image cannot be unpacked or run: `unexpected media type`.",
     remedy="Check which Content-Type the registry or its mirror in hosts.toml sends for the manifest, then pull the "
     "image again.",
@@ -123,7 +124,7 @@ def check(evidence: Evidence) -> Iterator[Hit]:
     for view in evidence.views:
         for graph in view.graphs:
             yield from _indexes(view, graph)
-            yield from _others(evidence, view, graph)
+            yield from _others(view, graph)
             yield from _names(view, graph)
             yield from _record_types(view, graph)
             for node in graph.manifests:
@@ -132,7 +133,9 @@ def check(evidence: Evidence) -> Iterator[Hit]:
 
 def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
     for descriptor in graph.indexes:
-        if not view.has(descriptor.digest):
+        if not view.has(descriptor.digest) and descriptor in graph.passed_over:
+            yield _index_not_pulled(view, graph, descriptor)
+        elif not view.has(descriptor.digest):
             yield from _missing(view, descriptor, "index", image_ref(graph.group, "index"))
         yield from _flaws(view, graph, descriptor, "index")
     for descriptor in graph.too_deep:
@@ -142,15 +145,15 @@ def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
         yield MALFORMED_MANIFEST.hit(view.name, subject, text, part="index", images=(ref,))
 
 
-def _others(evidence: Evidence, view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+def _others(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
     """Content that is neither index nor manifest: only a root must be present, since pulls skip unknown types."""
     for descriptor in graph.others:
         ref = image_ref(graph.group, "content")
         if _not_an_image(view, graph, descriptor):
             yield _no_image(view, descriptor, ref)
             continue
-        if _chosen_by_platform(evidence, graph, descriptor) and oci.is_misspelled_type(descriptor.media_type):
-            yield _misspelled(view, descriptor, ref)
+        if descriptor in graph.unusable and _instead_of_manifest(view, graph, descriptor):
+            yield _unusable(view, descriptor, ref)
             continue
         text = f"references content of type {descriptor.media_type or 'none'}, which is not followed"
         facts: dict[str, Fact] = {"media_type": descriptor.media_type, "present": view.has(descriptor.digest)}
@@ -171,14 +174,20 @@ def _not_an_image(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor
     )
 
 
-def _chosen_by_platform(evidence: Evidence, graph: ImageGraph, descriptor: Descriptor) -> bool:
-    """Whether containerd takes a child of an index for the image of the node; core/images/image.go `Manifest`."""
-    fits = descriptor.platform is not None and evidence.matcher.rank(descriptor.platform) is not None
-    return fits and not descriptor.attestation and not any(node.wanted for node in graph.manifests)
+def _instead_of_manifest(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor) -> bool:
+    """Whether a child of an index stands for an image, or before one, and the image was not pulled for others only."""
+    nodes = [node for node in graph.manifests if not node.attestation]
+    fits = any(node.alike or node.platform is None for node in nodes)
+    here = view.has(descriptor.digest) or not any(whole(view, view.content(node.digest)) for node in nodes)
+    return here and (fits or (descriptor.platform is not None and oci.is_misspelled_type(descriptor.media_type)))
 
 
-def _misspelled(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Hit:
-    text = f"its index gives {descriptor.platform} the media type {descriptor.media_type or 'none'}, of no manifest"
+def _unusable(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Hit:
+    which = f"of {descriptor.platform}" if descriptor.platform is not None else "without a platform"
+    text = (
+        f"the first child {which} in its index has the media type {descriptor.media_type or 'none'}, of no manifest: "
+        "containerd takes no other child"
+    )
     hint = "Ask the image's publisher; fetching it again brings the same bytes."
     facts: dict[str, Fact] = {"descriptor": descriptor.media_type, "present": view.has(descriptor.digest)}
     subject = blob_subject("content", descriptor.digest)
@@ -307,6 +316,15 @@ def _not_pulled(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> H
         text,
         images=(image_ref(graph.group, "manifest", node=node),),
         facts={"manifest_present": view.has(node.digest), "layers": len(layers), "layers_present": held},
+    )
+
+
+def _index_not_pulled(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor) -> Hit:
+    text = f"an index of other platforms of {graph.group.name} {_absent(view)}"
+    facts: dict[str, Fact] = {"manifest_present": False}
+    ref = image_ref(graph.group, "index")
+    return PLATFORM_NOT_PULLED.hit(
+        view.name, blob_subject("index", descriptor.digest), text, images=(ref,), facts=facts
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from typing import Final
 
+from auditor.checks.documents import LAYER_COUNT_MISMATCH
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.layer_state import State, absences, faults
 from auditor.checks.rule import Hit, Rule, blob_subject
@@ -65,9 +68,35 @@ def _manifest(
     missing = tuple(_missing(evidence, view, graph, node, inside))
     yield from missing
     if not missing and not view.unpacked_on(inside.chain[-1]) and not faults(found) and node.wanted:
-        ref = image_ref(graph.group, "manifest", node=node)
+        yield _not_unpacked(evidence, view, graph, node, inside)
+
+
+def _not_unpacked(
+    evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
+) -> Hit:
+    ref = image_ref(graph.group, "manifest", node=node)
+    subject = blob_subject("manifest", node.digest)
+    entries, ids = len(inside.layers), len(inside.chain)
+    if entries == ids or not _takes_all_for_layers(evidence.info.version):
         text = "complete, and not unpacked on any snapshotter"
-        yield NOT_UNPACKED.hit(view.name, blob_subject("manifest", node.digest), text, part="", images=(ref,))
+        return NOT_UNPACKED.hit(view.name, subject, text, part="", images=(ref,))
+    text = (
+        f"containerd {evidence.info.version} takes each of the {entries} entries of its layer list for a layer, "
+        f"and its config has {ids} diff_ids"
+    )
+    hint = "Update containerd to 1.6.25, 1.7.7 or later, which pass over entries that are no layers."
+    facts: dict[str, Fact] = {"layers": entries, "diff_ids": ids, "config": str(inside.manifest.config.digest)}
+    return LAYER_COUNT_MISMATCH.hit(view.name, subject, text, part="manifest", images=(ref,), facts=facts, hint=hint)
+
+
+_RELEASE: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+
+
+def _takes_all_for_layers(version: str) -> bool:
+    """Whether a containerd unpacks whatever a manifest lists as a layer; image.go `getLayers` before 1.6.25, 1.7.7."""
+    found = _RELEASE.match(version)
+    release = tuple(int(part) for part in found.groups()) if found is not None else ()
+    return () < release < (1, 6, 25) or (1, 7) <= release < (1, 7, 7)
 
 
 def _missing(

@@ -2,7 +2,8 @@
 
 A process is started as the watchdog of a repair is. It gets tasks as lines of JSON on its standard input, and writes
 lines on its standard output: the number of bytes that it read meanwhile, then the result, or an empty object where the
-comparison failed. What fails here is compared again by the caller, which then meets the error itself.
+comparison failed. The caller works on tasks, too: it needs no start. What fails is compared again by the caller, which
+then meets the error itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 #: The folder of the package, the only one that is added to the paths of the interpreter's isolated mode.
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -25,17 +26,15 @@ import msgspec  # noqa: E402 - needs the path above
 
 from auditor.cli.isolated_process import start_isolated  # noqa: E402
 from auditor.concurrency import workers  # noqa: E402
+from auditor.containerd.content_root import Absent, ContentRoot  # noqa: E402
 from auditor.errors import AuditorError  # noqa: E402
 from auditor.model.digest import Digest  # noqa: E402
 from auditor.snapshots.layer_files import LayerFiles, LayerTask, compare_layer  # noqa: E402
 
-if TYPE_CHECKING:
-    from auditor.containerd.content_root import ContentRoot
-
 #: Processes at most: each takes up to some 150 MiB for a layer of 200,000 files.
 MOST = 4
 #: Bytes of blobs below which starting processes takes longer than it saves.
-LEAST = 128 << 20
+LEAST = 64 << 20
 #: Bytes between two messages about progress.
 _STEP = 4 << 20
 #: Objects made between two cycle collections.
@@ -47,7 +46,7 @@ _Key = TypeVar("_Key")
 def compare_ahead(
     root: Path, tasks: Mapping[_Key, LayerTask], *, jobs: int, admit: Callable[[int], None], least: int = LEAST
 ) -> Mapping[_Key, LayerFiles]:
-    """Compare layers in up to `jobs` processes, the largest first; none where that saves no time.
+    """Compare layers in up to `jobs` processes, this one among them, the largest first; none where that saves no time.
 
     Args:
         root: The folder of the content store.
@@ -67,11 +66,13 @@ def compare_ahead(
     run = _Run(waiting, admit)
     with ExitStack() as stack:
         try:
-            started = [stack.enter_context(_process(root)) for _ in range(count)]
+            started = [stack.enter_context(_process(root)) for _ in range(count - 1)]
         except OSError:
             return {}
-        with workers(count, name="compare") as pool:
-            for future in [pool.submit(run.drive, process) for process in started]:
+        with workers(len(started), name="compare") as pool:
+            driven = [pool.submit(run.drive, process) for process in started]
+            run.take_part(root)
+            for future in driven:
                 future.result()
     return run.results
 
@@ -95,6 +96,19 @@ class _Run:
                 if result is not None:
                     self.results[key] = result
 
+    def take_part(self, root: Path) -> None:
+        """Do tasks in this process, which needs no start, until none is left."""
+        content, progress = ContentRoot(root), _Progress(self._count)
+        while (item := self._next()) is not None:
+            key, task = item
+            result = _compared(content, task, progress)
+            if result is not None:
+                self.results[key] = result
+
+    def _count(self, read: int) -> None:
+        with self._lock:
+            self._admit(read)
+
     def _next(self) -> tuple[Any, LayerTask] | None:
         with self._lock:
             return next(self._waiting, None)
@@ -104,8 +118,7 @@ class _Run:
         for line in process.stdout:
             if line.startswith(b"{"):
                 return _decode(line)
-            with self._lock:
-                self._admit(int(line))
+            self._count(int(line))
         raise BrokenPipeError
 
 
@@ -137,15 +150,16 @@ def _process(root: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class _Progress:
-    """Writes how many bytes were read; the process ends here if the caller has."""
+    """Reports how many bytes were read, a few at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self._report = report
         self._read = 0
 
     def __call__(self, count: int) -> None:
         self._read += count
         if self._read >= _STEP:
-            _write(b"%d\n" % self._read)
+            self._report(self._read)
             self._read = 0
 
 
@@ -156,10 +170,10 @@ def main(arguments: list[str]) -> int:
         arguments: The folder of the content store.
 
     """
-    from auditor.containerd.content_root import ContentRoot
-
     gc.set_threshold(_OBJECTS)
-    root, progress = ContentRoot(Path(arguments[0])), _Progress()
+    root = ContentRoot(Path(arguments[0]))
+    # The process ends where the caller has, which no longer reads.
+    progress = _Progress(lambda count: _write(b"%d\n" % count))
     for line in sys.stdin.buffer:
         task = msgspec.json.decode(line, type=LayerTask, dec_hook=_decode_digest)
         _write(_answer(root, task, progress) + b"\n")
@@ -167,17 +181,24 @@ def main(arguments: list[str]) -> int:
 
 
 def _answer(root: ContentRoot, task: LayerTask, progress: _Progress) -> bytes:
+    found = _compared(root, task, progress)
+    return b"{}" if found is None else msgspec.json.encode(found, enc_hook=str)
+
+
+def _compared(root: ContentRoot, task: LayerTask, progress: _Progress) -> LayerFiles | None:
+    """Compare a layer; None where that fails."""
+
     @contextmanager
     def blob() -> Iterator[Iterator[bytes]]:
         with root.opened(task.digest) as descriptor:
             yield root.pieces(descriptor, task.digest, fresh=False)
 
     try:
-        return msgspec.json.encode(compare_layer(blob, task, admit=progress), enc_hook=str)
+        return compare_layer(blob, task, admit=progress)
     except BrokenPipeError:
         raise
-    except (AuditorError, OSError):
-        return b"{}"
+    except (Absent, AuditorError, OSError):
+        return None
 
 
 def _write(line: bytes) -> None:

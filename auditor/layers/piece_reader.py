@@ -34,6 +34,14 @@ class PieceReader:
             return found
         return self._gathered(size)
 
+    def skip_to(self, position: int) -> int:
+        """Go forward to a position; return how many bytes are missing at the end."""
+        at = position - self._start
+        if at <= len(self.piece):
+            self.at = at
+            return 0
+        return self.skip(at - self.at)
+
     def skip(self, size: int) -> int:
         """Pass over the next `size` bytes; return how many are missing at the end."""
         while size > (left := len(self.piece) - self.at):

@@ -145,21 +145,21 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
         if found is None:
             raise TarUnreadable(unreadable(NO_HEADER, offset))
         kind = block[156:157]
-        if kind in SPECIAL:
+        (mode, uid, gid), size, mtime = found
+        if extended is None and kind == REGULAR and size >= 0:
+            yield Entry(REGULAR, _path(block), mode, uid, gid, size, mtime * _SECOND)
+        elif kind in SPECIAL:
             extended = extended or _Extended()
-            extended.take(kind, _special(stream, found[1], offset), offset)
+            extended.take(kind, _special(stream, size, offset), offset)
             at = stream.tell()
             continue
-        if extended is None and kind == REGULAR and found[1] >= 0:
-            size = found[1]
-            yield Entry(REGULAR, _path(block), *found[0], size, found[2] * _SECOND)
         else:
-            size = _size(kind, found[1], extended, offset)
+            size = _size(kind, size, extended, offset)
             yield _entry(block, found, size, extended, stream)
             extended = None
         padding = -size % BLOCK
         at += size + padding
-        missing = stream.skip(at - stream.tell())
+        missing = stream.skip_to(at)
         if missing > padding:
             raise TarUnreadable(cut_off(missing - padding))
     if block:

@@ -92,13 +92,12 @@ def header(block: bytes) -> Header | None:
     owner, size, mtime = _OWNERS[block[100:124]], _COUNTS[block[124:136]], _COUNTS[block[136:148]]
     if owner is None or size is None or mtime is None:
         return None
-    # The low half of adler32 is one more than the sum modulo 65521, which 256 bytes cannot reach; sum() is much slower.
-    total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
+    # The low half of adler32 is one more than the sum modulo 65521, which neither 512 bytes of ASCII nor 256 bytes can
+    # reach; sum() is much slower.
+    total = (adler32(block) & 0xFFFF) - 1 if block.isascii() else _sum(block)
     if total != _TOTALS[block[148:156]] and not _sums_signed(block, total):
         return None
-    if block[257:262] == b"ustar" and not _DEVICES[block[329:345]]:
-        return None
-    return owner, size, mtime
+    return (owner, size, mtime) if _TAILS[block[257:345]] else None
 
 
 def records(data: bytes) -> Iterable[tuple[bytes, bytes]]:
@@ -179,17 +178,22 @@ def _total(field: bytes) -> int | None:
     return None if stated is None else stated + sum(field) - 8 * 32
 
 
+def _sum(block: bytes) -> int:
+    return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
+
+
 def _sums_signed(block: bytes, total: int) -> bool:
     """Return whether the checksum is that of Sun's tar, which summed the bytes as signed ones."""
     wanted = _total(block[148:156])
     return wanted is not None and wanted == total - 256 * sum(byte >> 7 for byte in block[:148] + block[156:])
 
 
-def _devices(fields: bytes) -> bool:
-    return number(fields[:8]) is not None and number(fields[8:]) is not None
+def _tail(fields: bytes) -> bool:
+    """Return whether the device numbers behind a format's mark and the names of the owner are numbers."""
+    return not fields.startswith(b"ustar") or None not in (number(fields[72:80]), number(fields[80:]))
 
 
 _OWNERS: Final = _Known(_owner)
 _COUNTS: Final = _Known(number)
 _TOTALS: Final = _Known(_total)
-_DEVICES: Final = _Known(_devices)
+_TAILS: Final = _Known(_tail)

@@ -8,7 +8,7 @@ parsed as each of them.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -167,13 +167,19 @@ class ManifestNode(msgspec.Struct, frozen=True):
 
 
 class ImageGraph(msgspec.Struct, frozen=True):
-    """The documents of one image; `others` have types that are not followed, `too_deep` exceed `oci.MAX_DEPTH`."""
+    """The documents of one image; `others` have types that are not followed, `too_deep` exceed `oci.MAX_DEPTH`.
+
+    `unusable`: the others that containerd takes for the image of a wanted platform, and then cannot use. `passed_over`:
+    the indexes that lead to no wanted platform.
+    """
 
     group: Group
     indexes: tuple[Descriptor, ...] = ()
     manifests: tuple[ManifestNode, ...] = ()
     others: tuple[Descriptor, ...] = ()
     too_deep: tuple[Descriptor, ...] = ()
+    unusable: tuple[Descriptor, ...] = ()
+    passed_over: tuple[Descriptor, ...] = ()
 
 
 class _Walk(msgspec.Struct):
@@ -183,12 +189,21 @@ class _Walk(msgspec.Struct):
     too_deep: list[Descriptor] = []
     seen: set[tuple[Digest, Platform | None]] = set()
 
-    def visit(self, descriptor: Descriptor, path: tuple[Digest, ...], documents: Documents) -> None:
+    def start(self, target: Descriptor, documents: Documents) -> None:
+        """Visit a target and all below it, in the order of the documents."""
+        waiting: list[tuple[Descriptor, tuple[Digest, ...]]] = [(target, ())]
+        while waiting:
+            descriptor, path = waiting.pop()
+            below = (*path, descriptor.digest)
+            waiting += [(child, below) for child in reversed(self._visit(descriptor, path, documents))]
+
+    def _visit(self, descriptor: Descriptor, path: tuple[Digest, ...], documents: Documents) -> tuple[Descriptor, ...]:
+        """Add a descriptor, unless it was; return its children if it is an index."""
         kind = family(descriptor.media_type) if path else key_of_root(descriptor, documents)[1]
         # Data-only images list one manifest for several platforms, each of which may be the wanted one.
         once = (descriptor.digest, descriptor.platform if kind is Family.MANIFEST else None)
         if once in self.seen:
-            return
+            return ()
         self.seen.add(once)
         match kind:
             case Family.MANIFEST:
@@ -198,10 +213,10 @@ class _Walk(msgspec.Struct):
             case Family.INDEX:
                 self.indexes.append(descriptor)
                 document = documents.get((descriptor.digest, Family.INDEX))
-                for child in document.manifests if isinstance(document, Index) else ():
-                    self.visit(child, (*path, descriptor.digest), documents)
+                return document.manifests if isinstance(document, Index) else ()
             case _:
                 self.others.append(descriptor)
+        return ()
 
 
 def walk(image: Group, documents: Documents, matcher: Matcher) -> ImageGraph:
@@ -214,27 +229,75 @@ def walk(image: Group, documents: Documents, matcher: Matcher) -> ImageGraph:
 
     """
     found = _Walk(indexes=[], manifests=[], others=[], too_deep=[], seen=set())
-    found.visit(image.target, (), documents)
+    found.start(image.target, documents)
+    followed = [_followed(image.target, documents, Matcher(wanted=(vector,))) for vector in matcher.wanted]
+    taken = tuple(path[-1] for path in followed)
+    above = {each.digest for path in followed for each in path}
     return ImageGraph(
         group=image,
         indexes=tuple(found.indexes),
-        manifests=_manifest_nodes(found.manifests, documents, matcher),
+        manifests=_manifest_nodes(found.manifests, taken, documents, matcher),
         others=tuple(found.others),
         too_deep=tuple(found.too_deep),
+        unusable=tuple(each for each in found.others if found.indexes and each in taken),
+        passed_over=() if matcher.everything else tuple(each for each in found.indexes if each.digest not in above),
     )
 
 
+def _followed(target: Descriptor, documents: Documents, matcher: Matcher) -> tuple[Descriptor, ...]:
+    """Follow the best child of each index, as far as there is one; core/images/image.go `Manifest`.
+
+    Args:
+        target: An image's target.
+        documents: The documents by key.
+        matcher: One platform.
+
+    Returns:
+        The target and what containerd takes below it; the last is the image, of whatever type it is.
+
+    """
+    path, kind = [target], family(target.media_type) or key_of_root(target, documents)[1]
+    for _ in range(oci.MAX_DEPTH):
+        document = documents.get((path[-1].digest, Family.INDEX)) if kind is Family.INDEX else None
+        child = _best(document.manifests, matcher) if isinstance(document, Index) else None
+        if child is None:
+            break
+        path.append(child)
+        kind = family(child.media_type) or Family.UNTYPED
+    return tuple(path)
+
+
+def _best(below: Sequence[Descriptor], matcher: Matcher) -> Descriptor | None:
+    """Return the child that a pull fetches; one without a platform matches, after all others.
+
+    core/images/handlers.go `LimitManifests`, with a limit of 1.
+    """
+    known = [child for child in below if child.platform is not None]
+    chosen = matcher.choose([child.platform for child in known if child.platform is not None])
+    return known[chosen[0]] if chosen else next((child for child in below if child.platform is None), None)
+
+
 def _manifest_nodes(
-    found: list[tuple[Descriptor, tuple[Digest, ...]]], documents: Documents, matcher: Matcher
+    found: list[tuple[Descriptor, tuple[Digest, ...]]],
+    taken: tuple[Descriptor, ...],
+    documents: Documents,
+    matcher: Matcher,
 ) -> tuple[ManifestNode, ...]:
     if len(found) == 1 and not found[0][1]:  # containerd does not filter the target by platform
         descriptor, path = found[0]
         return (ManifestNode(descriptor, platform_of(descriptor, documents), wanted=True, alike=True, path=path),)
     platforms = [None if d.attestation else platform_of(d, documents) for d, _ in found]
-    chosen = _chosen([d for d, _ in found], platforms, matcher)
+    chosen = {(each.digest, each.platform) for each in taken}
     return _each_once(
-        ManifestNode(d, platform, wanted=i in chosen, alike=_matches(platform, matcher), path=path)
-        for i, ((d, path), platform) in enumerate(zip(found, platforms, strict=True))
+        ManifestNode(
+            d,
+            platform,
+            wanted=not d.attestation
+            and (matcher.everything or ((d.digest, d.platform) in chosen and _fits(platform, matcher))),
+            alike=_matches(platform, matcher),
+            path=path,
+        )
+        for (d, path), platform in zip(found, platforms, strict=True)
     )
 
 
@@ -252,16 +315,9 @@ def _matches(platform: Platform | None, matcher: Matcher) -> bool:
     return platform is not None and matcher.rank(platform) is not None
 
 
-def _chosen(descriptors: list[Descriptor], platforms: list[Platform | None], matcher: Matcher) -> set[int]:
-    """Return the indexes of the wanted manifests; those without a platform only where nothing else matches.
-
-    core/images/image.go `Manifest` sorts descriptors without a platform after those that match.
-    """
-    known = [i for i, platform in enumerate(platforms) if platform is not None]
-    chosen = {known[i] for i in matcher.choose([p for p in platforms if p is not None])}
-    if matcher.everything or not chosen:
-        chosen |= {i for i, d in enumerate(descriptors) if platforms[i] is None and not d.attestation}
-    return chosen
+def _fits(platform: Platform | None, matcher: Matcher) -> bool:
+    """Whether containerd uses a manifest that it takes; without a platform it reads the config, which may be absent."""
+    return platform is None or _matches(platform, matcher)
 
 
 def platform_of(descriptor: Descriptor, documents: Documents) -> Platform | None:
@@ -326,9 +382,18 @@ def _artifact(manifest: Manifest, config: ImageConfig | None, unpackable: list[D
     """Whether a manifest with an image config is an artifact: BuildKit caches, attestations, `{}` of old ORAS."""
     if _passed_over(manifest) and not manifest.artifact_type:
         return config is not None and not config.diff_ids
+    if not unpackable and not manifest.artifact_type and config is not None and _built_as_image(manifest, config):
+        return False
     if manifest.artifact_type or len(unpackable) < len(manifest.layers):
         return not unpackable or (config is not None and not config.diff_ids)
     return config is not None and not config.diff_ids and not config.platform.os
+
+
+def _built_as_image(manifest: Manifest, config: ImageConfig) -> bool:
+    """Whether a config is one to run, and has a diffID for each layer, of which none has the type of its content."""
+    untyped = all(oci.is_untyped_layer(layer.media_type) for layer in manifest.layers)
+    named = config.platform.os not in ("", "unknown")
+    return untyped and named and 0 < len(manifest.layers) == len(config.diff_ids)
 
 
 def _passed_over(manifest: Manifest) -> int:

@@ -6,23 +6,32 @@ Manifests are untrusted input; a document that parses here is safe to walk.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Annotated, Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from auditor.errors import InvalidDigest, MalformedDocument
 from auditor.model.digest import Digest
+from auditor.model.go_json import fold
+from auditor.model.oci_json import (
+    DescriptorFields,
+    IndexFields,
+    ManifestFields,
+    PlatformFields,
+    SubjectFields,
+    decode,
+    decode_config,
+)
 from auditor.model.platforms import Platform, normalise
 
 #: Largest index, manifest or config that is read, in bytes. Registries take manifests of 4 MiB (OCI distribution-spec,
 #: "Pushing Manifests") and containerd's fetcher the same; configs of very long histories may be larger.
 MAX_DOCUMENT = 8 << 20
-#: Maximum nesting of indexes. Published images nest once.
-MAX_DEPTH = 8
+#: Maximum nesting of indexes. Published images nest once; containerd has no limit.
+MAX_DEPTH = 100
 #: Maximum number of children of a document; the largest public indexes have some hundreds.
 MAX_CHILDREN = 10_000
 #: Maximum number of layers and diff_ids of an image; overlayfs mounts at most 500, image builders stop at 127.
@@ -90,10 +99,10 @@ def parse_untyped(raw: bytes) -> Index | Manifest | None:
 
     """
     try:
-        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        fields = {fold(key) for key in msgspec.json.decode(raw, type=dict[str, msgspec.Raw])}
         if "manifests" in fields:
             return _index(raw)
-        return _manifest(raw) if {"config", "layers"} <= fields.keys() else None
+        return _manifest(raw) if {"config", "layers"} <= fields else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedDocument):
         return None
 
@@ -113,6 +122,29 @@ def is_image_layer(media_type: str) -> bool:
     Such have a compression or a file system that it does not know: it fetches them and unpacks nothing.
     """
     return is_layer(media_type) or media_type.startswith(_LAYER_NAMES)
+
+
+#: Types of archives and compressed files in general.
+_ARCHIVES = frozenset(
+    {
+        "application/gzip",
+        "application/x-gzip",
+        "application/zstd",
+        "application/tar",
+        "application/tar+gzip",
+        "application/x-tar",
+        "application/x-tar+gzip",
+    }
+)
+
+
+def is_untyped_layer(media_type: str) -> bool:
+    """Whether a type tells nothing of the content, or is that of a layer but for letters or parameters.
+
+    Artifacts name the kind of their content; layers of such types are an image's that was built wrongly.
+    """
+    kind = media_type.partition(";")[0].strip().lower()
+    return not is_layer(media_type) and (not kind or is_layer(kind) or is_plain_type(kind) or kind in _ARCHIVES)
 
 
 #: OCI's tar layers, up to the suffix of a compression.
@@ -203,117 +235,6 @@ class ImageConfig(msgspec.Struct, frozen=True):
 Document = Index | Manifest | ImageConfig
 
 
-# The JSON structures, with the field names of the specs. Every length that an attacker could choose is bounded. `null`
-# equals an absent field, as in Go. Fields whose presence alone matters stay Raw, because a small text can decode to a
-# great many objects.
-
-_Text = Annotated[str, msgspec.Meta(max_length=4096)] | None
-_Url = Annotated[str, msgspec.Meta(max_length=1 << 16)]
-_Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-_Annotations = dict[str, Annotated[str, msgspec.Meta(max_length=1 << 20)] | None]
-_NOTHING = msgspec.Raw()
-
-
-class _Platform(msgspec.Struct):
-    os: _Text = None
-    architecture: _Text = None
-    variant: _Text = None
-    os_version: _Text = msgspec.field(name="os.version", default=None)
-    os_features: list[_Text] | None = msgspec.field(name="os.features", default=None)
-
-
-class _Descriptor(msgspec.Struct, rename="camel"):
-    digest: Digest
-    size: _Size
-    media_type: _Text = None
-    platform: _Platform | None = None
-    annotations: _Annotations | None = None
-    urls: list[_Url] | None = None
-    artifact_type: _Text = None
-    data: bytes | None = None
-
-
-class _Index(msgspec.Struct, rename="camel"):
-    manifests: list[_Descriptor] | None = None
-    media_type: _Text = None
-    subject: _Descriptor | None = None
-    annotations: _Annotations | None = None
-    config: msgspec.Raw = _NOTHING
-    layers: msgspec.Raw = _NOTHING
-    fs_layers: msgspec.Raw = _NOTHING
-
-
-class _Manifest(msgspec.Struct, rename="camel"):
-    config: _Descriptor | None = None
-    layers: list[_Descriptor] | None = None
-    media_type: _Text = None
-    artifact_type: _Text = None
-    subject: _Descriptor | None = None
-    annotations: _Annotations | None = None
-    manifests: msgspec.Raw = _NOTHING
-    fs_layers: msgspec.Raw = _NOTHING
-
-
-class _RootFS(msgspec.Struct):
-    type: _Text = None
-    diff_ids: list[Digest] | None = None
-
-
-class _Config(_Platform):
-    rootfs: _RootFS | None = None
-
-
-def _decode_digest(_kind: type, value: object) -> Digest:
-    """Decode a digest; Digest is the only custom type in these structures."""
-    if not isinstance(value, str):
-        raise ValueError("a digest is not a string")  # noqa: TRY004 - msgspec adds where it is to a ValueError
-    try:
-        return Digest.parse(value)
-    except InvalidDigest as error:
-        raise ValueError(error.message) from None
-
-
-_Wire = TypeVar("_Wire", _Index, _Manifest, _Config)
-_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind, dec_hook=_decode_digest) for kind in (_Index, _Manifest, _Config)
-}
-
-
-def _decode(raw: bytes, kind: type[_Wire], what: str) -> _Wire:
-    if len(raw) > MAX_DOCUMENT:
-        raise MalformedDocument(f"the {what} has {len(raw)} bytes; more than {MAX_DOCUMENT} are not read")
-    try:
-        document: _Wire = _decoded(raw, _DECODERS[kind])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise MalformedDocument(f"the {what} is not what its type says: {_words(error)}") from None
-    return document
-
-
-def _decoded(raw: bytes, decoder: msgspec.json.Decoder[_Wire]) -> _Wire:
-    """Decode JSON, replacing invalid Unicode with U+FFFD as Go does: containerd runs images that contain it."""
-    if b"\\ud" in raw or b"\\uD" in raw:
-        raw = _ESCAPE.sub(lambda found: _whole(found.group()), raw)
-    try:
-        return decoder.decode(raw)
-    except UnicodeDecodeError:
-        return decoder.decode(raw.decode(errors="replace"))
-
-
-#: One JSON escape, or a surrogate pair; an escaped backslash is consumed, so that it cannot begin another escape.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
-)
-
-
-def _whole(escape: bytes) -> bytes:
-    return b"\\ufffd" if len(escape) == 6 else escape  # noqa: PLR2004 - a surrogate alone; a pair has twelve
-
-
-def _words(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004 - one line of a terminal or two
-
-
 def parse(raw: bytes, media_type: str) -> Document:
     """Parse a document by its descriptor's media type, within the limits above.
 
@@ -338,8 +259,14 @@ def parse(raw: bytes, media_type: str) -> Document:
     raise MalformedDocument(f"documents of type {media_type[:100]!r} are not read")
 
 
+def _sized(raw: bytes, what: str) -> bytes:
+    if len(raw) > MAX_DOCUMENT:
+        raise MalformedDocument(f"the {what} has {len(raw)} bytes; more than {MAX_DOCUMENT} are not read")
+    return raw
+
+
 def _index(raw: bytes) -> Index:
-    wire = _decode(raw, _Index, "index")
+    wire = decode(_sized(raw, "index"), IndexFields, "index")
     if _given(wire.fs_layers):
         raise MalformedDocument("the index is a Docker schema 1 manifest, which is not supported")
     if _given(wire.config) or _given(wire.layers) or wire.media_type in MANIFEST_TYPES:
@@ -348,7 +275,7 @@ def _index(raw: bytes) -> Index:
     return Index(
         manifests=tuple(_descriptor(child) for child in children),
         media_type=wire.media_type or "",
-        subject=_descriptor(wire.subject) if wire.subject else None,
+        subject=_subject(wire.subject),
         annotations=_annotations(wire.annotations),
     )
 
@@ -363,7 +290,7 @@ def _annotations(wire: dict[str, str | None] | None) -> dict[str, str]:
 
 
 def _manifest(raw: bytes) -> Manifest:
-    wire = _decode(raw, _Manifest, "manifest")
+    wire = decode(_sized(raw, "manifest"), ManifestFields, "manifest")
     if _given(wire.fs_layers):
         raise MalformedDocument("the manifest is of Docker schema 1, which is not supported")
     if _given(wire.manifests) or wire.media_type in INDEX_TYPES:
@@ -375,18 +302,18 @@ def _manifest(raw: bytes) -> Manifest:
         layers=tuple(_descriptor(layer) for layer in _bounded(wire.layers or (), MAX_LAYERS, "layers")),
         media_type=wire.media_type or "",
         artifact_type=wire.artifact_type or "",
-        subject=_descriptor(wire.subject) if wire.subject else None,
+        subject=_subject(wire.subject),
         annotations=_annotations(wire.annotations),
     )
 
 
 def _config(raw: bytes) -> ImageConfig:
-    wire = _decode(raw, _Config, "config")
-    rootfs = wire.rootfs or _RootFS()
+    wire = decode_config(_sized(raw, "config"))
+    rootfs = wire.rootfs
     return ImageConfig(
         platform=_platform(wire),
-        diff_ids=tuple(_bounded(rootfs.diff_ids or (), MAX_LAYERS, "diff_ids")),
-        rootfs_type=rootfs.type or "",
+        diff_ids=tuple(_bounded((rootfs and rootfs.diff_ids) or (), MAX_LAYERS, "diff_ids")),
+        rootfs_type=(rootfs and rootfs.type) or "",
     )
 
 
@@ -399,7 +326,7 @@ def _bounded(items: Sequence[_Item], limit: int, what: str) -> Sequence[_Item]:
     return items
 
 
-def _descriptor(wire: _Descriptor) -> Descriptor:
+def _descriptor(wire: DescriptorFields) -> Descriptor:
     return Descriptor(
         media_type=wire.media_type or "",
         digest=wire.digest,
@@ -412,13 +339,22 @@ def _descriptor(wire: _Descriptor) -> Descriptor:
     )
 
 
-def _embedded(wire: _Descriptor) -> bool:
+def _subject(wire: SubjectFields | None) -> Descriptor | None:
+    """Return a subject; None where its descriptor leads to nothing, which containerd does not mind."""
+    try:
+        digest = Digest.parse((wire and wire.digest) or "")
+    except InvalidDigest:
+        return None
+    return Descriptor((wire and wire.media_type) or "", digest, max(0, (wire and wire.size) or 0))
+
+
+def _embedded(wire: DescriptorFields) -> bool:
     if wire.data is None or len(wire.data) != wire.size:
         return False
     return Digest.of(wire.data, algorithm=wire.digest.algorithm) == wire.digest
 
 
-def _platform(wire: _Platform) -> Platform:
+def _platform(wire: PlatformFields) -> Platform:
     return normalise(
         Platform(
             os=wire.os or "",

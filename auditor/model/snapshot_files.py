@@ -64,14 +64,14 @@ class Differences(msgspec.Struct, frozen=True):
 SnapshotKey = tuple[str, str, str]
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Disk usage of a snapshot: allocated bytes, and inodes."""
 
     size: int = 0
     inodes: int = 0
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A committed snapshot in the snapshotter's database: the directory's id, and the usage at commit time."""
 
     id: str

@@ -22,7 +22,7 @@ from auditor.model.snapshot_files import Row, SnapshotKey
 Labels = Mapping[str, str]
 
 
-class Image(msgspec.Struct, frozen=True):
+class Image(msgspec.Struct, frozen=True, gc=False):
     """An image record: a name in a namespace, and the descriptor of its target."""
 
     namespace: str
@@ -31,7 +31,7 @@ class Image(msgspec.Struct, frozen=True):
     labels: Labels = {}
 
 
-class Blob(msgspec.Struct, frozen=True):
+class Blob(msgspec.Struct, frozen=True, gc=False):
     """A content record; its file may be missing."""
 
     namespace: str
@@ -42,7 +42,7 @@ class Blob(msgspec.Struct, frozen=True):
     updated_at: datetime | None = None
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """A snapshot record; `name` is the chainID for the layers of an image."""
 
     namespace: str
@@ -53,14 +53,14 @@ class Snapshot(msgspec.Struct, frozen=True):
     labels: Labels = {}
 
 
-class Resource(msgspec.Struct, frozen=True, order=True):
+class Resource(msgspec.Struct, frozen=True, order=True, gc=False):
     """A resource of a lease: type `content`, `ingests`, `images` or `snapshots/<snapshotter>`, and the object's id."""
 
     type: str
     id: str
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """A lease; `resources` is None where they were not listed."""
 
     namespace: str
@@ -70,7 +70,7 @@ class Lease(msgspec.Struct, frozen=True):
     resources: Sequence[Resource] | None = None
 
 
-class Ingest(msgspec.Struct, frozen=True):
+class Ingest(msgspec.Struct, frozen=True, gc=False):
     """An uncommitted write; `offset` is the number of bytes received."""
 
     namespace: str
@@ -82,7 +82,7 @@ class Ingest(msgspec.Struct, frozen=True):
     updated_at: datetime | None = None
 
 
-class Container(msgspec.Struct, frozen=True):
+class Container(msgspec.Struct, frozen=True, gc=False):
     """A container record, which protects its snapshot; `pod` is `namespace/name` of a container of Kubernetes."""
 
     namespace: str
@@ -115,7 +115,7 @@ class Inventory(msgspec.Struct, frozen=True):
     blobs: Mapping[Digest, Blob] = {}
     #: By snapshotter, then by name.
     snapshots: Mapping[str, Mapping[str, Snapshot]] = {}
-    leases: tuple[Lease, ...] = ()
+    leases: Sequence[Lease] = ()
     ingests: tuple[Ingest, ...] = ()
     containers: tuple[Container, ...] = ()
     labels: Labels = {}

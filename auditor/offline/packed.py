@@ -7,7 +7,8 @@ from bisect import bisect_left
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from typing import Final, overload
 
-from auditor.model.store import Resource
+from auditor.bbolt import go_time
+from auditor.model.store import Labels, Lease, Resource
 
 #: Records with more labels, and leases with more resources, are packed.
 SMALL: Final = 1000
@@ -119,4 +120,43 @@ class PackedResources(Sequence[Resource]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Resource]: ...
     def __getitem__(self, index: int | slice) -> Resource | Sequence[Resource]:
+        return tuple(self)[index]
+
+
+class PackedLeases(Sequence[Lease]):
+    """The leases of a namespace; records are made when they are read.
+
+    Args:
+        namespace: The namespace.
+
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._names = Strings()
+        self._times = Strings()
+        self._labels: dict[int, Labels] = {}
+
+    def add(self, name: str, created: bytes, labels: Labels) -> None:
+        """Append a lease; `created` is a time in Go's encoding."""
+        if labels:
+            self._labels[len(self)] = labels
+        self._names.add(name.encode())
+        self._times.add(created)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return map(self._lease, range(len(self)))
+
+    def _lease(self, index: int) -> Lease:
+        created = go_time.moment(self._times.raw(index))
+        return Lease(self._namespace, self._names.text(index), self._labels.get(index, {}), created)
+
+    @overload
+    def __getitem__(self, index: int) -> Lease: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Lease]: ...
+    def __getitem__(self, index: int | slice) -> Lease | Sequence[Lease]:
         return tuple(self)[index]

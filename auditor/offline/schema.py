@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import chain, islice
 from sys import intern
 from typing import Final
 
 import msgspec
 
-from auditor.bbolt import varint
+from auditor.bbolt import go_time, varint
 from auditor.bbolt.bolt import Bucket
 from auditor.errors import InvalidDigest
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.model.snapshot_files import Row, Usage
-from auditor.model.store import Blob, Container, Image, Labels, Lease, Resource, Snapshot
-from auditor.offline.packed import SMALL, PackedLabels, PackedResources
+from auditor.model.store import Blob, Container, Image, Labels, Lease, Resource
+from auditor.offline.packed import SMALL, PackedLabels, PackedLeases, PackedResources
 
 #: The buckets that a namespace may have.
 NAMESPACE_BUCKETS: Final = frozenset(
@@ -32,23 +32,22 @@ NAMESPACE_KINDS: Final = frozenset(name.decode() for name in NAMESPACE_BUCKETS)
 #: A snapshotter's name is a part of the name of its folder, and is not to lead elsewhere.
 _NO_FOLDER: Final = re.compile("[/\\0]")
 _LONGEST: Final = 128
-_YEAR_ONE: Final = datetime(1, 1, 1, tzinfo=UTC)
-#: Length of a Go time: version, seconds, nanoseconds, zone.
-_TIME: Final = 15
 #: Shared by the records without labels.
 _NONE: Final[Labels] = {}
 _KINDS: Final = {1: "view", 2: "active", 3: "committed"}
 Fields = Mapping[bytes, bytes | Bucket]
 
 
-class SnapshotKey(msgspec.Struct, frozen=True):
-    """A snapshot record of meta.db, and the key of its partner in the snapshotter's metadata.db."""
+class SnapshotKey(msgspec.Struct, frozen=True, gc=False):
+    """A snapshot record of meta.db, and the key of its partner in the snapshotter's metadata.db, which has its kind."""
 
-    record: Snapshot
+    name: str
+    parent: str
     backend: str
+    labels: Labels = _NONE
 
 
-class IngestKey(msgspec.Struct, frozen=True):
+class IngestKey(msgspec.Struct, frozen=True, gc=False):
     """An ingest record of meta.db: its reference, and the reference of its folder."""
 
     ref: str
@@ -62,7 +61,7 @@ class Records(msgspec.Struct):
     images: list[Image] = []
     blobs: dict[Digest, Blob] = {}
     snapshots: dict[str, list[SnapshotKey]] = {}
-    leases: list[Lease] = []
+    leases: Sequence[Lease] = ()
     resources: dict[str, Sequence[Resource]] = {}
     ingests: list[IngestKey] = []
     containers: list[Container] = []
@@ -79,14 +78,7 @@ def text(value: bytes | Bucket | None) -> str:
 
 def moment(value: bytes | Bucket | None) -> datetime | None:
     """Return a time that Go's Time.MarshalBinary wrote; None where it is unset or not valid."""
-    if not isinstance(value, bytes) or len(value) < _TIME or value[0] not in {1, 2}:
-        return None
-    seconds = int.from_bytes(value[1:9], "big", signed=True)
-    nanoseconds = int.from_bytes(value[9:13], "big", signed=True)
-    try:
-        return _YEAR_ONE + timedelta(seconds=seconds, microseconds=nanoseconds // 1000) if seconds else None
-    except OverflowError:
-        return None
+    return go_time.moment(value) if isinstance(value, bytes) else None
 
 
 def number(value: bytes | Bucket | None) -> int:
@@ -231,25 +223,26 @@ def _snapshots(found: Records, value: bytes | Bucket) -> None:
                     labels = strings(item)
             if b"name" not in fields:
                 continue  # its page is lost
-            record = Snapshot(found.namespace, intern(snapshotter), key, text(fields.get(b"parent")), labels=labels)
-            kept.append(SnapshotKey(record, text(fields.get(b"name"))))
+            kept.append(SnapshotKey(key, text(fields.get(b"parent")), text(fields[b"name"]), labels))
 
 
 def _leases(found: Records, value: bytes | Bucket) -> None:
+    leases = PackedLeases(found.namespace)
     for name, bucket in buckets(value):
         labels = _NONE
-        created = None
+        created = b""
         held = PackedResources()
         for key, item in bucket.items():
             if key == b"labels":
                 labels = strings(item)
             elif key == b"createdat":
-                created = moment(item)
+                created = item if isinstance(item, bytes) else b""
             else:
                 _hold(held, text(key), item)
-        found.leases.append(Lease(found.namespace, name, labels, created))
+        leases.add(name, created, labels)
         if count := len(held):
             found.resources[name] = held if count > SMALL else tuple(sorted(held))
+    found.leases = leases
 
 
 def _hold(held: PackedResources, kind: str, value: bytes | Bucket) -> None:
@@ -272,11 +265,17 @@ def _container(namespace: str, name: str, fields: Fields) -> Container:
     )
 
 
-class Backend(msgspec.Struct, frozen=True):
+class Backend(msgspec.Struct, frozen=True, gc=False):
     """A snapshot in a snapshotter's metadata.db: its kind, the id of its directory, and the usage at commit time."""
 
     kind: str
-    row: Row
+    id: str
+    size: int
+    inodes: int
+
+    def row(self) -> Row:
+        """Return what is known of the directory."""
+        return Row(self.id, Usage(self.size, self.inodes))
 
 
 def backends(top: Bucket) -> dict[str, Backend]:
@@ -293,4 +292,4 @@ def _backend(fields: Fields) -> Backend:
     kind, identifier = fields[b"kind"], fields.get(b"id")
     known = _KINDS.get(kind[0], "unknown") if isinstance(kind, bytes) and kind else "unknown"
     directory = str(varint.unsigned(identifier)) if isinstance(identifier, bytes) else ""
-    return Backend(known, Row(directory, Usage(number(fields.get(b"size")), number(fields.get(b"inodes")))))
+    return Backend(known, directory, number(fields.get(b"size")), number(fields.get(b"inodes")))

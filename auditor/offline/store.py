@@ -10,8 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from auditor.bbolt import database_file
 from auditor.containerd.content_root import Absent, ContentRoot
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreError
@@ -23,7 +21,6 @@ from auditor.model.store import (
     FileState,
     Inventory,
     Resource,
-    Snapshot,
     Snapshotter,
     SourceKind,
     StoreDamage,
@@ -36,6 +33,7 @@ from auditor.offline.ingest_files import spare_files
 from auditor.offline.ingests import ingest
 from auditor.offline.lost_records import from_files, left_out, no_records
 from auditor.offline.node_platform import platform_note, unpacked_platform
+from auditor.offline.paired_snapshots import pair
 from auditor.offline.schema import Backend
 
 _SNAPSHOTTER: Final = "io.containerd.snapshotter.v1."
@@ -82,7 +80,7 @@ class OfflineStore:
         self._lost_kinds = read.lost
         self._names_lost = read.names_lost
         self._records = {records.namespace: records for records in read.records}
-        self._backends = {name: self._backend(name) for name in self._snapshotters()}
+        self._paired = {name: pair(name, self._records.values(), self._backend(name)) for name in self._snapshotters()}
         self._judge()
         self._complete()
 
@@ -99,7 +97,7 @@ class OfflineStore:
             address=str(self.root),
             id=self._uuid(),
             content_root=self.content.path,
-            snapshotters=tuple(map(self._snapshotter, self._backends)),
+            snapshotters=tuple(map(self._snapshotter, self._paired)),
             platform=platform,
             notes=("the daemon's settings are not known from its disk", platform_note(platform)),
             damage=tuple(self._damage),
@@ -114,7 +112,7 @@ class OfflineStore:
     def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
         """Return all records of a namespace."""
         records = self._records.get(namespace, schema.Records(namespace))
-        wanted = [name for name in self._backends if snapshotters is None or name in snapshotters]
+        wanted = [name for name in self._paired if snapshotters is None or name in snapshotters]
         if "snapshots" in self._lost_kinds.get(namespace, ()):
             # Unknown, not empty.
             wanted = []
@@ -123,14 +121,14 @@ class OfflineStore:
             namespace=namespace,
             images=tuple(records.images),
             blobs=records.blobs,
-            snapshots={n: self._snapshots(records, n) for n in wanted if n not in self._snapshot_gaps},
-            leases=tuple(records.leases),
+            snapshots={n: self._paired[n].held.get(namespace, {}) for n in wanted if n not in self._snapshot_gaps},
+            leases=records.leases,
             ingests=tuple(
                 found for key in records.ingests if (found := ingest(self.content.path, namespace, key)) is not None
             ),
             containers=tuple(records.containers),
             labels=records.labels,
-            gaps=(*left_out(records.bad), *backends, *self._without_folder(records, wanted)),
+            gaps=(*left_out(records.bad), *backends, *self._without_folder(namespace, wanted)),
         )
 
     def resources(self, namespace: str, lease: str) -> Sequence[Resource]:
@@ -251,7 +249,7 @@ class OfflineStore:
         recorded = {name for records in self._records.values() for name, held in records.snapshots.items() if held}
         return sorted(on_disk | recorded)
 
-    def _backend(self, name: str) -> Mapping[str, Backend]:
+    def _backend(self, name: str) -> dict[str, Backend]:
         """Return the snapshots in a snapshotter's database; a database that cannot be read in whole is a gap."""
         path = self.root / f"{_SNAPSHOTTER}{name}" / "metadata.db"
         try:
@@ -272,52 +270,34 @@ class OfflineStore:
         return found
 
     def _snapshotter(self, name: str) -> Snapshotter:
-        root, known = str(self.root / f"{_SNAPSHOTTER}{name}"), self._backends[name]
-        rows = {
-            (space, name, key.record.name): known[key.backend].row
-            for space, records in self._records.items()
-            for key in records.snapshots.get(name, ())
-            if key.backend in known and known[key.backend].kind == "committed"
-        }
-        return Snapshotter(name, root, lazy=name in _LAZY, rows=None if name in self._snapshot_gaps else rows)
-
-    def _snapshots(self, records: schema.Records, name: str) -> dict[str, Snapshot]:
-        known = self._backends[name]
-        return {
-            key.record.name: msgspec.structs.replace(key.record, kind=known[key.backend].kind)
-            for key in records.snapshots.get(name, ())
-            if key.backend in known
-        }
+        root = str(self.root / f"{_SNAPSHOTTER}{name}")
+        rows = None if name in self._snapshot_gaps else self._paired[name].rows
+        return Snapshotter(name, root, lazy=name in _LAZY, rows=rows)
 
     def _judge(self) -> None:
         """Compare the records with the files and the snapshotters' databases."""
         if self._running:
             return
-        for name, known in self._backends.items():
-            if name not in self._snapshot_gaps:
-                self._unpaired(name, known)
-        recorded = {digest for records in self._records.values() for digest in records.blobs}
-        spare = {digest: state.size or 0 for digest, state in self._states.items() if digest not in recorded}
+        for name, paired in self._paired.items():
+            if name not in self._snapshot_gaps and paired.lone:
+                self._unpaired(name, paired.lone)
+        spare = {digest: state.size or 0 for digest, state in self._states.items()}
+        for records in self._records.values():
+            for digest in spare.keys() & records.blobs.keys():
+                del spare[digest]
         if spare and not self._gaps:
             self._unrecorded(spare, len(self._states))
 
-    def _without_folder(self, records: schema.Records, names: Sequence[str]) -> Iterator[str]:
+    def _without_folder(self, namespace: str, names: Sequence[str]) -> Iterator[str]:
         """Yield a sentence for each snapshotter whose snapshots have records and no folder, as in a partial copy."""
         for name in names:
             folder = self.root / f"{_SNAPSHOTTER}{name}" / "snapshots"
-            if name in _DIRECTORIES and records.snapshots.get(name) and not folder.is_dir():
+            if name in _DIRECTORIES and self._paired[name].recorded(namespace) and not folder.is_dir():
                 yield f"the unpacked files of {name} were not checked: there is no {folder}"
 
-    def _unpaired(self, name: str, known: Mapping[str, Backend]) -> None:
-        lone = [
-            key.record.name
-            for records in self._records.values()
-            for key in records.snapshots.get(name, ())
-            if key.backend not in known
-        ]
-        if lone:
-            message = f"{len(lone)} snapshots of {name} are recorded in meta.db and not in its metadata.db: {lone[0]}"
-            self._damage.append(StoreDamage(DamageKind.UNPAIRED, name, message, {"snapshots": len(lone)}))
+    def _unpaired(self, name: str, lone: list[str]) -> None:
+        message = f"{len(lone)} snapshots of {name} are recorded in meta.db and not in its metadata.db: {lone[0]}"
+        self._damage.append(StoreDamage(DamageKind.UNPAIRED, name, message, {"snapshots": len(lone)}))
 
     def _unrecorded(self, spare: Mapping[Digest, int], files: int) -> None:
         size = sum(spare.values())

@@ -91,6 +91,7 @@ class BlobDocuments(msgspec.Struct, frozen=True):
             and all(is_layer(layer.media_type) for layer in document.layers)
         }
         for _ in range(MAX_DEPTH):
+            before = len(found)
             found |= {
                 digest
                 for digest, document in self.documents.items()
@@ -98,6 +99,8 @@ class BlobDocuments(msgspec.Struct, frozen=True):
                 and not _of_archive(document)
                 and any(child.digest in found for child in document.manifests)
             }
+            if len(found) == before:
+                break
         return found
 
 

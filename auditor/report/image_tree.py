@@ -18,6 +18,9 @@ from auditor.model.image_graph import Broken, Content, Family, ImageGraph, Manif
 from auditor.model.oci import Descriptor, Index
 from auditor.model.store import VerificationKind
 
+#: Indexes below one another that a tree shows; published images nest once.
+_SHOWN: Final = 16
+
 
 class TreeNode(msgspec.Struct, frozen=True, kw_only=True):
     """A descriptor: its kind, digest, size in bytes, and state in the store.
@@ -79,27 +82,30 @@ class _Builder:
         self._faults = faults
         self._graph = graph
         self._manifests = {node.digest: node for node in graph.manifests}
-        self._too_deep = {descriptor.digest for descriptor in graph.too_deep}
         self._seen: set[Digest] = set()
 
     def build(self) -> TreeNode:
-        return self._node(self._graph.group.target)
+        return self._node(self._graph.group.target, 0)
 
-    def _node(self, descriptor: Descriptor) -> TreeNode:
+    def _node(self, descriptor: Descriptor, depth: int) -> TreeNode:
         digest = descriptor.digest
         if digest in self._manifests:
             return self._manifest(self._manifests[digest])
         kind = "index" if any(index.digest == digest for index in self._graph.indexes) else "content"
-        return self._plain(kind, descriptor, children=tuple(self._below(digest)))
+        node = self._plain(kind, descriptor, children=tuple(self._below(digest, depth + 1)))
+        if node.state == "absent" and descriptor in self._graph.passed_over:
+            return msgspec.structs.replace(node, state="not pulled")
+        cut = depth >= _SHOWN and kind == "index" and node.state == "present"
+        return msgspec.structs.replace(node, state="present, not shown further") if cut else node
 
-    def _below(self, digest: Digest) -> Iterator[TreeNode]:
+    def _below(self, digest: Digest, depth: int) -> Iterator[TreeNode]:
         """Yield the children of an index, in its order; an index that occurs twice is expanded once."""
         document = self._view.documents.get((digest, Family.INDEX))
-        if not isinstance(document, Index) or digest in self._seen or digest in self._too_deep:
+        if not isinstance(document, Index) or digest in self._seen or depth > _SHOWN:
             return
         self._seen.add(digest)
         for child in document.manifests:
-            yield self._node(child)
+            yield self._node(child, depth)
 
     def _plain(self, kind: str, descriptor: Descriptor, *, children: tuple[TreeNode, ...] = ()) -> TreeNode:
         here = self._view.has(descriptor.digest)

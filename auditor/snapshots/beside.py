@@ -8,15 +8,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 #: Called before bytes of a blob or a file are read, with their number; waits for a rate limit, and counts progress.
 Admit = Callable[[int], None]
 #: No part of a path is followed as a symlink, and the directory is not read.
 DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TYPE: Final = 0o170000
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 #: The path of a file's directory, and its name.
 Place = tuple[list[bytes], bytes]
+#: An inode, when it changed last, and whether it has no xattr to compare, as it was before its bytes were read.
+Seen = tuple[int, int, bool]
 #: xattrs that the node's own security policy writes, and ACLs.
 NOT_COMPARED: Final = frozenset(
     {
@@ -38,14 +41,6 @@ class Unsettled(Exception):
     """The content of a file must be hashed, and the layer was played without hashing it."""
 
 
-class Seen(NamedTuple):
-    """An inode, when it changed last, and whether it has no xattr to compare, as it was before its bytes were read."""
-
-    inode: int
-    changed: int
-    bare: bool
-
-
 class Beside:
     """The files of a snapshot's directory, opened one by one in the order of a layer's entries.
 
@@ -65,6 +60,8 @@ class Beside:
         #: The directory of the last entry, and its path; no descriptor where it cannot be opened.
         self._parent: list[bytes] | None = None
         self._descriptor = -1
+        #: Of the file that was opened last.
+        self.seen: Seen = (0, 0, False)
 
     def __enter__(self) -> Self:
         """Open the directory if there is one."""
@@ -81,29 +78,31 @@ class Beside:
             os.close(self._root)
             self._root = -1
 
-    def opened(self, path: Place, size: int) -> tuple[int, Seen] | None:
-        """Open the regular file of this name if it has this size; the caller closes the descriptor."""
+    def opened(self, path: Place, size: int) -> int:
+        """Open a regular file if it has this size, and set `seen`; the caller closes the descriptor. -1: not opened."""
         parent, name = path
         if parent is not self._parent and parent != self._parent:
             self._enter(parent)
         at = self._descriptor
         if at < 0:
-            return None
+            return -1
         try:
             info = os.stat(name, dir_fd=at, follow_symlinks=False)
-            if info.st_size != size or not stat.S_ISREG(info.st_mode):
-                return None
+            if info.st_size != size or info.st_mode & _TYPE != stat.S_IFREG:
+                return -1
             try:
                 opened = os.open(name, _FILE | os.O_NOATIME, dir_fd=at)
             except PermissionError:
                 opened = os.open(name, _FILE, dir_fd=at)
         except (OSError, ValueError):
-            return None  # a name with a zero byte is no file's
+            return -1  # a name with a zero byte is no file's
         try:
-            bare = NOT_COMPARED.issuperset(os.listxattr(opened))
+            names = os.listxattr(opened)
+            bare = not names or NOT_COMPARED.issuperset(names)
         except OSError:
             bare = False
-        return opened, Seen(info.st_ino, info.st_ctime_ns, bare)
+        self.seen = info.st_ino, info.st_ctime_ns, bare
+        return opened
 
     def read(self, descriptor: int, size: int) -> bytes:
         """Return up to `size` bytes of a file; none where it cannot be read."""

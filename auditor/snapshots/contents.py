@@ -49,19 +49,18 @@ def fill_beside(node: Node, entry: Entry, path: Place, stream: PieceReader, file
 
     """
     size = entry.size
-    found = files.opened(path, size) if size and entry.sparse is None else None
-    if found is None:
+    descriptor = files.opened(path, size) if size and entry.sparse is None else -1
+    if descriptor < 0:
         fill_content(node, entry, stream)
         return
-    descriptor, seen = found
     try:
         if size > _CHUNK:
             _compare(descriptor, size, stream, files)
-            node.seen = seen
+            node.seen = files.seen
             return
         data = _data(stream, size)
         if files.read(descriptor, size) == data:
-            node.seen = seen
+            node.seen = files.seen
         else:
             node.digest = hashlib.sha256(data).digest()
     finally:

@@ -14,7 +14,7 @@ from auditor.model.snapshot_files import Differences
 from auditor.model.store import Verification
 from auditor.snapshots.beside import Admit, Beside, Unsettled, at_once
 from auditor.snapshots.compare import agreed, compare
-from auditor.snapshots.expected import play_blob, usable
+from auditor.snapshots.play_blob import play_blob, usable
 
 
 class LayerTask(msgspec.Struct, frozen=True):

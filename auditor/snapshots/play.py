@@ -117,7 +117,7 @@ class _Model:
         self.root = base or directory(implicit=True)
         self._lowest = lowest
         self._contents = contents
-        self._files = files
+        self._files = files if contents else None
         #: The directory of the latest entry: its path in the tar, None where another entry may have replaced a part of
         #: it since, then the path's components and the directory.
         self._head: bytes | None = None
@@ -149,20 +149,16 @@ class _Model:
             self._unpacked.add((parent, name))
         if entry.xattrs:
             _set_xattrs(node, entry)
-        kind = node.kind
-        if kind is NodeKind.FILE and entry.kind == tar_entries.REGULAR:
-            node.size = entry.size
+        if entry.kind == tar_entries.REGULAR:
             self._fill(node, entry, name, stream)
-        elif kind is NodeKind.DIRECTORY:
+        elif node.kind is NodeKind.DIRECTORY:
             self._directories.append((b"/".join((*self._path, name)), node.mtime))
 
     def _fill(self, node: Node, entry: Entry, name: bytes, stream: PieceReader) -> None:
-        if not self._contents:
-            return
-        if self._files is None:
-            fill_content(node, entry, stream)
-        else:
+        if self._files is not None:
             fill_beside(node, entry, (self._path, name), stream, self._files)
+        elif self._contents:
+            fill_content(node, entry, stream)
 
     def finish(self) -> None:
         """Set the times of directories, and count the names of each node."""
@@ -257,7 +253,7 @@ class _Model:
             _set_attributes(present, entry)
             return present
         mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
-        children[name] = node = Node(kind, entry.mode & 0o7777, entry.uid & _ID, entry.gid & _ID, mtime)
+        children[name] = node = Node(kind, entry.mode & 0o7777, entry.uid & _ID, entry.gid & _ID, mtime, entry.size)
         if kind is not NodeKind.FILE:
             _set_body(node, entry)
         return node

@@ -24,12 +24,12 @@ from auditor.sources.credentials import load_docker_config
 from auditor.sources.registry import RegistrySource
 from tests import images
 from tests.bench.peers import ROUNDS, best, verdict
-from tests.lab.checked import ROOT, command, environment
 from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.process import scratch
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, command, environment
 
 #: As `auditor repair --jobs` by default.
 JOBS = 4

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from tests import fleet_nodes
 from tests.bench.peers import cores
-from tests.lab.checked import ROOT, command, environment
+from tests.program import ROOT, command, environment
 
 #: Goals for 10,000 nodes: seconds on the clock, and MiB of all processes together.
 SECONDS, MEMORY = 20, 200

@@ -28,7 +28,7 @@ from auditor.model.store import VerificationKind
 from auditor.scrub import verify_blobs
 from tests.bench.peers import best, cores, random_files, spent, verdict
 from tests.bench.stocked import NAMESPACE, Stocked, stocked, targets
-from tests.lab.checked import ROOT, command, environment
+from tests.program import ROOT, command, environment
 
 LIMIT = 20 << 20
 SECONDS = 10

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from auditor.model.digest import Digest, measure
 from tests.bench.stocked import Stocked, stocked
-from tests.lab.checked import ROOT, command, environment
+from tests.program import ROOT, command, environment
 
 FILES = ("--verify", "digests")
 API = (*FILES, "--content-root", "none")

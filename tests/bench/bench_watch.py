@@ -17,8 +17,8 @@ from pathlib import Path
 from tests import images
 from tests.bench.node import fill, node, small_image
 from tests.bench.peers import cores
-from tests.lab.checked import ROOT, command, environment
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, command, environment
 
 #: Goals: seconds of processor time for 500 pulls, and the share of one processor while nothing happens.
 PULLS, IDLE = 5.0, 0.005

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.lab.checked import ROOT
+from tests.program import ROOT
 
 #: Capabilities that containerd gives to a container by default.
 DEFAULT_RIGHTS: Final = (

@@ -20,7 +20,7 @@ import pytest
 
 from tests import images
 from tests.dist import image_run
-from tests.lab.checked import ROOT
+from tests.program import ROOT
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import Process, scratch

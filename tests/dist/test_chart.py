@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.lab.checked import ROOT
+from tests.program import ROOT
 from tests.lab.kit.binaries import LAB
 from tests.lab.kit.process import scratch
 from tools.dist import recipe

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.dist import trees
-from tests.lab.checked import ROOT
+from tests.program import ROOT
 from tests.lab.kit.process import scratch
 from tools.dist import packages, recipe
 

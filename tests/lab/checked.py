@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from unittest import mock
 
 from auditor import containerd
 from auditor.audit import audit, collect
-from auditor.cli import app
+from auditor.cli import app, repair_watchdog
 from auditor.containerd.find_content_root import ContentRootOption
 from auditor.formats import json_report
 from auditor.model.findings import FailOn, Finding, Report, Severity, exit_status
 from auditor.model.store import Store
 from auditor.report import build
+from tests import program
 from tests.lab.kit.daemon import Containerd
+from tests.program import ROOT, command, environment
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 #: A finding as tests name it: its code, and the digest or name that it is about.
 Named = tuple[str, str]
 
@@ -44,26 +43,19 @@ class Run:
         return json_report.load(self.out.encode(), name="the output")
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment less what would steer the auditor, or keep Python from having its bytecode."""
-    foreign = ("CONTAINERD_", "AUDITOR_", "PYTHONDONTWRITEBYTECODE")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
-    return {**kept, "PYTHONPATH": str(ROOT), **(extra or {})}
-
-
-def command(*arguments: str | Path) -> list[str]:
-    """The command line of the program."""
-    return [sys.executable, "-m", "auditor", *map(str, arguments)]
-
-
 def auditor(*arguments: str | Path, env: Mapping[str, str] | None = None, through: Sequence[str] = ()) -> Run:
     """Run the program to its end, through another one (`setpriv …`) if wanted; a traceback fails the test."""
-    done = subprocess.run(
-        [*through, *command(*arguments)], capture_output=True, text=True, check=False, cwd=ROOT, env=environment(env)
-    )
+    done = _run_through(through, arguments, env) if through else program.run(*arguments, env=env)
     assert "Traceback" not in done.stderr, done.stderr
     assert "a bug in auditor" not in done.stderr, done.stderr
     return Run(done.returncode, done.stdout, done.stderr)
+
+
+def _run_through(
+    through: Sequence[str], arguments: Sequence[str | Path], env: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[str]:
+    line = [*through, *command(*arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT, env=environment(env))
 
 
 def auditor_here(*arguments: str | Path) -> Run:
@@ -71,7 +63,11 @@ def auditor_here(*arguments: str | Path) -> Run:
     out, err = io.BytesIO(), io.StringIO()
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with redirect_stdout(io.TextIOWrapper(out, write_through=True)) as text, redirect_stderr(err):
+        with (
+            redirect_stdout(io.TextIOWrapper(out, write_through=True)) as text,
+            redirect_stderr(err),
+            mock.patch.object(repair_watchdog, "start_isolated", program.Watchdog),
+        ):
             status = app.main([str(argument) for argument in arguments])
             text.flush()
     finally:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -27,7 +28,12 @@ _QUICK = pytest.mark.timeout(SECONDS).mark
 StartDaemon = Callable[..., Containerd]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--wide"):
+        left_out = _other_turns(items)
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("lab")
@@ -36,6 +42,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             else:
                 item.add_marker("slow")
     items[:] = _spread(items)
+
+
+def _other_turns(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return what `in_turn` leaves out: each row of a test is run on one release, and each release gets some rows."""
+    tests: dict[str, list[pytest.Function]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("in_turn") is not None:
+            tests.setdefault(f"{item.path}::{item.originalname}", []).append(item)
+    return [item for name, rows in tests.items() for item in _not_its_turn(rows, first=crc32(name.encode()))]
+
+
+def _not_its_turn(items: list[pytest.Function], *, first: int) -> list[pytest.Function]:
+    places = {item: _release_and_row(item) for item in items}
+    rows = {row: number for number, row in enumerate(sorted({row for _, row in places.values()}))}
+    turns = min(len(rows), len(VERSIONS))
+
+    def turn(release: int, row: int) -> int:
+        return (first + release + row + row // len(VERSIONS)) % turns  # what varies fastest may have three values too
+
+    return [item for item, (release, row) in places.items() if turn(release, rows[row])]
+
+
+def _release_and_row(item: pytest.Function) -> tuple[int, str]:
+    """The number of the release that a test is run on, and its other parameters."""
+    (release,) = (value for value in item.callspec.params.values() if value in VERSIONS)
+    return VERSIONS.index(release), item.callspec.id.replace(release, "", 1)
 
 
 def _spread(items: list[pytest.Item]) -> list[pytest.Item]:

@@ -1,12 +1,13 @@
 """Ending the auditor at one exact step: a server that forks, so that a kill costs a fork and not a start of Python.
 
 A step is a message that changes the store, or a change of the file system, before it is made and after. The server
-itself never opens a channel, for what gRPC has open does not survive a fork.
+itself never opens a channel, for what gRPC has open does not survive a fork. The watchdog of a repair is a fork of it
+too, unless a run asks for the real one.
 """
 
 from __future__ import annotations
 
-import importlib
+import gc
 import json
 import os
 import signal
@@ -18,11 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
+from unittest import mock
 
 import grpc
 
-from auditor.cli import app
-from tests.lab.checked import ROOT, environment
+from auditor.cli import app, repair_watchdog
+from tests.program import ROOT, environment, import_everything
 
 #: The calls that change a store; those that only look are no steps.
 WRITES: Final = (
@@ -37,14 +39,6 @@ FUNCTIONS: Final = ("syncfs", "renameat2")
 STORE: Final = ("/io.containerd.content", "/io.containerd.snapshotter")
 #: What a child that was not to be killed is told by.
 FINISHED: Final = 0
-
-#: What commands import when they run; the server imports it once for all its children.
-LAZY: Final = (
-    *("auditor.cli.commands.quarantine", "auditor.cli.commands.repair", "auditor.cli.runs.repair"),
-    *("auditor.cli.connect", "auditor.cli.host_facts", "auditor.cli.sources", "auditor.containerd.page_cache"),
-    *("auditor.scrub.run", "auditor.scrub.state_file", "auditor.repair.snapshot_session"),
-    *("grpc._channel", "grpc._interceptor", "grpc.experimental", "encodings.ascii", "encodings.idna"),
-)
 
 
 @dataclass(frozen=True)
@@ -104,8 +98,57 @@ class Counting(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientIntercep
         self._step()
 
 
-def child(job: dict[str, Any], told: int) -> NoReturn:
+class Pipes:
+    """Pipes between the server, a run, and the watchdog of that run."""
+
+    def __init__(self) -> None:
+        self.told = os.pipe()
+        self.asked = os.pipe()
+        self.stdin = os.pipe()
+        self.stdout = os.pipe()
+        self._open = {*self.told, *self.asked, *self.stdin, *self.stdout}
+
+    def keep(self, *ends: int) -> None:
+        """Close all other ends."""
+        for end in self._open - set(ends):
+            os.close(end)
+        self._open &= set(ends)
+
+
+class ForkedWatchdog:
+    """What a run sees of its watchdog, in place of a `subprocess.Popen`."""
+
+    def __init__(self, pipes: Pipes, address: str) -> None:
+        os.write(pipes.asked[1], address.encode())
+        self.stdout = os.fdopen(pipes.stdout[0], "rb")
+        self._stdin = pipes.stdin[1]
+
+    def communicate(self, data: bytes = b"") -> None:
+        """Send `data` and wait for the end."""
+        os.write(self._stdin, data)
+        os.close(self._stdin)
+        self.stdout.read()
+
+
+def watchdog(pipes: Pipes, address: str) -> NoReturn:
+    """Be the watchdog."""
+    pipes.keep(pipes.stdin[0], pipes.stdout[1])
+    os.setsid()
+    os.chdir("/")
+    os.dup2(pipes.stdin[0], 0)
+    os.dup2(pipes.stdout[1], 1)
+    try:
+        os._exit(repair_watchdog.main([address]))
+    finally:
+        os._exit(70)
+
+
+def child(job: dict[str, Any], pipes: Pipes) -> NoReturn:
     """Run the auditor in this process, which is a fork."""
+    pipes.keep(pipes.told[1], pipes.asked[1], pipes.stdin[1], pipes.stdout[0])
+    if not job["real_watchdog"]:
+        mock.patch.object(repair_watchdog, "start_isolated", lambda _, address: ForkedWatchdog(pipes, address)).start()
+    gc.disable()  # as good as the program's own threshold for a run of this length
     step = Steps(job["last"], job["signal"], job.get("victim", 0))
     plain = grpc.insecure_channel
     grpc.insecure_channel = lambda *a, **k: grpc.intercept_channel(plain(*a, **k), Counting(step))
@@ -114,25 +157,37 @@ def child(job: dict[str, Any], told: int) -> NoReturn:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     status = app.main(job["arguments"])
-    os.write(told, str(step.count).encode())
+    os.write(pipes.told[1], str(step.count).encode())
     os._exit(status)
 
 
 def serve() -> None:
     """Fork for each line of standard input, and say how it ended."""
-    for name in LAZY:
-        importlib.import_module(name)
+    import_everything()
+    gc.freeze()
     for line in sys.stdin:
-        job = json.loads(line)
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            child(job, writing)
-        os.close(writing)
-        _, status = os.waitpid(pid, 0)
-        with os.fdopen(reading) as told:
-            steps = int(told.read() or -1)
-        print(json.dumps([os.waitstatus_to_exitcode(status), steps]), flush=True)
+        print(json.dumps(ran(json.loads(line))), flush=True)
+
+
+def ran(job: dict[str, Any]) -> tuple[int, int]:
+    """Fork for a run, and for its watchdog once it asks for one; return when both have ended."""
+    pipes = Pipes()
+    pid = os.fork()
+    if pid == 0:
+        child(job, pipes)
+    pipes.keep(pipes.told[0], pipes.asked[0], *pipes.stdin, *pipes.stdout)
+    second = 0
+    if address := os.read(pipes.asked[0], 4096).decode():
+        second = os.fork()
+        if second == 0:
+            watchdog(pipes, address)
+    pipes.keep(pipes.told[0])
+    _, status = os.waitpid(pid, 0)
+    if second:
+        os.waitpid(second, 0)
+    with os.fdopen(pipes.told[0]) as told:
+        steps = int(told.read() or -1)
+    return os.waitstatus_to_exitcode(status), steps
 
 
 class Killer:
@@ -148,13 +203,18 @@ class Killer:
         last: int | None = None,
         number: signal.Signals = signal.SIGKILL,
         victim: int = 0,
+        real_watchdog: bool = False,
     ) -> Ended:
-        """Run the auditor; it ends at step `last`, or by itself; another `victim` is killed in its place."""
+        """Run the auditor; it ends at step `last`, or by itself; another `victim` is killed in its place.
+
+        Returns when a forked watchdog has ended too.
+        """
         job = {
             "arguments": [str(argument) for argument in arguments],
             "last": last,
             "signal": int(number),
             "victim": victim,
+            "real_watchdog": real_watchdog,
             "log": str(self._log),
         }
         assert self._process.stdin is not None

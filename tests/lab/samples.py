@@ -21,12 +21,13 @@ from auditor.cli.render import advice
 from auditor.formats import json_report, table
 from auditor.model.findings import Report
 from tests import images
-from tests.lab.checked import ROOT, auditor_here
+from tests.lab.checked import auditor_here
 from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.process import scratch, sweep
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT
 
 FOLDER: Final = ROOT / "reports" / "samples"
 VERSION: Final = VERSIONS[-1]

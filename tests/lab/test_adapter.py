@@ -47,7 +47,8 @@ from tests.lab.kit.registry import Registry
 
 Damage = Callable[[Containerd], None]
 
-SAMPLE = images.image([images.layer(images.files(f"adapter-{n}", kilobytes=(8 << 10) >> 8 * n)) for n in range(2)])
+MIXES = [images.files(f"adapter-{n}", kilobytes=(8 << 10) >> 8 * n) for n in range(2)]
+SAMPLE = images.image([images.layer(mix, level=1) for mix in MIXES])
 LAYER = Digest.parse(SAMPLE.layers[0].digest)
 MANIFEST = Digest.parse(SAMPLE.digest)
 DATA = SAMPLE.blobs[LAYER]
@@ -192,6 +193,7 @@ def put_fifo(daemon: Containerd) -> None:
     faults.replace_with_fifo(daemon, LAYER)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("size", [0, 1, 4096, SIZE - 1])
 def test_a_shortened_file_reads_short_with_success(
     pulled: Containerd, store: WritableContainerdStore, api: WritableContainerdStore, size: int
@@ -345,6 +347,7 @@ def test_a_blob_that_is_there_is_said(store: WritableContainerdStore, lease: Lea
     assert store.inventory(NS).ingests == ()
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("deferred", [False, True])
 @pytest.mark.parametrize("data", [THING[:-1], THING + b"x", THING[:-1] + b"x", b""])
 def test_wrong_bytes_are_refused_and_leave_nothing(
@@ -539,6 +542,7 @@ DAMAGES: list[Damage] = [
 ]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_bad_files_are_replaced_in_place(
     pulled: Containerd,

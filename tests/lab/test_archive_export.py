@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +31,7 @@ from auditor.model.oci import MAX_DOCUMENT, Descriptor
 from auditor.model.platforms import Matcher
 from auditor.model.store import Store
 from tests import images
+from tests.forks import forks, kill
 from tests.lab.kit import bug
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
@@ -296,10 +296,11 @@ from pathlib import Path
 from auditor.archive.open import open_archive
 from auditor.export.write import write_archive
 from tests.lab.test_archive_export import planned
-store = open_archive(sys.argv[1])
-name = store.inventory("").images[0].name
-print("begun", flush=True)
-write_archive(planned(store, name, namespace=""), store, Path(sys.argv[2]), namespace="", tag=sys.argv[3])
+
+def main(tag):
+    store = open_archive(sys.argv[1])
+    name = store.inventory("").images[0].name
+    write_archive(planned(store, name, namespace=""), store, Path(sys.argv[2]), namespace="", tag=tag)
 """
 
 
@@ -314,17 +315,15 @@ def test_a_kill_at_any_moment_leaves_the_old_file_or_the_whole_new_one(
     folder.mkdir()
     target = folder / "image.tar"
     outcomes = set()
-    for number in range(12):
-        target.write_text("the old one")
-        command = [sys.executable, "-c", EXPORT, str(base / "layout"), str(target), f"{number}"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"begun\n"
-            time.sleep(number / 200)
-            child.kill()
-        old = target.read_bytes() == b"the old one"
-        assert old or wrong(open_archive(target)) == []
-        outcomes.add(old)
+    with forks(EXPORT, base / "layout", target) as exports:
+        for number in range(12):
+            target.write_text("the old one")
+            with exports.running(f"{number}") as child:
+                time.sleep(number / 200)
+                kill(child)
+            old = target.read_bytes() == b"the old one"
+            assert old or wrong(open_archive(target)) == []
+            outcomes.add(old)
     assert True in outcomes
     export(daemon, target, name)
     assert [path.name for path in folder.iterdir()] == ["image.tar"]

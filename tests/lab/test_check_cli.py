@@ -22,13 +22,14 @@ import pytest
 
 from auditor.model.readiness import CanServe, CanUnpack
 from tests import images
-from tests.lab.checked import ROOT, Run, auditor, auditor_here, check, command, environment, signalled
+from tests.lab.checked import Run, auditor, auditor_here, check, signalled
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import rooted
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, command, environment
 
 NEWEST = VERSIONS[-1]
 IMAGE = images.image([images.layer(images.files(f"cli-{number}", kilobytes=16)) for number in range(2)])

@@ -45,6 +45,7 @@ def pulled(daemon: Containerd, registry: Registry) -> Containerd:
 # Files
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("plant", "code"),
     [
@@ -69,6 +70,7 @@ def test_a_damaged_file(pulled: Containerd, plant: Fault, code: str) -> None:
     assert_sound(pulled)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("role", DOCUMENTS)
 def test_a_document_with_other_bytes_of_the_same_length(pulled: Containerd, role: str) -> None:
     faults.garble(pulled, BLOBS[role])
@@ -81,6 +83,7 @@ def test_a_config_that_still_parses_and_says_something_else(pulled: Containerd) 
     assert_faults(pulled, ("digest-mismatch", IMAGE.config_digest))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("longer", [False, True], ids=["shorter", "longer"])
 def test_a_manifest_that_is_another_ones(pulled: Containerd, longer: bool) -> None:
     data = OTHER.manifest if not longer else IMAGE.manifest.replace(b'"layers":', b'"annotations":{"a":"b"},"layers":')
@@ -103,6 +106,7 @@ def test_something_else_than_a_file(pulled: Containerd) -> None:
     assert_faults(pulled, ("blob-file-missing", BLOBS["top layer"]))
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("role", ["top layer", "manifest"])
 def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(pulled: Containerd, role: str) -> None:
     """The daemon itself would wait for ever for the bytes."""
@@ -172,6 +176,7 @@ def test_a_removed_record_of_a_layer_that_is_here_compressed_otherwise(pulled: C
     assert finding.facts["twin"] == twin.layers[1].digest
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("role", "code"), [("config", "missing-config"), ("manifest", "missing-manifest"), ("index", "missing-manifest")]
 )
@@ -269,6 +274,7 @@ def test_the_only_snapshot_of_the_node_is_gone(daemon: Containerd, registry: Reg
     assert_faults(daemon)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_snapshot_below_the_top_is_gone(pulled: Containerd, number: int) -> None:
     faults.drop_middle_snapshot(pulled, IMAGE.chain_ids, number)
@@ -308,6 +314,7 @@ def test_a_layer_of_a_platform_that_is_asked_for(pulled: Containerd, registry: R
     assert (loud(report), status(report)) == ({("incomplete-image", ARM.layers[0].digest)}, 1)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(("namespace", "collected"), [("k8s.io", True), ("default", False), ("default", True)])
 def test_the_nodes_manifest_is_lost_from_an_image_pulled_for_all_platforms(
     daemon: Containerd, registry: Registry, namespace: str, collected: bool

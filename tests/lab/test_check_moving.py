@@ -83,6 +83,7 @@ def found(findings: Sequence[Finding]) -> set[Named]:
     return {name(finding) for finding in findings}
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("point", "visible"),
     [("nothing", True), ("inventory", True), ("read", True), ("files", True), ("inventory", False), ("read", False)],

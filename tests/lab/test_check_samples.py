@@ -11,7 +11,8 @@ import pytest
 from auditor.formats import json_report
 from auditor.model.findings import FailOn, exit_status
 from tests.lab import samples
-from tests.lab.checked import ROOT, loud, quiet
+from tests.lab.checked import loud, quiet
+from tests.program import ROOT
 
 NAMES = tuple(samples.SCENARIOS)
 

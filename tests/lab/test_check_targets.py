@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -117,3 +117,91 @@ def test_a_digest_of_another_algorithm_is_its_own_proof(node: Containerd) -> Non
     said = node.ctr("content", "ingest", *expected, "sha512", check=False, stdin=PAGE, namespace="sha512").stderr
     verdict = ask(node, said)[0].verdict
     assert (verdict.message, str(verdict.sure)) == ("commit-algorithm", "certain"), said
+
+
+def listed(
+    *children: images.BuiltImage, media_types: tuple[str, ...] = (), platforms: bool = True
+) -> images.BuiltIndex:
+    """An index of images, with these types for the first of them."""
+    below = [child.target.json() for child in children]
+    for each, media_type in zip(below, media_types, strict=False):
+        each["mediaType"] = media_type
+    for each in below:
+        if not platforms:
+            del each["platform"]
+    kind = images.INDEX_TYPES["oci"]
+    document = images.dump({"schemaVersion": 2, "mediaType": kind, "manifests": below})
+    target = images.Descriptor(kind, images.sha256(document), len(document))
+    blobs = {digest: blob for child in children for digest, blob in child.blobs.items()}
+    return images.BuiltIndex(target, (target,), {**blobs, target.digest: document}, children)
+
+
+def nested(image: images.BuiltImage, depth: int) -> images.Built:
+    found: images.Built = image
+    for _ in range(depth):
+        found = images.index([found])
+    return found
+
+
+def respelt(image: images.BuiltImage, old: str, new: str) -> images.BuiltImage:
+    """An image whose manifest has other words."""
+    document = image.manifest.replace(old.encode(), new.encode())
+    target = images.Descriptor(image.target.media_type, images.sha256(document), len(document))
+    return images.BuiltImage(
+        target, (target,), {**image.blobs, target.digest: document}, image.layers, image.config_digest
+    )
+
+
+def test_an_image_is_judged_by_what_containerd_makes_of_it(node: Containerd) -> None:
+    """Sound where containerd can mount an image, at fault where it cannot."""
+
+    layers = [images.layer(images.files(f"judged-{n}", kilobytes=4)) for n in range(2)]
+
+    def app(number: int = 0, **extra: object) -> images.BuiltImage:
+        return images.image([layers[number]], config_extra=extra)
+
+    untyped = images.raw_layer(layers[0].blob, layers[0].diff_id, media_type="application/octet-stream")
+    built: dict[str, images.Built] = {
+        "keys": respelt(app(), '"layers":', '"LAYERS":'),
+        "twice": respelt(app(), '"layers":', '"Layers":[],"layers":'),
+        "none-at-last": respelt(app(), "}]}", '}],"Layers":[]}'),
+        "time": app(created=""),
+        "environment": app(config={"Env": "A=B"}),
+        "deep": nested(app(), 20),
+        "first": listed(app(), app(1), media_types=("application/vnd.example",)),
+        "last": listed(app(1), app(), media_types=(OCI_MANIFEST, "application/json")),
+        "unnamed": listed(app(), app(1), media_types=("text/plain",), platforms=False),
+        "untyped": images.image([untyped]),
+    }
+    write(node, "judged", built)
+    report = check(node, "-n", "judged").report
+    found = {image.names[0].removeprefix("judged/").removesuffix(":1"): str(image.status) for image in report.images}
+    sound = {"keys", "twice", "deep", "last"}
+    assert found == {name: "sound" if name in sound else "damaged" for name in built}
+    if node.version == VERSIONS[-1]:  # the others do the same, and each mount takes its time
+        assert {name for name in built if mounted(node, name)} == sound
+
+
+def write(daemon: Containerd, namespace: str, built: Mapping[str, images.Built]) -> None:
+    """Write images and their records in one connection."""
+    blobs = {digest: data for each in built.values() for digest, data in each.blobs.items()}
+    with containerd.connect_writable(daemon.socket) as store:
+        lease = store.grant(namespace, seconds=600)
+        for digest, data in blobs.items():
+            store.fill(lease, digest, [data], size=len(data))
+            store.commit(lease, digest, size=len(data), expected=Digest(digest))
+        for name, each in built.items():
+            target = Descriptor(each.target.media_type, Digest(each.digest), each.target.size)
+            store.create_image(lease, Image(namespace, f"judged/{name}:1", target))
+
+
+def mounted(daemon: Containerd, name: str) -> bool:
+    """Whether containerd unpacks and mounts an image."""
+    folder = daemon.root.parent / f"mount-{name}"
+    folder.mkdir()
+    image = f"judged/{name}:1"
+    mount = ("images", "mount", "--platform", "linux/amd64", "--rw", image, folder)
+    ran = daemon.ctr(*mount, check=False, namespace="judged")
+    if ran.returncode == 0:
+        daemon.ctr("images", "unmount", "--rm", folder, namespace="judged")
+    return ran.returncode == 0

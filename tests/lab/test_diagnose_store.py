@@ -68,6 +68,7 @@ def explain_all(daemon: Containerd, registry: Registry, base: Path, *, code: str
     return told
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(
     "fault",
@@ -88,6 +89,7 @@ def test_what_programs_say_of_a_damaged_image(
     assert explain_all(pulled, registry, base, code=code or RECORD[role], digest=ROLES[role])
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("plant", "code"),
     [
@@ -106,6 +108,7 @@ def test_a_damaged_layer_that_must_be_unpacked(
     assert explain_all(pulled, registry, base, code=code, digest=ROLES["layer"]) >= 3
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     ("plant", "code"),
     [

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 from tests import images
 from tests.lab.checked import auditor, check, loud
-from tests.lab.kit import bug
+from tests.lab.diagnosed import ask
+from tests.lab.kit import bug, faults
 from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.registry import Registry
 from tests.lab.test_check import assert_bug
@@ -31,6 +34,20 @@ def test_a_sound_engine(dockerd: Dockerd, registry: Registry) -> None:
     assert (loud(ran.report), ran.status) == (set(), 0)
     assert {image.namespace for image in ran.report.images} == {"moby"}
     assert len(ran.report.images) == 2
+
+
+def test_the_pull_that_diagnose_prints_removes_the_fault(dockerd: Dockerd, registry: Registry) -> None:
+    built = images.image([images.layer(images.files("docker-pull", kilobytes=16))])
+    reference = registry.push(built, "lab/docker-pull:1")
+    dockerd.pull(reference)
+    faults.remove_record(dockerd.containerd, built.config_digest, namespace="moby")
+    (line,) = (
+        line for line in ask(dockerd.containerd, built.config_digest)[0].verdict.commands if line.startswith("docker ")
+    )
+    client, verb, name = shlex.split(line, comments=True)
+    assert (client, verb, name) == ("docker", "pull", reference)
+    dockerd.pull(name)
+    assert loud(check(dockerd.containerd).report) == set()
 
 
 def test_the_engines_own_socket_is_not_containerds(dockerd: Dockerd) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from tests import images
-from tests.lab.checked import ROOT, Run, auditor, auditor_here, command, environment
+from tests.lab.checked import Run, auditor, auditor_here
 from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, command, environment
 from tests.unit import archives
 
 OCI_NAME = "io.containerd.image.name"

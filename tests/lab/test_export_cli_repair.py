@@ -60,6 +60,7 @@ def broken(daemon: Containerd, registry: Registry) -> Callable[[str], str]:
     return pull
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
     "archive", ["image-none", "image-gzip", "image-zstd", "loose-docker", "loose-docker-gzip", "loose-docker-zstd"]
 )

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests import images
-from tests.lab.checked import ROOT, Run, auditor, auditor_here, command, environment
+from tests.lab.checked import Run, auditor, auditor_here
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, command, environment
 
-IMAGE = images.image([images.layer(images.files(f"trouble-{n}", kilobytes=4096)) for n in range(4)])
+IMAGE = images.image([images.layer(images.files(f"trouble-{n}", kilobytes=4096), level=1) for n in range(4)])
 
 
 @pytest.fixture
@@ -106,6 +107,7 @@ def test_a_signal_takes_the_lease_and_the_litter_away(
     assert leases(daemon) == []
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("kibibytes", [64, 9000, 17000])
 def test_a_full_disk(daemon: Containerd, name: str, base: Path, kibibytes: int) -> None:
     small = base / "small"

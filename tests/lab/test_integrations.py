@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.checked import ROOT, auditor, command, environment
+from tests.lab.checked import auditor
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import bug, faults
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 from tests.lab.watching import Prometheus, fetch, free_place, node_exporter, prometheus, promtool
+from tests.program import ROOT, command, environment
 
 REPORTS = ROOT / "reports"
 

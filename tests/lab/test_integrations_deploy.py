@@ -15,12 +15,13 @@ import yaml
 
 from auditor.version import __version__
 from tests import images
-from tests.lab.checked import ROOT, auditor, command, environment
+from tests.lab.checked import auditor
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults
 from tests.lab.kit.binaries import NotInstalledError
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, command, environment
 
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "containerd-auditor"

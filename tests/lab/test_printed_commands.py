@@ -28,13 +28,14 @@ from auditor.model.command_line import command, is_command
 from auditor.model.findings import Finding, ImageRef, Severity, Subject, Verify
 from tests import images
 from tests.images import BuiltImage
-from tests.lab.checked import ROOT, auditor_here, environment
+from tests.lab.checked import auditor_here
 from tests.lab.diagnosed import ask
 from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS, binary
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import rooted, scratch
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, environment
 from tests.unit.build import World
 from tests.unit.checks.test_rules import FAULTS
 
@@ -231,6 +232,17 @@ def try_diagnosis(store: Store, digest: str) -> None:
         ran = store.run(line)
         assert not MISUSE.search(ran.stderr), f"{line}\n{ran.stderr}"
         assert ran.returncode in (0, 1), f"{line}\n{ran.stdout}\n{ran.stderr}"
+
+
+@pytest.mark.parametrize("code", ["incomplete-image", "missing-manifest", "missing-config"])
+def test_the_pull_that_diagnose_prints_removes_the_fault(store: Store, code: str) -> None:
+    """No release of Debian has crictl: what it asks the daemon for is asked for here."""
+    subject = PLANTS[code](store)
+    (line,) = (line for line in ask(store.daemon, subject)[0].verdict.commands if line.startswith("crictl "))
+    client, option, address, verb, name = shlex.split(line, comments=True)
+    assert (client, option, address, verb) == ("crictl", "-r", f"unix://{store.daemon.socket}", "pull")
+    store.daemon.cri_pull(name)
+    assert found(store, code, subject) is None
 
 
 def test_a_lease_whose_name_looks_like_an_option_is_removed_by_the_printed_command(store: Store) -> None:

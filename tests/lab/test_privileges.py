@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests import images
-from tests.lab.checked import ROOT, Run, auditor
+from tests.lab.checked import Run, auditor
 from tests.lab.kit import faults
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import rooted, scratch
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT
 
 _ROW = re.compile(r"^\| `(?P<command>[^`]+)` \| (?P<capabilities>[\w ]+) \| (?P<mounts>[^|]+) \|", re.MULTILINE)
 

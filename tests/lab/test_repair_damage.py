@@ -61,6 +61,7 @@ def names(daemon: Containerd, registry: Registry, request: pytest.FixtureRequest
     return found
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("root", ["auto", "none"])
 @pytest.mark.parametrize("names", [1, 2], indirect=True)
 def test_every_fault_of_every_role_is_mended_and_nothing_else_changes(
@@ -82,6 +83,7 @@ def test_every_fault_of_every_role_is_mended_and_nothing_else_changes(
     assert dump(daemon) == whole
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("root", ["auto", "none"])
 @pytest.mark.parametrize("names", [2], indirect=True)
 def test_everything_at_once(daemon: Containerd, names: list[tuple[str, str]], root: str, base: Path) -> None:
@@ -96,6 +98,7 @@ def test_everything_at_once(daemon: Containerd, names: list[tuple[str, str]], ro
     sound(daemon, (INDEX, OTHER), names, base)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("names", [1], indirect=True)
 @pytest.mark.parametrize("fault", ["lengthened", "directory", "symlink", "fifo"])
 def test_whatever_lies_in_the_place_of_a_file(
@@ -118,6 +121,7 @@ def test_whatever_lies_in_the_place_of_a_file(
     sound(daemon, (INDEX, OTHER), names, base)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("names", [1], indirect=True)
 @pytest.mark.parametrize("root", ["auto", "none"])
 def test_records_of_documents_that_were_deleted_come_back_with_their_labels(
@@ -138,6 +142,7 @@ def test_records_of_documents_that_were_deleted_come_back_with_their_labels(
         assert {k: dict(after.records[key][1]).get(k) for k in kept} == {k: dict(labels)[k] for k in kept}, key
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("names", [1], indirect=True)
 @pytest.mark.parametrize("root", ["auto", "none"])
 def test_an_image_of_which_only_the_name_is_left_is_fetched_down_to_the_layers(
@@ -155,6 +160,7 @@ def test_an_image_of_which_only_the_name_is_left_is_fetched_down_to_the_layers(
     assert dump(daemon).files == whole.files
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("names", [1], indirect=True)
 @pytest.mark.parametrize("root", ["auto", "none"])
 def test_a_damaged_file_that_no_record_names_is_not_taken_for_the_blob(
@@ -171,6 +177,7 @@ def test_a_damaged_file_that_no_record_names_is_not_taken_for_the_blob(
     sound(daemon, (INDEX, OTHER), names, base)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("names", [2], indirect=True)
 @pytest.mark.parametrize("root", ["auto", "none"])
 def test_a_blob_that_another_namespace_holds_damaged_is_mended_for_both(
@@ -184,6 +191,7 @@ def test_a_blob_that_another_namespace_holds_damaged_is_mended_for_both(
     sound(daemon, (INDEX, OTHER), names, base)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("root", ["auto", "none"])
 @pytest.mark.parametrize("names", [1], indirect=True)
 def test_the_bad_copy_is_kept_where_it_was_asked_for(

@@ -156,15 +156,16 @@ def command(procedure: Procedure, stage: Stage, *more: str) -> list[str]:
     return ["repair", *address, "--yes", "--verify", "digests", "--jobs", "1", *procedure.arguments, *more]
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("stage", PROCEDURES, indirect=True, ids=lambda p: f"{p.name} on {p.version}".replace(" ", "-"))
 def test_a_repair_killed_at_any_step_leaves_the_store_no_worse(stage: tuple[Procedure, Stage]) -> None:
     procedure, made = stage
     last = 0
-    for last in made.steps(procedure, apart=3):
+    for last in made.steps(procedure, apart=5):
         procedure.plant(made.daemon, procedure.target)
         before = dump(made.daemon)
-        ended = made.killer.run(*command(procedure, made), last=last)
+        ended = made.killer.run(*command(procedure, made), last=last, real_watchdog=made.wide or last // 5 % 4 == 2)
         if ended.status == 0:
             break
         assert ended.status == -signal.SIGKILL, (last, made.killer.said)
@@ -181,13 +182,14 @@ def test_a_repair_killed_at_any_step_leaves_the_store_no_worse(stage: tuple[Proc
     print(f"{procedure.name} on {procedure.version}: {last - 1} steps")
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "stage", [PROCEDURES[0], PROCEDURES[2], PROCEDURES[-2]], indirect=True, ids=lambda p: p.name.replace(" ", "-")
 )
 def test_a_repair_that_is_asked_to_end_takes_everything_of_its_own_along(stage: tuple[Procedure, Stage]) -> None:
     procedure, made = stage
-    for last in made.steps(procedure, apart=5):
+    for last in made.steps(procedure, apart=7):
         procedure.plant(made.daemon, procedure.target)
         before = dump(made.daemon)
         ended = made.killer.run(*command(procedure, made), last=last, number=signal.SIGTERM)

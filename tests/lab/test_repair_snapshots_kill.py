@@ -13,9 +13,10 @@ from tests.lab.kit.registry import Registry
 from tests.lab.snapshots_killed import ENDED, sweep
 
 #: Number of kills without --wide.
-KILLS = 12
+KILLS = 8
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(600)
 def test_a_kill_at_any_step_leaves_each_snapshot_as_it_was_or_right(
     request: pytest.FixtureRequest, start_daemon: StartDaemon, registry: Registry, base: Path
@@ -32,6 +33,7 @@ def test_a_kill_at_any_step_leaves_each_snapshot_as_it_was_or_right(
         assert ENDED in asked
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(600)
 def test_a_killed_replacement_is_finished_by_the_next_run(
     request: pytest.FixtureRequest, start_daemon: StartDaemon, registry: Registry, base: Path

@@ -40,11 +40,13 @@ def check_repaired(daemon: Containerd, broken: bug.Reproduction, base: Path, *ar
     assert dump(daemon).without(broken.skipped) == before.without(broken.skipped)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("root", ["auto", "none"])
 def test_from_the_registry(daemon: Containerd, broken: bug.Reproduction, base: Path, root: str) -> None:
     check_repaired(daemon, broken, base, "--content-root", root)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("root", ["auto", "none"])
 def test_from_another_namespace_with_the_registry_down(
     daemon: Containerd, broken: bug.Reproduction, own_registry: Registry, base: Path, root: str
@@ -57,6 +59,7 @@ def test_from_another_namespace_with_the_registry_down(
     check_repaired(daemon, broken, base, "--content-root", root)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("form", ["layout", "archive"])
 def test_from_an_archive_with_the_registry_down(
     daemon: Containerd, broken: bug.Reproduction, own_registry: Registry, base: Path, form: str

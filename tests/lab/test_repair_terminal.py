@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests import images
-from tests.lab.checked import ROOT, command, environment
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import Dump, dump, ours
+from tests.program import ROOT, command, environment
 
 IMAGE = images.image([images.layer(images.files(f"terminal-{number}")) for number in range(2)])
 LOST = IMAGE.layers[1].digest

@@ -34,7 +34,7 @@ from auditor.sources.registry import RegistrySource
 from auditor.sources.retry import SYSTEM
 from tests import images
 from tests.images import sha256
-from tests.lab.checked import ROOT, auditor, command, environment
+from tests.lab.checked import auditor
 from tests.lab.conftest import StartDaemon
 from tests.lab.hostile import Hostile
 from tests.lab.killing import killer
@@ -43,6 +43,7 @@ from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.process import rooted
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import dump, ours, repair
+from tests.program import ROOT, command, environment
 
 LAYERS = [images.layer(images.files(f"trouble-{number}", kilobytes=600)) for number in range(3)]
 IMAGE = images.image(LAYERS)
@@ -172,6 +173,7 @@ def test_containerd_killed_in_the_middle_of_the_bytes(pulled: Containerd, root: 
     assert not ours(pulled)
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("version", ["1.6", "2.1"])
 def test_containerd_killed_at_steps_of_a_swap(
@@ -219,6 +221,7 @@ def small(request: pytest.FixtureRequest, base: Path, registry: Registry) -> Ite
         subprocess.run(["umount", "--lazy", folder / "root"], check=True)
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("small", ["1.6", "1.7", "2.1"], indirect=True)
 @pytest.mark.parametrize("fault", ["absent", "flipped"])
 @pytest.mark.parametrize("root", ["auto", "none"])
@@ -459,11 +462,14 @@ FAILS = (
 MENDS = "good busy-then-fine error-then-fine cut-then-range cut-then-range-ignored".split()
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("root", [FILE, API])
 def test_hostile_registries_end_in_clear_outcomes_and_the_store_untouched(
-    start_daemon: StartDaemon, registry: Registry, root: ContentRootOption
+    start_daemon: StartDaemon, registry: Registry, root: ContentRootOption, request: pytest.FixtureRequest
 ) -> None:
+    every = (*FAILS, *MENDS)
+    behaviours = every if request.config.getoption("--wide") else every[(FILE, API).index(root) :: 2]
     daemon = start_daemon("2.1")
     reference = registry.push(IMAGE, "lab/trouble:1")
     daemon.ctr("images", "pull", "--plain-http", reference, namespace="default")
@@ -473,7 +479,7 @@ def test_hostile_registries_end_in_clear_outcomes_and_the_store_untouched(
         daemon.ctr("images", "tag", reference, name, namespace="default")
         daemon.ctr("images", "rm", "--sync", reference, namespace="default")
         whole = dump(daemon)
-        for behaviour in (*FAILS, *MENDS):
+        for behaviour in behaviours:
             other = f"{hostile.host}/{behaviour}:v1"
             if other != name:
                 daemon.ctr("images", "tag", name, other, namespace="default")

@@ -22,7 +22,7 @@ import pytest
 
 from auditor.model.findings import Coverage, Report
 from tests import images
-from tests.lab.checked import ROOT, Run, auditor, auditor_here, command, environment, loud, quiet, signalled, the
+from tests.lab.checked import Run, auditor, auditor_here, loud, quiet, signalled, the
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
@@ -30,6 +30,7 @@ from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import repair
 from tests.lab.test_snapshot_files import directory
+from tests.program import ROOT, command, environment
 
 LAYERS = tuple(images.layer({f"noise-{n}": images.noise(f"scrub-{n}", 40_000)}) for n in range(24))
 IMAGE = images.image(LAYERS)

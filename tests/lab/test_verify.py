@@ -120,6 +120,7 @@ ON_LAYERS = [
 HURT = {PACKED.digest: BOTH, ZSTD.digest: {FIRST.digest}}
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("digest", HURT, ids=["gzip", "zstd"])
 @pytest.mark.parametrize("fault", ON_LAYERS, ids=lambda fault: fault.name)
 def test_a_damaged_layer(daemon: Containerd, fault: Fault, digest: str) -> None:

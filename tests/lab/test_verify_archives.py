@@ -16,14 +16,15 @@ from backports import zstd
 
 from auditor.cli.choices import ReportFormat
 from auditor.model.findings import Report, Severity
-from tests import images
-from tests.lab.checked import ROOT, Run, auditor_here, command, environment
+from tests import images, program
+from tests.lab.checked import Run, auditor_here
 from tests.lab.kit import bug
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.process import scratch
 from tests.lab.kit.registry import Registry
 from tests.lab.test_archive_export import Podman
+from tests.program import ROOT
 from tests.unit import archives
 from tests.unit.archives import Member
 
@@ -99,12 +100,14 @@ def test_sound_archives_pass(theirs: Mapping[str, Path], tool: str) -> None:
 
 @pytest.mark.parametrize("packing", ["plain", "gzip", "zstd"])
 @pytest.mark.parametrize("tool", ["ours", "ctr", "skopeo-docker"])
-def test_from_a_pipe(theirs: Mapping[str, Path], tool: str, packing: str) -> None:
+def test_from_a_pipe(theirs: Mapping[str, Path], tool: str, packing: str, tmp_path: Path) -> None:
     data = theirs[tool].read_bytes()
     packed = {"plain": data, "gzip": gzip.compress(data), "zstd": zstd.compress(data)}[packing]
     for sent, wanted in ((packed, 0), (packed[: len(packed) // 2], 1)):
-        line = command("verify", "-", "--format", "json")
-        done = subprocess.run(line, input=sent, capture_output=True, check=False, cwd=ROOT, env=environment())
+        (tmp_path / "sent").write_bytes(sent)
+        with subprocess.Popen(["cat", tmp_path / "sent"], stdout=subprocess.PIPE) as cat:
+            assert cat.stdout is not None
+            done = program.run("verify", "-", "--format", "json", stdin=cat.stdout)
         assert done.returncode == wanted, done.stderr
         assert json.loads(done.stdout)["summary"]["images"]["total"] == (1 - wanted) or wanted
 

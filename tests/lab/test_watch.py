@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from tests import images
-from tests.lab.checked import ROOT, command, environment
 from tests.lab.conftest import StartDaemon
 from tests.lab.kit import bug, faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.dockerd import Dockerd
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, command, environment
 
 PAIR = bug.pair(shared=1, kilobytes=8, name="watch")
 SOUND = images.image([images.layer(images.files(f"watch-{number}", kilobytes=8)) for number in range(3)])

@@ -12,8 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.lab.checked import ROOT
 from tests.lab.kit.process import scratch, sweep
+from tests.program import ROOT
 from tests.soak.record import Outcome
 
 #: Seconds in which a campaign must end after its time is over.

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from tests.lab.checked import ROOT, environment
+from tests.program import ROOT, environment
 
 #: Limits of one case; beyond them it is a failure. Seconds of processor time, so that a busy machine is no failure.
 MAX_SECONDS: Final = 10.0

@@ -131,6 +131,7 @@ def _many() -> bytes:
     """Return a sound database with many small records."""
     leases: Tree = {f"{n:06}".encode(): {} for n in range(2000)}
     snapshots: Tree = {f"{n:06}".encode(): {b"name": b"x"} for n in range(1000)}
-    space: Tree = {b"leases": leases, b"snapshots": {b"overlayfs": snapshots}}
+    blobs: Tree = {f"sha256:{n:064}".encode(): {b"size": b"\2"} for n in range(1000)}
+    space: Tree = {b"leases": leases, b"snapshots": {b"overlayfs": snapshots}, b"content": {b"blob": blobs}}
     spaces: Tree = {f"space-{n:03}".encode(): space for n in range(100)}
     return bytes(database({b"v1": {b"version": b"\x06", **spaces}}, writer=Writer(split=40)))

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from auditor.diagnose.extract import search
-from tests.lab.checked import ROOT, auditor_here
+from tests.lab.checked import auditor_here
+from tests.program import ROOT
 from tests.soak import mutate
 from tests.soak.record import Outcome, Recorder, fuzz
 

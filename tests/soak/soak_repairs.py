@@ -20,12 +20,12 @@ from typing import Final
 
 from tests import images
 from tests.images import sha256
-from tests.lab.checked import ROOT, environment
 from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import Dump, dump, ours
+from tests.program import ROOT, environment
 from tests.soak.record import Failed, Outcome, Recorder, peak_mib
 
 _LAYERS: Final = [images.layer(images.files(f"soak-{number}", kilobytes=400)) for number in range(3)]

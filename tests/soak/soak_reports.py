@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from auditor.formats.json_report import render
-from tests.lab.checked import ROOT, Run, auditor_here
+from tests.lab.checked import Run, auditor_here
+from tests.program import ROOT
 from tests.soak import mutate
 from tests.soak.record import Failed, Outcome, Recorder, fuzz
 from tests.unit import archives, reports

@@ -24,12 +24,12 @@ from urllib.parse import quote
 import grpc
 
 from tests import images
-from tests.lab.checked import ROOT, environment
 from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
 from tests.lab.kit.dockerd import MOBY_NAMESPACE, Dockerd, DockerError
 from tests.lab.kit.registry import Registry
+from tests.program import ROOT, environment
 from tests.soak.record import Failed, Outcome, Recorder, peak_mib
 
 _IMAGES: Final = [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -139,6 +141,10 @@ def drop(members: Sequence[Member], name: str) -> list[Member]:
 def packed(data: bytes, how: str) -> bytes:
     if how == "gzip":
         return gzip.compress(data, mtime=0)
+    if how == "xz":
+        return lzma.compress(data)
+    if how == "bzip2":
+        return bz2.compress(data)
     return zstd.compress(data) if how == "zstd" else data
 
 

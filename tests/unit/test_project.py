@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from auditor.version import __version__
+from tests import program
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "docs" / "decisions"
@@ -58,14 +56,7 @@ def commands(line: str) -> Iterator[list[str]]:
 @cache
 def options(*command: str) -> frozenset[str]:
     """The options that `auditor COMMAND --help` lists."""
-    done = subprocess.run(
-        [sys.executable, "-m", "auditor", *command, "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "100"},
-        stdin=subprocess.DEVNULL,
-    )
+    done = program.run(*command, "--help", env={"COLUMNS": "100"})
     assert done.returncode == 0, f"auditor {shlex.join(command)} --help: {done.stderr}"
     listed = [line.strip() for line in done.stdout.splitlines() if re.match(r"  -", line)]
     return frozenset(word for line in listed for word in re.findall(r"(?<![\w-])--?[a-z][\w-]*", line.split("  ")[0]))
@@ -160,7 +151,7 @@ def test_the_modules_of_the_architecture_are_in_the_tree() -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    listed = subprocess.run([sys.executable, "-m", "auditor", "--help"], capture_output=True, text=True, check=True)
+    listed = program.run("--help")
     every = re.findall(r"^  ([a-z]+)  ", listed.stdout.partition("Commands:")[2], re.MULTILINE)
     assert "check" in every
     text = (ROOT / "README.md").read_text()

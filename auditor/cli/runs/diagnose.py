@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -187,7 +187,7 @@ def _archive_findings(
     return problems, platforms_held(store.inventory(namespace), store.documents)
 
 
-def _with_resources(store: Store, leases: tuple[Lease, ...]) -> Iterator[Lease]:
+def _with_resources(store: Store, leases: Iterable[Lease]) -> Iterator[Lease]:
     """Yield the leases with their resources; an audit lists resources only for leases that matter to a finding."""
     for lease in leases:
         if lease.resources is None:

@@ -16,7 +16,7 @@ from auditor.archive.image_layers import platforms_held
 from auditor.archive.open import PIPE, open_archive
 from auditor.archive.parts_missing import parts_missing
 from auditor.archive.problems import ArchiveProblem
-from auditor.archive.recognise import misnamed
+from auditor.archive.recognise import packing_problems
 from auditor.archive.store import ArchiveStore
 from auditor.audit import collect
 from auditor.checks.archive_faults import INCOMPLETE
@@ -127,8 +127,8 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
     problems = (*store.problems, *parts_missing(inventory, store.documents, everything=wish.all_platforms))
     if wish.sparse:
         problems = tuple(problem for problem in problems if not (inventory.images and _on_purpose(problem)))
-    note = misnamed(path, store.packing)
-    also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in (*problems, *note))
+    notes = packing_problems(path, store.packing)
+    also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in (*problems, *notes))
     cut = () if store.complete else (f"{path} could not be read to its end",)
     if inventory.images and (inventory.blobs or not wish.sparse):
         return audit.audited(store, wanted, options, documents=store.documents, also=also, incomplete=cut)[1]

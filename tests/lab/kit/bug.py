@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from tests import images
 from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
@@ -45,6 +46,7 @@ class Reproduction:
         return self.pair.skipped
 
 
+@cache
 def pair(
     *,
     shared: int = 2,

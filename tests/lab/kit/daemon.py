@@ -11,11 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import grpc
+
 from tests.lab.kit.binaries import binary
 from tests.lab.kit.cri import CriImage, ImageService
 from tests.lab.kit.process import PATH, Process, ServerError
 
 CRI_NAMESPACE: Final = "k8s.io"
+#: Field 2 of a deletion of a lease: return after the garbage collection.
+SYNC: Final = b"\x10\x01"
 
 # What is slow to load, or would touch the machine, and no image needs.
 DISABLED: Final = (
@@ -236,8 +240,17 @@ class Containerd:
 
     def force_gc(self, namespace: str | None = None) -> None:
         """Run a garbage collection and return when it is done."""
-        self.ctr("leases", "create", "--id", "lab-gc", namespace=namespace)
-        self.ctr("leases", "delete", "--sync", "lab-gc", namespace=namespace)
+        self.call("leases.v1.Leases/Create", text_field(1, "lab-gc"), namespace=namespace)
+        self.call("leases.v1.Leases/Delete", text_field(1, "lab-gc") + SYNC, namespace=namespace)
+
+    def call(self, method: str, request: bytes, *, namespace: str | None = None) -> bytes:
+        """Call a method of a service with an encoded request, which costs a tenth of a start of ctr."""
+        address, authority = f"unix://{self.socket}", ("grpc.default_authority", "localhost")
+        metadata = (("containerd-namespace", namespace or CRI_NAMESPACE),)
+        with grpc.insecure_channel(address, options=[authority]) as channel:
+            call = channel.unary_unary(f"/containerd.services.{method}", bytes, bytes)
+            answer: bytes = call(request, metadata=metadata, timeout=60)
+            return answer
 
     def _listening(self) -> bool:
         with sockets.socket(sockets.AF_UNIX) as probe:
@@ -256,6 +269,12 @@ class Containerd:
         whole = f"{text}{'' if self.automatic_gc else NO_AUTOMATIC_GC}{self.extra_config}\n"
         tomllib.loads(whole)
         return whole
+
+
+def text_field(number: int, text: str) -> bytes:
+    """Encode a short text as a field of a protobuf message."""
+    assert len(text) < 128
+    return bytes([number << 3 | 2, len(text)]) + text.encode()
 
 
 def _lines(done: subprocess.CompletedProcess[str]) -> tuple[str, ...]:

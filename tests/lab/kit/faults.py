@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.images import sha256
-from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd
+from tests.lab.kit.daemon import CRI_NAMESPACE, Containerd, text_field
 
 PAGE: Final = 4096
 REMOTE_LABEL: Final = "containerd.io/snapshot/remote"
@@ -144,7 +144,7 @@ def add_file_without_record(daemon: Containerd, data: bytes) -> str:
 
 def remove_record(daemon: Containerd, digest: str, *, namespace: str = CRI_NAMESPACE) -> None:
     """Delete a record. The labels on it go too, so what only they protected is collected soon."""
-    daemon.ctr("content", "rm", digest, namespace=namespace)
+    daemon.call("content.v1.Content/Delete", text_field(1, digest), namespace=namespace)
 
 
 def add_blob(daemon: Containerd, data: bytes, *, rooted: bool = True, namespace: str = CRI_NAMESPACE) -> str:

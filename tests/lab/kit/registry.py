@@ -72,6 +72,7 @@ class Registry:
         self.log = base / "registry.log"
         self._binary = program("docker-registry", "usr/bin/docker-registry")
         self._process: Process | None = None
+        self._pushed: dict[str, Built] = {}
 
     def __enter__(self) -> Self:
         self.start()
@@ -109,7 +110,9 @@ class Registry:
         return f"{self.host}/{name}"
 
     def push(self, built: Built, name: str) -> str:
-        """Push an image, artifact or index as "repo/name:tag" and return its full reference."""
+        """Push an image, artifact or index as "repo/name:tag", unless it is there, and return its full reference."""
+        if self._pushed.get(name) == built:
+            return self.reference(name)
         repository, _, tag = name.partition(":")
         documents = {document.digest for document in built.documents}
         connection = self._connect()
@@ -124,10 +127,13 @@ class Registry:
                     self._ask(connection, "PUT", f"/v2/{repository}/manifests/{target}", body, headers, expect=201)
         finally:
             connection.close()
+        self._pushed[name] = built
         return self.reference(name)
 
     def request(self, method: str, path: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
         """Send one request and return the answer whatever it is."""
+        if method not in {"GET", "HEAD"}:
+            self._pushed.clear()
         connection = self._connect()
         try:
             return self._send(connection, method, path, body, headers or {})
@@ -148,6 +154,7 @@ class Registry:
 
     def blob_path(self, digest: str) -> Path:
         """Return where the registry keeps the bytes of a digest: write there to make it serve something else."""
+        self._pushed.clear()
         algorithm, _, name = digest.partition(":")
         return self.base / "data/docker/registry/v2/blobs" / algorithm / name[:2] / name / "data"
 

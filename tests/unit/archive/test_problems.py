@@ -44,7 +44,7 @@ def test_no_cut_before_the_end_marker_is_whole_passes(parts: list[Member]) -> No
     assert opened(whole).problems == ()
 
 
-@pytest.mark.parametrize("packing", ["gzip", "zstd"])
+@pytest.mark.parametrize("packing", ["gzip", "zstd", "xz", "bzip2"])
 def test_no_cut_of_a_compressed_archive_passes(packing: str) -> None:
     whole = archives.packed(tar(OCI), packing)
     for end in [*range(12), *range(12, len(whole), 97), len(whole) - 9, len(whole) - 1]:
@@ -357,7 +357,7 @@ WHOLE = tar(OCI)
 
 
 @settings(max_examples=300)
-@given(st.randoms(use_true_random=False), st.sampled_from(["none", "gzip", "zstd"]))
+@given(st.randoms(use_true_random=False), st.sampled_from(["none", "gzip", "zstd", "xz", "bzip2"]))
 def test_no_bytes_make_it_fail_otherwise_than_with_a_sentence(dice: random.Random, packing: str) -> None:
     data = bytearray(archives.packed(WHOLE, packing))
     for _ in range(dice.randrange(1, 20)):

@@ -137,7 +137,7 @@ def nested(depth: int) -> Document:
 
 @pytest.mark.parametrize(
     ("depth", "codes"),
-    [(1, set()), (oci.MAX_DEPTH, set()), (oci.MAX_DEPTH + 1, {"malformed-manifest"}), (60, {"malformed-manifest"})],
+    [(1, set()), (oci.MAX_DEPTH, set()), (oci.MAX_DEPTH + 1, {"malformed-manifest"}), (150, {"malformed-manifest"})],
 )
 def test_indexes_nest_so_deep_and_no_deeper(depth: int, codes: set[str]) -> None:
     world = World()

@@ -301,7 +301,7 @@ def test_exactly_this_is_found(row: Row) -> None:
 
 MANIFEST = f"manifest of {NAME} (linux/amd64)"
 SAID = {
-    "too deep": (LIMIT["too deep"], [f"index of {NAME}: nested more than 8 indexes deep"]),
+    "too deep": (LIMIT["too deep"], [f"index of {NAME}: nested more than 100 indexes deep"]),
     "unknown type, absent": (
         OTHERS["the target is of an unknown type and absent"],
         [

@@ -182,7 +182,7 @@ SHARED = {
         PAIR_TWIN,
     ),
     "wanted for want of any platform": LayerRow(
-        (do(World.pull, index(BARE, BARE_TWIN), platforms=("",)), do(World.drop, TWIN.digest)),
+        (do(World.pull, index(BARE_TWIN, BARE), platforms=("",)), do(World.drop, TWIN.digest)),
         first(State.SHARED_CONFIG, twins=(BASE.digest,), sibling=BARE.digest),
         BARE_TWIN,
     ),

@@ -746,6 +746,48 @@ def test_a_child_for_the_node_with_a_type_of_no_manifest_cannot_run(kind: str, c
     assert {finding.code for finding in world.findings()} == {code}
 
 
+@pytest.mark.parametrize("kind", ["", "application/json", PARAMETER, "application/vnd.example.thing"])
+def test_the_first_child_for_the_node_is_taken_whatever_its_type(kind: str) -> None:
+    odd, good = replace(image(MIDDLE), media_type=kind), APP
+    for children, codes in (((odd, good), {"image-type-unknown"}), ((good, odd), {"unknown-media-type"})):
+        world = World()
+        world.pull(index(*children))
+        assert {finding.code for finding in world.findings()} == codes
+
+
+def test_an_index_that_leads_to_no_wanted_platform_need_not_be_here() -> None:
+    first, second = index(APP), index(image(MIDDLE))
+    world = World()
+    world.pull(index(first, second, platforms=False))
+    assert world.findings() == ()
+    world.drop(second.digest)
+    assert ("platform-not-pulled", second.digest) in [(each.code, each.subject.digest) for each in world.findings()]
+    assert world.faults() == []
+    world.drop(first.digest)
+    assert world.faults() == [("missing-manifest", first.digest)]
+
+
+@pytest.mark.parametrize(
+    ("version", "fails"),
+    [("1.6.20~ds1", True), ("v1.6.25", False), ("v1.7.6", True), ("v1.7.7", False), ("v2.1.9", False), ("", False)],
+)
+def test_early_releases_take_all_that_a_manifest_lists_for_layers(version: str, *, fails: bool) -> None:
+    made = image(BASE, Layer("note", media_type="application/vnd.in-toto+json"), diff_ids=[BASE.diff_id])
+    world = World()
+    world.store.description = msgspec.structs.replace(world.store.info(), version=version)
+    world.pull(made, unpack=False)
+    (finding,) = world.findings()
+    assert finding.code == ("layer-count-mismatch" if fails else "not-unpacked")
+    assert not fails or "2 entries" in finding.message
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", "application/gzip", f"{oci.OCI_LAYER}+gzip".upper(), ""])
+def test_layers_without_the_type_of_their_content_make_no_artifact(kind: str) -> None:
+    world = World()
+    world.pull(image(Layer("a", media_type=kind), Layer("b", media_type=kind)), unpack=False)
+    assert [code for code, _ in world.faults()] == ["layer-count-mismatch"]
+
+
 @pytest.mark.parametrize("kind", [f"{oci.DOCKER_FOREIGN_LAYER}.xz", "application/vnd.erofs.layer.v1"])
 def test_an_image_whose_layers_containerd_passes_over_is_an_image(kind: str) -> None:
     made = image(Layer("a", media_type=kind), Layer("b", media_type=kind))

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests import program
+
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(("arguments", "status"), [("--version", 0), ("rules", 0), ("check --address /nope", 3)])
@@ -32,7 +34,6 @@ def _unread() -> int:
 @pytest.mark.parametrize("target", [_full, _unread])
 def test_output_that_nobody_takes_is_no_finding(target: Callable[[], int], arguments: str) -> None:
     out = target()
-    command = [sys.executable, "-m", "auditor", arguments]
-    done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, check=False)
+    done = program.run(arguments, stdout=out)
     os.close(out)
-    assert (done.returncode, done.stderr[:9], b"Traceback" in done.stderr) == (3, b"auditor: ", False), done.stderr
+    assert (done.returncode, done.stderr[:9], "Traceback" in done.stderr) == (3, "auditor: ", False), done.stderr

@@ -14,6 +14,7 @@ import pytest
 
 from auditor import checks
 from auditor.version import __version__
+from tests import program
 
 COMMANDS = ("check", "tree", "rules")
 USAGE, COULD_NOT = 2, 3
@@ -21,15 +22,7 @@ USAGE, COULD_NOT = 2, 3
 
 def auditor(*arguments: str | bytes, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the program as a user does, with nothing in the environment that it reads."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CONTAINERD_", "AUDITOR_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "auditor", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=kept | {"COLUMNS": "100"} | environment,
-        stdin=subprocess.DEVNULL,
-    )
+    return program.run(*arguments, env={"COLUMNS": "100"} | environment)
 
 
 def says(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
@@ -174,9 +167,7 @@ def test_the_rules_as_a_table_and_one_of_them() -> None:
 @pytest.mark.parametrize("argument", ["rules", "--help"])
 def test_an_output_that_is_full(argument: str) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "auditor", argument], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
+        done = program.run(argument, stdout=full)
     assert done.returncode == COULD_NOT
     assert "No space left on device" in done.stderr
     assert "bug" not in done.stderr
@@ -225,13 +216,7 @@ def test_a_check_starts_without_what_it_does_not_use() -> None:
 )
 def test_a_refusal_of_the_system_is_no_bug(arguments: list[str], words: str) -> None:
     with Path(os.devnull).open("wb") as unreadable:
-        done = subprocess.run(
-            [sys.executable, "-m", "auditor", *arguments],
-            stdin=unreadable,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = program.run(*arguments, stdin=unreadable)
     says(done, COULD_NOT, words)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import lzma
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests import images
+from tests import images, program
 from tests.unit import archives
 from tests.unit.archives import Member, tar
 
@@ -19,8 +17,7 @@ ATTESTED = images.index([archives.image()], attestations=True)
 
 
 def verify(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "auditor", "verify", *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = program.run("verify", *arguments)
     assert "Traceback" not in done.stderr
     return done
 
@@ -32,17 +29,26 @@ def written(path: Path, data: bytes) -> Path:
 
 def test_a_path_that_cannot_be_read_is_named_and_the_others_are_verified(tmp_path: Path) -> None:
     good = written(tmp_path / "good.tar", tar(archives.oci(archives.image())))
-    xz = written(tmp_path / "packed.tar.xz", lzma.compress(good.read_bytes()))
+    lz4 = written(tmp_path / "packed.tar.lz4", b"\x04\x22\x4d\x18" + good.read_bytes())
     bad = written(tmp_path / "bad.tar", good.read_bytes()[:-2000])
-    done = verify(good, xz, "-f", "json")
+    done = verify(good, lz4, "-f", "json")
     assert done.returncode == 3
-    assert f"{xz}: the archive is packed with xz" in done.stderr
+    assert f"{lz4}: the archive is packed with lz4" in done.stderr
     complete = {node["name"]: node["complete"] for node in json.loads(done.stdout)["nodes"]}
-    assert complete == {str(good): True, str(xz): False}
-    worst = verify(xz, bad, good)
+    assert complete == {str(good): True, str(lz4): False}
+    worst = verify(lz4, bad, good)
     assert worst.returncode == 1
     assert worst.stdout.startswith("3 archives: 1 damaged, 1 not fully checked\n\narchive ")
-    assert verify(xz).returncode == 3
+    assert verify(lz4).returncode == 3
+
+
+@pytest.mark.parametrize("packing", ["xz", "bzip2"])
+def test_what_no_containerd_reads_is_verified_with_a_warning(packing: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.tar", archives.packed(tar(archives.oci(archives.image())), packing))
+    done = verify(path)
+    assert done.returncode == 0
+    assert f"the archive is compressed with {packing}: `ctr images import` reads no {packing}" in done.stdout
+    assert verify(path, "--fail-on", "warning").returncode == 1
 
 
 def test_an_index_that_lists_nothing_is_not_intact(tmp_path: Path) -> None:

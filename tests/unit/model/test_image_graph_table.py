@@ -132,7 +132,9 @@ def test_only_the_target_may_be_of_unknown_type() -> None:
         (digest("c"), Family.UNTYPED): Manifest(config("x"), ()),
     }
     image = Group("n", ("a",), untyped("r"))
-    assert walk(image, documents, NODE) == ImageGraph(image, indexes=(untyped("r"),), others=(child,))
+    assert walk(image, documents, NODE) == ImageGraph(
+        image, indexes=(untyped("r"),), others=(child,), unusable=(child,)
+    )
 
 
 # Records of one target.
@@ -274,7 +276,7 @@ WALKS = {
         nodes=(
             node(B, "i", wanted=False, alike=False),
             node(BARE, "i", wanted=True, alike=False),
-            node(BARE2, "i", wanted=True, alike=False),
+            node(BARE2, "i", wanted=False, alike=False),
         ),
     ),
     "without a platform, its config tells": listing(
@@ -320,7 +322,36 @@ WALKS = {
         found={
             "indexes": (index("i"), index("j")),
             "manifests": (node(A, "i", wanted=True, alike=True), node(B, "i", wanted=False, alike=False)),
+            "passed_over": (index("j"),),
         },
+    ),
+    "an index for another platform": Walk(
+        index("i"),
+        {"i": (Descriptor(oci.OCI_INDEX, digest("j"), 1, ARM),), "j": (A,)},
+        found={
+            "indexes": (index("i"), Descriptor(oci.OCI_INDEX, digest("j"), 1, ARM)),
+            "manifests": (node(A, "i", "j", wanted=False, alike=True),),
+            "passed_over": (Descriptor(oci.OCI_INDEX, digest("j"), 1, ARM),),
+        },
+    ),
+    "content before a manifest": Walk(
+        index("i"),
+        {"i": (Descriptor("text/plain", digest("x"), 1, AMD), A)},
+        found={
+            "indexes": (index("i"),),
+            "manifests": (node(A, "i", wanted=False, alike=True),),
+            "others": (Descriptor("text/plain", digest("x"), 1, AMD),),
+            "unusable": (Descriptor("text/plain", digest("x"), 1, AMD),),
+        },
+    ),
+    "without a platform, its config is of another": listing(
+        BARE,
+        BARE2,
+        more=says("bare", ARM),
+        nodes=(
+            node(BARE, "i", wanted=False, alike=False, platform=ARM),
+            node(BARE2, "i", wanted=False, alike=False),
+        ),
     ),
     "one manifest for two platforms, the wanted one second": listing(
         DATA_ARM, DATA_AMD, nodes=(node(DATA_AMD, "i", wanted=True, alike=True),)
@@ -394,6 +425,7 @@ ONE, TWO = layer("1"), layer("2")
 ID1, ID2, ID3 = (digest(f"diff {n}") for n in range(3))
 CHAIN = oci.chain_ids([ID1, ID2])
 TEXT = layer("text", "text/plain")
+MODEL = layer("model", "application/vnd.ollama.image.model")
 XZ = layer("xz", f"{oci.DOCKER_FOREIGN_LAYER}.xz")
 EROFS = layer("erofs", "application/vnd.erofs.layer.v1")
 CONFIG = config("c")
@@ -438,7 +470,14 @@ CONTENTS: dict[
     ),
     "a layer that is none, no diffIDs": (holding(ONE, TEXT, ids=()), (plain(ONE, TEXT), (), False, False), True),
     "a layer that is none, no config": (holding(ONE, TEXT, ids=None), (plain(ONE, TEXT), (), True, False), False),
-    "no layer that is one": (holding(TEXT, ids=(ID1,)), (plain(TEXT), (), False, False), True),
+    "no layer that is one, a diffID for each": (holding(TEXT, ids=(ID1,)), (plain(TEXT), (), True, True), True),
+    "no layer that is one, more diffIDs": (holding(TEXT, ids=(ID1, ID2)), (plain(TEXT), (), False, False), True),
+    "no layer that is one, a diffID for each, no system": (
+        holding(TEXT, ids=(ID1,), os="unknown"),
+        (plain(TEXT), (), False, False),
+        True,
+    ),
+    "layers of a model, a diffID for each": (holding(MODEL, ids=(ID1,)), (plain(MODEL), (), False, False), True),
     "no layer that is one, no config": (holding(TEXT, ids=None), (plain(TEXT), (), False, False), False),
     "layers that containerd passes over": (
         holding(XZ, EROFS, ids=(ID1, ID2)),

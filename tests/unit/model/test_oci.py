@@ -242,8 +242,8 @@ def test_null_and_unknown_fields_are_as_absent_as_they_are_to_containerd(value: 
 
 @pytest.mark.parametrize("text", [r'"\ud83d"', r'"\udc00\ud800 x"', r'"\uD800\\udc00"', r'"a\\ud800"', '"\xff\xfe"'])
 def test_text_that_is_no_unicode_does_not_make_an_image_malformed(text: str) -> None:
-    body = dump(CONFIG)[:-1] + b', "os.version": ' + text.encode("latin-1") + b', "history": [' + text.encode("latin-1")
-    config = oci.parse(body + b"]}", oci.OCI_CONFIG)
+    body = dump(CONFIG)[:-1] + b', "os.version": ' + text.encode("latin-1") + b', "author": ' + text.encode("latin-1")
+    config = oci.parse(body + b"}", oci.OCI_CONFIG)
     assert isinstance(config, ImageConfig)
     assert config.diff_ids == (ONE, TWO)
     config.platform.os_version.encode()

@@ -17,6 +17,7 @@ from auditor.cli.app import main
 from auditor.formats import health, json_report
 from auditor.model.findings import Report, Status, Verify
 from auditor.report.health import State, Thresholds, judge
+from tests import program
 from tests.unit import reports
 
 NOW = reports.AT + timedelta(hours=2)
@@ -131,7 +132,7 @@ def test_the_problem_detector_is_told_which_rule_and_which_digest() -> None:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "auditor", *arguments], capture_output=True, text=True, check=False)
+    return program.run(*arguments)
 
 
 @pytest.fixture
@@ -178,13 +179,13 @@ def test_a_pipe_does_not_keep_monitoring_waiting(tmp_path: Path, capfd: pytest.C
 
 
 def test_an_answer_loads_nothing_of_the_audit(fresh: Path) -> None:
-    program = (
+    script = (
         "import sys; from auditor.cli.app import main; status = main(sys.argv[1:]); "
         "print(status, [m for m in ('grpc', 'jinja2', 'rich.progress', 'auditor.audit.collect', 'prometheus_client') "
         "if m in sys.modules])"
     )
     for protocol, status in (("nagios", 2), ("npd", 1)):
-        command = [sys.executable, "-c", program, "health", protocol, str(fresh)]
+        command = [sys.executable, "-c", script, "health", protocol, str(fresh)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == f"{status} []"
 

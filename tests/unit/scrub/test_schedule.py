@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +17,7 @@ from auditor.model.digest import Digest
 from auditor.model.store import LayerVerification, LayerVerificationKind, Verification, VerificationKind
 from auditor.scrub import Coverage, Target, coverage, plan, scrub, targets_of
 from auditor.scrub.state import Remembered, State
+from tests.forks import forks, kill
 from tests.unit.fakes import Damaged, MemoryStore
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -177,25 +174,25 @@ def slow(_, digest, pieces):
 
 store = store_of(60)
 now = lambda: datetime.now(UTC)
-with State.open(Path(sys.argv[1]), store="a") as state:
-    due = plan(targets(store), state.remembered(), now=now(), max_age=timedelta(days=1))
-    print("begun", flush=True)
-    for verification in scrub(Damaged(store, slow), state, due, now=now, jobs=2):
-        pass
+
+def main(_):
+    with State.open(Path(sys.argv[1]), store="a") as state:
+        due = plan(targets(store), state.remembered(), now=now(), max_age=timedelta(days=1))
+        for verification in scrub(Damaged(store, slow), state, due, now=now, jobs=2):
+            pass
 """
 
 
 @pytest.mark.slow
 def test_killed_ten_times_at_random_every_blob_is_proven_and_hardly_any_twice(tmp_path: Path) -> None:
     chance = random.Random(7)
-    command = [sys.executable, "-c", VICTIM, str(tmp_path / "s"), str(tmp_path / "log")]
-    for _ in range(10):
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(chance.random() * 0.08)
-            os.kill(process.pid, signal.SIGKILL)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with forks(VICTIM, tmp_path / "s", tmp_path / "log") as scrubs:
+        for _ in range(10):
+            with scrubs.running() as child:
+                time.sleep(chance.random() * 0.08)
+                kill(child)
+        with scrubs.running():
+            pass
     with State.open(tmp_path / "s", store="a") as state:
         remembered = state.remembered()
         assert state.notes == ()

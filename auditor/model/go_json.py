@@ -1,0 +1,132 @@
+"""The object keys of a JSON document as Go's encoding/json reads them, by which containerd decides what it holds.
+
+A key matches a field exactly, or else without regard to case. Each occurrence of a key is decoded on top of the
+earlier ones: objects and lists are merged, `null` changes no string, number or embedded object. Every wrong type is an
+error, also one that a later occurrence replaces.
+Source: Go src/encoding/json/decode.go (`object`, `array`, `literalStore`) and fold.go.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Final
+
+import msgspec
+from msgspec import inspect
+
+#: An object: its keys and values in their order, repeated keys too. A tuple, since lists are JSON arrays.
+_Pairs = tuple[tuple[str, object], ...]
+#: The value of a field that did not occur.
+_ABSENT: Final = object()
+#: Letters that Go takes for `k` and `s` where case is disregarded: KELVIN SIGN and LATIN SMALL LETTER LONG S.
+_LIKE_ASCII: Final = str.maketrans({"\u212a": "k", "\u017f": "s"})
+_SCALARS: Final[Mapping[type[inspect.Type], tuple[type, ...]]] = {
+    inspect.StrType: (str,),
+    inspect.CustomType: (str,),
+    inspect.BytesType: (str,),
+    inspect.IntType: (int,),
+    inspect.BoolType: (bool,),
+    inspect.ListType: (list,),
+    inspect.StructType: (tuple,),
+    inspect.DictType: (tuple,),
+}
+
+
+def fold(key: str) -> str:
+    """Return the form in which keys are equal but for case; fold.go `foldName`."""
+    return key.translate(_LIKE_ASCII).lower()
+
+
+def as_go_reads(text: str, kind: type[msgspec.Struct], *, pointers: frozenset[str]) -> bytes:
+    """Return a document with each known field once, under its own name, and no others.
+
+    Args:
+        text: The document.
+        kind: The structure that it is decoded to.
+        pointers: The fields of objects that `null` removes; other objects stay as they are.
+
+    Raises:
+        ValueError: The text is not JSON.
+        RecursionError: It is nested too deeply.
+
+    """
+    found = json.loads(text, object_pairs_hook=tuple, parse_constant=_refuse)
+    merged = _merged(inspect.type_info(kind), _ABSENT, found, pointer=False, pointers=pointers)
+    return json.dumps(None if merged is _ABSENT else merged).encode()
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _merged(kind: inspect.Type, old: object, new: object, *, pointer: bool, pointers: frozenset[str]) -> object:
+    """Return a value after another occurrence of its key."""
+    kind = _without_null(kind)
+    wanted = _SCALARS.get(type(kind))
+    if wanted is None:
+        return _plain(new)
+    if new is None:
+        return None if pointer or isinstance(kind, inspect.ListType | inspect.DictType) else old
+    if old is not _ABSENT and old is not None and not isinstance(old, _kept(wanted)):
+        return old
+    if not isinstance(new, wanted) or (isinstance(new, bool) and bool not in wanted):
+        return _plain(new)
+    match kind, new:
+        case inspect.StructType(), tuple():
+            return _struct(kind, old if isinstance(old, dict) else {}, new, pointers)
+        case inspect.DictType(), tuple():
+            return {**(old if isinstance(old, dict) else {}), **{key: _plain(value) for key, value in new}}
+        case inspect.ListType(), list():
+            held = old if isinstance(old, list) else []
+            before = [*held, *[_ABSENT] * (len(new) - len(held))]
+            items = zip(before, new, strict=False)
+            return [_item(_merged(kind.item_type, a, b, pointer=False, pointers=pointers)) for a, b in items]
+    return new
+
+
+def _kept(wanted: tuple[type, ...]) -> tuple[type, ...]:
+    """Return the types of merged values of the right kind: objects are dictionaries by then."""
+    return (dict,) if wanted == (tuple,) else wanted
+
+
+def _item(value: object) -> object:
+    return None if value is _ABSENT else value
+
+
+def _struct(
+    kind: inspect.StructType, old: dict[str, object], new: _Pairs, pointers: frozenset[str]
+) -> dict[str, object]:
+    fields, folded = _fields(kind.cls)
+    merged = dict(old)
+    for key, value in new:
+        field = fields.get(key) or folded.get(fold(key))
+        if field is None:
+            continue
+        name = field.encode_name
+        result = _merged(field.type, merged.get(name, _ABSENT), value, pointer=name in pointers, pointers=pointers)
+        if result is not _ABSENT:
+            merged[name] = result
+    return merged
+
+
+@cache
+def _fields(kind: type) -> tuple[dict[str, inspect.Field], dict[str, inspect.Field]]:
+    """Return the fields of a structure by their names, and by their folded names."""
+    info = inspect.type_info(kind)
+    found = info.fields if isinstance(info, inspect.StructType) else ()
+    return {field.encode_name: field for field in found}, {fold(field.encode_name): field for field in found}
+
+
+def _without_null(kind: inspect.Type) -> inspect.Type:
+    if not isinstance(kind, inspect.UnionType):
+        return kind
+    return next(each for each in kind.types if not isinstance(each, inspect.NoneType))
+
+
+def _plain(value: object) -> object:
+    """Return a value that is no field of a structure, with its objects as dictionaries."""
+    if isinstance(value, tuple):
+        return {key: _plain(each) for key, each in value}
+    return [_plain(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,313 @@
+"""The JSON structures of OCI and Docker documents, with the field names of the specs and the types of containerd.
+
+Every length that an attacker could choose is bounded. `null` equals an absent field, as in Go.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+
+from auditor.errors import InvalidDigest, MalformedDocument
+from auditor.model.digest import Digest
+from auditor.model.go_json import as_go_reads, fold
+
+#: Largest text that is decoded to objects that no structure bounds, in bytes: a small text can become a great many.
+_MAX_FREE: Final = 1 << 20
+
+Text = Annotated[str, msgspec.Meta(max_length=4096)] | None
+_AnyText = str | None
+_Url = Annotated[str, msgspec.Meta(max_length=1 << 16)]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Annotations = dict[str, _AnyText]
+#: A field whose presence alone matters, or that is checked apart.
+_Raw = msgspec.Raw
+_NOTHING = msgspec.Raw()
+#: RFC 3339; a decoded time may still lack the letters that Go wants, see `_SHORTENED_TIME`.
+_Time = Annotated[datetime, msgspec.Meta(tz=True)] | None
+
+
+class PlatformFields(msgspec.Struct, forbid_unknown_fields=True):
+    """`platform` of a descriptor; OCI image-spec, image-index.md."""
+
+    os: Text = None
+    architecture: Text = None
+    variant: Text = None
+    os_version: Text = msgspec.field(name="os.version", default=None)
+    os_features: list[Text] | None = msgspec.field(name="os.features", default=None)
+    #: Docker's manifest lists have it; of no meaning.
+    features: _Raw = _NOTHING
+
+
+class DescriptorFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """A descriptor; descriptor.md."""
+
+    digest: Digest
+    size: _Size
+    media_type: Text = None
+    platform: PlatformFields | None = None
+    annotations: Annotations | None = None
+    urls: list[_Url] | None = None
+    artifact_type: Text = None
+    data: bytes | None = None
+
+
+class SubjectFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """The descriptor of a subject, of which containerd checks the types alone."""
+
+    digest: _AnyText = None
+    size: int | None = None
+    media_type: Text = None
+    platform: PlatformFields | None = None
+    annotations: Annotations | None = None
+    urls: list[_Url] | None = None
+    artifact_type: Text = None
+    data: bytes | None = None
+
+
+class IndexFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """An index; image-index.md."""
+
+    manifests: list[DescriptorFields] | None = None
+    schema_version: int | None = None
+    media_type: Text = None
+    artifact_type: Text = None
+    subject: SubjectFields | None = None
+    annotations: Annotations | None = None
+    config: _Raw = _NOTHING
+    layers: _Raw = _NOTHING
+    fs_layers: _Raw = _NOTHING
+
+
+class ManifestFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """A manifest; manifest.md."""
+
+    config: DescriptorFields | None = None
+    layers: list[DescriptorFields] | None = None
+    schema_version: int | None = None
+    media_type: Text = None
+    artifact_type: Text = None
+    subject: SubjectFields | None = None
+    annotations: Annotations | None = None
+    manifests: _Raw = _NOTHING
+    fs_layers: _Raw = _NOTHING
+
+
+class _RootFS(msgspec.Struct, forbid_unknown_fields=True):
+    type: Text = None
+    diff_ids: list[Digest] | None = None
+
+
+class _Nothing(msgspec.Struct):
+    """Go's `struct{}`: any object."""
+
+
+_Set = dict[str, _Nothing | None]
+_Texts = list[_AnyText]
+
+
+class _Execution(msgspec.Struct, rename="pascal", forbid_unknown_fields=True):
+    """`config` of a config: what containers are started with. The last fields are Docker's."""
+
+    user: _AnyText = None
+    exposed_ports: _Set | None = None
+    env: _Texts | None = None
+    entrypoint: _Texts | None = None
+    cmd: _Texts | None = None
+    volumes: _Set | None = None
+    working_dir: _AnyText = None
+    labels: Annotations | None = None
+    stop_signal: _AnyText = None
+    args_escaped: bool | None = None
+    hostname: _Raw = _NOTHING
+    domainname: _Raw = _NOTHING
+    attach_stdin: _Raw = _NOTHING
+    attach_stdout: _Raw = _NOTHING
+    attach_stderr: _Raw = _NOTHING
+    tty: _Raw = _NOTHING
+    open_stdin: _Raw = _NOTHING
+    stdin_once: _Raw = _NOTHING
+    image: _Raw = _NOTHING
+    on_build: _Raw = _NOTHING
+    healthcheck: _Raw = _NOTHING
+    shell: _Raw = _NOTHING
+
+
+class _Step(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """An entry of a config's `history`."""
+
+    created: _Time = None
+    author: _AnyText = None
+    created_by: _AnyText = None
+    comment: _AnyText = None
+    empty_layer: bool | None = None
+
+
+class _AnyConfig(PlatformFields):
+    """What configs of any size have. The last fields are Docker's, of no meaning here."""
+
+    rootfs: _RootFS | None = None
+    created: _Time = None
+    author: _AnyText = None
+    container: _Raw = _NOTHING
+    container_config: _Raw = _NOTHING
+    docker_version: _Raw = _NOTHING
+    id: _Raw = _NOTHING
+    parent: _Raw = _NOTHING
+    comment: _Raw = _NOTHING
+
+
+class ConfigFields(_AnyConfig):
+    """A config; config.md. containerd reads all its fields, of which most are of no use here."""
+
+    config: _Execution | None = None
+    history: list[_Step | None] | None = None
+
+
+class LargeConfigFields(_AnyConfig):
+    """A config that may have more objects than there is memory for."""
+
+    config: _Raw = _NOTHING
+    history: _Raw = _NOTHING
+
+
+def _decode_digest(_kind: type, value: object) -> Digest:
+    """Decode a digest; Digest is the only custom type in these structures."""
+    if not isinstance(value, str):
+        raise ValueError("a digest is not a string")  # noqa: TRY004 - msgspec adds where it is to a ValueError
+    try:
+        return Digest.parse(value)
+    except InvalidDigest as error:
+        raise ValueError(error.message) from None
+
+
+Fields = TypeVar("Fields", IndexFields, ManifestFields, ConfigFields, LargeConfigFields)
+_DECODERS: Final[dict[type, msgspec.json.Decoder[Any]]] = {
+    kind: msgspec.json.Decoder(kind, dec_hook=_decode_digest)
+    for kind in (IndexFields, ManifestFields, ConfigFields, LargeConfigFields)
+}
+#: The objects that are pointers in containerd's structures: `null` removes them.
+_POINTERS: Final = frozenset({"platform", "subject"})
+
+
+def decode(raw: bytes, kind: type[Fields], what: str) -> Fields:
+    """Decode a document as containerd does.
+
+    Args:
+        raw: The document.
+        kind: Its structure.
+        what: The word for it in messages.
+
+    Raises:
+        MalformedDocument: It is no JSON, or a field has a wrong type.
+
+    """
+    try:
+        return _as_containerd(_valid_unicode(raw), kind)
+    except UnicodeDecodeError:
+        return decode(raw.decode(errors="replace").encode(), kind, what)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise MalformedDocument(f"the {what} is not what its type says: {_words(error)}") from None
+
+
+def decode_config(raw: bytes) -> ConfigFields | LargeConfigFields:
+    """Decode a config; of a large one, the types of the fields that are of no use are not checked.
+
+    Raises:
+        MalformedDocument: It is no JSON, or a field has a wrong type.
+
+    """
+    if len(raw) > _MAX_FREE:
+        return decode(raw, LargeConfigFields, "config")
+    fields = decode(raw, ConfigFields, "config")
+    if _SHORTENED_TIME.search(raw):
+        raise MalformedDocument("the config is not what its type says: a time is not of RFC 3339")
+    return fields
+
+
+#: Times that are RFC 3339 but for their letters; Go src/time/format_rfc3339.go `parseStrictRFC3339`.
+_SHORTENED_TIME: Final = re.compile(rb'"created"\s*:\s*"[^"]{10}(?:[^T]|[^"]*z")')
+
+
+def _as_containerd(raw: bytes, kind: type[Fields]) -> Fields:
+    """Decode directly where each key is a field's own name, once; else by Go's rules."""
+    decoder: msgspec.json.Decoder[Fields] = _DECODERS[kind]
+    try:
+        fields = decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        if "field" not in str(error):  # an unknown one, or a required one is missing
+            raise
+    else:
+        if not _repeated(raw, fields):
+            return fields
+    known = as_go_reads(raw.decode(), kind, pointers=_POINTERS) if len(raw) <= _MAX_FREE else _first_level(raw, kind)
+    return decoder.decode(known)
+
+
+def _first_level(raw: bytes, kind: type[msgspec.Struct]) -> bytes:
+    """Return a large document without the unknown fields of its first level."""
+    names = {fold(name): name for name in kind.__struct_encode_fields__}
+    fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({names[fold(key)]: value for key, value in fields.items() if fold(key) in names})
+
+
+#: An escape that stands for a letter, a full stop or an underscore, of which keys consist.
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:2[eE]|5[fF]|[467][0-9a-fA-F]|5[0-9aA])")
+
+
+def _repeated(raw: bytes, fields: msgspec.Struct) -> bool:
+    """Whether a key may occur more often than it was decoded."""
+    if b"\\u" in raw and _ESCAPED_LETTER.search(raw):
+        return True
+    match fields:
+        case IndexFields():
+            below = fields.manifests or []
+            platforms = sum([each.platform is not None for each in below])
+            return (
+                raw.count(b'"manifests"') > 1
+                or raw.count(b'"platform"') > platforms
+                or _repeated_below(raw, fields, below)
+            )
+        case ManifestFields():
+            below = [] if fields.config is None else [fields.config]
+            return (
+                raw.count(b'"layers"') > 1
+                or raw.count(b'"config"') > len(below)
+                or _repeated_below(raw, fields, [*below, *(fields.layers or ())])
+            )
+        case _:
+            return raw.count(b'"rootfs"') > 1 or raw.count(b'"diff_ids"') > 1
+
+
+def _repeated_below(raw: bytes, fields: IndexFields | ManifestFields, below: list[DescriptorFields]) -> bool:
+    """Whether a key of the descriptors may occur more often than there are of them."""
+    number = len(below) + (fields.subject is not None)
+    if raw.count(b'"digest"') > number or raw.count(b'"size"') > number:
+        return True
+    types = sum([each.media_type is not None for each in below]) + (fields.media_type is not None)
+    return raw.count(b'"mediaType"') > types + (fields.subject is not None)
+
+
+def _valid_unicode(raw: bytes) -> bytes:
+    """Replace invalid Unicode with U+FFFD as Go does: containerd runs images that contain it."""
+    if b"\\u" in raw and (b"\\ud" in raw or b"\\uD" in raw):
+        raw = _ESCAPE.sub(lambda found: _whole(found.group()), raw)
+    return raw
+
+
+#: One JSON escape, or a surrogate pair; an escaped backslash is consumed, so that it cannot begin another escape.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
+)
+
+
+def _whole(escape: bytes) -> bytes:
+    return b"\\ufffd" if len(escape) == 6 else escape  # noqa: PLR2004 - a surrogate alone; a pair has twelve
+
+
+def _words(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004 - one line of a terminal or two
