@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Final
 
 from tests import images
-from tests.lab.checked import ROOT, auditor_here, environment
+from tests.lab.checked import auditor_here
 from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
 from tests.lab.repaired import ours
+from tests.program import ROOT, environment
 from tests.soak.record import Failed, Outcome, Recorder, peak_mib
 
 _IMAGE: Final = images.image([images.layer(images.files(f"soak-signals-{n}", kilobytes=1_500)) for n in range(3)])
