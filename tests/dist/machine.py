@@ -7,12 +7,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tests.dist.trees import PATH
+from tests.lab.kit.process import rooted
 
 #: Services of a console or of hardware.
 MASKED: Final = (
@@ -89,29 +90,49 @@ class Machine:
 
 @contextmanager
 def boot(root: Path) -> Iterator[Machine]:
-    """Boot a system's folder and wait until systemd has started everything; kill all of it at the end."""
+    """Boot a copy of a system and wait until systemd has started everything; kill all of it at the end."""
     for unit in MASKED:
         target = root / "etc/systemd/system" / unit
         target.unlink(missing_ok=True)
         target.symlink_to("/dev/null")
     (root / "etc/machine-id").write_text("")
     spaces = ["--mount", "--pid", "--fork", "--kill-child", "--cgroup", "--uts", "--ipc", "--net"]
-    with subprocess.Popen(["unshare", *spaces, "sh", "-c", BOOT, "boot", root], stderr=subprocess.PIPE) as started:
+    line = [*rooted(root.parent / "tree"), "unshare", *spaces, "sh", "-c", BOOT, "boot", str(root)]
+    with subprocess.Popen(line, stderr=subprocess.PIPE) as started:
         try:
             machine = Machine(root, _leader(started))
             # Until the bus answers, systemctl fails and does not wait.
             _until(lambda: "running" in machine.run("systemctl", "is-system-running", "--wait", status=None), started)
             yield machine
         finally:
-            started.send_signal(signal.SIGKILL)
+            for process in reversed(_descent(started.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
 
 
 def _leader(started: subprocess.Popen[bytes]) -> int:
-    children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
-    _until(lambda: bool(children.read_text().split()), started)
-    leader = int(children.read_text().split()[0])
-    _until(lambda: Path(f"/proc/{leader}/comm").read_text() == "systemd\n", started)
-    return leader
+    _until(lambda: _name(_descent(started.pid)[-1]) == "systemd", started)
+    return _descent(started.pid)[-1]
+
+
+def _descent(process: int) -> list[int]:
+    """Return a process, its first child, that one's first child and so on; systemd and its children count as one."""
+    found = [process]
+    while _name(found[-1]) != "systemd" and (children := _read(f"{found[-1]}/task/{found[-1]}/children").split()):
+        found.append(int(children[0]))
+    return found
+
+
+def _name(process: int) -> str:
+    return _read(f"{process}/comm").strip()
+
+
+def _read(name: str) -> str:
+    """Read a file of a process; empty where the process has ended."""
+    try:
+        return Path("/proc", name).read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _until(holds: object, started: subprocess.Popen[bytes]) -> None:

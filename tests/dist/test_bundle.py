@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -103,8 +102,7 @@ def root() -> Iterator[Path]:
     """Give a folder with nothing but the unpacked bundles and qemu."""
     with scratch(on_disk=True) as folder:
         for arch in ARCHITECTURES:
-            with tarfile.open(DIST / f"{STEM}-linux-{arch}.tar.xz") as tar:
-                tar.extractall(folder, filter="tar")
+            shutil.unpack_archive(DIST / f"{STEM}-linux-{arch}.tar.xz", folder)
             (folder / STEM).rename(folder / f"{STEM}-{arch}")
         found = shutil.which(QEMU)
         if found is None:

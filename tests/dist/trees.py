@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.lab.kit.binaries import LAB
-from tests.lab.kit.process import scratch
+from tests.lab.kit.process import rooted, scratch
 
 BARE: Final = ("ca-certificates", "python3", "python3-venv")
 """What a node or a laptop has before anything of ours is installed."""
@@ -66,8 +66,9 @@ def copy(name: str, packages: Sequence[str]) -> Iterator[Path]:
 
 
 def run(root: Path, *words: str, status: int = 0, env: Mapping[str, str] | None = None) -> str:
-    """Run a program in a system by itself in the process table; return what it printed."""
+    """Run a program in a copy of a system, by itself in the process table; return what it printed."""
     through = [
+        *rooted(root.parent / "tree"),
         "unshare",
         "--mount",
         "--pid",
