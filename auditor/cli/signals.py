@@ -141,10 +141,12 @@ def _must_finish(frame: FrameType | None) -> bool:
 
 
 def _locking(frame: FrameType | None) -> bool:
-    """Whether a frame takes or gives back the lock of a condition.
+    """Whether a frame takes or gives back the lock of a condition, or keeps the exception of an earlier signal.
 
     `Condition.wait` restores the lock whatever happens once its variable `gotit` is set, which is before it blocks.
     """
+    if frame is not None and frame.f_code is Handlers.unraisable.__code__:
+        return True
     if frame is None or frame.f_globals.get("__name__") != threading.__name__:
         return False
     name = frame.f_code.co_name

@@ -49,8 +49,8 @@ _CALLS: Final = (
 _ERRORS: Final = ("EIO", "EIO", "ENOSPC", "EROFS")
 #: Codes that a store gets whose disk does not answer.
 _UNREADABLE: Final = {"blob-unreadable", "suspect-storage"}
-#: In the traceback of an error while the program's own modules are imported.
-_NOT_STARTED: Final = "from auditor.cli import app"
+#: In the traceback of an error while Python reads the program's own modules.
+_NOT_STARTED: Final = "<frozen importlib._bootstrap>"
 _LINE: Final = re.compile(r"(?P<thread>\d+) +(?P<call>[a-z0-9_]+)\(")
 
 
@@ -65,8 +65,9 @@ class _Call:
     def failing(self, error: str, *, lasting: bool) -> tuple[str, ...]:
         """Return strace's options for an error at this call; by its file where that is there before the command."""
         known = self.path != "" and Path(self.path).exists()
-        number = 1 if known else self.number
-        inject = f"inject={self.name}:error={error}:when={number}{'+' if lasting else ''}"
+        # Without the path, all later calls would be those on the pipes of gRPC's threads, too.
+        when = ("1+" if lasting else "1") if known else str(self.number)
+        inject = f"inject={self.name}:error={error}:when={when}"
         return ("-e", f"trace={self.name}", "-e", inject, *(("-P", self.path) if known else ()))
 
 
