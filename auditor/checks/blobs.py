@@ -151,7 +151,7 @@ def _sizes(case: Case, state: FileState | None, verification: Verification | Non
         "file_size": size,
     }
     text, cause = _size_text(case, size, fits=fits), _size_cause(case, size)
-    if cause == DISAGREE:  # a repair replaces bytes, which may be right
+    if cause == DISAGREE and not case.archive:  # a repair replaces bytes, which may be right
         return case.hit(SIZE_MISMATCH, text, cause=cause, facts=facts, hint=DISAGREE_HINT)
     return case.hit(SIZE_MISMATCH, text, cause=cause, facts=facts, repairable=True)
 
