@@ -188,7 +188,8 @@ class _Judge:
     def hits(self) -> Iterator[Hit]:
         files = self._files
         if files.missing:
-            yield self._hit(SNAPSHOT_DIRECTORY_MISSING, f"directory {files.path} does not exist")
+            what = "file" if self._facts["snapshotter"] == "erofs" else "directory"
+            yield self._hit(SNAPSHOT_DIRECTORY_MISSING, f"{what} {files.path} does not exist")
         elif files.reason:
             yield self._hit(SNAPSHOT_UNVERIFIABLE, f"unpacked files not compared: {files.reason}")
         elif files.differences is not None:

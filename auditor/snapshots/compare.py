@@ -80,7 +80,7 @@ class _Comparison:
         self._inodes: dict[int, int] = {}
 
     def run(self, tree: Node) -> Iterator[Difference]:
-        yield from self._opaque(tree, b"", self._xattrs(self._root, NodeKind.DIRECTORY))
+        yield from self._opaque(tree, b"", self._xattrs(self._root + b"/", NodeKind.DIRECTORY))
         waiting = [(b"", tree)]
         while waiting:
             prefix, expected = waiting.pop()

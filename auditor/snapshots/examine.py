@@ -21,9 +21,10 @@ from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, Snaps
 from auditor.model.store import SourceKind, Store, Verification
 from auditor.snapshots.beside import Admit, Unsettled, at_once
 from auditor.snapshots.compare import agreed, compare
+from auditor.snapshots.erofs_image import in_image
 from auditor.snapshots.expected import COMPARED, MERGED, Layers
 from auditor.snapshots.layer_files import LayerFiles, LayerTask
-from auditor.snapshots.presence import Needed, location, look, needed, still_missing, words
+from auditor.snapshots.presence import EROFS, Needed, location, look, needed, still_missing, words
 
 _REFERENCE: Final = "containerd.io/snapshot.ref"
 _ORIGIN: Final = "trusted.overlay.origin"
@@ -54,7 +55,7 @@ _FAILED: Final = "cannot read"
 _UNKNOWN: Final = "containerd does not report the snapshotter's directory, as 1.6 does not for native"
 #: The snapshotter whose directories have the files of one layer.
 _SINGLE: Final = "overlayfs"
-_UNCOMPARED: Final = "only overlayfs and native are compared: {} keeps its files otherwise"
+_UNCOMPARED: Final = "only overlayfs, native and erofs are compared: {} keeps its files otherwise"
 
 #: Compares layers in other processes; returns those that could be.
 Ahead = Callable[[Mapping[SnapshotKey, LayerTask]], Mapping[SnapshotKey, LayerFiles]]
@@ -244,6 +245,8 @@ def _not_read(files: SnapshotFiles, error: OSError) -> SnapshotFiles:
 def usage(directory: Path) -> Usage:
     """Return allocated bytes and inodes of a directory and all below, as continuity's `fs.DiskUsage` counts them.
 
+    A file counts as one inode.
+
     Raises:
         OSError: A directory cannot be read.
 
@@ -251,7 +254,7 @@ def usage(directory: Path) -> Usage:
     first = directory.lstat()
     seen: set[int] = set()
     size, inodes = first.st_blocks * 512, 1
-    waiting = [os.fsencode(directory)]
+    waiting = [os.fsencode(directory)] if stat.S_ISDIR(first.st_mode) else []
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
@@ -296,7 +299,7 @@ def compare_files(
     if isinstance(found, str):
         return msgspec.structs.replace(files, reason=found)
     if not unpacked:
-        why = _UNRECORDED if needed.snapshot.snapshotter == MERGED else _COMMITTED
+        why = _UNRECORDED if needed.snapshot.snapshotter in (MERGED, EROFS) else _COMMITTED
         found = Differences(found.of(_OF_COMMITS), found.expected, (*found.skipped, why))
     return msgspec.structs.replace(files, differences=found, unpacked=unpacked)
 
@@ -313,6 +316,11 @@ def _differences(layers: Layers, needed: Needed, files: SnapshotFiles, *, conten
     Most content is compared while the layer is decoded. Where that leaves a file unsettled, the layer is read again and
     the content of all files is hashed.
     """
+    if needed.snapshot.snapshotter == EROFS:
+        tree = layers.expected(needed, contents=contents)
+        return (
+            tree if isinstance(tree, str) else in_image(tree, Path(files.path), contents=contents, admit=layers.admit)
+        )
     try:
         return _looked(layers, needed, files, contents=contents, beside=Path(files.path))
     except Unsettled:
@@ -332,8 +340,11 @@ def _looked(
 def _unpacked(layers: Layers, needed: Needed, path: Path) -> bool:
     """Return whether the snapshot was unpacked; a container's committed upper directory has neither sign.
 
-    A merged directory has no sign but the label, which `ctr images pull` of 1.x does not set; those below count, too.
+    A merged directory and an image have no sign but the label, which `ctr images pull` of 1.x does not set; in merged
+    directories those below count, too.
     """
+    if needed.snapshot.snapshotter == EROFS:
+        return needed.snapshot.labels.get(_REFERENCE) == needed.snapshot.name
     if needed.snapshot.snapshotter == MERGED:
         return all(each.snapshot.labels.get(_REFERENCE) == each.snapshot.name for each in layers.chain(needed))
     if needed.snapshot.labels.get(_REFERENCE) == needed.snapshot.name:

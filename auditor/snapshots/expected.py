@@ -13,13 +13,13 @@ from auditor.model.snapshot_files import SnapshotKey
 from auditor.model.store import Store, Verification
 from auditor.snapshots.beside import Admit, Beside, at_once
 from auditor.snapshots.play_blob import play_blob, usable
-from auditor.snapshots.presence import Needed, needed
+from auditor.snapshots.presence import EROFS, Needed, needed
 from auditor.snapshots.tree import Node, copied
 
 #: The snapshotter whose directories have the files of all layers up to the snapshot's own.
 MERGED: Final = "native"
 #: The snapshotters whose files are compared.
-COMPARED: Final = frozenset(("overlayfs", MERGED))
+COMPARED: Final = frozenset(("overlayfs", MERGED, EROFS))
 
 
 class Layers:

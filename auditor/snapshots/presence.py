@@ -22,8 +22,10 @@ from auditor.snapshots.folders import Folders, named, read_folders, read_rows, u
 
 #: Seconds between two looks at a directory that is missing.
 PAUSE: Final = 0.2
-#: Snapshotters that keep a directory for each snapshot, and the directory's name below the snapshot's own.
-_DIRECTORIES: Final = {"overlayfs": "/fs", "native": ""}
+#: The snapshotter that keeps an image of a file system for each snapshot.
+EROFS: Final = "erofs"
+#: Where snapshotters keep a snapshot's files, below the directory with its id.
+_PLACES: Final = {"overlayfs": "/fs", "native": "", EROFS: "/layer.erofs"}
 _METADATA: Final = Path("io.containerd.metadata.v1.bolt", "meta.db")
 
 
@@ -64,7 +66,7 @@ def needed(evidence: Evidence) -> Mapping[SnapshotKey, Needed]:
 def location(evidence: Evidence, name: str) -> Location | None:
     """Return where a snapshotter's directories are; None where it has none, or they are not visible."""
     known, content = evidence.snapshotter(name), evidence.info.content_root
-    if known is None or not known.root or content is None or name not in _DIRECTORIES:
+    if known is None or not known.root or content is None or name not in _PLACES:
         return None
     return Location(name, content.parent / _METADATA, Path(known.root), known.rows)
 
@@ -252,12 +254,13 @@ def look(place: Location, row: Row) -> SnapshotFiles:
 
 
 def _path(place: Location, row: Row) -> str:
-    return f"{place.root}/snapshots/{row.id}{_DIRECTORIES[place.name]}"
+    return f"{place.root}/snapshots/{row.id}{_PLACES[place.name]}"
 
 
 def _absent(place: Location, row: Row) -> bool:
     try:
-        return not stat.S_ISDIR(os.lstat(_path(place, row)).st_mode)
+        mode = os.lstat(_path(place, row)).st_mode
+        return not (stat.S_ISREG(mode) if place.name == EROFS else stat.S_ISDIR(mode))
     except FileNotFoundError:
         (place.root / "snapshots").lstat()  # where the whole folder is out of sight, nothing is known
         return True
