@@ -22,6 +22,7 @@ from auditor.cli.signals import TERMINATED, Handlers, Terminated, prompt_signals
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored where the tests run under nohup
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
