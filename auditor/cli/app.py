@@ -82,9 +82,8 @@ def _run(given: list[str], handlers: Handlers) -> int:
     except Exception as error:
         if _aborted(error):
             return INTERRUPTED
-        if (
-            handlers.raised is not None
-        ):  # an extension module that a second signal interrupts raises ImportError instead
+        # An extension module whose initialization a second signal interrupts raises ImportError instead.
+        if handlers.raised is not None:
             raise handlers.raised from error
         if os.environ.get("AUDITOR_DEBUG"):
             raise

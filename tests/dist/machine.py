@@ -72,7 +72,7 @@ class Machine:
     def run(self, *words: str, status: int | None = 0) -> str:
         """Run a program in the system; return what it printed; `status` None takes any exit status."""
         done = subprocess.run(
-            ["nsenter", "--target", str(self.leader), "--all", *words],
+            ["nsenter", "--target", str(self.leader), "--all", "--root", "--wd", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
