@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from auditor.export.model import ExportPlan, PlannedBlob
 from auditor.export.plan import plan
 from auditor.export.read_back import ReadBack
 from auditor.export.write import write_archive
-from auditor.layers.threaded_meter import ThreadedMeter
+from auditor.layers.threaded_meter import SMALL, ThreadedMeter
 from auditor.model.digest import Digest, Meter
 from auditor.model.image_graph import group
 from auditor.model.store import LayerVerificationKind, Verification
@@ -144,6 +145,14 @@ def test_what_is_hashed_elsewhere_is_hashed_all_the_same() -> None:
     assert (behind.size, behind.result()) == (plain.size, plain.result())
     assert SharedMeter(plain).result() == plain.result()
     assert ThreadedMeter().result() == Meter().result()
+
+
+@pytest.mark.parametrize(("size", "threads"), [(1, 0), (SMALL, 0), (SMALL + 1, 1)])
+def test_no_thread_starts_for_few_bytes(size: int, threads: int) -> None:
+    before = threading.active_count()
+    with closing(ThreadedMeter()) as meter:
+        meter.update(bytes(size))
+        assert threading.active_count() == before + threads
 
 
 @pytest.mark.parametrize("kilobytes", [8, 3000])
