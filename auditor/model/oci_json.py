@@ -42,30 +42,27 @@ class PlatformFields(msgspec.Struct, forbid_unknown_fields=True):
     features: _Raw = _NOTHING
 
 
-class DescriptorFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class _AnyDescriptor(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    media_type: Text = None
+    platform: PlatformFields | None = None
+    annotations: Annotations | None = None
+    urls: list[_Url] | None = None
+    artifact_type: Text = None
+    data: bytes | None = None
+
+
+class DescriptorFields(_AnyDescriptor, kw_only=True):
     """A descriptor; descriptor.md."""
 
     digest: Digest
     size: _Size
-    media_type: Text = None
-    platform: PlatformFields | None = None
-    annotations: Annotations | None = None
-    urls: list[_Url] | None = None
-    artifact_type: Text = None
-    data: bytes | None = None
 
 
-class SubjectFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class SubjectFields(_AnyDescriptor, kw_only=True):
     """The descriptor of a subject, of which containerd checks the types alone."""
 
     digest: _AnyText = None
     size: int | None = None
-    media_type: Text = None
-    platform: PlatformFields | None = None
-    annotations: Annotations | None = None
-    urls: list[_Url] | None = None
-    artifact_type: Text = None
-    data: bytes | None = None
 
 
 class IndexFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True):

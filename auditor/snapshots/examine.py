@@ -31,7 +31,17 @@ _ORIGIN: Final = "trusted.overlay.origin"
 _ADMINISTER: Final = 21
 #: Kinds that are compared in a snapshot that was committed and not unpacked: its blob lacks the rest.
 _OF_COMMITS: Final = frozenset(
-    {Kind.MISSING, Kind.TYPE, Kind.EMPTY, Kind.TRUNCATED, Kind.LONGER, Kind.ZEROED, Kind.CONTENT, Kind.TARGET}
+    {
+        Kind.MISSING,
+        Kind.TYPE,
+        Kind.EMPTY,
+        Kind.TRUNCATED,
+        Kind.LONGER,
+        Kind.ZEROED,
+        Kind.CONTENT,
+        Kind.UNREADABLE,
+        Kind.TARGET,
+    }
 )
 #: Kinds that are compared in a snapshot that was unpacked just before a crash.
 _OF_CRASHES: Final = frozenset(
@@ -42,6 +52,7 @@ _OF_CRASHES: Final = frozenset(
         Kind.EMPTY,
         Kind.TRUNCATED,
         Kind.LONGER,
+        Kind.UNREADABLE,
         Kind.TARGET,
         Kind.WHITEOUT_MISSING,
     }

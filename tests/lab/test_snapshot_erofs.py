@@ -98,6 +98,11 @@ def test_each_damage(node: Containerd, registry: Registry, base: Path) -> None:
     assert (without.status, "run as root with CAP_SYS_ADMIN" in without.out + without.err) == (3, True)
     # Nothing stays mounted, and no loop device is held.
     assert str(image) not in Path("/proc/self/mountinfo").read_text()
+    node.kill()
+    node.start()  # what was unpacked before is suspect now
+    overwrite(image)
+    assert loud(check(node).report) == {(DAMAGED, f"erofs/{IMAGE.chain_ids[0]}")}
+    shutil.copy(base / "saved", image)
     node.stop()
     flip(image)
     offline = auditor_here("check", "--format", "json", "--root", node.root, "--verify", "snapshots")
