@@ -95,6 +95,14 @@ class Recorder:
         if mib > MAX_MIB:
             raise Failed(f"{label} took {mib:.0f} MiB")
 
+    @contextmanager
+    def timed(self, label: str) -> Iterator[None]:
+        """Keep the time of a round by the clock if it is the slowest."""
+        started = time.monotonic()
+        yield
+        if (spent := time.monotonic() - started) > self.slowest_seconds:
+            self.slowest_seconds, self.slowest = spent, f"a whole round by the clock: {label}"
+
     def fail(self, why: str, data: bytes, *, suffix: str = ".bin") -> None:
         """Write a failing input down, with the reason beside it."""
         folder = FAILURES / self.name

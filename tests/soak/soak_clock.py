@@ -54,15 +54,13 @@ def run(seconds: float, folder: Path) -> Outcome:
             name, jump, after = chance.choice(list(_CASES)), chance.choice(_JUMPS), chance.randrange(_SPAN)
             clock = {"LD_PRELOAD": str(library), "JUMP": str(jump), "AFTER": str(after)}
             label = f"{name}, {jump:+} s after {after} ms, {daemon.version}"
-            started = time.monotonic()
-            try:
-                _CASES[name](daemon, folder, clock)
-                _require_whole(daemon)
-                recorder.add(f"{name}, {jump:+} s")
-            except Failed as error:
-                recorder.fail(f"{label}: {error}", label.encode(), suffix=".txt")
-            if (spent := time.monotonic() - started) > recorder.slowest_seconds:
-                recorder.slowest_seconds, recorder.slowest = spent, f"a whole round by the clock: {label}"
+            with recorder.timed(label):
+                try:
+                    _CASES[name](daemon, folder, clock)
+                    _require_whole(daemon)
+                    recorder.add(f"{name}, {jump:+} s")
+                except Failed as error:
+                    recorder.fail(f"{label}: {error}", label.encode(), suffix=".txt")
     recorder.peak_mib = peak_mib()
     return recorder.outcome()
 

@@ -11,7 +11,6 @@ import json
 import random
 import re
 import shutil
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,13 +86,11 @@ def run(seconds: float, folder: Path) -> Outcome:
             call = chance.choice(stage.calls(name))
             options = call.failing(error, lasting=chance.random() < 0.3)
             label = f"{name}, {' '.join(options)}, {daemon.version}"
-            started = time.monotonic()
-            try:
-                recorder.add(f"{name}: {stage.run(name, *options)}")
-            except Failed as failure:
-                recorder.fail(f"{label}: {failure}", label.encode(), suffix=".txt")
-            if (spent := time.monotonic() - started) > recorder.slowest_seconds:
-                recorder.slowest_seconds, recorder.slowest = spent, f"a whole round by the clock: {label}"
+            with recorder.timed(label):
+                try:
+                    recorder.add(f"{name}: {stage.run(name, *options)}")
+                except Failed as failure:
+                    recorder.fail(f"{label}: {failure}", label.encode(), suffix=".txt")
     recorder.peak_mib = peak_mib()
     return recorder.outcome()
 

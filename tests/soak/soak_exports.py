@@ -40,14 +40,12 @@ def run(seconds: float, folder: Path) -> Outcome:
             number = chance.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
             after, form = _START + chance.random() * span, chance.choice(_COMPRESS)
             label = f"{number.name} after {after:.2f} s, {form}, {daemon.version}"
-            started = time.monotonic()
-            try:
-                result = _round(daemon, folder, number, after=after, form=form)
-                recorder.add(f"{number.name}: {result}")
-            except (Failed, AssertionError, subprocess.SubprocessError) as error:
-                recorder.fail(f"{label}: {error}", (folder / "export.log").read_bytes(), suffix=".log")
-            if (spent := time.monotonic() - started) > recorder.slowest_seconds:
-                recorder.slowest_seconds, recorder.slowest = spent, f"a whole round by the clock: {label}"
+            with recorder.timed(label):
+                try:
+                    result = _round(daemon, folder, number, after=after, form=form)
+                    recorder.add(f"{number.name}: {result}")
+                except (Failed, AssertionError, subprocess.SubprocessError) as error:
+                    recorder.fail(f"{label}: {error}", (folder / "export.log").read_bytes(), suffix=".log")
     recorder.peak_mib = peak_mib()
     return recorder.outcome()
 

@@ -96,23 +96,22 @@ def _round(recorder: Recorder, stage: _Stage, chance: random.Random, folder: Pat
     after = chance.random() * _SPAN
     label = f"{kind} after {after:.2f} s, api {api}, {stage.daemon.version}, {planted}"
     before = dump(stage.daemon)
-    started = time.monotonic()
-    try:
-        _disturbed(stage, kind, after, api=api, folder=folder)
-        _check_no_loss(stage, before, {digest for digest, _ in planted}, removed=kind == "remove image")
-        stage.restore()
-        # A collection takes the snapshots that a lost record protected; a pull unpacks them again.
-        collected = any(damage == "record" for _, damage in planted)
-        _check_whole(stage, folder, unpacked=not collected)
-        if collected:
-            stage.daemon.cri_pull(stage.reference)
-        recorder.add(kind, seconds=0.0, label=label)
-    except (Failed, AssertionError, OSError, subprocess.SubprocessError) as error:
-        log = b"\n".join(path.read_bytes() for path in (folder / "first.log", folder / "again.log") if path.exists())
-        recorder.fail(f"{label}: {error}", log, suffix=".log")
-    spent = time.monotonic() - started
-    if spent > recorder.slowest_seconds:
-        recorder.slowest_seconds, recorder.slowest = spent, f"a whole round by the clock: {label}"
+    with recorder.timed(label):
+        try:
+            _disturbed(stage, kind, after, api=api, folder=folder)
+            _check_no_loss(stage, before, {digest for digest, _ in planted}, removed=kind == "remove image")
+            stage.restore()
+            # A collection takes the snapshots that a lost record protected; a pull unpacks them again.
+            collected = any(damage == "record" for _, damage in planted)
+            _check_whole(stage, folder, unpacked=not collected)
+            if collected:
+                stage.daemon.cri_pull(stage.reference)
+            recorder.add(kind, seconds=0.0, label=label)
+        except (Failed, AssertionError, OSError, subprocess.SubprocessError) as error:
+            log = b"\n".join(
+                path.read_bytes() for path in (folder / "first.log", folder / "again.log") if path.exists()
+            )
+            recorder.fail(f"{label}: {error}", log, suffix=".log")
 
 
 def _plant(daemon: Containerd, chance: random.Random) -> list[tuple[str, str]]:
