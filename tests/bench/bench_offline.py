@@ -2,8 +2,8 @@
 
 `auditor check` of the running daemon and `auditor check --root` of its disk, as whole processes, right after an end of
 the daemon: once when all images, once when one image was unpacked in the last minute before it; both then compare the
-files of those. Then `auditor recover --dry-run` with the database and without it. Exit status 1 if a goal is missed. Run
-nothing else at the same time.
+files of those. Then `auditor recover --dry-run` with the database and without it. Exit status 1 if a goal is missed.
+Run nothing else at the same time.
 """
 
 from __future__ import annotations
