@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from auditor.cli.choices import Compress
 from auditor.cli.options import Common
 from auditor.cli.progress import progress
 from auditor.containerd.discover import socket_path
-from auditor.errors import UsageError
+from auditor.errors import OutputError, UsageError
 from auditor.export.model import ExportPlan
 from auditor.export.plan import plan
 from auditor.export.write import write_archive, write_layout
@@ -85,12 +86,23 @@ def archives(
         OutputError: A target cannot be written; those before it are complete.
 
     """
-    rows = []
+    rows: list[WrittenRow] = []
     with progress(wanted=options.progress) as meter:
         for path, part in zip(paths, groups, strict=False):
             made = planned(part, store, documents)
-            rows.append(_archive(path, made, part[0].namespace, store, meter.reading(made.size * 2, "writing")))
+            with _partial(rows):
+                rows.append(_archive(path, made, part[0].namespace, store, meter.reading(made.size * 2, "writing")))
     return Written(tuple(rows), _keys(groups))
+
+
+@contextmanager
+def _partial(rows: Sequence[WrittenRow]) -> Iterator[None]:
+    """Name the archives that are complete in the hint of an error of the next one."""
+    try:
+        yield
+    except OutputError as error:
+        done = f"; complete: {', '.join(row.path for row in rows)}" if rows else ""
+        raise OutputError(error.message, hint=f"{error.hint}{done}") from None
 
 
 def _keys(groups: Sequence[Sequence[Group]]) -> frozenset[tuple[str, str]]:
@@ -106,7 +118,15 @@ def _archive(
     if suffix:
         compress = _ARCHIVES[suffix]
         done = write_archive(
-            made, store, path, namespace=namespace, tag=tag, compress=compress, layers=False, on_bytes=on_bytes
+            made,
+            store,
+            path,
+            namespace=namespace,
+            tag=tag,
+            compress=compress,
+            layers=False,
+            new=True,
+            on_bytes=on_bytes,
         )
     else:
         done = write_layout(made, store, path, namespace=namespace, tag=tag, layers=False, on_bytes=on_bytes)
@@ -142,7 +162,7 @@ def into(
         containerd.connect_writable(socket_path(address), timeout=options.timeout) as daemon,
         progress(wanted=options.progress) as meter,
     ):
-        if daemon.info().content_root == disk.content.path:
+        if _is_same(daemon.info().content_root, disk.content.path):
             raise UsageError(f"the daemon at {address} uses {disk.root} itself", hint="name another daemon")
         for part in groups:
             made = planned(part, store, documents)
@@ -159,3 +179,8 @@ def into(
             taken |= {(name, each) for each in done.taken}
             rows.append(WrittenRow(kind="daemon", path=address, namespace=name, images=len(part), bytes=made.size))
     return Written(tuple(rows), _keys(groups), frozenset(taken))
+
+
+def _is_same(first: Path | None, second: Path) -> bool:
+    """Whether two paths lead to the same folder."""
+    return first is not None and first.exists() and first.samefile(second)
