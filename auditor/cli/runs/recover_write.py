@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from auditor.cli.choices import Compress
 from auditor.cli.options import Common
 from auditor.cli.progress import progress
 from auditor.containerd.discover import socket_path
-from auditor.errors import OutputError, UsageError
+from auditor.containerd.writable_store import WritableContainerdStore
+from auditor.errors import Busy, OutputError, StoreError, UsageError
 from auditor.export.model import ExportPlan
 from auditor.export.plan import plan
 from auditor.export.write import write_archive, write_layout
@@ -153,7 +154,7 @@ def into(
 
     Raises:
         UsageError: The daemon uses the disk itself.
-        StoreError: The daemon failed.
+        StoreError: The daemon failed, or another run writes into it.
 
     """
     rows: list[WrittenRow] = []
@@ -164,21 +165,33 @@ def into(
     ):
         if _is_same(daemon.info().content_root, disk.content.path):
             raise UsageError(f"the daemon at {address} uses {disk.root} itself", hint="name another daemon")
-        for part in groups:
-            made = planned(part, store, documents)
-            name = part[0].namespace
-            done = load.load(
-                made,
-                part,
-                store,
-                daemon,
-                namespace=name,
-                documents=found,
-                on_bytes=meter.reading(made.size, "writing"),
-            )
-            taken |= {(name, each) for each in done.taken}
-            rows.append(WrittenRow(kind="daemon", path=address, namespace=name, images=len(part), bytes=made.size))
+        with _alone(daemon, address, dict.fromkeys(part[0].namespace for part in groups)):
+            for part in groups:
+                made = planned(part, store, documents)
+                name = part[0].namespace
+                done = load.load(
+                    made,
+                    part,
+                    store,
+                    daemon,
+                    namespace=name,
+                    documents=found,
+                    on_bytes=meter.reading(made.size, "writing"),
+                )
+                taken |= {(name, each) for each in done.taken}
+                rows.append(WrittenRow(kind="daemon", path=address, namespace=name, images=len(part), bytes=made.size))
     return Written(tuple(rows), _keys(groups), frozenset(taken))
+
+
+@contextmanager
+def _alone(daemon: WritableContainerdStore, address: str, namespaces: Iterable[str]) -> Iterator[None]:
+    try:
+        with load.alone(daemon, namespaces):
+            yield
+    except Busy:
+        raise StoreError(
+            f"another auditor recover writes into the daemon at {address}", hint="run it again when that one has ended"
+        ) from None
 
 
 def _is_same(first: Path | None, second: Path) -> bool:
