@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mutmut.mutation.diff_apply import get_diff_for_mutant
@@ -36,7 +36,10 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.scrub.schedule": ("scrub/test_schedule_table.py", "scrub/test_snapshots.py"),
     "auditor.archive.tar_reader": ("archive/test_tar_reader.py", "archive/test_sparse.py"),
 }
-PYTEST = ["-p", "no:rerunfailures", "-p", "no:xdist", "-p", "no:timeout", "--hypothesis-seed=0", "-m", "not slow"]
+#: Plugins of pytest that these tests do not need; each mutant is a run of its own, half of which their start was.
+_UNUSED = "rerunfailures xdist timeout unraisableexception threadexception junitxml pastebin doctest faulthandler"
+PYTEST = ["--assert=plain", "--tb=no", "--hypothesis-seed=0", "-m", "not slow"]
+PYTEST += [f"-pno:{plugin}" for plugin in _UNUSED.split()]
 #: Exit statuses of pytest that mutmut records for a mutant that no test killed: passed, and no tests.
 _SURVIVED = frozenset({0, 5, 33})
 _ROW = re.compile(r"^\| `(?P<module>[\w.]+)` \| `(?P<mutation>.+)` \| .+ \|$", re.MULTILINE)
@@ -48,6 +51,8 @@ class Mutant:
 
     module: str
     mutation: str
+    #: Its name for `mutmut show`, below build/mutants.
+    name: str = field(default="", compare=False)
 
 
 def main(asked: list[str]) -> int:
@@ -101,7 +106,7 @@ def _report(modules: Iterable[str]) -> int:
         print(f"{module:<34} {len(statuses) - len(alive):>6} {len(statuses):>6}")
         killed, total = killed + len(statuses) - len(alive), total + len(statuses)
     for mutant in sorted(set(survivors) - known):
-        print(f"survived, not in docs/mutants.md: | `{mutant.module}` | `{mutant.mutation}` |")
+        print(f"survived: | `{mutant.module}` | `{mutant.mutation}` | {mutant.name}")
     for mutant in sorted(mutant for mutant in known - set(survivors) if mutant.module in modules):
         print(f"in docs/mutants.md, and killed or gone: {mutant.module}: {mutant.mutation}")
     equal = sum(mutant in known for mutant in survivors)
@@ -114,7 +119,7 @@ def _report(modules: Iterable[str]) -> int:
 def _described(module: str, mutants: Iterable[str]) -> Iterator[Mutant]:
     with chdir(WORK):
         for name in mutants:
-            yield Mutant(module, changed(get_diff_for_mutant(name, path=_path(module))))
+            yield Mutant(module, changed(get_diff_for_mutant(name, path=_path(module))), name)
 
 
 def changed(diff: str) -> str:
