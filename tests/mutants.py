@@ -27,14 +27,21 @@ LEAST = 90
 MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.model.platforms": ("model/test_platforms_table.py",),
     "auditor.model.gc_reachability": ("model/test_gc_reachability_table.py",),
+    "auditor.model.go_json": ("model/test_go_json.py",),
+    "auditor.model.oci_json": ("model/test_go_json.py", "model/test_oci.py"),
     "auditor.model.image_graph": ("model/test_image_graph_table.py",),
     "auditor.checks.layer_state": ("checks/test_layer_state.py", "checks/test_layer_state_faults.py"),
+    "auditor.checks.pull_activity": ("checks/test_layer_state.py",),
     "auditor.checks.absent_layers": ("checks/test_absent_layers_table.py",),
     "auditor.checks.pulled_platforms": ("checks/test_pulled_platforms.py",),
+    "auditor.checks.documents": ("checks/test_documents_table.py", "checks/test_documents_types_table.py"),
     "auditor.checks.garbage_collection": ("checks/test_garbage_collection_table.py",),
     "auditor.repair.plan": ("repair/test_plan_table.py",),
     "auditor.scrub.schedule": ("scrub/test_schedule_table.py", "scrub/test_snapshots.py"),
     "auditor.archive.tar_reader": ("archive/test_tar_reader.py", "archive/test_sparse.py"),
+    "auditor.archive.tar_names": ("archive/test_tar_reader.py",),
+    "auditor.archive.tar_numbers": ("archive/test_tar_reader.py",),
+    "auditor.archive.sparse": ("archive/test_sparse.py",),
 }
 #: Plugins of pytest that these tests do not need; each mutant is a run of its own, half of which their start was.
 _UNUSED = "rerunfailures xdist timeout unraisableexception threadexception junitxml pastebin doctest faulthandler"
