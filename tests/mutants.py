@@ -48,7 +48,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.archive.tar_reader": ("archive/test_tar_reader.py", "archive/test_sparse.py"),
     "auditor.archive.tar_names": ("archive/test_tar_reader.py",),
     "auditor.archive.tar_numbers": ("archive/test_tar_reader.py",),
-    "auditor.archive.sparse": ("archive/test_sparse.py",),
+    "auditor.archive.sparse": ("archive/test_sparse.py", "archive/test_sparse_table.py"),
 }
 #: Plugins of pytest that these tests do not need; each mutant is a run of its own, half of which their start was.
 _UNUSED = "rerunfailures xdist timeout unraisableexception threadexception junitxml pastebin doctest faulthandler"
