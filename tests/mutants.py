@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutants"
 EQUIVALENT = ROOT / "docs" / "mutants.md"
 LEAST = 90
+#: Bytes of memory of each process: a mutant that loops without end may fill it.
+MEMORY = 2 << 30
 #: Each module that is mutated, and the tests that protect it, below tests/unit.
 MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.model.platforms": ("model/test_platforms_table.py",),
@@ -72,6 +75,7 @@ class Mutant:
 def main(asked: list[str]) -> int:
     """Run and report; 1 where fewer than `LEAST` percent are killed."""
     modules = {name: MODULES[name] for name in asked or MODULES}
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     _prepare(modules)
     _run()
     return _report(modules)
@@ -91,6 +95,9 @@ def _prepare(modules: Mapping[str, tuple[str, ...]]) -> None:
         "only_mutate": [_path(module) for module in modules],
         "pytest_add_cli_args": PYTEST,
         "pytest_add_cli_args_test_selection": tests,
+        # Time on the clock: the time of its tests and these seconds, so many times.
+        "timeout_constant": 5.0,
+        "timeout_multiplier": 4.0,
     }
     lines = (f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
     (WORK / "pyproject.toml").write_text(f"{(ROOT / 'pyproject.toml').read_text()}\n[tool.mutmut]\n{''.join(lines)}")
