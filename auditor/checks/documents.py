@@ -234,12 +234,11 @@ def _record_types(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
 
 def _may_be_id(view: NamespaceView, graph: ImageGraph, stated: str) -> bool:
     """Whether an id may be the digest of a config of the image; manifests that cannot be read may name it."""
-    nodes = [node for node in graph.manifests if not node.attestation]
-    inside = [view.content(node.digest) for node in nodes]
-    configs = {each.manifest.config.digest for each in inside if each is not None}
+    known = [(node, view.content(node.digest)) for node in graph.manifests if not node.attestation]
+    configs = {inside.manifest.config.digest for _, inside in known if inside is not None}
     if not configs or stated in configs:
         return True
-    unread = [node for node, content in zip(nodes, inside, strict=True) if content is None]
+    unread = [node for node, inside in known if inside is None]
     return any(node.wanted for node in unread) or (bool(unread) and view.has(Digest(stated)))
 
 
