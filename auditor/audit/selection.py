@@ -99,7 +99,7 @@ def _near_images(name: str, groups: Sequence[Group]) -> str:
     closest = sorted(near, key=lambda known: ("@" in known, -_alike(name, known), known))[:_SUGGESTED]
     if closest:
         return f"did you mean {' or '.join(closest)}?"
-    return "auditor check --verbose lists the images" if groups else "there are no images"
+    return "check --verbose of this store lists the images" if groups else "there are no images"
 
 
 def _repository(name: str) -> str:
