@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from auditor.formats.markdown import code, escape
-from auditor.formats.sanitize import plain, plural
+from auditor.formats.sanitize import plain
 from auditor.formats.table import wrapped
 from auditor.model.findings import Severity, Status
+from auditor.model.plural import plural
 from auditor.report.fleet import Fleet, FleetFinding, FleetImage, FleetNode
 
 #: Most lines of a table; the rest is counted. The JSON has all.

@@ -23,7 +23,7 @@ from auditor.fleet.picture import Picture
 from auditor.fleet.read_reports import read_reports
 from auditor.formats import fleet_picture
 from auditor.formats.json_report import to_json
-from auditor.formats.sanitize import plural
+from auditor.model.plural import plural
 from auditor.report.fleet import UnreadFile
 from auditor.report.health import SKEW
 
