@@ -18,6 +18,7 @@ from auditor.model import image_graph, oci
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact
 from auditor.model.oci import Descriptor, Index, Manifest
+from auditor.model.plural import plural
 from auditor.model.store import Image
 
 #: The only namespace of an archive.
@@ -200,14 +201,12 @@ class Catalog:
         absent = [name for name in absent if claimed(cleaned(name) or "") not in foreign]
         if absent and self._complete:
             whose = f"of {', '.join(entry.repo_tags)}" if entry.repo_tags else "of an image without a name"
-            message = f"manifest.json names {_files(len(absent))} {whose} not in the archive: {shown(absent[0])}"
+            message = (
+                f"manifest.json names {plural(len(absent), 'file')} {whose} not in the archive: {shown(absent[0])}"
+            )
             message += " and others" if len(absent) > 1 else ""
             facts = {"absent": len(absent), "named": len(entry.paths)}
             self._report(ArchiveProblem(INCOMPLETE, message, member=MANIFEST_JSON, facts=facts))
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
 
 
 class _Reached:

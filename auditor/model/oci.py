@@ -68,7 +68,6 @@ _DOCKER_LAYERS = frozenset(
 )
 #: Marks an attestation in an index; BuildKit docs/attestations/attestation-storage.md.
 ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
-ROOTFS_LAYERS = "layers"
 
 
 #: Types of web pages and of plain files: no registry gives an image or an artifact one of them.
@@ -229,7 +228,6 @@ class ImageConfig(msgspec.Struct, frozen=True):
 
     platform: Platform
     diff_ids: tuple[Digest, ...]
-    rootfs_type: str = ""
 
 
 Document = Index | Manifest | ImageConfig
@@ -313,7 +311,6 @@ def _config(raw: bytes) -> ImageConfig:
     return ImageConfig(
         platform=_platform(wire),
         diff_ids=tuple(_bounded((rootfs and rootfs.diff_ids) or (), MAX_LAYERS, "diff_ids")),
-        rootfs_type=(rootfs and rootfs.type) or "",
     )
 
 

@@ -193,7 +193,7 @@ def test_an_index_says_what_it_names() -> None:
 
 def test_a_config_says_what_the_auditor_needs() -> None:
     config = oci.parse(dump(CONFIG), oci.DOCKER_CONFIG)
-    assert config == ImageConfig(Platform("linux", "amd64"), (ONE, TWO), "layers")
+    assert config == ImageConfig(Platform("linux", "amd64"), (ONE, TWO))
 
 
 @pytest.mark.parametrize(
