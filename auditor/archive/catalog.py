@@ -10,8 +10,9 @@ import msgspec
 from auditor.archive import dir_folder, docker_manifest, image_names, recognise
 from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files
 from auditor.archive.image_names import full
-from auditor.archive.members import Collector, Seen, claimed, cleaned
+from auditor.archive.members import Collector, cleaned
 from auditor.archive.problems import ArchiveProblem, shown
+from auditor.archive.seen import Seen, claimed
 from auditor.checks.archive_faults import DISAGREE, INCOMPLETE, MALFORMED, UNSAFE
 from auditor.errors import MalformedDocument
 from auditor.model import image_graph, oci
@@ -52,7 +53,7 @@ class Catalog:
     """
 
     def __init__(self, collected: Collector, *, complete: bool) -> None:
-        self.files = Files(files=collected.files, links=collected.links, empty=collected.empty)
+        self.files = Files(files=collected.files, links=collected.links, empty=collected.empty, packed=collected.packed)
         self.problems = collected.problems
         self.images: tuple[Image, ...] = ()
         self.held: dict[Digest, Seen] = {}
@@ -67,9 +68,15 @@ class Catalog:
                 self.held[seen.digest if seen.digest == promise else promise] = seen
         self._interpret()
 
+    def blob(self, digest: Digest) -> Seen | None:
+        """Return a blob; one that was packed is held from now on."""
+        if digest not in self.held and (seen := self.files.blob(digest)) is not None:
+            self.held[digest] = seen
+        return self.held.get(digest)
+
     def document(self, descriptor: Descriptor) -> oci.Document | None:
         """Return a document, parsed; None where it is absent, does not match its digest, or is malformed."""
-        where, seen = image_graph.key(descriptor), self.held.get(descriptor.digest)
+        where, seen = image_graph.key(descriptor), self.blob(descriptor.digest)
         if where is None or seen is None or seen.kept is None or seen.digest != descriptor.digest:
             return None
         if where not in self.documents:

@@ -9,8 +9,9 @@ import pytest
 
 from auditor.archive import members
 from auditor.archive.docker_manifest import Files
-from auditor.archive.members import Collector, Seen, claimed, cleaned, empty_file
+from auditor.archive.members import Collector, cleaned
 from auditor.archive.problems import ArchiveProblem, StopReading
+from auditor.archive.seen import Seen, claimed, empty_file
 from auditor.archive.tar_reader import Header, Kind
 from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE
 from auditor.checks.rule import Rule
