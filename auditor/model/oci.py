@@ -25,7 +25,7 @@ from auditor.model.oci_json import (
     decode,
     decode_config,
 )
-from auditor.model.platforms import Platform, normalise
+from auditor.model.platforms import Platform, is_usual, normalise
 
 #: Largest index, manifest or config that is read, in bytes. Registries take manifests of 4 MiB (OCI distribution-spec,
 #: "Pushing Manifests") and containerd's fetcher the same; configs of very long histories may be larger.
@@ -191,6 +191,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False):
     #: Whether the descriptor embeds the content (`data`), so that a store need not hold it. False for data that does
     #: not match the digest; containerd core/content/helpers.go `useDescriptorData`.
     embedded: bool = False
+    #: `platform` as written, where it is not written as Go names it, such as `linux/x86_64`; else empty.
+    written_platform: str = ""
 
     @property
     def attestation(self) -> bool:
@@ -333,6 +335,7 @@ def _descriptor(wire: DescriptorFields) -> Descriptor:
         urls=tuple(wire.urls or ()),
         artifact_type=wire.artifact_type or "",
         embedded=_embedded(wire),
+        written_platform=_written(wire.platform),
     )
 
 
@@ -352,15 +355,24 @@ def _embedded(wire: DescriptorFields) -> bool:
 
 
 def _platform(wire: PlatformFields) -> Platform:
-    return normalise(
-        Platform(
-            os=wire.os or "",
-            architecture=wire.architecture or "",
-            variant=wire.variant or "",
-            os_version=wire.os_version or "",
-            os_features=tuple(feature or "" for feature in wire.os_features or ()),
-        )
+    return normalise(_as_written(wire))
+
+
+def _as_written(wire: PlatformFields) -> Platform:
+    return Platform(
+        os=wire.os or "",
+        architecture=wire.architecture or "",
+        variant=wire.variant or "",
+        os_version=wire.os_version or "",
+        os_features=tuple(feature or "" for feature in wire.os_features or ()),
     )
+
+
+def _written(wire: PlatformFields | None) -> str:
+    """Return a platform as written; empty where that is its usual name."""
+    if wire is None or is_usual(_as_written(wire)):
+        return ""
+    return str(_as_written(wire))
 
 
 def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:
