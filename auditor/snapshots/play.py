@@ -37,6 +37,7 @@ _KINDS: Final = {
     tar_entries.BLOCK_DEVICE: NodeKind.BLOCK,
     tar_entries.FIFO: NodeKind.FIFO,
 }
+_FILE: Final = NodeKind.FILE
 _DEVICES: Final = frozenset({NodeKind.CHARACTER, NodeKind.BLOCK})
 #: Last components of a path that are no name.
 _NO_NAMES: Final = frozenset({b"", b".", b".."})
@@ -148,14 +149,11 @@ class _Model:
         if self._unpacked is not None:
             self._unpacked.add((parent, name))
         if entry.xattrs:
-            _set_xattrs(node, entry)
-        if entry.kind == tar_entries.REGULAR:
-            self._fill(node, entry, name, stream)
-        elif node.kind is NodeKind.DIRECTORY:
-            self._directories.append((b"/".join((*self._path, name)), node.mtime))
-
-    def _fill(self, node: Node, entry: Entry, name: bytes, stream: PieceReader) -> None:
-        if self._files is not None:
+            _set_xattrs(node, entry.xattrs)
+        if entry.kind != tar_entries.REGULAR:
+            if node.kind is NodeKind.DIRECTORY:
+                self._directories.append((b"/".join((*self._path, name)), node.mtime))
+        elif self._files is not None:
             fill_beside(node, entry, (self._path, name), stream, self._files)
         elif self._contents:
             fill_content(node, entry, stream)
@@ -242,23 +240,23 @@ class _Model:
         present = children.get(name)
         if present is not None:
             self._head = None
-        if entry.kind == tar_entries.HARD_LINK:
+        kind = _KINDS.get(entry.kind)
+        if kind is None:
             children[name] = node = self._linked(entry, present)
             _set_attributes(node, entry)
             return node
-        kind = _KINDS.get(entry.kind)
-        if kind is None:
-            raise Unplayable(f"an entry of type {entry.kind!r}, which containerd does not unpack")
-        if kind is NodeKind.DIRECTORY and present is not None and present.kind is kind:
+        if present is not None and present.kind is kind is NodeKind.DIRECTORY:
             _set_attributes(present, entry)
             return present
         mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
         children[name] = node = Node(kind, entry.mode & 0o7777, entry.uid & _ID, entry.gid & _ID, mtime, entry.size)
-        if kind is not NodeKind.FILE:
+        if kind is not _FILE:
             _set_body(node, entry)
         return node
 
     def _linked(self, entry: Entry, present: Node | None) -> Node:
+        if entry.kind != tar_entries.HARD_LINK:
+            raise Unplayable(f"an entry of type {entry.kind!r}, which containerd does not unpack")
         target = self._resolve(parts(entry.link), last=False)
         if target is None or target.kind is NodeKind.DIRECTORY or target is present:
             raise Unplayable("a hard link to a file that is not in the layer, which containerd does not unpack")
@@ -290,12 +288,14 @@ def _set_attributes(node: Node, entry: Entry) -> None:
     uid, gid = entry.uid & _ID, entry.gid & _ID
     node.uid, node.gid = node.uid if uid == UNCHANGED else uid, node.gid if gid == UNCHANGED else gid
     node.mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
+    if node.seen is not None:
+        node.seen = *node.seen[:2], False
     if node.xattrs is not None:
         node.xattrs.pop("security.capability", None)  # chown drops it
 
 
-def _set_xattrs(node: Node, entry: Entry) -> None:
-    for name, value in entry.xattrs.items():
+def _set_xattrs(node: Node, xattrs: dict[str, bytes]) -> None:
+    for name, value in xattrs.items():
         if name.startswith("trusted."):
             continue
         if name.startswith("user.") and node.kind not in (NodeKind.FILE, NodeKind.DIRECTORY):
