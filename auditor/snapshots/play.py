@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from itertools import chain
 from typing import Final
 
 import msgspec
 
+from auditor.concurrency import read_ahead
 from auditor.layers import tar_entries
 from auditor.layers.inspector import LayerDecoder
 from auditor.layers.piece_reader import PieceReader
 from auditor.layers.tar_entries import Entry, TarUnreadable, entries
-from auditor.layers.threaded_meter import ThreadedMeter
+from auditor.layers.threaded_meter import SMALL, ThreadedMeter
 from auditor.model.store import LayerVerification
 from auditor.snapshots.beside import Beside
 from auditor.snapshots.contents import Unplayable, fill_beside, fill_content
@@ -78,16 +80,22 @@ def play(
     model = _Model(lowest=lowest or base is not None, contents=contents, base=base, files=files)
     with closing(ThreadedMeter()) as meter:
         layer = LayerDecoder(max_size=max_size, meter=meter)
-        pieces = _decompressed(layer, chunks)
-        fault = refusal = ""
-        try:
-            refusal = _apply(model, PieceReader(pieces))
-        except TarUnreadable as found:
-            fault = str(found)
-            refusal = f"the tar cannot be parsed: {fault}"
-        for _ in pieces:
-            pass
+        with _ahead(_decompressed(layer, chunks)) as pieces:
+            refusal, fault = _applied(model, pieces)
         return Played(model.root, layer.verification(fault), refusal)
+
+
+def _applied(model: _Model, pieces: Iterator[bytes]) -> tuple[str, str]:
+    """Apply a layer's entries, and take the rest of its pieces; return the refusal, and the fault of the tar."""
+    fault = refusal = ""
+    try:
+        refusal = _apply(model, PieceReader(pieces))
+    except TarUnreadable as found:
+        fault = str(found)
+        refusal = f"the tar cannot be parsed: {fault}"
+    for _ in pieces:
+        pass
+    return refusal, fault
 
 
 def _apply(model: _Model, stream: PieceReader) -> str:
@@ -103,6 +111,21 @@ def _apply(model: _Model, stream: PieceReader) -> str:
     for _ in walk:
         pass
     return refusal
+
+
+@contextmanager
+def _ahead(pieces: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+    """Decompress a layer in another thread, ahead of the comparison; a small one at once."""
+    first: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        first.append(piece)
+        size += len(piece)
+        if size > SMALL:
+            with read_ahead(pieces, name="layer-decompression") as rest:
+                yield chain(first, rest)
+            return
+    yield iter(first)
 
 
 def _decompressed(layer: LayerDecoder, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
@@ -150,10 +173,13 @@ class _Model:
             self._unpacked.add((parent, name))
         if entry.xattrs:
             _set_xattrs(node, entry.xattrs)
-        if entry.kind != tar_entries.REGULAR:
-            if node.kind is NodeKind.DIRECTORY:
-                self._directories.append((b"/".join((*self._path, name)), node.mtime))
-        elif self._files is not None:
+        if entry.kind == tar_entries.REGULAR:
+            self._fill(node, entry, name, stream)
+        elif node.kind is NodeKind.DIRECTORY:
+            self._directories.append((b"/".join((*self._path, name)), node.mtime))
+
+    def _fill(self, node: Node, entry: Entry, name: bytes, stream: PieceReader) -> None:
+        if self._files is not None:
             fill_beside(node, entry, (self._path, name), stream, self._files)
         elif self._contents:
             fill_content(node, entry, stream)
