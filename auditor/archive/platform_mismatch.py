@@ -8,6 +8,7 @@ from auditor.archive.problems import ArchiveProblem
 from auditor.checks.archive_faults import PLATFORM
 from auditor.model import image_graph
 from auditor.model.image_graph import Documents, Group
+from auditor.model.image_walk import walk
 from auditor.model.oci import Descriptor
 from auditor.model.platforms import EVERYTHING, Platform, normalise
 from auditor.model.store import Inventory
@@ -30,7 +31,7 @@ def platform_mismatches(inventory: Inventory, documents: Documents) -> Iterator[
 
 def _descriptors(group: Group, documents: Documents) -> Iterator[Descriptor]:
     yield group.target
-    for node in image_graph.walk(group, documents, EVERYTHING).manifests:
+    for node in walk(group, documents, EVERYTHING).manifests:
         yield node.descriptor
 
 
