@@ -29,16 +29,13 @@ SIZE_MISMATCH = Rule(
     code="size-mismatch",
     severity=Severity.CRITICAL,
     means="The descriptor, the record and the file disagree on the blob's size.",
-    impact="The content is wrong; the image cannot be unpacked or exported, and pulling it again does not help.",
+    impact="Where the file differs from its record, the content is wrong: the image cannot be unpacked or exported, "
+    "and pulling it again does not help. Where only a descriptor differs (an error), the image runs, and exporting it "
+    "fails.",
     remedy=_RESTORE,
 )
 #: Of content that is right.
-_WRONG_DESCRIPTOR = msgspec.structs.replace(
-    SIZE_MISMATCH,
-    severity=Severity.ERROR,
-    impact="The content is right and the image runs. Exporting it with containerd fails (`write too long`), and "
-    "registries and other tools refuse it.",
-)
+_WRONG_DESCRIPTOR = msgspec.structs.replace(SIZE_MISMATCH, severity=Severity.ERROR)
 DIGEST_MISMATCH = Rule(
     code="digest-mismatch",
     severity=Severity.CRITICAL,
@@ -49,7 +46,7 @@ DIGEST_MISMATCH = Rule(
 BLOB_UNREADABLE = Rule(
     code="blob-unreadable",
     severity=Severity.ERROR,
-    means="Reading the blob failed, so its content is not verified.",
+    means="Reading the blob failed, or it is a document too large to be read, so its content is not verified.",
     impact="The audit is incomplete. An input/output error points to a failing disk.",
     remedy="Check the kernel's log for the device, and that the auditor may read the content root.",
 )
