@@ -14,6 +14,7 @@ from auditor.checks.archive_faults import PLATFORM
 from auditor.model import image_graph
 from auditor.model.findings import Severity
 from auditor.model.image_graph import Documents, Group
+from auditor.model.image_walk import walk
 from auditor.model.oci import Descriptor
 from auditor.model.platforms import EVERYTHING, Platform, normalise
 from auditor.model.store import Inventory
@@ -38,7 +39,7 @@ def platform_mismatches(inventory: Inventory, documents: Documents) -> Iterator[
 
 def _descriptors(group: Group, documents: Documents) -> Iterator[Descriptor]:
     yield group.target
-    for node in image_graph.walk(group, documents, EVERYTHING).manifests:
+    for node in walk(group, documents, EVERYTHING).manifests:
         yield node.descriptor
 
 

@@ -18,7 +18,7 @@ from auditor.archive.seen import Seen
 from auditor.archive.tar_reader import Cursor
 from auditor.archive.unreferenced import Unreferenced
 from auditor.concurrency import CHUNK, read_ahead
-from auditor.errors import MalformedDocument, NoRecord, ReadFailed
+from auditor.errors import DocumentTooLarge, NoRecord, ReadFailed
 from auditor.model.digest import Digest
 from auditor.model.image_graph import Documents, group
 from auditor.model.store import (
@@ -164,14 +164,14 @@ class ArchiveStore:
         """Read a small blob; as Store.read.
 
         Raises:
-            MalformedDocument: the blob is larger than `limit` bytes.
+            DocumentTooLarge: the blob is larger than `limit` bytes.
             NoRecord: the archive has no such blob.
             ReadFailed: the blob cannot be read again.
 
         """
         size = len(self._made[digest]) if digest in self._made else self._find(digest).size
         if size > limit:
-            raise MalformedDocument(f"{digest.short} has {size} bytes; more than {limit} are not read")
+            raise DocumentTooLarge(f"{digest.short} has {size} bytes; more than {limit} are not read")
         with self.stream(namespace, digest) as pieces:
             return b"".join(pieces)
 
