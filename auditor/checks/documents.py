@@ -156,7 +156,7 @@ def _not_an_image(view: NamespaceView, descriptor: Descriptor) -> bool:
         view.has(descriptor.digest)
         and oci.is_plain_type(descriptor.media_type)
         and isinstance(loaded, Broken)
-        and loaded.flaw in (Flaw.UNTYPED, Flaw.MALFORMED)
+        and loaded.flaw in (Flaw.UNTYPED, Flaw.MALFORMED, Flaw.TOO_LARGE)
     )
 
 
