@@ -47,7 +47,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.repair.needs": ("repair/test_needs.py",),
     "auditor.repair.plan": ("repair/test_plan_table.py",),
     "auditor.scrub.schedule": ("scrub/test_schedule_table.py", "scrub/test_snapshots.py"),
-    "auditor.scrub.targets": ("scrub/test_schedule_table.py", "scrub/test_targets.py"),
+    "auditor.scrub.targets": ("scrub/test_schedule_table.py", "scrub/test_snapshots.py", "scrub/test_targets.py"),
     "auditor.archive.tar_reader": ("archive/test_tar_reader.py", "archive/test_sparse.py"),
     "auditor.archive.tar_names": ("archive/test_tar_reader.py",),
     "auditor.archive.tar_numbers": ("archive/test_tar_reader.py",),

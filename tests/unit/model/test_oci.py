@@ -287,6 +287,7 @@ def test_a_document_ends_at_its_limit() -> None:
         (b'{"layers":', b"}", oci.OCI_INDEX),
         (b'{"history":', b"}", oci.OCI_CONFIG),
         (b'{"manifests":', b"}", oci.OCI_MANIFEST),
+        (b'{"unknown":', b"}", oci.OCI_MANIFEST),
     ],
 )
 def test_a_small_text_cannot_become_many_objects(head: bytes, tail: bytes, media_type: str) -> None:
