@@ -199,6 +199,7 @@ EXPANDED: dict[str, tuple[list[bytes], list[Extent], int, list[bytes]]] = {
         [b"a", b"b", b"\0", b"c", b"d", b"\0"],
     ),
     "an empty extent": ([b"a"], [(0, 1), (3, 0)], 4, [b"a", b"\0\0", b"\0"]),
+    "more is stored than the extents hold": ([b"ab", b"c"], [(0, 1)], 2, [b"a", b"\0"]),
     "what is stored ends early": ([b"a"], [(1, 2), (5, 1)], 9, [b"\0", b"a"]),
     "a large hole": ([b"a"], [(MIB + 2, 1)], MIB + 3, [bytes(MIB), b"\0\0", b"a"]),
     "a hole of one mebibyte": ([b"a"], [(MIB, 1)], MIB + 1, [bytes(MIB), b"a"]),

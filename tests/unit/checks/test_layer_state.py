@@ -426,6 +426,12 @@ LOOKS: dict[str, tuple[Lease, tuple[Ingest, ...], tuple[tuple[Lease, ...], tuple
         ((holding(HOLDS_APP, UPLOAD),), (upload(HOUR),)),
         False,
     ),
+    "an ingest that it holds stands still beside one that grew": (
+        holding(HOLDS_APP, UPLOAD),
+        (upload(HOUR), upload(HOUR, 7, "other")),
+        ((holding(HOLDS_APP, UPLOAD),), (upload(HOUR), upload(HOUR, ref="other"))),
+        False,
+    ),
     "an ingest that it does not hold moves": (
         holding(HOLDS_APP, UPLOAD),
         (upload(SECOND, ref="other"),),
