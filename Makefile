@@ -94,7 +94,7 @@ samples: $(STAMP) lab-install ## write the sample reports again, from the lab
 	@$(BIN)/python -m tests.unit.rendered
 	@$(BIN)/python tools/readme-sample
 
-pictures: $(STAMP) lab-install ## take the pictures in docs/pictures again
+pictures: $(STAMP) lab-install ## take the picture in docs/pictures again
 	@$(BIN)/python -m tests.lab.pictures
 
 bench: $(STAMP) lab-install ## run all benchmarks (minutes)

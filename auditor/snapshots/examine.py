@@ -17,6 +17,7 @@ from auditor.checks.evidence import Evidence
 from auditor.errors import AuditorError
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
+from auditor.model.plural import plural
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
 from auditor.model.store import SourceKind, Store, Verification
 from auditor.snapshots.beside import Admit, Unsettled, at_once
@@ -163,7 +164,9 @@ def directories(
         try:
             found |= _directories(evidence, name, mine, pause)
         except (OSError, ValueError) as error:
-            incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {words(error)}")
+            incomplete.append(
+                f"the files of {plural(len(mine), 'snapshot')} on {name} could not be examined: {words(error)}"
+            )
     return Examined(found, tuple(incomplete))
 
 
@@ -175,7 +178,7 @@ def unreadable(files: SnapshotFiles) -> bool:
 def unread(found: Mapping[SnapshotKey, SnapshotFiles]) -> tuple[str, ...]:
     """Return a sentence about the snapshots whose files could not be read; none where all could be."""
     reasons = [files.reason for files in found.values() if unreadable(files)]
-    return (f"the files of {len(reasons)} snapshots could not be compared: {reasons[0]}",) if reasons else ()
+    return (f"the files of {plural(len(reasons), 'snapshot')} could not be compared: {reasons[0]}",) if reasons else ()
 
 
 def examine_suspects(
