@@ -13,11 +13,13 @@ from typing import BinaryIO, Final
 from auditor.archive import compression, layout_folder, shared_blobs, tar_reader
 from auditor.archive.catalog import Catalog
 from auditor.archive.layer_pipeline import MakeInspector
-from auditor.archive.members import Collector, Seen
+from auditor.archive.members import Collector
 from auditor.archive.problems import StopReading
 from auditor.archive.recognise import check_start
+from auditor.archive.seen import Seen
 from auditor.archive.store import ArchiveStore, Opened
 from auditor.archive.tar_reader import Cursor
+from auditor.archive.unreferenced import Unreferenced, let_go
 from auditor.checks.archive_faults import TRAILING
 from auditor.concurrency import CHUNK, read_ahead
 from auditor.errors import StoreUnreachable
@@ -43,6 +45,7 @@ def open_archive(
     inspect: MakeInspector = LayerInspector,
     on_bytes: Callable[[int], None] | None = None,
     blobs: Path | None = None,
+    pack: bool = False,
 ) -> ArchiveStore:
     """Read an archive or an OCI layout folder once, from start to end, in constant memory, and return it as a store.
 
@@ -55,6 +58,7 @@ def open_archive(
         inspect: makes the inspector of a layer.
         on_bytes: progress callback: unpacked bytes that were read since the last call.
         blobs: a shared folder that has blobs of the archive.
+        pack: whether to leave out intact blobs to which no image leads, where there are many.
 
     Returns:
         The store. Faults of the archive are in its `problems`, also where the archive ends early.
@@ -64,7 +68,7 @@ def open_archive(
         Unsupported: the archive is compressed in a way that is not read.
 
     """
-    members = collector(layers=layers, inspect=inspect, on_bytes=on_bytes)
+    members = collector(layers=layers, inspect=inspect, on_bytes=on_bytes, pack=pack)
     if str(path) == PIPE:
         chunks = _chunks(stdin or io.BytesIO(), "from the pipe")
         return read_archive(chunks, members, address=PIPE, seekable=False, blobs=blobs)
@@ -130,6 +134,7 @@ def collector(
     inspect: MakeInspector = LayerInspector,
     on_bytes: Callable[[int], None] | None = None,
     on_file: Callable[[Seen], None] | None = None,
+    pack: bool = False,
 ) -> Collector:
     """Make a collector of members.
 
@@ -138,10 +143,11 @@ def collector(
         inspect: makes the inspector of a layer.
         on_bytes: progress callback: unpacked bytes that were read since the last call.
         on_file: called with each file when all of it has been read.
+        pack: whether to pack intact blobs where there are many.
 
     """
     looks = (lambda _: layers) if isinstance(layers, bool) else layers.__contains__
-    return Collector(inspect=inspect, looks=looks, on_bytes=on_bytes, on_file=on_file)
+    return Collector(inspect=inspect, looks=looks, on_bytes=on_bytes, on_file=on_file, pack=pack)
 
 
 @contextmanager
@@ -181,5 +187,13 @@ def _open_folder(path: Path, members: Collector, blobs: Path | None) -> ArchiveS
 
 def _opened(members: Collector, address: str, *, packing: str, seekable: bool, complete: bool) -> ArchiveStore:
     catalog = Catalog(members, complete=complete)
-    opened = Opened(address=address, packing=packing, seekable=seekable, complete=complete, read=members.bytes)
+    extra = let_go(catalog) if members.many else Unreferenced()
+    opened = Opened(
+        address=address,
+        packing=packing,
+        seekable=seekable,
+        complete=complete,
+        read=members.bytes,
+        unreferenced=extra,
+    )
     return ArchiveStore(catalog, opened=opened)

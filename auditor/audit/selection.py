@@ -129,10 +129,15 @@ def require_content(inventories: Sequence[Inventory], groups: Sequence[Group], w
         )
 
 
-def require_platforms(graphs: Sequence[ImageGraph], wanted: Sequence[Platform]) -> None:
+def require_platforms(graphs: Sequence[ImageGraph], wanted: Sequence[Platform], *, legacy: bool = False) -> None:
     """Check that each named platform exists in an image.
 
     An image without an index has one platform and is audited whatever platforms are named.
+
+    Args:
+        graphs: The images.
+        wanted: The platforms.
+        legacy: Whether containerd is a 1.x.
 
     Raises:
         NothingExamined: No image has a named platform.
@@ -140,7 +145,7 @@ def require_platforms(graphs: Sequence[ImageGraph], wanted: Sequence[Platform]) 
     """
     nodes = [node for graph in graphs for node in graph.manifests if not node.attestation]
     for platform in wanted:
-        matcher = only((platform,))
+        matcher = only((platform,), legacy=legacy)
         if nodes and not any(not n.path or (n.platform and matcher.rank(n.platform) is not None) for n in nodes):
             known = {str(n.platform) for n in nodes if n.platform is not None}
             raise NothingExamined(

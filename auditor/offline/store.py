@@ -61,7 +61,8 @@ class OfflineStore:
     Attributes:
         root: containerd's root.
         content: The folder of the blobs.
-        lost: Why no record can be read; None where meta.db was read, in whole or in part.
+        lost: Why there is no record; None where meta.db was read, in whole or in part.
+        unread: Why meta.db could not be opened or read, so that nothing is known of its records; None where it was.
 
     """
 
@@ -75,6 +76,7 @@ class OfflineStore:
         self._damage: list[StoreDamage] = []
         self._snapshot_gaps: dict[str, str] = {}
         self.lost: StoreError | None = None
+        self.unread: StoreError | None = None
         read = self._metadata()
         self._damage += read.damage
         self._gaps = read.gaps
@@ -219,6 +221,10 @@ class OfflineStore:
             copied = database_file.copy(path, while_running=self._running)
         except FileNotFoundError:
             return self._without_records(path, "is missing")
+        except ReadFailed as error:
+            hint = "check its type, its mode and its disk; auditor recover brings the images elsewhere without it"
+            self.unread = StoreError(error.message, hint=hint)
+            return metadata.Metadata((), (), (f"{error.message}: no image is known from it",))
         if not copied.data:
             return self._without_records(path, "is empty")
         found = metadata.read(copied, path)
@@ -256,7 +262,9 @@ class OfflineStore:
         try:
             copied = database_file.copy(path, while_running=self._running)
         except FileNotFoundError:
-            self._snapshot_gaps[name] = f"the snapshots of {name} are not known: there is no {path}"
+            self._snapshot_gaps[name] = (
+                f"the snapshots of {name} are not known: there is no {path}; they may lie elsewhere (root_path)"
+            )
             return {}
         except ReadFailed as error:
             self._snapshot_gaps[name] = f"the snapshots of {name} are not known: {error.message}"

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from auditor.snapshots.beside import Seen
-
+#: Inode and time of change of a file whose content equals that of its entry, and whether all else of it does, too.
+Seen = tuple[int, int, bool]
 #: The `mtime` of a directory whose time of change cannot be told from the layers.
 UNKNOWN: Final = -1
 #: The `uid` or `gid` that chown(2) takes for none: the file keeps that of its creation, which is not compared.

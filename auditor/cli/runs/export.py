@@ -214,10 +214,11 @@ def _namespaces(evidence: Evidence, wish: Wish) -> list[NamespaceView]:
 
 def _matchers(wish: Wish, evidence: Evidence) -> tuple[Matcher, Matcher]:
     """Return the platforms to include where they are present, and those that must be present."""
-    node = platforms.only([evidence.info.platform or platforms.host()])
+    legacy = evidence.info.containerd_1
+    node = platforms.only([evidence.info.platform or platforms.host()], legacy=legacy)
     if wish.all_platforms:
         return platforms.EVERYTHING, node
-    chosen = platforms.only(wish.platforms) if wish.platforms else node
+    chosen = platforms.only(wish.platforms, legacy=legacy) if wish.platforms else node
     return chosen, chosen
 
 

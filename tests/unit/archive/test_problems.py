@@ -348,8 +348,47 @@ def test_a_folder_that_is_no_image_is_not_walked(tmp_path: Path) -> None:
     assert store.bytes_read == 0
 
 
+@pytest.mark.parametrize(
+    ("members", "severity", "refuses"),
+    [
+        pytest.param(archives.drop(OCI, "oci-layout"), Severity.WARNING, "oras refuses it", id="absent"),
+        pytest.param(archives.swap(OCI, "oci-layout", b"{}"), Severity.WARNING, "oras refuses it", id="no version"),
+        pytest.param(
+            archives.drop(archives.drop(OCI, "oci-layout"), "manifest.json"),
+            Severity.CRITICAL,
+            "`docker load` and oras refuse it; podman",
+            id="absent, no manifest.json",
+        ),
+        pytest.param(
+            [*OCI[:-2], replace(OCI[-2], data=OCI[-2].data.replace(b"thing:v1", b"thing:v2"))],
+            Severity.CRITICAL,
+            "`docker load` and oras refuse it; podman",
+            id="absent, another name in manifest.json",
+        ),
+        pytest.param(
+            archives.swap(OCI, "oci-layout", b'{"imageLayoutVersion":"2.0.0"}'),
+            Severity.CRITICAL,
+            "containerd store and oras refuse it; podman",
+            id="another version",
+        ),
+        pytest.param(
+            [*DOCKER, OCI[-1]],
+            Severity.CRITICAL,
+            "containerd store and oras refuse it; podman",
+            id="no index.json",
+        ),
+    ],
+)
+def test_a_layout_without_a_version_is_judged_by_what_importers_do(
+    members: list[Member], severity: Severity, refuses: str
+) -> None:
+    [problem] = opened(tar(members)).problems
+    assert problem.severity is severity
+    assert refuses in problem.message
+
+
 def test_problems_become_findings_with_a_code_that_is_documented() -> None:
-    store = opened(tar([*OCI, Member("/etc/\x1b[2Jpasswd", b"x")]))
+    store = opened(tar([*OCI, Member("../etc/\x1b[2Jpasswd", b"x")]))
     [finding] = [problem.finding(archive="a.tar", namespace="") for problem in store.problems]
     assert finding.code == "archive-unsafe-member"
     assert finding.severity is Severity.ERROR

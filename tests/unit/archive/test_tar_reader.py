@@ -308,6 +308,16 @@ ENDED: dict[str, tuple[bytes, list[Member], ArchiveProblem]] = {
         [],
         truncated("the archive ends in a sparse member's map, 502 bytes before its end", 522),
     ),
+    "the map of a sparse file of the PAX kind cut off": (
+        pax(b"GNU.sparse.major=1", b"GNU.sparse.realsize=9") + header(size=octal(517)) + bytes(10),
+        [],
+        truncated("the archive ends in the map of f, 502 bytes before its end", 1546),
+    ),
+    "a damaged map of a sparse file of the PAX kind": (
+        pax(b"GNU.sparse.size=9", b"GNU.sparse.map=0,4,4") + file() + END,
+        [],
+        ArchiveProblem(MALFORMED, "the sparse file f cannot be read: its map is damaged", member="f"),
+    ),
     "no header at the beginning": (
         BAD_SUM + END,
         [],

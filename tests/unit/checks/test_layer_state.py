@@ -212,6 +212,16 @@ LAZY = {
     "proxy, a twin of another snapshotter": LayerRow(
         (PULL, do(World.pull, image(TWIN), "twin:1", unpack=False), LOSE_BASE, PROXY), first(State.UNTOLD)
     ),
+    "proxy, a twin that was fetched for it, behind an image that was not": LayerRow(
+        (
+            PULL,
+            do(World.pull, image(TOP), "e:1", unpack=False),
+            do(World.pull, image(TWIN), "twin:1"),
+            LOSE_BASE,
+            PROXY,
+        ),
+        first(State.SKIPPED, twins=(TWIN.digest,)),
+    ),
     "another snapshotter is lazy": LayerRow(
         (*remote(), serve(Snapshotter(OVERLAY), Snapshotter("stargz", lazy=True))), all_three(State.SKIPPED)
     ),

@@ -46,6 +46,23 @@ def test_a_sound_root_is_written_to_an_archive(capsys: pytest.CaptureFixture[str
     assert app.main(["verify", str(archive)]) == 0
 
 
+def test_a_database_that_cannot_be_opened_costs_the_names_only(
+    capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path
+) -> None:
+    (root / META).unlink()
+    (root / META).mkdir()
+    status, out, err = recover(capsys, root, "-o", tmp_path / "it.tar")
+    assert (status, out.count("intact\n")) == (0, 2)
+    assert "meta.db is not a regular file: no image is known from it" in out + err
+    status, out, err = recover(capsys, root, "--meta-db", tmp_path / "new.db")
+    assert (status, out) == (3, "")
+    assert err.startswith(f"auditor: {root / META} is not a regular file\nhint: ")
+    for words in (["check"], ["export", "x", "-o", str(tmp_path / "x.tar")]):
+        assert app.main([*words, "--root", str(root)]) == 3
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err.splitlines()[0]) == ("", f"auditor: {root / META} is not a regular file")
+
+
 def into_ingest(root: Path, digest: str, *, name: str) -> Path:
     """Undo the rename of a commit, as a power cut does; the folder's `ref` is empty."""
     folder = root / BLOBS.parent.parent / "ingest" / name

@@ -84,6 +84,20 @@ def test_of_one_age_the_larger_snapshot_comes_first_then_the_name() -> None:
     assert [each.key[2] for each in due if isinstance(each, SnapshotTarget)] == ["large", "a", "b", "old"]
 
 
+def test_of_one_attempt_the_time_of_a_result_that_settles_nothing_does_not_count() -> None:
+    targets = [snapshot("tried"), snapshot("read")]
+    memory = {targets[0].key: known(None, days=1), targets[1].key: known(UNREAD, days=1)}
+    assert plan_with_snapshots([], {}, targets, memory, now=NOW) == targets[::-1]
+
+
+@pytest.mark.parametrize(("options", "due"), [({}, False), ({"layers": False}, False), ({"layers": True}, True)])
+def test_a_layer_that_was_only_hashed_is_due_where_layers_are_decompressed(options: dict[str, bool], due: bool) -> None:
+    layer = Target(Digest.of(b"layer"), 20, ("n",), layer=True)
+    hashed = Remembered(layer.digest, read_at=NOW, verification=Verification(layer.digest, VerificationKind.SOUND))
+    found = plan_with_snapshots([layer], {layer.digest: hashed}, [], {}, now=NOW, max_age=DAY, **options)
+    assert found == [layer] * due
+
+
 def test_what_was_compared_within_the_time_is_not_due() -> None:
     assert order(max_age=2.5 * DAY)[-3:] == ["older", "old", "blob-old"]
 
