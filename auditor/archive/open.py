@@ -114,7 +114,7 @@ def read_archive(
     patience = None if seekable else 0
     complete = True
     with read_ahead(chunks, patience=patience) as early:
-        packing, unpacked = compression.decompress(early)
+        packing, unpacked = compression.decompress(early, members.problems.append)
         try:
             if packing == "none":
                 _walk(members, check_start(unpacked, packing))
