@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Programs that the tests use besides the lab's servers, which are always installed.
-TOOLS := strace,skopeo,umoci,podman,buildah,zstd,bsdtar,chromium-headless-shell,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras
+TOOLS := strace,skopeo,umoci,podman,buildah,zstd,bsdtar,chromium-headless-shell,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras,buildx,skopeo-1.18
 # More workers than cores: tests wait for daemons half of their time.
 WORKERS ?= 5
 # Time and choice of `make soak`.
