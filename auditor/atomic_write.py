@@ -40,10 +40,10 @@ def output_errors(what: Path | str) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = "free some space, or write elsewhere" if full else "check the path and its mode"
-        raise OutputError(
-            f"{what} could not be written: {error.strerror or error}",
-            hint=f"{hint}; the file there, if any, is as it was",
-        ) from None
+        hint = (
+            "its reader ended early" if error.errno == errno.EPIPE else f"{hint}; the file there, if any, is as it was"
+        )
+        raise OutputError(f"{what} could not be written: {error.strerror or error}", hint=hint) from None
 
 
 def resolve(path: Path) -> Path:

@@ -258,7 +258,7 @@ class Bucket:
         self._walk = walk
         self.path = path
         self._value = value
-        self.root, self.sequence = BUCKET_HEADER.unpack_from(value)
+        self.root, _sequence = BUCKET_HEADER.unpack_from(value)
 
     def items(self) -> Iterator[tuple[bytes, bytes | Bucket]]:
         """Yield keys, in order, with values and sub-buckets; what is lost is recorded in the walk.

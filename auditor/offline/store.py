@@ -15,6 +15,7 @@ from auditor.containerd.content_root import Absent, ContentRoot
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreError
 from auditor.model.digest import Digest
 from auditor.model.oci import MAX_DOCUMENT
+from auditor.model.plural import plural
 from auditor.model.store import (
     DamageKind,
     FileKind,
@@ -188,7 +189,7 @@ class OfflineStore:
         sizes = [self._states[digest].size or 0 for digest in self.content.spare.keys() & set(wanted)]
         if not sizes:
             return ""
-        blobs = "1 blob" if len(sizes) == 1 else f"{len(sizes)} blobs"
+        blobs = plural(len(sizes), "blob")
         return f"{blobs} ({sum(sizes)} bytes) without a whole file in blobs/: read from ingest/, as their digests show"
 
     @property
@@ -304,7 +305,7 @@ class OfflineStore:
                 yield f"the unpacked files of {name} were not checked: there is no {folder}"
 
     def _unpaired(self, name: str, lone: list[str]) -> None:
-        message = f"{len(lone)} snapshots of {name} are recorded in meta.db and not in its metadata.db: {lone[0]}"
+        message = f"{plural(len(lone), 'snapshot')} of {name} recorded in meta.db and not in its metadata.db: {lone[0]}"
         self._damage.append(StoreDamage(DamageKind.UNPAIRED, name, message, {"snapshots": len(lone)}))
 
     def _unrecorded(self, spare: Mapping[Digest, int], files: int) -> None:

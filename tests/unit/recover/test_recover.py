@@ -168,7 +168,6 @@ def test_a_damaged_image_is_left_out(capsys: pytest.CaptureFixture[str], root: P
         (["-o", "a.tar", "--into", "x"], "exclude each other"),
         (["--meta-db", "a", "--names", "b"], "--meta-db takes no --names"),
         (["-o", "-"], "no archive to standard output"),
-        (["--dry-run", "-n", ""], "no name of a namespace"),
         (["--dry-run", "-n", "a b"], "no name of a namespace"),
         (["--into", "tcp://host"], "is not the address of a containerd"),
         (["-o", "{root}/a.tar"], "where nothing is written"),
