@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Programs that the tests use besides the lab's servers, which are always installed.
-TOOLS := strace,skopeo,umoci,podman,buildah,zstd,bsdtar,chromium-headless-shell,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras
+TOOLS := strace,skopeo,umoci,podman,buildah,zstd,bsdtar,chromium-headless-shell,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras,buildx,skopeo-1.18
 # More workers than cores: tests wait for daemons half of their time.
 WORKERS ?= 5
 # Time and choice of `make soak`.
@@ -94,7 +94,7 @@ samples: $(STAMP) lab-install ## write the sample reports again, from the lab
 	@$(BIN)/python -m tests.unit.rendered
 	@$(BIN)/python tools/readme-sample
 
-pictures: $(STAMP) lab-install ## take the pictures in docs/pictures again
+pictures: $(STAMP) lab-install ## take the picture in docs/pictures again
 	@$(BIN)/python -m tests.lab.pictures
 
 bench: $(STAMP) lab-install ## run all benchmarks (minutes)

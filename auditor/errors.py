@@ -8,6 +8,7 @@ AuditorError                    the root; caught once, in cli.app
 ├── StateError                  the state file of `scrub` is in use or cannot be used (exit 3)
 ├── InvalidDigest               a text that is not `algorithm:hex`
 ├── MalformedDocument           bytes that are not the OCI or Docker document they should be
+│   └── DocumentTooLarge
 ├── StoreError                  the store as a whole cannot be audited (exit 3)
 │   ├── StoreUnreachable        no daemon, no permission, or not containerd
 │   ├── StoreTimeout            a call did not end in time
@@ -69,6 +70,10 @@ class InvalidDigest(AuditorError):
 
 class MalformedDocument(AuditorError):
     """Content that is not a valid OCI or Docker document, or exceeds a limit."""
+
+
+class DocumentTooLarge(MalformedDocument):
+    """Content that is larger than the documents that are read; containerd has no such limit."""
 
 
 class StoreError(AuditorError):

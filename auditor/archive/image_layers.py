@@ -12,6 +12,7 @@ from auditor.layers import verifiable
 from auditor.model import image_graph
 from auditor.model.digest import Digest
 from auditor.model.image_graph import Documents, Group
+from auditor.model.image_walk import walk
 from auditor.model.platforms import EVERYTHING, Platform
 from auditor.model.store import Inventory, Store
 
@@ -76,7 +77,7 @@ def platforms_held(inventory: Inventory, documents: Documents) -> Mapping[Digest
 
 
 def _held(group: Group, inventory: Inventory, documents: Documents) -> set[Platform]:
-    nodes = image_graph.walk(group, documents, EVERYTHING).manifests
+    nodes = walk(group, documents, EVERYTHING).manifests
     images = (node for node in nodes if not node.attestation and node.platform is not None)
     return {node.platform for node in images if node.platform and _has_content(node.digest, inventory, documents)}
 
@@ -90,7 +91,7 @@ def _has_content(manifest: Digest, inventory: Inventory, documents: Documents) -
 
 def _layers(inventory: Inventory, documents: Documents) -> Iterator[tuple[Digest, str]]:
     for group in image_graph.group(inventory.images):
-        for node in image_graph.walk(group, documents, EVERYTHING).manifests:
+        for node in walk(group, documents, EVERYTHING).manifests:
             content = image_graph.content(node.digest, documents)
             for layer in content.layers if content is not None else ():
                 if layer.diff_id is not None:

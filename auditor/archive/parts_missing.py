@@ -8,6 +8,7 @@ from auditor.archive.problems import ArchiveProblem
 from auditor.checks.archive_faults import INCOMPLETE
 from auditor.model import image_graph, oci
 from auditor.model.image_graph import Documents, Group, ManifestNode
+from auditor.model.image_walk import walk
 from auditor.model.oci import Descriptor
 from auditor.model.platforms import EVERYTHING
 from auditor.model.store import Inventory
@@ -32,7 +33,7 @@ def parts_missing(inventory: Inventory, documents: Documents, *, everything: boo
 def _of_image(
     group: Group, inventory: Inventory, documents: Documents, *, everything: bool
 ) -> Iterator[tuple[str, str]]:
-    walked = image_graph.walk(group, documents, EVERYTHING)
+    walked = walk(group, documents, EVERYTHING)
     yield from _inline(group, (group.target, *(node.descriptor for node in walked.manifests)), inventory)
     for node in walked.manifests:
         held = node.digest in inventory.blobs

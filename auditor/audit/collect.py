@@ -26,7 +26,8 @@ from auditor.model import platforms
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.gc_reachability import expired
-from auditor.model.image_graph import Group, Key, Loaded, group, walk
+from auditor.model.image_graph import Group, Key, Loaded, group
+from auditor.model.image_walk import walk
 from auditor.model.platforms import Matcher, Platform
 from auditor.model.store import Blob, FileKind, FileState, Inventory, Leftovers, SourceKind, Store, StoreInfo
 
@@ -112,7 +113,8 @@ def collect(
         apart = {target: platforms.only(wanted) for target, wanted in request.of_image.items()}
         views = _views(inventories, groups, known, matcher, apart=apart, selected=bool(request.images), now=now)
         views = tuple(_in_context(view, every, before) for view in views)
-        require_platforms([graph for view in views for graph in view.graphs], request.platforms)
+        graphs = [graph for view in views for graph in view.graphs]
+        require_platforms(graphs, request.platforms, legacy=info.containerd_1)
         seen = store.files() or {}
         files = _files(store, views, seen, pool, on_progress)
     return Evidence(
@@ -151,7 +153,7 @@ def matcher_for(request: Request, info: StoreInfo) -> Matcher:
     """Return the matcher of the requested platforms, else of the node's, else of this machine's."""
     if request.all_platforms:
         return platforms.EVERYTHING
-    return platforms.only(request.platforms or (info.platform or platforms.host(),))
+    return platforms.only(request.platforms or (info.platform or platforms.host(),), legacy=info.containerd_1)
 
 
 def _inventories(store: Store, request: Request, info: StoreInfo, on_progress: Progress) -> Iterator[Inventory]:

@@ -10,10 +10,10 @@ from itertools import islice
 
 import msgspec
 
-from auditor.errors import MalformedDocument, NoFile, NoRecord, ReadFailed
+from auditor.errors import DocumentTooLarge, MalformedDocument, NoFile, NoRecord, ReadFailed
 from auditor.model.digest import Digest
 from auditor.model.image_graph import Broken, Family, Flaw, Group, Key, Loaded, children, key, key_of_root
-from auditor.model.oci import MAX_DOCUMENT, Descriptor, parse, parse_untyped
+from auditor.model.oci import Descriptor, largest, parse, parse_untyped
 from auditor.model.store import Inventory, Store
 
 #: Documents per task: a file of a few hundred bytes is read faster than a thread is woken.
@@ -163,26 +163,28 @@ def _load(store: Store, job: _Job) -> tuple[Loaded | None, int]:
         return Broken(Flaw.NO_FILE), 0
     except ReadFailed as error:
         return Broken(Flaw.UNREADABLE, error.message), 0
-    except MalformedDocument as error:
-        return Broken(Flaw.MALFORMED, error.message), 0
+    except DocumentTooLarge as error:
+        return Broken(Flaw.TOO_LARGE, error.message), 0
     if actual != job.descriptor.digest:
         return Broken(Flaw.CORRUPT, size=len(raw), actual=actual), len(raw)
     if job.key[1] is Family.UNTYPED:
         untyped = parse_untyped(raw)
         return untyped if untyped is not None else Broken(Flaw.UNTYPED, size=len(raw)), len(raw)
     try:
-        return parse(raw, job.descriptor.media_type), len(raw)
+        return parse(raw, job.descriptor.media_type, malformed_children=True), len(raw)
     except MalformedDocument as error:
-        return Broken(Flaw.MALFORMED, error.message, size=len(raw)), len(raw)
+        flaw = Flaw.TOO_LARGE if isinstance(error, DocumentTooLarge) else Flaw.MALFORMED
+        return Broken(flaw, error.message, size=len(raw)), len(raw)
 
 
 def _read(store: Store, job: _Job) -> tuple[bytes, Digest]:
     digest = job.descriptor.digest
+    limit = largest(job.descriptor.media_type)
     *others, last = job.namespaces
     for namespace in others:
         with suppress(NoRecord):
-            return _measured(digest, store.read(namespace, digest, limit=MAX_DOCUMENT))
-    return _measured(digest, store.read(last, digest, limit=MAX_DOCUMENT))
+            return _measured(digest, store.read(namespace, digest, limit=limit))
+    return _measured(digest, store.read(last, digest, limit=limit))
 
 
 def _measured(digest: Digest, raw: bytes) -> tuple[bytes, Digest]:

@@ -13,6 +13,7 @@ from auditor.checks import (
     containers,
     documents,
     garbage_collection,
+    index_children,
     layer_types,
     leftovers,
     metadata_faults,
@@ -28,6 +29,7 @@ from auditor.model.store import SourceKind
 
 CHECKS = (
     documents.check,
+    index_children.check,
     absent_layers.check,
     blobs.check,
     layer_types.check,
@@ -41,7 +43,7 @@ CHECKS = (
 #: The remedy of repairable findings, by the kind of store; a daemon's are repaired by command.
 _REMEDIES = {SourceKind.ARCHIVE: ARCHIVE_REMEDY, SourceKind.OFFLINE: OFFLINE_REMEDY}
 #: The checks of an archive, which has no snapshots and no garbage collection.
-ARCHIVE_CHECKS = (documents.check, absent_layers.check, blobs.check)
+ARCHIVE_CHECKS = (documents.check, index_children.check, absent_layers.check, blobs.check)
 
 
 #: The codes of blobs that an archive lacks.
@@ -55,6 +57,7 @@ def _sorted(*rules: Rule) -> tuple[Rule, ...]:
 #: The rules about stores, the most severe first.
 RULES = _sorted(
     *documents.RULES,
+    *index_children.RULES,
     *absent_layers.RULES,
     *blobs.RULES,
     *layer_types.RULES,

@@ -10,7 +10,6 @@ import msgspec
 from auditor.checks.absent_layers import INCOMPLETE_IMAGE
 from auditor.checks.blobs import BLOB_UNREADABLE, DIGEST_MISMATCH, SIZE_MISMATCH
 from auditor.checks.documents import (
-    ATTESTATION_NOT_PULLED,
     IMAGE_TYPE_UNKNOWN,
     LAYER_COUNT_MISMATCH,
     MALFORMED_MANIFEST,
@@ -19,8 +18,8 @@ from auditor.checks.documents import (
     MISSING_MANIFEST,
     NAME_MISMATCH,
     NOT_AN_IMAGE,
-    PLATFORM_NOT_PULLED,
 )
+from auditor.checks.index_children import ATTESTATION_NOT_PULLED, PLATFORM_NOT_PULLED
 from auditor.checks.layer_content import DIFFID_MISMATCH, LAYER_UNDECODABLE
 from auditor.checks.rule import ARCHIVE_REMEDY, Rule
 

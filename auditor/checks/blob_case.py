@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from copy import copy
 from typing import NamedTuple, TypeVar
@@ -50,8 +50,12 @@ class Case:
     def limited_to(self, uses: Iterable[Use]) -> Case:
         """Return a copy that keeps only the images whose manifests are among `uses`."""
         manifests = {use.manifest for use in uses}
+        return self.of_images({image for image in self.images if image.manifest in manifests})
+
+    def of_images(self, images: Container[ImageRef]) -> Case:
+        """Return a copy that keeps only some of the images."""
         limited = copy(self)
-        limited.images = tuple(image for image in self.images if image.manifest in manifests)
+        limited.images = tuple(image for image in self.images if image in images)
         return limited
 
     def hit(

@@ -8,11 +8,11 @@ import msgspec
 
 from auditor.checks import layer_content, lost_file
 from auditor.checks.blob_case import Case, audited_blobs, cases, described
-from auditor.checks.evidence import Evidence, NamespaceView, image_ref
+from auditor.checks.evidence import Evidence, NamespaceView, image_ref, uses
 from auditor.checks.rule import Hit, Rule
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.findings import Fact, Severity, Subject, Verify
-from auditor.model.image_graph import Broken, Flaw, ImageGraph
+from auditor.model.image_graph import Broken, Family, Flaw, ImageGraph
 from auditor.model.store import FileKind, FileState, Image, Verification, VerificationKind
 
 _RESTORE = "`auditor repair` restores the file and changes neither the record nor labels nor snapshots."
@@ -29,9 +29,13 @@ SIZE_MISMATCH = Rule(
     code="size-mismatch",
     severity=Severity.CRITICAL,
     means="The descriptor, the record and the file disagree on the blob's size.",
-    impact="The content is wrong; the image cannot be unpacked or exported, and pulling it again does not help.",
+    impact="Where the file differs from its record, the content is wrong: the image cannot be unpacked or exported, "
+    "and pulling it again does not help. Where only a descriptor differs (an error), the image runs, and exporting it "
+    "fails.",
     remedy=_RESTORE,
 )
+#: Of content that is right.
+_WRONG_DESCRIPTOR = msgspec.structs.replace(SIZE_MISMATCH, severity=Severity.ERROR)
 DIGEST_MISMATCH = Rule(
     code="digest-mismatch",
     severity=Severity.CRITICAL,
@@ -42,10 +46,12 @@ DIGEST_MISMATCH = Rule(
 BLOB_UNREADABLE = Rule(
     code="blob-unreadable",
     severity=Severity.ERROR,
-    means="Reading the blob failed, so its content is not verified.",
+    means="Reading the blob failed, or it is a document too large to be read, so its content is not verified.",
     impact="The audit is incomplete. An input/output error points to a failing disk.",
     remedy="Check the kernel's log for the device, and that the auditor may read the content root.",
 )
+#: containerd runs images with documents of any size.
+_TOO_LARGE = "No disk is at fault: this program reads no documents of that size. `ctr images check` reads them."
 READ_UNSTEADY = Rule(
     code="read-unsteady",
     severity=Severity.WARNING,
@@ -109,6 +115,8 @@ def _judge(evidence: Evidence, case: Case, flaw: Broken | None) -> Iterator[Hit]
         yield _unreadable(case, state.error)
     elif state is not None and state.kind is not FileKind.REGULAR:
         yield _no_file(evidence, case, state)
+    elif case.descriptors - case.records and _as_published(evidence, case):
+        yield _wrong_descriptors(evidence, case)
     elif (wrong := _sizes(case, state, verification)) is not None:
         yield wrong
     elif verification is not None and verification.kind is not VerificationKind.SOUND:
@@ -154,6 +162,34 @@ def _sizes(case: Case, state: FileState | None, verification: Verification | Non
     if cause == DISAGREE and not case.archive:  # a repair replaces bytes, which may be right
         return case.hit(SIZE_MISMATCH, text, cause=cause, facts=facts, hint=DISAGREE_HINT)
     return case.hit(SIZE_MISMATCH, text, cause=cause, facts=facts, repairable=True)
+
+
+def _as_published(evidence: Evidence, case: Case) -> bool:
+    """Whether the content was read and matches its digest, or the file, the record and a descriptor agree."""
+    state, verification = evidence.files.get(case.digest), evidence.verifications.get(case.digest)
+    if case.archive or len(case.records) > 1 or (state is not None and not _as_recorded(state, min(case.records))):
+        return False
+    if verification is not None:
+        return verification.kind is VerificationKind.SOUND
+    parsed = [evidence.documents.get((case.digest, family)) for family in Family]
+    return bool(case.records & case.descriptors) or any(each and not isinstance(each, Broken) for each in parsed)
+
+
+def _wrong_descriptors(evidence: Evidence, case: Case) -> Hit:
+    """Report the images whose descriptor states another size than the content has: containerd exports by it alone."""
+    size = min(case.records)
+    stated = {
+        image: descriptor.size
+        for view in evidence.views
+        for graph in view.graphs
+        for descriptor, image in uses(view, graph)
+        if descriptor.digest == case.digest and descriptor.size != size and image in case.images
+    }
+    limited = case.of_images(stated)
+    given = stated[limited.images[0]]
+    text = f"{size} bytes in its record, {given} in its descriptor"
+    facts: dict[str, Fact] = {"record_size": size, "descriptor_size": given}
+    return limited.hit(_WRONG_DESCRIPTOR, text, cause=DISAGREE, facts=facts, hint=DISAGREE_HINT)
 
 
 #: The cause of sizes that differ where no content is damaged.
@@ -224,6 +260,8 @@ def _flaw(evidence: Evidence, case: Case, flaw: Broken) -> Iterator[Hit]:
         yield _corrupt(case, flaw.actual, flaw.detail)
     elif flaw.flaw is Flaw.UNREADABLE:
         yield _unreadable(case, flaw.detail)
+    elif flaw.flaw is Flaw.TOO_LARGE:
+        yield case.hit(BLOB_UNREADABLE, f"not verified: {flaw.detail}", facts={"error": flaw.detail}, hint=_TOO_LARGE)
     elif flaw.flaw is Flaw.NO_FILE:
         yield _no_file(evidence, case, FileState(FileKind.MISSING))
 

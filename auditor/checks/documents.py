@@ -1,4 +1,4 @@
-"""Indexes, manifests and configs: missing or malformed ones, and platforms that were not pulled."""
+"""Indexes, manifests and configs: missing or malformed ones, and names that lead to other content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from auditor.checks.absent_layers import PULL_IN_PROGRESS
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.pull_activity import in_progress
-from auditor.checks.pulled_platforms import pulled_instead, whole
+from auditor.checks.pulled_platforms import pulled_instead
 from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model import oci
 from auditor.model.digest import Digest
@@ -64,20 +64,6 @@ LAYER_COUNT_MISMATCH = Rule(
     impact="The image cannot be unpacked: `number of layers and diffIDs don't match`.",
     remedy="Ask the image's publisher; fetching it again brings the same bytes.",
 )
-PLATFORM_NOT_PULLED = Rule(
-    code="platform-not-pulled",
-    severity=Severity.INFO,
-    means="A platform of the index is absent, or only its manifest and config are present.",
-    impact="No fault: a pull fetches the node's platform only.",
-    remedy="Nothing. Export with --platform, or pull with --all-platforms if all platforms are needed.",
-)
-ATTESTATION_NOT_PULLED = Rule(
-    code="attestation-not-pulled",
-    severity=Severity.INFO,
-    means="An attestation that the index lists is absent.",
-    impact="No fault: pulls skip attestations.",
-    remedy="Nothing.",
-)
 UNKNOWN_MEDIA_TYPE = Rule(
     code="unknown-media-type",
     severity=Severity.INFO,
@@ -110,12 +96,10 @@ RULES = (
     MEDIA_TYPE_MISMATCH,
     IMAGE_TYPE_UNKNOWN,
     LAYER_COUNT_MISMATCH,
-    PLATFORM_NOT_PULLED,
-    ATTESTATION_NOT_PULLED,
 )
 
 
-_LACKS = "not in the archive"
+LACKS = "not in the archive"
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -124,18 +108,17 @@ def check(evidence: Evidence) -> Iterator[Hit]:
     for view in evidence.views:
         for graph in view.graphs:
             yield from _indexes(view, graph)
-            yield from _others(view, graph)
+            yield from _target(view, graph)
             yield from _names(view, graph)
             yield from _record_types(view, graph)
             for node in graph.manifests:
-                yield from _manifest(evidence, view, graph, node)
+                if not node.attestation:
+                    yield from _manifest(evidence, view, graph, node)
 
 
 def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
     for descriptor in graph.indexes:
-        if not view.has(descriptor.digest) and descriptor in graph.passed_over:
-            yield _index_not_pulled(view, graph, descriptor)
-        elif not view.has(descriptor.digest):
+        if not view.has(descriptor.digest) and descriptor not in graph.passed_over:
             yield from _missing(view, descriptor, "index", image_ref(graph.group, "index"))
         yield from _flaws(view, graph, descriptor, "index")
     for descriptor in graph.too_deep:
@@ -145,54 +128,35 @@ def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
         yield MALFORMED_MANIFEST.hit(view.name, subject, text, part="index", images=(ref,))
 
 
-def _others(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
-    """Content that is neither index nor manifest: only a root must be present, since pulls skip unknown types."""
+def _target(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+    """Check a target that is neither index nor manifest."""
     for descriptor in graph.others:
+        if descriptor.digest != graph.group.target.digest:
+            continue
         ref = image_ref(graph.group, "content")
-        if _not_an_image(view, graph, descriptor):
+        if _not_an_image(view, descriptor):
             yield _no_image(view, descriptor, ref)
             continue
-        if descriptor in graph.unusable and _instead_of_manifest(view, graph, descriptor):
-            yield _unusable(view, descriptor, ref)
-            continue
-        text = f"references content of type {descriptor.media_type or 'none'}, which is not followed"
-        facts: dict[str, Fact] = {"media_type": descriptor.media_type, "present": view.has(descriptor.digest)}
-        subject = blob_subject("content", descriptor.digest)
-        yield UNKNOWN_MEDIA_TYPE.hit(view.name, subject, text, part="", images=(ref,), facts=facts)
-        if descriptor.digest == graph.group.target.digest and not view.has(descriptor.digest):
+        yield unknown_type(view, graph, descriptor)
+        if not view.has(descriptor.digest):
             yield from _missing(view, descriptor, "content", ref)
 
 
-def _not_an_image(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor) -> bool:
+def unknown_type(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor) -> Hit:
+    """Return the hit about content of which no references are followed."""
+    text = f"references content of type {descriptor.media_type or 'none'}, which is not followed"
+    facts: dict[str, Fact] = {"media_type": descriptor.media_type, "present": view.has(descriptor.digest)}
+    subject, ref = blob_subject("content", descriptor.digest), image_ref(graph.group, "content")
+    return UNKNOWN_MEDIA_TYPE.hit(view.name, subject, text, part="", images=(ref,), facts=facts)
+
+
+def _not_an_image(view: NamespaceView, descriptor: Descriptor) -> bool:
     loaded = view.documents.get((descriptor.digest, Family.UNTYPED))
     return (
-        descriptor.digest == graph.group.target.digest
-        and view.has(descriptor.digest)
+        view.has(descriptor.digest)
         and oci.is_plain_type(descriptor.media_type)
         and isinstance(loaded, Broken)
-        and loaded.flaw in (Flaw.UNTYPED, Flaw.MALFORMED)
-    )
-
-
-def _instead_of_manifest(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor) -> bool:
-    """Whether a child of an index stands for an image, or before one, and the image was not pulled for others only."""
-    nodes = [node for node in graph.manifests if not node.attestation]
-    fits = any(node.alike or node.platform is None for node in nodes)
-    here = view.has(descriptor.digest) or not any(whole(view, view.content(node.digest)) for node in nodes)
-    return here and (fits or (descriptor.platform is not None and oci.is_misspelled_type(descriptor.media_type)))
-
-
-def _unusable(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Hit:
-    which = f"of {descriptor.platform}" if descriptor.platform is not None else "without a platform"
-    text = (
-        f"the first child {which} in its index has the media type {descriptor.media_type or 'none'}, of no manifest: "
-        "containerd takes no other child"
-    )
-    hint = "Ask the image's publisher; fetching it again brings the same bytes."
-    facts: dict[str, Fact] = {"descriptor": descriptor.media_type, "present": view.has(descriptor.digest)}
-    subject = blob_subject("content", descriptor.digest)
-    return IMAGE_TYPE_UNKNOWN.hit(
-        view.name, subject, text, part="", cause="published-so", images=(ref,), facts=facts, hint=hint
+        and loaded.flaw in (Flaw.UNTYPED, Flaw.MALFORMED, Flaw.TOO_LARGE)
     )
 
 
@@ -252,25 +216,20 @@ def _missing(view: NamespaceView, descriptor: Descriptor, role: str, ref: ImageR
         yield PULL_IN_PROGRESS.hit(view.name, subject, text, part=role, images=(ref,), facts=facts)
         return
     rule = MISSING_CONFIG if role == "config" else MISSING_MANIFEST
-    text = f"blob missing: namespace {view.name} has no record of {descriptor.digest.short}" if view.name else _LACKS
+    text = f"blob missing: namespace {view.name} has no record of {descriptor.digest.short}" if view.name else LACKS
     cause = "record-absent"
     yield rule.hit(view.name, subject, text, part=role, cause=cause, images=(ref,), facts=facts, repairable=True)
 
 
 def _manifest(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Hit]:
-    if node.attestation:
-        yield from _attestation(view, graph, node)
-        return
+    wanted = node.wanted and not pulled_instead(evidence, view, graph, node)
     if not view.has(node.digest):
-        if node.wanted and not pulled_instead(evidence, view, graph, node):
+        if wanted:
             yield from _missing(view, node.descriptor, "manifest", image_ref(graph.group, "manifest", node=node))
-        else:
-            yield _not_pulled(view, graph, node)
         return
     yield from _flaws(view, graph, node.descriptor, "manifest", node)
     inside = view.content(node.digest)
     if inside is not None:
-        wanted = node.wanted and not pulled_instead(evidence, view, graph, node)
         yield from _inside(view, graph, node, inside, wanted=wanted)
 
 
@@ -282,8 +241,6 @@ def _inside(
     if not here and wanted:
         yield from _missing(view, config, "config", image_ref(graph.group, "config", node=node))
     yield from _flaws(view, graph, config, "config", node)
-    if not wanted and not whole(view, inside):
-        yield _not_pulled(view, graph, node)
     if not inside.counts_differ or inside.config is None:
         return
     if wanted or any(view.has(layer.descriptor.digest) for layer in inside.layers):
@@ -302,44 +259,6 @@ def _counts(view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: 
         images=(image_ref(graph.group, "manifest", node=node),),
         facts={"layers": layers, "diff_ids": ids, "config": str(inside.manifest.config.digest)},
     )
-
-
-def _not_pulled(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Hit:
-    inside = view.content(node.digest)
-    layers = inside.layers if inside is not None else ()
-    held = sum(view.has(layer.descriptor.digest) for layer in layers)
-    text = f"{node.platform or 'a manifest without a platform'} of {graph.group.name} {_absent(view)}"
-    return PLATFORM_NOT_PULLED.hit(
-        view.name,
-        blob_subject("manifest", node.digest),
-        text,
-        images=(image_ref(graph.group, "manifest", node=node),),
-        facts={"manifest_present": view.has(node.digest), "layers": len(layers), "layers_present": held},
-    )
-
-
-def _index_not_pulled(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor) -> Hit:
-    text = f"an index of other platforms of {graph.group.name} {_absent(view)}"
-    facts: dict[str, Fact] = {"manifest_present": False}
-    ref = image_ref(graph.group, "index")
-    return PLATFORM_NOT_PULLED.hit(
-        view.name, blob_subject("index", descriptor.digest), text, images=(ref,), facts=facts
-    )
-
-
-def _attestation(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Hit]:
-    inside = view.content(node.digest)
-    if view.has(node.digest) and whole(view, inside):
-        return
-    ref = image_ref(graph.group, "attestation", node=node)
-    subject = blob_subject("attestation", node.digest)
-    text = f"an attestation of {graph.group.name} {_absent(view)}"
-    yield ATTESTATION_NOT_PULLED.hit(view.name, subject, text, images=(ref,))
-
-
-def _absent(view: NamespaceView) -> str:
-    """Return the words for content that is absent by design; the only namespace of an archive has no name."""
-    return "was not pulled" if view.name else f"is {_LACKS}"
 
 
 def _flaws(

@@ -13,6 +13,7 @@ from auditor.model.digest import Digest
 from auditor.model.findings import ImageRef, Verify
 from auditor.model.gc_reachability import Reach, reachable
 from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Layer, ManifestNode, children, content
+from auditor.model.oci import Descriptor
 from auditor.model.platforms import Matcher
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import (
@@ -177,8 +178,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
         found: dict[Digest, list[ImageRef]] = {}
         for view in self.views:
             for graph in view.graphs:
-                for digest, use in _uses(view, graph):
-                    found.setdefault(digest, []).append(use)
+                for descriptor, use in uses(view, graph):
+                    found.setdefault(descriptor.digest, []).append(use)
         return {digest: tuple(sorted(set(uses), key=ref_order)) for digest, uses in found.items()}
 
     @cached_property
@@ -238,16 +239,17 @@ def image_ref(image: Group, role: str, *, node: ManifestNode | None = None, laye
     )
 
 
-def _uses(view: NamespaceView, graph: ImageGraph) -> Iterator[tuple[Digest, ImageRef]]:
+def uses(view: NamespaceView, graph: ImageGraph) -> Iterator[tuple[Descriptor, ImageRef]]:
+    """Yield the descriptors of an image, each with the role of its content in it."""
     for index in graph.indexes:
-        yield index.digest, image_ref(graph.group, "index")
+        yield index, image_ref(graph.group, "index")
     for other in graph.others:
-        yield other.digest, image_ref(graph.group, "content")
+        yield other, image_ref(graph.group, "content")
     for node in graph.manifests:
-        yield node.digest, image_ref(graph.group, "attestation" if node.attestation else "manifest", node=node)
+        yield node.descriptor, image_ref(graph.group, "attestation" if node.attestation else "manifest", node=node)
         inside = view.content(node.digest)
         if inside is None:
             continue
-        yield inside.manifest.config.digest, image_ref(graph.group, "config", node=node)
+        yield inside.manifest.config, image_ref(graph.group, "config", node=node)
         for layer in inside.layers:
-            yield layer.descriptor.digest, image_ref(graph.group, "layer", node=node, layer=layer.index)
+            yield layer.descriptor, image_ref(graph.group, "layer", node=node, layer=layer.index)

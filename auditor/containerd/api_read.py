@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from auditor.containerd._proto import content_pb2
 from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.grpc_errors import translated
-from auditor.errors import Conflict, MalformedDocument, NoFile, ReadFailed, StoreTimeout
+from auditor.errors import Conflict, DocumentTooLarge, NoFile, ReadFailed, StoreTimeout
 from auditor.model.digest import Digest
 from auditor.model.store import FileKind, FileState
 
@@ -57,13 +57,13 @@ def read(connection: Connection, namespace: str, digest: Digest, *, limit: int) 
     """Return a small blob.
 
     Raises:
-        MalformedDocument: It has more than `limit` bytes.
+        DocumentTooLarge: It has more than `limit` bytes.
         AuditorError: As `reading` raises.
 
     """
     data = part(connection, namespace, digest, size=limit + 1)
     if len(data) > limit:
-        raise MalformedDocument(f"{digest} has more than the {limit} bytes that a document may have")
+        raise DocumentTooLarge(f"{digest} has more than the {limit} bytes that a document may have")
     return data
 
 

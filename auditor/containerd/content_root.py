@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from auditor.errors import InvalidDigest, MalformedDocument, ReadFailed
+from auditor.errors import DocumentTooLarge, InvalidDigest, ReadFailed
 from auditor.model.digest import HEX_LENGTH, Digest
 from auditor.model.store import FileKind, FileState
 
@@ -88,7 +88,7 @@ class ContentRoot(msgspec.Struct, frozen=True):
         Raises:
             Absent: There is no file.
             ReadFailed: It cannot be read.
-            MalformedDocument: It has more than `limit` bytes.
+            DocumentTooLarge: It has more than `limit` bytes.
 
         """
         descriptor, size = self._regular(digest)
@@ -100,7 +100,7 @@ class ContentRoot(msgspec.Struct, frozen=True):
         finally:
             os.close(descriptor)
         if len(data) > limit:
-            raise MalformedDocument(f"{digest} has more than the {limit} bytes that a document may have")
+            raise DocumentTooLarge(f"{digest} has more than the {limit} bytes that a document may have")
         return data
 
     def pieces(self, descriptor: int, digest: Digest, *, fresh: bool) -> Iterator[bytes]:

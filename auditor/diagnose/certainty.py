@@ -24,6 +24,7 @@ _PROOF: Final[Mapping[str, str]] = {
 }
 #: Direct observations by code, for rules without a cause.
 _PROOF_BY_CODE: Final[Mapping[str, str]] = {
+    "no-matching-platform": "the index or the config was read",
     "broken-snapshot-chain": "the snapshots of the chain were listed",
     "incomplete-image": "the database was asked for the record and for the snapshot, and has neither",
     "snapshot-directory-missing": "the directory was looked for twice, and the database has its snapshot",
@@ -58,6 +59,8 @@ _UNAFFECTED: Final[Mapping[str, str]] = {
         "The blobs, from which the files can be rebuilt; images that do not share this layer.",
     ),
     "malformed-manifest": "All other images.",
+    "no-matching-platform": "The platforms that it has, on other nodes.",
+    "malformed-descriptor": "Running and exporting the image here; all other images.",
     "layer-count-mismatch": "All other images.",
     "layer-undecodable": "Images without this layer.",
     "diffid-mismatch": "Images without this layer.",

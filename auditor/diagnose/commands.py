@@ -29,7 +29,9 @@ _BY_ROOT = frozenset({"check", "diagnose", "export", "recover", "scrub", "tree"}
 _LIVE = ("auditor repair ", "crictl ", "ctr ", "docker ", "nsenter ")
 #: Maximum of platforms that are named in commands.
 _PLATFORMS = 2
-_PUBLISHED = frozenset({"malformed-manifest", "layer-count-mismatch", "layer-undecodable", "diffid-mismatch"})
+_PUBLISHED = frozenset(
+    "malformed-manifest malformed-descriptor layer-count-mismatch layer-undecodable diffid-mismatch".split()
+)
 
 
 class CommandTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +100,8 @@ def for_finding(finding: Finding, target: CommandTarget, *, named: Sequence[str]
         yield _remedy(finding)
         return
     name = selector(image)
-    found = _commands_by_code(finding, target, image.namespace, name)
+    by_code = _other_platforms if finding.code == "no-matching-platform" else _commands_by_code
+    found = by_code(finding, target, image.namespace, name)
     # Other clients take no digest in place of the name.
     yield from (each for each in found if name == image.name or each.startswith("auditor "))
     yield target.auditor("tree", "-n", image.namespace, name) + "  # its blobs, and which are present"
@@ -113,7 +116,7 @@ def _commands_by_code(finding: Finding, target: CommandTarget, namespace: str, n
         yield target.pull(namespace, name) + "  # does the same, if the registry still has it"
     elif finding.code == "layers-not-fetched":
         yield target.pull(namespace, name) + "  # fetches its layers"
-    elif finding.code in _DAMAGED:
+    elif finding.code in _DAMAGED and finding.cause != "records-disagree":
         yield from _repair(target, namespace, name, "--verify", "digests")
         yield _KERNEL
     elif finding.code in _PUBLISHED:
@@ -126,6 +129,13 @@ def _commands_by_code(finding: Finding, target: CommandTarget, namespace: str, n
         yield _KERNEL
     elif finding.hint:
         yield _remedy(finding)
+
+
+def _other_platforms(finding: Finding, target: CommandTarget, namespace: str, name: str) -> Iterator[str]:
+    yield from for_platforms(
+        target, namespace, name, [each for each in str(finding.facts.get("found", "")).split(", ") if each]
+    )
+    yield target.pull(namespace, name) + "  # if its tag has the platform by now"
 
 
 def _remedy(finding: Finding) -> str:

@@ -128,8 +128,8 @@ class EvidenceIndex:
 
     @cached_property
     def faults(self) -> tuple[Finding, ...]:
-        """The findings above severity info, the most severe first."""
-        return tuple(finding for finding in self.findings if finding.severity is not Severity.INFO)
+        """The findings above severity info, the most severe first; then those that explain certain messages only."""
+        return tuple(f for f in self.findings if f.severity is not Severity.INFO or f.code == "no-matching-platform")
 
 
 def _is_about(finding: Finding, digest: str, above: AbstractSet[str]) -> bool:

@@ -24,7 +24,7 @@ from auditor.diagnose.messages import Confidence, KnownMessage
 from auditor.diagnose.model import ObjectFacts, Outcome, Verdict
 from auditor.diagnose.resolve import Named
 from auditor.model.digest import EMPTY, Digest
-from auditor.model.findings import Finding, ImageRef
+from auditor.model.findings import Finding, ImageRef, Severity
 from auditor.model.store import SourceKind
 
 #: Media type of configs of very old images; core/unpack/unpacker.go Unpack waits for a known config type.
@@ -61,7 +61,7 @@ def judge(
         return found
     if message is not None:
         return from_message(case, message)
-    return _intact(named.objects, target) if named.objects else _nothing(case)
+    return _intact(case, named.objects) if named.objects else _nothing(case)
 
 
 def _from_store(case: Case, index: EvidenceIndex) -> Verdict | None:
@@ -100,7 +100,7 @@ def _allows_design(message: KnownMessage | None) -> bool:
 
 
 def _fits(finding: Finding, message: KnownMessage | None) -> bool:
-    return message is None or finding.code in message.findings
+    return finding.severity is not Severity.INFO if message is None else finding.code in message.findings
 
 
 def _fault(case: Case, index: EvidenceIndex) -> tuple[Finding, bool] | None:
@@ -259,21 +259,29 @@ def _for_design(case: Case, entry: ObjectFacts, image: ImageRef) -> Iterator[str
     return commands.for_design(case.target, image.namespace, selector(image), entry.by_design, platforms=here)
 
 
-def _intact(objects: Sequence[ObjectFacts], target: CommandTarget) -> Verdict:
-    entry = objects[0]
+def _intact(case: Case, objects: Sequence[ObjectFacts]) -> Verdict:
+    entry, target = objects[0], case.target
+    foreign = _without_platform(case, entry)
     lines = [f"the {entry.kind} {entry.id} has a record"] if any(where.recorded for where in entry.where) else []
     lines += [f"its bytes: {entry.bytes}"] if entry.bytes else []
     read = entry.bytes.startswith("right") and "as far as" not in entry.bytes
     return Verdict(
         outcome=Outcome.SOUND,
-        cause=f"no fault of this {entry.kind} in this store",
+        cause=f"no fault of this {entry.kind} in this store" + (f", but {foreign.message}" if foreign else ""),
         sure=Confidence.CERTAIN if read else Confidence.LIKELY,
         because="its content was read whole and is right"
         if read
         else "its records have no fault; its content was not read",
         evidence=tuple(lines),
+        breaks=checks.RULEBOOK[foreign.code].impact if foreign else "",
         commands=(target.auditor("check", "--verify", "layers"),) if not target.archive else (),
     )
+
+
+def _without_platform(case: Case, entry: ObjectFacts) -> Finding | None:
+    """Return the finding that an image has no manifest for the node's platform."""
+    found = case.index.findings if case.index is not None and entry.kind == "image" else ()
+    return next((f for f in found if f.code == "no-matching-platform" and _affects(f, entry)), None)
 
 
 def _nothing(case: Case) -> Verdict:
@@ -291,7 +299,7 @@ def _nothing(case: Case) -> Verdict:
         because="no evidence was found",
         evidence=_OTHER_DAEMONS if looked else (),
         commands=(
-            "auditor check  # faults of this store",
+            case.target.auditor("check") + "  # faults of this store",
             "auditor diagnose 'the whole message'  # as containerd, ctr, crictl, kubelet or docker printed it",
             "journalctl -u containerd --since -1h | auditor diagnose -",
         ),

@@ -13,6 +13,7 @@ from auditor.layers import verifiable
 from auditor.model import image_graph, oci
 from auditor.model.digest import Digest
 from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Layer, ManifestNode
+from auditor.model.image_walk import walk
 from auditor.model.oci import Descriptor, Index, Manifest
 from auditor.model.platforms import EVERYTHING, Matcher
 
@@ -121,7 +122,7 @@ class _Planner:
         """Plan one image; None where a part of it is missing."""
         before = len(self.missing)
         group = self._flattened(original) if self.flat else original
-        walked = image_graph.walk(group, self.documents, self.wanted)
+        walked = walk(group, self.documents, self.wanted)
         platforms = [(node, found) for node in walked.manifests if (found := self._manifest(group, node)) is not None]
         self._others(group, walked)
         self._unmatched(group, walked, [node for node, _ in platforms])
@@ -145,7 +146,7 @@ class _Planner:
 
     def _flattened(self, group: Group) -> Group:
         """Return the image with the manifest of its one wanted platform as target; as it is where there is none."""
-        walked = image_graph.walk(group, self.documents, self.wanted)
+        walked = walk(group, self.documents, self.wanted)
         found = [node for node in walked.manifests if node.wanted and not node.attestation]
         return msgspec.structs.replace(group, target=found[0].descriptor) if len(found) == 1 else group
 

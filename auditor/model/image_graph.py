@@ -8,15 +8,15 @@ parsed as each of them.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
 
 from auditor.model import oci
 from auditor.model.digest import Digest
-from auditor.model.oci import Descriptor, ImageConfig, Index, Manifest
-from auditor.model.platforms import Matcher, Platform
+from auditor.model.oci import Descriptor, ImageConfig, Index, MalformedChild, Manifest
+from auditor.model.platforms import Platform
 from auditor.model.store import Image
 
 
@@ -50,6 +50,7 @@ class Flaw(enum.StrEnum):
     CORRUPT = "wrong digest"
     MALFORMED = "malformed"
     UNREADABLE = "unreadable"
+    TOO_LARGE = "too large"
     UNTYPED = "neither an index nor a manifest"
 
 
@@ -166,11 +167,21 @@ class ManifestNode(msgspec.Struct, frozen=True):
         return self.descriptor.attestation
 
 
+class MalformedNode(msgspec.Struct, frozen=True):
+    """A malformed child, the index that lists it, and whether a pull for the wanted platforms takes it."""
+
+    index: Descriptor
+    child: MalformedChild
+    taken: bool
+
+
 class ImageGraph(msgspec.Struct, frozen=True):
     """The documents of one image; `others` have types that are not followed, `too_deep` exceed `oci.MAX_DEPTH`.
 
     `unusable`: the others that containerd takes for the image of a wanted platform, and then cannot use. `passed_over`:
-    the indexes that lead to no wanted platform.
+    the indexes that lead to no wanted platform. `unmatched`: the wanted platforms for which containerd takes nothing,
+    or a manifest that its config makes one of another platform. `malformed`: the malformed children of indexes, each
+    with whether containerd takes it.
     """
 
     group: Group
@@ -180,155 +191,8 @@ class ImageGraph(msgspec.Struct, frozen=True):
     too_deep: tuple[Descriptor, ...] = ()
     unusable: tuple[Descriptor, ...] = ()
     passed_over: tuple[Descriptor, ...] = ()
-
-
-class _Walk(msgspec.Struct):
-    indexes: list[Descriptor] = []
-    manifests: list[tuple[Descriptor, tuple[Digest, ...]]] = []
-    others: list[Descriptor] = []
-    too_deep: list[Descriptor] = []
-    seen: set[tuple[Digest, Platform | None]] = set()
-
-    def start(self, target: Descriptor, documents: Documents) -> None:
-        """Visit a target and all below it, in the order of the documents."""
-        waiting: list[tuple[Descriptor, tuple[Digest, ...]]] = [(target, ())]
-        while waiting:
-            descriptor, path = waiting.pop()
-            below = (*path, descriptor.digest)
-            waiting += [(child, below) for child in reversed(self._visit(descriptor, path, documents))]
-
-    def _visit(self, descriptor: Descriptor, path: tuple[Digest, ...], documents: Documents) -> tuple[Descriptor, ...]:
-        """Add a descriptor, unless it was; return its children if it is an index."""
-        kind = family(descriptor.media_type) if path else key_of_root(descriptor, documents)[1]
-        # Data-only images list one manifest for several platforms, each of which may be the wanted one.
-        once = (descriptor.digest, descriptor.platform if kind is Family.MANIFEST else None)
-        if once in self.seen:
-            return ()
-        self.seen.add(once)
-        match kind:
-            case Family.MANIFEST:
-                self.manifests.append((descriptor, path))
-            case Family.INDEX if len(path) >= oci.MAX_DEPTH:
-                self.too_deep.append(descriptor)
-            case Family.INDEX:
-                self.indexes.append(descriptor)
-                document = documents.get((descriptor.digest, Family.INDEX))
-                return document.manifests if isinstance(document, Index) else ()
-            case _:
-                self.others.append(descriptor)
-        return ()
-
-
-def walk(image: Group, documents: Documents, matcher: Matcher) -> ImageGraph:
-    """Walk from an image's target down to its manifests, as far as documents are known; each digest once.
-
-    Args:
-        image: The image.
-        documents: The documents by key.
-        matcher: The wanted platforms.
-
-    """
-    found = _Walk(indexes=[], manifests=[], others=[], too_deep=[], seen=set())
-    found.start(image.target, documents)
-    followed = [_followed(image.target, documents, Matcher(wanted=(vector,))) for vector in matcher.wanted]
-    taken = tuple(path[-1] for path in followed)
-    above = {each.digest for path in followed for each in path}
-    return ImageGraph(
-        group=image,
-        indexes=tuple(found.indexes),
-        manifests=_manifest_nodes(found.manifests, taken, documents, matcher),
-        others=tuple(found.others),
-        too_deep=tuple(found.too_deep),
-        unusable=tuple(each for each in found.others if found.indexes and each in taken),
-        passed_over=() if matcher.everything else tuple(each for each in found.indexes if each.digest not in above),
-    )
-
-
-def _followed(target: Descriptor, documents: Documents, matcher: Matcher) -> tuple[Descriptor, ...]:
-    """Follow the best child of each index, as far as there is one; core/images/image.go `Manifest`.
-
-    Args:
-        target: An image's target.
-        documents: The documents by key.
-        matcher: One platform.
-
-    Returns:
-        The target and what containerd takes below it; the last is the image, of whatever type it is.
-
-    """
-    path, kind = [target], family(target.media_type) or key_of_root(target, documents)[1]
-    for _ in range(oci.MAX_DEPTH):
-        document = documents.get((path[-1].digest, Family.INDEX)) if kind is Family.INDEX else None
-        child = _best(document.manifests, matcher) if isinstance(document, Index) else None
-        if child is None:
-            break
-        path.append(child)
-        kind = family(child.media_type) or Family.UNTYPED
-    return tuple(path)
-
-
-def _best(below: Sequence[Descriptor], matcher: Matcher) -> Descriptor | None:
-    """Return the child that a pull fetches; one without a platform matches, after all others.
-
-    core/images/handlers.go `LimitManifests`, with a limit of 1.
-    """
-    known = [child for child in below if child.platform is not None]
-    chosen = matcher.choose([child.platform for child in known if child.platform is not None])
-    return known[chosen[0]] if chosen else next((child for child in below if child.platform is None), None)
-
-
-def _manifest_nodes(
-    found: list[tuple[Descriptor, tuple[Digest, ...]]],
-    taken: tuple[Descriptor, ...],
-    documents: Documents,
-    matcher: Matcher,
-) -> tuple[ManifestNode, ...]:
-    if len(found) == 1 and not found[0][1]:  # containerd does not filter the target by platform
-        descriptor, path = found[0]
-        return (ManifestNode(descriptor, platform_of(descriptor, documents), wanted=True, alike=True, path=path),)
-    platforms = [None if d.attestation else platform_of(d, documents) for d, _ in found]
-    chosen = {(each.digest, each.platform) for each in taken}
-    return _each_once(
-        ManifestNode(
-            d,
-            platform,
-            wanted=not d.attestation
-            and (matcher.everything or ((d.digest, d.platform) in chosen and _fits(platform, matcher))),
-            alike=_matches(platform, matcher),
-            path=path,
-        )
-        for (d, path), platform in zip(found, platforms, strict=True)
-    )
-
-
-def _each_once(nodes: Iterable[ManifestNode]) -> tuple[ManifestNode, ...]:
-    """Keep each manifest once; of several platforms, the wanted one."""
-    best: dict[Digest, ManifestNode] = {}
-    for node in nodes:
-        held = best.get(node.digest)
-        if held is None or (node.wanted, node.alike) > (held.wanted, held.alike):
-            best[node.digest] = node
-    return tuple(best.values())
-
-
-def _matches(platform: Platform | None, matcher: Matcher) -> bool:
-    return platform is not None and matcher.rank(platform) is not None
-
-
-def _fits(platform: Platform | None, matcher: Matcher) -> bool:
-    """Whether containerd uses a manifest that it takes; without a platform it reads the config, which may be absent."""
-    return platform is None or _matches(platform, matcher)
-
-
-def platform_of(descriptor: Descriptor, documents: Documents) -> Platform | None:
-    """Return the platform of a manifest: its descriptor's, else its config's; None where neither has one."""
-    if descriptor.platform is not None:
-        return descriptor.platform
-    manifest = documents.get((descriptor.digest, Family.MANIFEST))
-    if not isinstance(manifest, Manifest):
-        return None
-    config = documents.get((manifest.config.digest, Family.CONFIG))
-    return config.platform if isinstance(config, ImageConfig) and config.platform.os else None
+    unmatched: tuple[Platform, ...] = ()
+    malformed: tuple[MalformedNode, ...] = ()
 
 
 class Layer(msgspec.Struct, frozen=True):

@@ -13,23 +13,25 @@ from typing import TypeVar
 
 import msgspec
 
-from auditor.errors import InvalidDigest, MalformedDocument
+from auditor.errors import DocumentTooLarge, InvalidDigest, MalformedDocument
 from auditor.model.digest import Digest
 from auditor.model.go_json import fold
 from auditor.model.oci_json import (
     DescriptorFields,
     IndexFields,
+    LooseDescriptorFields,
     ManifestFields,
     PlatformFields,
-    SubjectFields,
     decode,
     decode_config,
 )
-from auditor.model.platforms import Platform, normalise
+from auditor.model.platforms import Platform, is_usual, normalise
 
-#: Largest index, manifest or config that is read, in bytes. Registries take manifests of 4 MiB (OCI distribution-spec,
-#: "Pushing Manifests") and containerd's fetcher the same; configs of very long histories may be larger.
+#: Largest index or manifest that is read, in bytes. Registries take manifests of 4 MiB (OCI distribution-spec, "Pushing
+#: Manifests") and containerd's resolver the same; what was imported, containerd reads whatever its size.
 MAX_DOCUMENT = 8 << 20
+#: Largest config that is read, in bytes; containerd has no limit.
+MAX_CONFIG = 32 << 20
 #: Maximum nesting of indexes. Published images nest once; containerd has no limit.
 MAX_DEPTH = 100
 #: Maximum number of children of a document; the largest public indexes have some hundreds.
@@ -68,7 +70,6 @@ _DOCKER_LAYERS = frozenset(
 )
 #: Marks an attestation in an index; BuildKit docs/attestations/attestation-storage.md.
 ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
-ROOTFS_LAYERS = "layers"
 
 
 #: Types of web pages and of plain files: no registry gives an image or an artifact one of them.
@@ -101,7 +102,7 @@ def parse_untyped(raw: bytes) -> Index | Manifest | None:
     try:
         fields = {fold(key) for key in msgspec.json.decode(raw, type=dict[str, msgspec.Raw])}
         if "manifests" in fields:
-            return _index(raw)
+            return _well_formed(_index(raw))
         return _manifest(raw) if {"config", "layers"} <= fields else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedDocument):
         return None
@@ -192,6 +193,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False):
     #: Whether the descriptor embeds the content (`data`), so that a store need not hold it. False for data that does
     #: not match the digest; containerd core/content/helpers.go `useDescriptorData`.
     embedded: bool = False
+    #: `platform` as written, where it is not written as Go names it, such as `linux/x86_64`; else empty.
+    written_platform: str = ""
 
     @property
     def attestation(self) -> bool:
@@ -199,13 +202,30 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False):
         return ATTESTATION_ANNOTATION in self.annotations or (self.platform is not None and self.platform.unknown)
 
 
+class MalformedChild(msgspec.Struct, frozen=True):
+    """A descriptor in an index whose digest or size is malformed; `position` is among the well-formed ones."""
+
+    position: int
+    detail: str
+    platform: Platform | None = None
+
+
 class Index(msgspec.Struct, frozen=True):
-    """An OCI index or a Docker manifest list."""
+    """An OCI index or a Docker manifest list. containerd runs one with malformed children if it takes another child."""
 
     manifests: tuple[Descriptor, ...]
+    malformed: tuple[MalformedChild, ...] = ()
     media_type: str = ""
     subject: Descriptor | None = None
     annotations: dict[str, str] = {}
+
+    @property
+    def listed(self) -> Sequence[Descriptor | MalformedChild]:
+        """All children in their order."""
+        found: list[Descriptor | MalformedChild] = list(self.manifests)
+        for child in reversed(self.malformed):
+            found.insert(child.position, child)
+        return found
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -229,20 +249,21 @@ class ImageConfig(msgspec.Struct, frozen=True):
 
     platform: Platform
     diff_ids: tuple[Digest, ...]
-    rootfs_type: str = ""
 
 
 Document = Index | Manifest | ImageConfig
 
 
-def parse(raw: bytes, media_type: str) -> Document:
+def parse(raw: bytes, media_type: str, *, malformed_children: bool = False) -> Document:
     """Parse a document by its descriptor's media type, within the limits above.
 
     Args:
         raw: The document.
         media_type: The media type in the descriptor: of an index, a manifest or a config.
+        malformed_children: Whether an index may have children with a malformed digest or size.
 
     Raises:
+        DocumentTooLarge: It is larger than the documents that are read.
         MalformedDocument: The text is not JSON or has the wrong structure, a negative size, a malformed digest, or
             exceeds a limit; it is schema 1; it is a manifest under an index's type or the reverse (containerd
             core/images/image.go `validateMediaType`).
@@ -251,7 +272,8 @@ def parse(raw: bytes, media_type: str) -> Document:
     if media_type in SCHEMA1_TYPES:
         raise MalformedDocument("Docker image manifest schema 1 is not supported by containerd since 2.1 nor here")
     if media_type in INDEX_TYPES:
-        return _index(raw)
+        index = _index(raw)
+        return index if malformed_children else _well_formed(index)
     if media_type in MANIFEST_TYPES:
         return _manifest(raw)
     if media_type in CONFIG_TYPES:
@@ -259,9 +281,14 @@ def parse(raw: bytes, media_type: str) -> Document:
     raise MalformedDocument(f"documents of type {media_type[:100]!r} are not read")
 
 
-def _sized(raw: bytes, what: str) -> bytes:
-    if len(raw) > MAX_DOCUMENT:
-        raise MalformedDocument(f"the {what} has {len(raw)} bytes; more than {MAX_DOCUMENT} are not read")
+def largest(media_type: str) -> int:
+    """Return the size of the largest document of a type that is read, in bytes."""
+    return MAX_CONFIG if media_type in CONFIG_TYPES else MAX_DOCUMENT
+
+
+def _sized(raw: bytes, what: str, limit: int = MAX_DOCUMENT) -> bytes:
+    if len(raw) > limit:
+        raise DocumentTooLarge(f"the {what} has {len(raw)} bytes; more than {limit} are not read")
     return raw
 
 
@@ -271,13 +298,47 @@ def _index(raw: bytes) -> Index:
         raise MalformedDocument("the index is a Docker schema 1 manifest, which is not supported")
     if _given(wire.config) or _given(wire.layers) or wire.media_type in MANIFEST_TYPES:
         raise MalformedDocument("expected an index but found a manifest")
-    children = _bounded(wire.manifests or (), MAX_CHILDREN, "manifests")
+    listed = _bounded(wire.manifests or (), MAX_CHILDREN, "manifests")
+    children, malformed = _children([each or LooseDescriptorFields() for each in listed])
     return Index(
-        manifests=tuple(_descriptor(child) for child in children),
+        manifests=tuple(children),
+        malformed=tuple(malformed),
         media_type=wire.media_type or "",
         subject=_subject(wire.subject),
         annotations=_annotations(wire.annotations),
     )
+
+
+def _children(listed: Sequence[LooseDescriptorFields]) -> tuple[list[Descriptor], list[MalformedChild]]:
+    children: list[Descriptor] = []
+    malformed: list[MalformedChild] = []
+    for number, wire in enumerate(listed, start=1):
+        try:
+            children.append(_child(wire))
+        except InvalidDigest as error:
+            detail = f"descriptor {number} of the index: {error.message}"
+            platform = _platform(wire.platform) if wire.platform is not None else None
+            malformed.append(MalformedChild(len(children), detail, platform))
+    return children, malformed
+
+
+def _child(wire: LooseDescriptorFields) -> Descriptor:
+    """Return a child of an index; a size that is absent is zero, as in Go.
+
+    Raises:
+        InvalidDigest: Its digest is malformed, or its size negative.
+
+    """
+    digest, size = Digest.parse(wire.digest or ""), wire.size or 0
+    if size < 0:
+        raise InvalidDigest(f"its size is {size} bytes")
+    return _descriptor(wire, digest, size)
+
+
+def _well_formed(index: Index) -> Index:
+    if index.malformed:
+        raise MalformedDocument(index.malformed[0].detail)
+    return index
 
 
 def _given(raw: msgspec.Raw) -> bool:
@@ -297,9 +358,10 @@ def _manifest(raw: bytes) -> Manifest:
         raise MalformedDocument("expected a manifest but found an index")
     if wire.config is None:
         raise MalformedDocument("the manifest names no config")
+    layers = _bounded(wire.layers or (), MAX_LAYERS, "layers")
     return Manifest(
-        config=_descriptor(wire.config),
-        layers=tuple(_descriptor(layer) for layer in _bounded(wire.layers or (), MAX_LAYERS, "layers")),
+        config=_descriptor(wire.config, wire.config.digest, wire.config.size),
+        layers=tuple(_descriptor(layer, layer.digest, layer.size) for layer in layers),
         media_type=wire.media_type or "",
         artifact_type=wire.artifact_type or "",
         subject=_subject(wire.subject),
@@ -308,12 +370,11 @@ def _manifest(raw: bytes) -> Manifest:
 
 
 def _config(raw: bytes) -> ImageConfig:
-    wire = decode_config(_sized(raw, "config"))
+    wire = decode_config(_sized(raw, "config", MAX_CONFIG))
     rootfs = wire.rootfs
     return ImageConfig(
         platform=_platform(wire),
         diff_ids=tuple(_bounded((rootfs and rootfs.diff_ids) or (), MAX_LAYERS, "diff_ids")),
-        rootfs_type=(rootfs and rootfs.type) or "",
     )
 
 
@@ -326,20 +387,21 @@ def _bounded(items: Sequence[_Item], limit: int, what: str) -> Sequence[_Item]:
     return items
 
 
-def _descriptor(wire: DescriptorFields) -> Descriptor:
+def _descriptor(wire: DescriptorFields | LooseDescriptorFields, digest: Digest, size: int) -> Descriptor:
     return Descriptor(
         media_type=wire.media_type or "",
-        digest=wire.digest,
-        size=wire.size,
+        digest=digest,
+        size=size,
         platform=_platform(wire.platform) if wire.platform is not None else None,
         annotations=_annotations(wire.annotations),
         urls=tuple(wire.urls or ()),
         artifact_type=wire.artifact_type or "",
-        embedded=_embedded(wire),
+        embedded=_embedded(wire.data, digest, size),
+        written_platform=_written(wire.platform),
     )
 
 
-def _subject(wire: SubjectFields | None) -> Descriptor | None:
+def _subject(wire: LooseDescriptorFields | None) -> Descriptor | None:
     """Return a subject; None where its descriptor leads to nothing, which containerd does not mind."""
     try:
         digest = Digest.parse((wire and wire.digest) or "")
@@ -348,22 +410,29 @@ def _subject(wire: SubjectFields | None) -> Descriptor | None:
     return Descriptor((wire and wire.media_type) or "", digest, max(0, (wire and wire.size) or 0))
 
 
-def _embedded(wire: DescriptorFields) -> bool:
-    if wire.data is None or len(wire.data) != wire.size:
-        return False
-    return Digest.of(wire.data, algorithm=wire.digest.algorithm) == wire.digest
+def _embedded(data: bytes | None, digest: Digest, size: int) -> bool:
+    return data is not None and len(data) == size and Digest.of(data, algorithm=digest.algorithm) == digest
 
 
 def _platform(wire: PlatformFields) -> Platform:
-    return normalise(
-        Platform(
-            os=wire.os or "",
-            architecture=wire.architecture or "",
-            variant=wire.variant or "",
-            os_version=wire.os_version or "",
-            os_features=tuple(feature or "" for feature in wire.os_features or ()),
-        )
+    return normalise(_as_written(wire))
+
+
+def _as_written(wire: PlatformFields) -> Platform:
+    return Platform(
+        os=wire.os or "",
+        architecture=wire.architecture or "",
+        variant=wire.variant or "",
+        os_version=wire.os_version or "",
+        os_features=tuple(feature or "" for feature in wire.os_features or ()),
     )
+
+
+def _written(wire: PlatformFields | None) -> str:
+    """Return a platform as written; empty where that is its usual name."""
+    if wire is None or is_usual(_as_written(wire)):
+        return ""
+    return str(_as_written(wire))
 
 
 def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:

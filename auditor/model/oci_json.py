@@ -6,6 +6,7 @@ Every length that an attacker could choose is bounded. `null` equals an absent f
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -17,10 +18,13 @@ from auditor.model.go_json import as_go_reads, fold
 
 #: Largest text that is decoded to objects that no structure bounds, in bytes: a small text can become a great many.
 _MAX_FREE: Final = 1 << 20
+#: Largest config of which the types of all fields are checked, in bytes.
+_MAX_CHECKED: Final = 8 << 20
 
 Text = Annotated[str, msgspec.Meta(max_length=4096)] | None
 _AnyText = str | None
 _Url = Annotated[str, msgspec.Meta(max_length=1 << 16)]
+_Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Annotations = dict[str, _AnyText]
 #: A field whose presence alone matters, or that is checked apart.
@@ -58,21 +62,21 @@ class DescriptorFields(_AnyDescriptor, kw_only=True):
     size: _Size
 
 
-class SubjectFields(_AnyDescriptor, kw_only=True):
-    """The descriptor of a subject, of which containerd checks the types alone."""
+class LooseDescriptorFields(_AnyDescriptor, kw_only=True):
+    """The descriptor of a subject or of an index's child, of which containerd checks the types alone at first."""
 
     digest: _AnyText = None
-    size: int | None = None
+    size: _Int64 | None = None
 
 
 class IndexFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """An index; image-index.md."""
 
-    manifests: list[DescriptorFields] | None = None
+    manifests: list[LooseDescriptorFields | None] | None = None
     schema_version: int | None = None
     media_type: Text = None
     artifact_type: Text = None
-    subject: SubjectFields | None = None
+    subject: LooseDescriptorFields | None = None
     annotations: Annotations | None = None
     config: _Raw = _NOTHING
     layers: _Raw = _NOTHING
@@ -87,7 +91,7 @@ class ManifestFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True)
     schema_version: int | None = None
     media_type: Text = None
     artifact_type: Text = None
-    subject: SubjectFields | None = None
+    subject: LooseDescriptorFields | None = None
     annotations: Annotations | None = None
     manifests: _Raw = _NOTHING
     fs_layers: _Raw = _NOTHING
@@ -171,6 +175,18 @@ class LargeConfigFields(_AnyConfig):
     history: _Raw = _NOTHING
 
 
+class _AnyExecution(_Execution, forbid_unknown_fields=False):
+    pass
+
+
+class _AnyStep(_Step, forbid_unknown_fields=False):
+    pass
+
+
+_EXECUTION: Final = msgspec.json.Decoder(_AnyExecution | None)
+_HISTORY: Final = msgspec.json.Decoder(list[_AnyStep | None] | None)
+
+
 def _decode_digest(_kind: type, value: object) -> Digest:
     """Decode a digest; Digest is the only custom type in these structures."""
     if not isinstance(value, str):
@@ -211,18 +227,32 @@ def decode(raw: bytes, kind: type[Fields], what: str) -> Fields:
 
 
 def decode_config(raw: bytes) -> ConfigFields | LargeConfigFields:
-    """Decode a config; of a large one, the types of the fields that are of no use are not checked.
+    """Decode a config.
+
+    Of one over 1 MiB, known fields are checked only under their exact names in the objects that are of no use here; of
+    one over 8 MiB, those objects are not checked.
 
     Raises:
         MalformedDocument: It is no JSON, or a field has a wrong type.
 
     """
     if len(raw) > _MAX_FREE:
-        return decode(raw, LargeConfigFields, "config")
+        large = decode(raw, LargeConfigFields, "config")
+        if len(raw) <= _MAX_CHECKED:
+            _check_types(large)
+        return large
     fields = decode(raw, ConfigFields, "config")
     if _SHORTENED_TIME.search(raw):
         raise MalformedDocument("the config is not what its type says: a time is not of RFC 3339")
     return fields
+
+
+def _check_types(large: LargeConfigFields) -> None:
+    for part, decoder in ((large.config, _EXECUTION), (large.history, _HISTORY)):
+        try:
+            decoder.decode(part or b"null")
+        except (msgspec.DecodeError, RecursionError, ValueError) as error:
+            raise MalformedDocument(f"the config is not what its type says: {_words(error)}") from None
 
 
 #: Times that are RFC 3339 but for their letters; Go src/time/format_rfc3339.go `parseStrictRFC3339`.
@@ -261,27 +291,34 @@ def _repeated(raw: bytes, fields: msgspec.Struct) -> bool:
         return True
     match fields:
         case IndexFields():
-            below = fields.manifests or []
+            below = [each for each in fields.manifests or () if each is not None]
             platforms = sum([each.platform is not None for each in below])
             return (
                 raw.count(b'"manifests"') > 1
                 or raw.count(b'"platform"') > platforms
-                or _type_repeated(raw, fields, below)
+                or _repeated_below(raw, fields, below)
             )
         case ManifestFields():
-            below = [] if fields.config is None else [fields.config]
+            own = [] if fields.config is None else [fields.config]
             return (
                 raw.count(b'"layers"') > 1
-                or raw.count(b'"config"') > len(below)
-                or _type_repeated(raw, fields, [*below, *(fields.layers or ())])
+                or raw.count(b'"config"') > len(own)
+                or _repeated_below(raw, fields, [*own, *(fields.layers or ())])
             )
         case _:
             return raw.count(b'"rootfs"') > 1
 
 
-def _type_repeated(raw: bytes, fields: IndexFields | ManifestFields, below: list[DescriptorFields]) -> bool:
-    """Whether the subject, or the media type of the document or a descriptor, may occur more often than decoded."""
+def _repeated_below(
+    raw: bytes,
+    fields: IndexFields | ManifestFields,
+    below: Sequence[DescriptorFields | LooseDescriptorFields],
+) -> bool:
+    """Whether the subject, or a key of the document or its descriptors, may occur more often than it was decoded."""
     subjects = fields.subject is not None
+    digests, sizes = (sum([getattr(each, name) is not None for each in below]) for name in ("digest", "size"))
+    if raw.count(b'"digest"') > digests + subjects or raw.count(b'"size"') > sizes + subjects:
+        return True
     types = sum([each.media_type is not None for each in below]) + (fields.media_type is not None)
     return raw.count(b'"subject"') > subjects or raw.count(b'"mediaType"') > types + subjects
 

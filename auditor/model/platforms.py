@@ -15,6 +15,7 @@ _OS_PART = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.
 _ARM64 = re.compile(r"v(8|9(?!\.[89]))(?:\.([0-9]))?\Z", re.ASCII)
 #: No variant has three digits; the bound keeps `compatible` from building a huge list.
 _NUMBER = re.compile(r"[0-9]{1,2}\Z", re.ASCII)
+_BUILD = re.compile(r"[0-9]{1,5}\Z", re.ASCII)
 _KNOWN_OS = frozenset(
     "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows "
     "zos".split()
@@ -23,6 +24,9 @@ _KNOWN_ARCH = frozenset(
     "386 amd64 amd64p32 arm armbe arm64 arm64be loong64 mips mipsle mips64 mips64le mips64p32 mips64p32le ppc ppc64 "
     "ppc64le riscv riscv64 s390 s390x sparc sparc64 wasm".split()
 )
+
+#: Variants that are usually written, or left out, although the normal form is another.
+_DEFAULTS = frozenset({("arm64", "v8"), ("arm", "")})
 
 
 class Platform(msgspec.Struct, frozen=True, order=True):
@@ -52,6 +56,16 @@ def normalise(platform: Platform) -> Platform:
     arch, variant = _normalise_arch(platform.architecture.lower(), platform.variant.lower())
     features = tuple(sorted(set(platform.os_features)))
     return Platform(os=os, architecture=arch, variant=variant, os_version=platform.os_version, os_features=features)
+
+
+def is_usual(platform: Platform) -> bool:
+    """Whether a platform is written as Go names it, or with a default variant; containers/image finds no other.
+
+    containers/image internal/pkg/platform/platform_matcher.go `WantedPlatforms`, `MatchesPlatform`.
+    """
+    known = normalise(platform)
+    same = (platform.os, platform.architecture) == (known.os, known.architecture)
+    return same and (platform.variant == known.variant or (platform.architecture, platform.variant) in _DEFAULTS)
 
 
 def _normalise_arch(arch: str, variant: str) -> tuple[str, str]:
@@ -124,17 +138,23 @@ def _bad(text: str) -> UsageError:
     return UsageError(f"{text[:100]!r} is not a platform", hint="write os/arch or os/arch/variant, such as linux/arm64")
 
 
-def compatible(wanted: Platform) -> tuple[Platform, ...]:
-    """Return the platforms that run on `wanted`, best first; containerd platforms/compare.go `platformVector`."""
+def compatible(wanted: Platform, *, legacy: bool = False) -> tuple[Platform, ...]:
+    """Return the platforms that run on `wanted`, best first; containerd platforms/compare.go `platformVector`.
+
+    Args:
+        wanted: The platform.
+        legacy: By the rules of containerd 1.x, for which arm64/v9 does not run arm64/v8.
+
+    """
     wanted = normalise(wanted)
     match wanted.architecture:
         case "amd64":
             lower = [_with(wanted, "amd64", f"v{v}") for v in range(_level(wanted.variant) - 1, 0, -1)]
             vector = [wanted, *lower, _with(wanted, "386", "")]
         case "arm":
-            vector = [wanted, *(_with(wanted, "arm", f"v{v}") for v in range(_level(wanted.variant) - 1, 4, -1))]
+            vector = [wanted, *_arm(wanted, _level(wanted.variant) - 1)]
         case "arm64":
-            vector = _arm64(wanted)
+            vector = [wanted, *_arm(wanted, 8)] if legacy and wanted.variant else _arm64(wanted)
         case _:
             vector = [wanted]
     return tuple(normalise(p) for p in vector)
@@ -152,7 +172,11 @@ def _arm64(wanted: Platform) -> list[Platform]:
     vector = [_with(wanted, "arm64", f"v9.{m}") for m in range(level, -1, -1)] if known[1] == "9" else []
     top = min(level + 5, 9) if known[1] == "9" else level
     vector += [_with(wanted, "arm64", f"v8.{m}") for m in range(top, -1, -1)]
-    return vector + [_with(wanted, "arm", f"v{v}") for v in range(8, 4, -1)]
+    return vector + _arm(wanted, 8)
+
+
+def _arm(wanted: Platform, level: int) -> list[Platform]:
+    return [_with(wanted, "arm", f"v{v}") for v in range(level, 4, -1)]
 
 
 def _level(variant: str) -> int:
@@ -165,9 +189,13 @@ def _with(platform: Platform, arch: str, variant: str) -> Platform:
 
 
 class Matcher(msgspec.Struct, frozen=True):
-    """The wanted platforms, each with the platforms that run on it, best first; an empty tuple means all platforms."""
+    """The wanted platforms, each with the platforms that run on it, best first; an empty tuple means all platforms.
+
+    `legacy`: by the rules of containerd 1.x, which compares neither `os.features` nor, on Linux, versions of Windows.
+    """
 
     wanted: tuple[tuple[Platform, ...], ...] = ()
+    legacy: bool = False
 
     @property
     def everything(self) -> bool:
@@ -177,7 +205,7 @@ class Matcher(msgspec.Struct, frozen=True):
     def rank(self, platform: Platform) -> int | None:
         """Return the rank of `platform` among the wanted ones, 0 being the best; None where it does not match."""
         found = normalise(platform)
-        ranks = [i for vector in self.wanted for i, p in enumerate(vector) if _same(p, found)]
+        ranks = [i for vector in self.wanted for i, p in enumerate(vector) if self._same(p, found)]
         return min(ranks) if ranks else (0 if self.everything else None)
 
     def choose(self, platforms: Sequence[Platform]) -> list[int]:
@@ -188,36 +216,58 @@ class Matcher(msgspec.Struct, frozen=True):
         if self.everything:
             return list(range(len(platforms)))
         found = [normalise(p) for p in platforms]
-        chosen = {_best(vector, found) for vector in self.wanted}
+        chosen = {self._best(vector, found) for vector in self.wanted}
         return sorted(i for i in chosen if i is not None)
 
+    def _best(self, vector: tuple[Platform, ...], found: list[Platform]) -> int | None:
+        """Return the index of the best match; among equals, of the one with the most OS features."""
+        for candidate in vector:
+            same = [i for i, platform in enumerate(found) if self._same(candidate, platform)]
+            if same:
+                return same[0] if self.legacy else max(same, key=lambda i: len(found[i].os_features))
+        return None
 
-def _best(vector: tuple[Platform, ...], found: list[Platform]) -> int | None:
-    """Return the index of the best match; among equals, of the one with the most OS features."""
-    for candidate in vector:
-        same = [i for i, platform in enumerate(found) if _same(candidate, platform)]
-        if same:
-            return max(same, key=lambda i: len(found[i].os_features))
-    return None
-
-
-def _same(wanted: Platform, found: Platform) -> bool:
-    """Whether `found` equals `wanted`; platforms.go `Match`. An empty OS matches any."""
-    os = found.os or wanted.os
-    same = (wanted.os, wanted.architecture, wanted.variant) == (os, found.architecture, found.variant)
-    if wanted.os == "windows":
-        return same and _windows(wanted.os_version, found.os_version)
-    return same and set(found.os_features) <= set(wanted.os_features)
-
-
-def _windows(wanted: str, found: str) -> bool:
-    """Whether two Windows versions have the same major.minor; platforms/defaults_windows.go."""
-    return not wanted or not found or wanted.split(".")[:2] == found.split(".")[:2]
+    def _same(self, wanted: Platform, found: Platform) -> bool:
+        """Whether `found` equals `wanted`; platforms.go `Match`. An empty OS is the daemon's, which is Linux."""
+        os = (wanted.os or "linux", found.os or "linux")
+        same = os[0] == os[1] and (wanted.architecture, wanted.variant) == (found.architecture, found.variant)
+        if self.legacy or not same:
+            return same
+        if wanted.os == "windows":
+            return _runs_windows(wanted.os_version, found.os_version)
+        return set(found.os_features) <= set(wanted.os_features)
 
 
-def only(platforms: Iterable[Platform]) -> Matcher:
-    """Return a matcher of `platforms` and the platforms that run on them; containerd platforms.Only."""
-    return Matcher(wanted=tuple(compatible(p) for p in platforms))
+#: Builds of Windows from which on a release runs the containers of the long-term release before it.
+_STABLE_BUILDS = (20348, 26100)
+
+
+def _runs_windows(host: str, image: str) -> bool:
+    """Whether a Windows runs an image; platform_windows_compat.go `checkWindowsHostAndContainerCompat`."""
+    own, its = _windows_version(host), _windows_version(image)
+    if own == (0, 0, 0) or not image:
+        return True
+    if own[:2] != its[:2] or own[2] < _STABLE_BUILDS[0]:
+        return own == its
+    oldest = max((build for build in _STABLE_BUILDS if build < own[2]), default=_STABLE_BUILDS[0])
+    return oldest <= its[2] <= own[2]
+
+
+def _windows_version(text: str) -> tuple[int, int, int]:
+    """Return major, minor and build; zeros where the text has not all three, which match any host's."""
+    parts = [int(part) for part in text.split(".")[:3] if _BUILD.match(part)]
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else (0, 0, 0)  # noqa: PLR2004 - major.minor.build
+
+
+def only(platforms: Iterable[Platform], *, legacy: bool = False) -> Matcher:
+    """Return a matcher of `platforms` and the platforms that run on them; containerd platforms.Only.
+
+    Args:
+        platforms: The wanted platforms.
+        legacy: By the rules of containerd 1.x.
+
+    """
+    return Matcher(wanted=tuple(compatible(p, legacy=legacy) for p in platforms), legacy=legacy)
 
 
 EVERYTHING = Matcher()

@@ -203,6 +203,11 @@ class StoreInfo(msgspec.Struct, frozen=True):
     #: The namespaces in which some records are lost: nothing follows there from the absence of a record.
     partial: frozenset[str] = frozenset()
 
+    @property
+    def containerd_1(self) -> bool:
+        """Whether the daemon is a containerd 1.x."""
+        return self.version.removeprefix("v").startswith("1.")
+
 
 class FileKind(enum.StrEnum):
     """The kind of the file at a blob's path."""
@@ -309,7 +314,7 @@ class Store(Protocol):
             NoRecord: The namespace has no record of the blob.
             NoFile: The blob has no file.
             ReadFailed: The read failed.
-            MalformedDocument: The blob has more than `limit` bytes.
+            DocumentTooLarge: The blob has more than `limit` bytes.
 
         """
 

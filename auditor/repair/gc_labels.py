@@ -177,7 +177,7 @@ def document_labels(raw: bytes, media_type: str, inventory: Inventory, *, discar
 
     """
     try:
-        document = oci.parse(raw, media_type)
+        document = oci.parse(raw, media_type, malformed_children=True)
     except MalformedDocument:
         return {}
     if isinstance(document, ImageConfig):

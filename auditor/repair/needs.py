@@ -36,6 +36,8 @@ _SKIP_REASONS: Mapping[str, str] = {
     "blob-unreadable": "it could not be read, so its content is unknown: check the disk first",
     "read-unsteady": "its content on the disk is right: check the memory",
     "malformed-manifest": _PUBLISHED,
+    "malformed-descriptor": _PUBLISHED,
+    "no-matching-platform": "it was not published for the node's platform, or was pulled for another",
     "diffid-mismatch": _PUBLISHED,
     "layer-undecodable": _PUBLISHED,
     "layer-count-mismatch": _PUBLISHED,

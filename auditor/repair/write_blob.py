@@ -7,7 +7,7 @@ from pathlib import Path
 
 from auditor.errors import AlreadyThere
 from auditor.model.blob_source import Offer, verified
-from auditor.model.oci import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES, MAX_DOCUMENT
+from auditor.model.oci import CONFIG_TYPES, INDEX_TYPES, MANIFEST_TYPES, largest
 from auditor.model.store import Labels
 from auditor.model.writable_store import Staging
 from auditor.repair.context import RecordGone, RepairContext, StillDamaged
@@ -56,7 +56,7 @@ def document(need: Need, chunks: Iterator[bytes]) -> tuple[bytes | None, Iterabl
         The content of a document, None for other blobs; and the bytes to write.
 
     """
-    if need.media_type not in _DOCUMENTS or need.size > MAX_DOCUMENT:
+    if need.media_type not in _DOCUMENTS or need.size > largest(need.media_type):
         return None, chunks
     raw = b"".join(chunks)
     return raw, iter((raw,) if raw else ())

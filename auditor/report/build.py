@@ -173,7 +173,7 @@ def _count_blobs(evidence: Evidence, findings: Sequence[Finding]) -> BlobCounts:
     absent -= present.keys()
     by_code = {code: set[str]() for code in ("digest-mismatch", "size-mismatch", "blob-unreadable")}
     for finding in findings:
-        if finding.code in by_code:
+        if finding.code in by_code and (finding.severity is Severity.CRITICAL or finding.code == "blob-unreadable"):
             by_code[finding.code].add(finding.subject.digest)
     return BlobCounts(
         total=len(present) + len(absent),

@@ -9,7 +9,7 @@ from typing import Final
 from auditor.errors import MalformedDocument, ObjectError
 from auditor.model.digest import Digest
 from auditor.model.image_graph import children, key
-from auditor.model.oci import MAX_DOCUMENT, Descriptor, ImageConfig, chain_ids, parse
+from auditor.model.oci import Descriptor, ImageConfig, chain_ids, largest, parse
 from auditor.model.store import Blob, FileKind, FileState, Image, Inventory, Resource, Snapshot, StoreInfo, Verification
 from auditor.model.store_event import LookupStore
 
@@ -70,7 +70,8 @@ def _collect(
         if key(descriptor) is None:
             continue
         try:
-            document = parse(store.read(namespace, descriptor.digest, limit=MAX_DOCUMENT), descriptor.media_type)
+            raw = store.read(namespace, descriptor.digest, limit=largest(descriptor.media_type))
+            document = parse(raw, descriptor.media_type, malformed_children=True)
         except (ObjectError, MalformedDocument):
             continue
         if isinstance(document, ImageConfig):

@@ -177,6 +177,7 @@ SEVERITY = {
     ),
     **dict.fromkeys(
         (
+            "malformed-descriptor",
             "media-type-mismatch",
             "read-unsteady",
             "snapshot-missing",
@@ -196,6 +197,7 @@ SEVERITY = {
     **dict.fromkeys(
         (
             "platform-not-pulled",
+            "no-matching-platform",
             "attestation-not-pulled",
             "unknown-media-type",
             "blob-discarded",

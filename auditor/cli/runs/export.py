@@ -78,7 +78,8 @@ def check(wish: Wish) -> None:
 
     """
     if (wish.output is None) == (wish.layout is None):
-        raise UsageError("no target given", hint="--output FILE, --output - or --layout DIR, one of them")
+        given = "no target" if wish.output is None else "two targets"
+        raise UsageError(f"{given} given", hint="--output FILE, --output - or --layout DIR, one of them")
     if wish.layout is not None and wish.compress is not Compress.NONE:
         raise UsageError("a layout folder is not compressed", hint="--compress goes with --output")
     _check_names(wish)
@@ -213,10 +214,11 @@ def _namespaces(evidence: Evidence, wish: Wish) -> list[NamespaceView]:
 
 def _matchers(wish: Wish, evidence: Evidence) -> tuple[Matcher, Matcher]:
     """Return the platforms to include where they are present, and those that must be present."""
-    node = platforms.only([evidence.info.platform or platforms.host()])
+    legacy = evidence.info.containerd_1
+    node = platforms.only([evidence.info.platform or platforms.host()], legacy=legacy)
     if wish.all_platforms:
         return platforms.EVERYTHING, node
-    chosen = platforms.only(wish.platforms) if wish.platforms else node
+    chosen = platforms.only(wish.platforms, legacy=legacy) if wish.platforms else node
     return chosen, chosen
 
 

@@ -15,7 +15,7 @@ from auditor.checks.blob_case import described
 from auditor.checks.evidence import Evidence
 from auditor.model import oci
 from auditor.model.digest import EMPTY, Digest
-from auditor.model.findings import Finding, ImageRef, Verify
+from auditor.model.findings import Finding, ImageRef, Severity, Verify
 from auditor.model.image_graph import Broken, Family, Flaw
 from auditor.model.store import (
     FileKind,
@@ -281,9 +281,33 @@ SIZES = {
         found=told(
             "size-mismatch",
             *(used(each, name) for each, name in ((LONG, "b:1"), (LONGER, "c:1"))),
-            IN_APP,
+            severity=Severity.ERROR,
             cause="records-disagree",
-            facts={"record_size": SIZE, "descriptor_size": SIZE, "file_size": SIZE},
+            facts={"record_size": SIZE, "descriptor_size": SIZE + 3},
+            hint=REPULL,
+        ),
+    ),
+    "the only descriptor disagrees": Row(
+        (do(World.pull, LONG, NAME),),
+        file(size=SIZE),
+        found=told(
+            "size-mismatch",
+            used(LONG, NAME),
+            cause="records-disagree",
+            facts={"record_size": SIZE, "descriptor_size": SIZE + 3, "file_size": SIZE},
+            hint=REPULL,
+        ),
+    ),
+    "the only descriptor disagrees with bytes that were read": Row(
+        (do(World.pull, LONG, NAME),),
+        file(size=SIZE),
+        verification(VerificationKind.SOUND),
+        found=told(
+            "size-mismatch",
+            used(LONG, NAME),
+            severity=Severity.ERROR,
+            cause="records-disagree",
+            facts={"record_size": SIZE, "descriptor_size": SIZE + 3},
             hint=REPULL,
         ),
     ),
@@ -623,7 +647,7 @@ SAID = {
     ),
     "descriptors": (
         SIZES["three descriptors disagree"],
-        f"layer 1 of b:1 (linux/amd64) and 2 more images: {SIZE} bytes in its record, {SIZE + 3} in its descriptor",
+        f"layer 1 of b:1 (linux/amd64) and 1 more image: {SIZE} bytes in its record, {SIZE + 3} in its descriptor",
     ),
     "records and a descriptor": (
         SIZES["two records and a descriptor disagree"],

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from auditor.checks import documents
+from auditor.checks import documents, index_children
+from auditor.checks.rule import Hit
 from auditor.model import oci
 from auditor.model.findings import Finding, ImageRef
 from auditor.model.store import Resource
@@ -130,8 +131,12 @@ def nested(depth: int) -> Document:
 
 DEEP = nested(oci.MAX_DEPTH)
 TOO_DEEP = nested(oci.MAX_DEPTH + 1)
+ONLY_ARM = {"wanted": "linux/amd64", "found": "linux/arm64"}
 LIMIT = {
-    "as deep as may be": Row((pull(DEEP, ARM),)),
+    "as deep as may be": Row(
+        (pull(DEEP, ARM),),
+        (finding("no-matching-platform", "index", DEEP.digest, root(DEEP), facts=ONLY_ARM),),
+    ),
     "too deep": Row(
         (pull(TOO_DEEP, ARM),),
         (finding("malformed-manifest", "index", nested(1).digest, root(TOO_DEEP)),),
@@ -237,8 +242,8 @@ COUNTS = {
     "another platform's, one layer": Row(
         (pull(WITH_MANY, AMD, ARM), lose(ARM_LOW)),
         (
-            not_pulled(MANY_ARM, WITH_MANY, here=True, layers=2, held=1),
             miscounted(MANY_ARM, WITH_MANY, layers=2, ids=1),
+            not_pulled(MANY_ARM, WITH_MANY, here=True, layers=2, held=1),
         ),
     ),
     "another platform's, no layer": Row(
@@ -292,11 +297,16 @@ TABLES = {
 }
 
 
+def found(row: Row) -> list[Hit]:
+    evidence = collected(build(row.steps), **row.request)
+    return [*documents.check(evidence), *index_children.check(evidence)]
+
+
 @pytest.mark.parametrize(
     "row", [pytest.param(row, id=f"{table}: {name}") for table, rows in TABLES.items() for name, row in rows.items()]
 )
 def test_exactly_this_is_found(row: Row) -> None:
-    assert unworded(worded(documents.check(collected(build(row.steps), **row.request)))) == list(row.found)
+    assert unworded(worded(found(row))) == list(row.found)
 
 
 MANIFEST = f"manifest of {NAME} (linux/amd64)"
@@ -341,5 +351,4 @@ SAID = {
 
 @pytest.mark.parametrize(("row", "messages"), SAID.values(), ids=SAID)
 def test_the_message_says_this(row: Row, messages: list[str]) -> None:
-    found = worded(documents.check(collected(build(row.steps), **row.request)))
-    assert [told.message for told in found] == messages
+    assert [told.message for told in worded(found(row))] == messages

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from auditor.checks import documents
+from auditor.checks import documents, index_children
+from auditor.checks.evidence import Evidence
 from auditor.model import oci
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, ImageRef, Subject
@@ -409,11 +410,15 @@ TABLES = {
 }
 
 
+def told_of(evidence: Evidence) -> list[Finding]:
+    return worded([*documents.check(evidence), *index_children.check(evidence)])
+
+
 @pytest.mark.parametrize(
     "row", [pytest.param(row, id=f"{table}: {name}") for table, rows in TABLES.items() for name, row in rows.items()]
 )
 def test_exactly_this_is_found_and_said(row: Row) -> None:
-    found = worded(documents.check(collected(build(row.steps))))
+    found = told_of(collected(build(row.steps)))
     assert unworded(found) == list(row.found)
     assert [told.message for told in found] == list(row.messages)
 
@@ -430,5 +435,5 @@ ARCHIVED: Mapping[str, tuple[tuple[Step, ...], str]] = {
 
 @pytest.mark.parametrize(("steps", "message"), ARCHIVED.values(), ids=ARCHIVED)
 def test_what_an_archive_lacks(steps: tuple[Step, ...], message: str) -> None:
-    (told,) = worded(documents.check(collected(build(steps, namespace=""))))
+    (told,) = told_of(collected(build(steps, namespace="")))
     assert told.message == message

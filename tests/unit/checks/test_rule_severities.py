@@ -9,6 +9,7 @@ from auditor.checks import (
     containers,
     documents,
     garbage_collection,
+    index_children,
     layer_types,
     leftovers,
     metadata_faults,
@@ -37,4 +38,4 @@ def test_an_archive_is_not_asked_about_snapshots_and_garbage() -> None:
         layer_types.check,
         leftovers.check,
     }
-    assert set(checks.ARCHIVE_CHECKS) == {documents.check, absent_layers.check, blobs.check}
+    assert set(checks.ARCHIVE_CHECKS) == {documents.check, index_children.check, absent_layers.check, blobs.check}

@@ -333,6 +333,23 @@ def _(world: World) -> str:
     return ARM.digest
 
 
+@fault("no-matching-platform")
+def _(world: World) -> str:
+    world.pull(index(ARM), unpack=False)
+    return index(ARM).digest
+
+
+@fault("malformed-descriptor")
+def _(world: World) -> str:
+    listed = msgspec.json.decode(index(APP, ARM).data)
+    listed["manifests"][1]["digest"] = "sha256:a"
+    raw = msgspec.json.encode(listed)
+    world.pull(APP)
+    named = msgspec.structs.replace(index(APP, ARM).target, digest=Digest.of(raw), size=len(raw))
+    world.change(images=(msgspec.structs.replace(world.inventory.images[0], target=named),))
+    return world.put(raw, **{"containerd.io/gc.ref.content.m.0": APP.digest})
+
+
 @fault("attestation-not-pulled")
 def _(world: World) -> str:
     world.pull(index(APP, attestation(APP)))
@@ -513,9 +530,9 @@ CONTRACT = {
     Severity.ERROR: "snapshot-without-blob shared-config-layers blob-unreadable layer-count-mismatch name-mismatch "
     "image-type-unknown",
     Severity.WARNING: "media-type-mismatch snapshot-missing gc-unprotected stale-ingest container-orphaned "
-    "layer-type-unsupported layers-not-fetched undeletable-files",
+    "layer-type-unsupported layers-not-fetched undeletable-files malformed-descriptor",
     Severity.INFO: "blob-discarded blob-lazy platform-not-pulled attestation-not-pulled foreign-layer not-unpacked "
-    "leftover-files orphan-blob expired-lease pull-in-progress",
+    "leftover-files orphan-blob expired-lease pull-in-progress no-matching-platform",
 }
 
 

@@ -22,8 +22,8 @@ from auditor.model.image_graph import (
     family,
     group,
     key,
-    walk,
 )
+from auditor.model.image_walk import walk
 from auditor.model.oci import Descriptor, ImageConfig, Index, Manifest
 from auditor.model.platforms import EVERYTHING, Matcher, Platform, only
 from auditor.model.store import Image

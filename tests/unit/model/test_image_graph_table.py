@@ -26,9 +26,8 @@ from auditor.model.image_graph import (
     group,
     key,
     key_of_root,
-    platform_of,
-    walk,
 )
+from auditor.model.image_walk import platform_of, walk
 from auditor.model.oci import Descriptor, ImageConfig, Index, Manifest
 from auditor.model.platforms import EVERYTHING, Matcher, Platform, only
 from auditor.model.store import Image
@@ -85,7 +84,7 @@ def test_a_media_type_has_a_family(media_type: str, expected: Family | None) -> 
 
 def test_families_and_flaws_have_their_words() -> None:
     assert [str(each) for each in Family] == ["index", "manifest", "config", "untyped"]
-    flaws = ["no file", "wrong size", "wrong digest", "malformed", "unreadable", "neither an index nor a manifest"]
+    flaws = "no file|wrong size|wrong digest|malformed|unreadable|too large|neither an index nor a manifest".split("|")
     assert [str(each) for each in Flaw] == flaws
 
 
@@ -219,9 +218,12 @@ def says(name: str, platform: Platform) -> dict[tuple[Digest, Family], Any]:
     }
 
 
-def listing(*below: Descriptor, nodes: tuple[ManifestNode, ...], **fields: Any) -> Walk:
+def listing(
+    *below: Descriptor, nodes: tuple[ManifestNode, ...], unmatched: tuple[Platform, ...] = (), **fields: Any
+) -> Walk:
     """An index over these manifests."""
-    return Walk(index("i"), {"i": below}, found={"indexes": (index("i"),), "manifests": nodes}, **fields)
+    found = {"indexes": (index("i"),), "manifests": nodes, "unmatched": unmatched}
+    return Walk(index("i"), {"i": below}, found=found, **fields)
 
 
 A, B = manifest("a", AMD), manifest("b", ARM)
@@ -244,7 +246,7 @@ WALKS = {
         index("i"), more={(digest("i"), Family.INDEX): Broken(Flaw.SIZE)}, found={"indexes": (index("i"),)}
     ),
     "one of two": listing(A, B, nodes=(node(A, "i", wanted=True, alike=True), node(B, "i", wanted=False, alike=False))),
-    "the only one, of another platform": listing(B, nodes=(node(B, "i", wanted=False, alike=False),)),
+    "the only one, of another platform": listing(B, nodes=(node(B, "i", wanted=False, alike=False),), unmatched=(AMD,)),
     "everything": listing(
         A,
         B,
@@ -332,6 +334,7 @@ WALKS = {
             "indexes": (index("i"), Descriptor(oci.OCI_INDEX, digest("j"), 1, ARM)),
             "manifests": (node(A, "i", "j", wanted=False, alike=True),),
             "passed_over": (Descriptor(oci.OCI_INDEX, digest("j"), 1, ARM),),
+            "unmatched": (AMD,),
         },
     ),
     "content before a manifest": Walk(
@@ -352,6 +355,7 @@ WALKS = {
             node(BARE, "i", wanted=False, alike=False, platform=ARM),
             node(BARE2, "i", wanted=False, alike=False),
         ),
+        unmatched=(AMD,),
     ),
     "one manifest for two platforms, the wanted one second": listing(
         DATA_ARM, DATA_AMD, nodes=(node(DATA_AMD, "i", wanted=True, alike=True),)
@@ -366,7 +370,10 @@ WALKS = {
         nodes=(node(DATA_386, "i", wanted=False, alike=True), node(A, "i", wanted=True, alike=True)),
     ),
     "one manifest for two platforms, both as good: the first": listing(
-        DATA_ARM, manifest("data", S390), nodes=(node(DATA_ARM, "i", wanted=False, alike=False),)
+        DATA_ARM,
+        manifest("data", S390),
+        nodes=(node(DATA_ARM, "i", wanted=False, alike=False),),
+        unmatched=(AMD,),
     ),
     "one index for two platforms": Walk(
         index("i"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from auditor.errors import MalformedDocument
+from auditor.errors import DocumentTooLarge, MalformedDocument
 from auditor.model import oci
 from auditor.model.digest import HEX_LENGTH, Digest
 from auditor.model.oci import Descriptor, Document, ImageConfig, Index, Manifest
@@ -193,7 +193,7 @@ def test_an_index_says_what_it_names() -> None:
 
 def test_a_config_says_what_the_auditor_needs() -> None:
     config = oci.parse(dump(CONFIG), oci.DOCKER_CONFIG)
-    assert config == ImageConfig(Platform("linux", "amd64"), (ONE, TWO), "layers")
+    assert config == ImageConfig(Platform("linux", "amd64"), (ONE, TWO))
 
 
 @pytest.mark.parametrize(
@@ -274,10 +274,28 @@ def test_lists_end_at_their_limit(limit: int, value: Any, media_type: str) -> No
     assert parsed(dump(value(limit + 1)), media_type) is None
 
 
-def test_a_document_ends_at_its_limit() -> None:
-    room = oci.MAX_DOCUMENT - len('{"x":""}')
-    assert parsed(b'{"x":"%b"}' % (b"a" * room), oci.OCI_CONFIG) is not None
-    assert parsed(b'{"x":"%b"}' % (b"a" * (room + 1)), oci.OCI_CONFIG) is None
+@pytest.mark.parametrize(("limit", "media_type"), [(oci.MAX_DOCUMENT, oci.OCI_INDEX), (oci.MAX_CONFIG, oci.OCI_CONFIG)])
+def test_a_document_ends_at_its_limit(limit: int, media_type: str) -> None:
+    room = limit - len('{"x":""}')
+    assert parsed(b'{"x":"%b"}' % (b"a" * room), media_type) is not None
+    with pytest.raises(DocumentTooLarge):
+        oci.parse(b'{"x":"%b"}' % (b"a" * (room + 1)), media_type)
+
+
+@pytest.mark.parametrize(
+    ("part", "right"),
+    [
+        ('"config":{"Env":["a=b"],"Future":{}}', True),
+        ('"config":{"Env":["a=b",1]}', False),
+        ('"config":null', True),
+        ('"history":[{"created_by":"x","future":1},null]', True),
+        ('"history":[{"created_by":1}]', False),
+        ('"history":[{"created":"yesterday"}]', False),
+    ],
+)
+def test_the_types_of_large_configs_are_checked_too(part: str, right: bool) -> None:
+    raw = '{"architecture":"amd64","os":"linux","author":"' + "a" * (1 << 20) + f'",{part}}}'
+    assert (parsed(raw.encode(), oci.OCI_CONFIG) is not None) is right
 
 
 @pytest.mark.parametrize(

@@ -239,18 +239,44 @@ def test_features_must_be_offered_and_the_most_of_them_win() -> None:
     assert only([LINUX_AMD64]).rank(erofs) is None
 
 
+# platform_windows_compat.go, and what `ctr images mount --platform` of 2.1.9 takes
 @pytest.mark.parametrize(
     ("node", "image", "matches"),
     [
-        ("10.0.17763.1", "10.0.20348.2", True),
+        ("10.0.17763.1", "10.0.17763.9", True),
+        ("10.0.17763.1", "10.0.20348.2", False),
         ("10.0.17763", "6.3.9600", False),
+        ("10.0.17763", "6.3.17763", False),
         ("10.0.17763", "", True),
         ("", "10.0.17763", True),
+        ("10.0", "10.0.17763.2", True),
+        ("10.0.17763", "10.0", False),
+        ("10.0.20348", "10.0.17763.2", False),
+        ("10.0.20348", "10.0.20348.9", True),
+        ("10.0.25398", "10.0.20348.1", True),
+        ("10.0.26100", "10.0.20348.2", True),
+        ("10.0.26100", "10.0.17763.2", False),
+        ("10.0.26100", "10.0.26200.1", False),
+        ("10.0.26200", "10.0.26100.1", True),
+        ("10.0.26200", "10.0.20348.1", False),
+        ("10.1.20348", "10.0.20348", False),
     ],
 )
-def test_windows_takes_its_own_major_and_minor_version(node: str, image: str, matches: bool) -> None:
+def test_windows_runs_its_own_build_and_what_later_ones_are_stable_for(node: str, image: str, matches: bool) -> None:
     found = only([Platform("windows", "amd64", "", node)]).rank(Platform("windows", "amd64", "", image, ("win32k",)))
     assert (found is not None) is matches
+
+
+# What `ctr images mount --platform` of 1.6.20 and 1.7.24 takes
+def test_containerd_1_compares_no_features_and_no_versions_and_knows_no_arm64_v9() -> None:
+    erofs = msgspec.structs.replace(LINUX_AMD64, os_features=("erofs",))
+    assert only([LINUX_AMD64], legacy=True).choose([erofs, LINUX_AMD64]) == [0]
+    assert only([LINUX_AMD64], legacy=True).choose([LINUX_AMD64, erofs]) == [0]
+    host_version, image_version = (Platform("windows", "amd64", "", version) for version in ("10.0.1", "6.3.9600"))
+    assert only([host_version], legacy=True).rank(image_version) == 0
+    names = [str(each) for each in compatible(parse("linux/arm64/v9"), legacy=True)]
+    assert names == ["linux/arm64/v9", "linux/arm/v8", "linux/arm/v7", "linux/arm/v6", "linux/arm/v5"]
+    assert compatible(parse("linux/arm64"), legacy=True) == compatible(parse("linux/arm64"))
 
 
 def test_the_host_is_a_platform_in_its_one_spelling() -> None:
