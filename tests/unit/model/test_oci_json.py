@@ -274,6 +274,11 @@ def test_words_of_more_than_200_characters_are_cut(length: int, shown: int) -> N
     assert text.endswith("...") is (length > shown)
 
 
+def test_a_document_that_is_not_utf_8_is_refused_by_its_name() -> None:
+    with pytest.raises(MalformedDocument, match=r"^the index is not what its type says: "):
+        oci.parse(b'{"manifests": "\xff"}', oci.OCI_INDEX)
+
+
 def test_a_large_config_is_refused_by_its_name() -> None:
     with pytest.raises(MalformedDocument, match=r"^the config is not what its type says: "):
         oci.parse(sized("[]", FREE + 1), oci.OCI_CONFIG)
