@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from itertools import chain
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
 
-from auditor.concurrency import read_ahead
 from auditor.layers import tar_entries
 from auditor.layers.inspector import LayerDecoder
 from auditor.layers.piece_reader import PieceReader
@@ -38,6 +38,8 @@ _KINDS: Final = {
 }
 _FILE: Final = NodeKind.FILE
 _DEVICES: Final = frozenset({NodeKind.CHARACTER, NodeKind.BLOCK})
+#: Pieces of at most 1 MiB that are decompressed ahead.
+_AHEAD: Final = 4
 #: Last components of a path that are no name.
 _NO_NAMES: Final = frozenset({b"", b".", b".."})
 
@@ -75,10 +77,9 @@ def play(
 
     """
     model = _Model(lowest=lowest or base is not None, contents=contents, base=base, files=files)
-    with closing(ThreadedMeter()) as meter:
+    with closing(ThreadedMeter()) as meter, ThreadPoolExecutor(1, "layer-decompression") as pool:
         layer = LayerDecoder(max_size=max_size, meter=meter)
-        with _ahead(_decompressed(layer, chunks)) as pieces:
-            refusal, fault = _applied(model, pieces)
+        refusal, fault = _applied(model, _decompressed(layer, meter, chunks, pool))
         return Played(model.root, layer.verification(fault), refusal)
 
 
@@ -110,25 +111,27 @@ def _apply(model: _Model, stream: PieceReader) -> str:
     return refusal
 
 
-@contextmanager
-def _ahead(pieces: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-    """Decompress a layer in another thread, ahead of the comparison; a small one at once."""
-    first: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        first.append(piece)
-        size += len(piece)
-        if size > SMALL:
-            with read_ahead(pieces, name="layer-decompression") as rest:
-                yield chain(first, rest)
-            return
-    yield iter(first)
+def _decompressed(
+    layer: LayerDecoder, meter: ThreadedMeter, chunks: Iterable[bytes | memoryview], pool: Executor
+) -> Iterator[bytes]:
+    """Decompress a layer in another thread, some pieces ahead; a small one in this, which also reads the blob."""
+    ready: list[bytes] = []
+    for source in chain(map(layer.decode, chunks), (layer.rest(),)):
+        more = True
+        while more:
+            if meter.size <= SMALL:
+                yield from ready
+                ready = _taken(source)
+            else:
+                job = pool.submit(_taken, source)
+                yield from ready
+                ready = job.result()
+            more = len(ready) == _AHEAD
+    yield from ready
 
 
-def _decompressed(layer: LayerDecoder, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    for chunk in chunks:
-        yield from map(bytes, layer.decode(chunk))
-    yield from map(bytes, layer.rest())
+def _taken(source: Iterator[bytes | memoryview]) -> list[bytes]:
+    return list(map(bytes, islice(source, _AHEAD)))
 
 
 class _Model:
