@@ -67,7 +67,7 @@ class Beside:
     def __enter__(self) -> Self:
         """Open the directory if there is one."""
         with suppress(OSError):
-            self._root = os.open(self._directory, DIRECTORY)
+            self._root = os.open(os.fsencode(self._directory) + b"/", DIRECTORY)
         return self
 
     def __exit__(

@@ -147,6 +147,8 @@ class _Model:
         self._head: bytes | None = None
         self._path: list[bytes] = []
         self._directory = self.root
+        #: Whether a file may have several names.
+        self._linked = base is not None
         #: Directory entries in order: their times are set at the end.
         self._directories: list[tuple[bytes, int]] = []
         #: Directory and name of each entry, as an opaque marker leaves these. Without a base, all that is not implicit.
@@ -190,8 +192,11 @@ class _Model:
             node = self._resolve(parts(path), last=True)
             if node is not None:
                 node.mtime = mtime
-        for node in below(self.root):
-            node.links += 1
+        if self._linked:
+            for node in below(self.root):
+                node.links = 0
+            for node in below(self.root):
+                node.links += 1
 
     def _whiteout(self, parent: Node, base: bytes, entry: Entry) -> None:
         """Apply a whiteout; `OverlayConvertWhiteout`, and `applyNaive` at the bottom."""
@@ -268,7 +273,7 @@ class _Model:
             self._head = None
         kind = _KINDS.get(entry.kind)
         if kind is None:
-            children[name] = node = self._linked(entry, present)
+            children[name] = node = self._link_target(entry, present)
             _set_attributes(node, entry)
             return node
         if present is not None and present.kind is kind is NodeKind.DIRECTORY:
@@ -280,9 +285,10 @@ class _Model:
             _set_body(node, entry)
         return node
 
-    def _linked(self, entry: Entry, present: Node | None) -> Node:
+    def _link_target(self, entry: Entry, present: Node | None) -> Node:
         if entry.kind != tar_entries.HARD_LINK:
             raise Unplayable(f"an entry of type {entry.kind!r}, which containerd does not unpack")
+        self._linked = True
         target = self._resolve(parts(entry.link), last=False)
         if target is None or target.kind is NodeKind.DIRECTORY or target is present:
             raise Unplayable("a hard link to a file that is not in the layer, which containerd does not unpack")

@@ -44,7 +44,7 @@ class Node(msgspec.Struct, eq=False):
     mtime: int = 0
     size: int = 0
     device: int = 0
-    links: int = 0
+    links: int = 1
     seen: Seen | None = None
     digest: bytes = b""
     target: bytes = b""
@@ -104,8 +104,5 @@ def copied(tree: Node) -> Node:
                 waiting.append(child)
             elif child.kind is not NodeKind.FILE and child.links > 1:
                 child.links -= 1
-                children[name] = another = copy(child)
-                another.links = 0
-                continue
-            child.links = 0
+                children[name] = copy(child)
     return tree
