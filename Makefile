@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Programs that the tests use besides the lab's servers, which are always installed.
-TOOLS := strace,skopeo,umoci,podman,buildah,zstd,bsdtar,chromium-headless-shell,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras
+TOOLS := strace,skopeo,umoci,podman,buildah,zstd,bsdtar,chromium-headless-shell,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras,buildx,skopeo-1.18
 # More workers than cores: tests wait for daemons half of their time.
 WORKERS ?= 5
 # Time and choice of `make soak`.
@@ -73,7 +73,7 @@ lab: lab-install lab-alone ## run the tests on real daemons and registries
 wide: $(STAMP) lab-install ## kill and damage at every step and in every combination on every release; `make test` takes a share of them
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --wide -m 'in_turn or sweep' tests/lab
 
-mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
+mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; half an hour
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mutmut
 	@$(BIN)/python -m tests.mutants
 
@@ -94,7 +94,7 @@ samples: $(STAMP) lab-install ## write the sample reports again, from the lab
 	@$(BIN)/python -m tests.unit.rendered
 	@$(BIN)/python tools/readme-sample
 
-pictures: $(STAMP) lab-install ## take the pictures in docs/pictures again
+pictures: $(STAMP) lab-install ## take the picture in docs/pictures again
 	@$(BIN)/python -m tests.lab.pictures
 
 bench: $(STAMP) lab-install ## run all benchmarks (minutes)

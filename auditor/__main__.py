@@ -1,46 +1,71 @@
-"""`python -m auditor` and the console script; answers `--version` before anything heavy is imported."""
+"""`python -m auditor` and the console script; answers `--version` before anything heavy is imported.
 
-from __future__ import annotations
+Until the first handlers of signals are set, only modules are imported that Python itself has or loads at its start.
+"""
 
+import _signal  # type: ignore[import-not-found] # a part of `signal` that Python always has
 import gc
 import os
-import signal
 import sys
-from types import ModuleType
-from typing import NoReturn, cast
 
-from auditor.import_stand_ins import stand_ins
-from auditor.version import __version__
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
+#: Exit status of a program that cannot be loaded, or whose output cannot be written.
+_COULD_NOT = 3
 #: Objects made between two collections: some tens of megabytes.
 _OBJECTS = 200_000
+#: Signals that end the program.
+_ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 
 
 def main() -> int:
     """Run the command line; return the exit status."""
-    if sys.argv[1:] == ["--version"]:
-        return _print_version()
     try:
-        # An interrupt in the middle of an import may crash extension modules; it is raised after them.
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            _import_msgspec()
-            from auditor.cli import app  # noqa: PLC0415 - see above
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        return app.main(ends=True)
-    except KeyboardInterrupt:  # during the imports; `app.main` handles later ones
-        sys.stderr.write("auditor: interrupted\n")
-        return 130
+        if sys.argv[1:] == ["--version"]:
+            return _print_version()
+        _import_msgspec()
+        from auditor.cli import app  # noqa: PLC0415 - see above
+    except Exception as error:
+        if os.environ.get("AUDITOR_DEBUG"):
+            raise
+        _print_error(f"auditor: the program cannot be loaded: {error}")
+        _print_error("hint: install it again; if that does not help, check its disk (dmesg)")
+        return _COULD_NOT
+    return app.main(ends=True)
+
+
+def _set_handlers() -> None:
+    """Handle signals until the command line sets its own handlers; ignored ones stay ignored, as under nohup."""
+    for number in _ENDING:
+        if _signal.getsignal(number) is not _signal.SIG_IGN:
+            _signal.signal(number, _end)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _ENDING)  # the launcher of the bundle blocks them
+
+
+def _end(number: int, _frame: object) -> None:
+    """End at once: nothing is open yet, and an exception during an import may crash an extension module."""
+    _print_error("auditor: interrupted")
+    os._exit(128 + number if number == _signal.SIGINT else 128 + _signal.SIGTERM)
+
+
+def _print_error(text: str) -> None:
+    try:
+        os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+    except OSError:
+        return
 
 
 def _print_version() -> int:
+    from auditor.version import __version__  # noqa: PLC0415 - see above
+
     try:
         sys.stdout.write(f"auditor {__version__}\n")
         sys.stdout.flush()
     except OSError as error:
-        sys.stderr.write(f"auditor: the output could not be written: {error.strerror}\n")
-        return 3
+        _print_error(f"auditor: the output could not be written: {error.strerror}")
+        return _COULD_NOT
     return 0
 
 
@@ -49,9 +74,11 @@ def _import_msgspec() -> None:
 
     msgspec falls back to `typing`, which has everything that the records here use.
     """
+    from auditor.import_stand_ins import stand_ins  # noqa: PLC0415 - see above
+
     optional = "typing_extensions"
     if optional not in sys.modules:
-        sys.modules[optional] = cast("ModuleType", None)  # what the import system takes for "not installed"
+        sys.modules[optional] = None  # type: ignore[assignment] # what the import system takes for "not installed"
         try:
             with stand_ins("textwrap"):
                 import msgspec  # noqa: F401, PLC0415
@@ -75,12 +102,13 @@ def _open_closed_streams() -> None:
         setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if number else "r", encoding="utf-8"))
 
 
-def run() -> NoReturn:
+def run() -> "NoReturn":
     """Run and end the process at once.
 
     Leases, temporary files and progress bars are cleaned up by then. Freeing the objects of an audit one by one would
     take a tenth of the time of a check, and so would frequent cycle collection; the collector stays on for long runs.
     """
+    _set_handlers()
     gc.set_threshold(_OBJECTS)
     _open_closed_streams()
     status = main()

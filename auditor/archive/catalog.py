@@ -8,16 +8,18 @@ from typing import Final
 import msgspec
 
 from auditor.archive import dir_folder, docker_manifest, image_names, recognise
-from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files
+from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files, link_target
 from auditor.archive.image_names import full
-from auditor.archive.members import Collector, Seen, claimed, cleaned
+from auditor.archive.members import Collector, cleaned
 from auditor.archive.problems import ArchiveProblem, shown
+from auditor.archive.seen import Seen, claimed
 from auditor.checks.archive_faults import DISAGREE, INCOMPLETE, MALFORMED, UNSAFE
 from auditor.errors import MalformedDocument
 from auditor.model import image_graph, oci
 from auditor.model.digest import Digest
-from auditor.model.findings import Fact
+from auditor.model.findings import Fact, Severity
 from auditor.model.oci import Descriptor, Index, Manifest
+from auditor.model.plural import plural
 from auditor.model.store import Image
 
 #: The only namespace of an archive.
@@ -27,6 +29,7 @@ OCI_LAYOUT: Final = "oci-layout"
 #: Fact of a contradiction that may be due to documents which the archive lacks: their number.
 ABSENT_DOCUMENTS: Final = "absent_documents"
 _LAYOUT_VERSION: Final = "1.0.0"
+_REFUSED: Final = "`ctr images import`, docker's containerd store and oras refuse it; podman and skopeo load it"
 
 
 class _LayoutFile(msgspec.Struct):
@@ -51,7 +54,7 @@ class Catalog:
     """
 
     def __init__(self, collected: Collector, *, complete: bool) -> None:
-        self.files = Files(files=collected.files, links=collected.links, empty=collected.empty)
+        self.files = Files(files=collected.files, links=collected.links, empty=collected.empty, packed=collected.packed)
         self.problems = collected.problems
         self.images: tuple[Image, ...] = ()
         self.held: dict[Digest, Seen] = {}
@@ -66,9 +69,15 @@ class Catalog:
                 self.held[seen.digest if seen.digest == promise else promise] = seen
         self._interpret()
 
+    def blob(self, digest: Digest) -> Seen | None:
+        """Return a blob; one that was packed is held from now on."""
+        if digest not in self.held and (seen := self.files.blob(digest)) is not None:
+            self.held[digest] = seen
+        return self.held.get(digest)
+
     def document(self, descriptor: Descriptor) -> oci.Document | None:
         """Return a document, parsed; None where it is absent, does not match its digest, or is malformed."""
-        where, seen = image_graph.key(descriptor), self.held.get(descriptor.digest)
+        where, seen = image_graph.key(descriptor), self.blob(descriptor.digest)
         if where is None or seen is None or seen.kept is None or seen.digest != descriptor.digest:
             return None
         if where not in self.documents:
@@ -86,8 +95,8 @@ class Catalog:
         if dir_folder.is_dir_folder(self.files.files):
             self._dir_folder()
             return
-        layout, index = self._check_layout(), self._index()
-        entries = self._entries()
+        index, entries = self._index(), self._entries()
+        layout = self._check_layout(index, entries)
         if index is not None:
             self.layout = "oci"
             self.images = tuple(_image(child) for child in index.manifests)
@@ -115,27 +124,28 @@ class Catalog:
         for name, target in self.files.links.items():
             if self.files.find(name) is None and self._complete:
                 message = f"the link {shown(name)} leads to {shown(target)}, which is no file of the archive"
-                self._report(ArchiveProblem(UNSAFE, message, member=shown(name)))
+                symbolic = name not in self._early and link_target(name, target) is not None
+                # Of docker's own archives, containerd and docker refuse those with a link to nothing.
+                level = Severity.WARNING if symbolic and OCI_LAYOUT in self.files.files else None
+                self._report(ArchiveProblem(UNSAFE, message, member=shown(name), level=level))
+            elif claimed(name) is not None:
+                message = f"the blob {shown(name)} is a link, which oras and skopeo's docker-archive do not follow"
+                self._report(ArchiveProblem(UNSAFE, message, member=shown(name), level=Severity.WARNING))
 
-    def _check_layout(self) -> bool:
+    def _check_layout(self, index: Index | None, entries: tuple[Entry, ...] | None) -> bool:
         """Whether there is an oci-layout; report one that is wrong, or absent beside an index.json.
 
-        OCI image-layout.md, "oci-layout file"; containerd's importer refuses other versions.
+        OCI image-layout.md, "oci-layout file". Measured on all loaders of docs/export.md.
         """
         seen = self.files.files.get(OCI_LAYOUT)
-        if seen is None:
-            if INDEX_JSON in self.files.files and self._complete:
-                message = "there is no oci-layout beside index.json; importers do not take it for an OCI layout"
-                self._report(ArchiveProblem(INCOMPLETE, message, member=OCI_LAYOUT))
-            return False
-        try:
-            version = msgspec.json.decode(seen.kept or b"", type=_LayoutFile).image_layout_version
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            version = ""
-        if version != _LAYOUT_VERSION:
-            message = f"oci-layout does not give the version {_LAYOUT_VERSION}"
+        version = _layout_version(seen)
+        if version == "" and INDEX_JSON in self.files.files and self._complete:
+            what = "oci-layout gives no version" if seen else "there is no oci-layout beside index.json"
+            self._report(_no_version(what, loads=_same_names(index, entries)))
+        elif version not in ("", _LAYOUT_VERSION):
+            message = f"oci-layout does not give the version {_LAYOUT_VERSION}: {_REFUSED}"
             self._report(ArchiveProblem(MALFORMED, message, member=OCI_LAYOUT))
-        return True
+        return seen is not None
 
     def _lacks_index(self, layout: bool) -> None:
         if not self._complete or not (layout or MANIFEST_JSON not in self.files.files):
@@ -143,7 +153,7 @@ class Catalog:
         what = (
             "there is an oci-layout, but no index.json" if layout else "there is neither index.json nor manifest.json"
         )
-        why = recognise.by_members(self.files.files) or "importers find no image in it"
+        why = _REFUSED if self.made else recognise.by_members(self.files.files) or "importers find no image in it"
         self._report(ArchiveProblem(INCOMPLETE, f"{what}: {why}", member=INDEX_JSON))
 
     def _index(self) -> Index | None:
@@ -200,14 +210,37 @@ class Catalog:
         absent = [name for name in absent if claimed(cleaned(name) or "") not in foreign]
         if absent and self._complete:
             whose = f"of {', '.join(entry.repo_tags)}" if entry.repo_tags else "of an image without a name"
-            message = f"manifest.json names {_files(len(absent))} {whose} not in the archive: {shown(absent[0])}"
+            message = (
+                f"manifest.json names {plural(len(absent), 'file')} {whose} not in the archive: {shown(absent[0])}"
+            )
             message += " and others" if len(absent) > 1 else ""
             facts = {"absent": len(absent), "named": len(entry.paths)}
             self._report(ArchiveProblem(INCOMPLETE, message, member=MANIFEST_JSON, facts=facts))
 
 
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+def _layout_version(seen: Seen | None) -> str | None:
+    """Return the version in an oci-layout; empty without one, None where it is not JSON."""
+    if seen is None:
+        return ""
+    try:
+        return msgspec.json.decode(seen.kept or b"", type=_LayoutFile).image_layout_version
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _same_names(index: Index | None, entries: tuple[Entry, ...] | None) -> bool:
+    """Whether manifest.json gives every name that index.json gives."""
+    tags = {full(tag) for entry in entries or () for tag in entry.repo_tags or ()}
+    return bool(tags) and index is not None and all(full(image_names.key(x)) in tags for x in index.manifests)
+
+
+def _no_version(what: str, *, loads: bool) -> ArchiveProblem:
+    """Return the problem of a layout without a version: an error unless importers load the same from manifest.json."""
+    if loads:
+        message = f"{what}: importers load what manifest.json names, under other digests; oras refuses it"
+        return ArchiveProblem(INCOMPLETE, message, member=OCI_LAYOUT, level=Severity.WARNING)
+    message = f"{what}: `ctr images import`, `docker load` and oras refuse it; podman and skopeo load it"
+    return ArchiveProblem(INCOMPLETE, message, member=OCI_LAYOUT)
 
 
 class _Reached:

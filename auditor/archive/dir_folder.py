@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 
 from auditor.archive.docker_manifest import MANIFEST_JSON, text
-from auditor.archive.members import DIR_VERSION, Seen, dir_digest
+from auditor.archive.members import DIR_VERSION, dir_digest
 from auditor.archive.problems import ArchiveProblem
+from auditor.archive.seen import Seen
 from auditor.checks.archive_faults import INCOMPLETE, MALFORMED
 from auditor.errors import MalformedDocument
 from auditor.model import oci

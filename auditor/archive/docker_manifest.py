@@ -10,8 +10,10 @@ from typing import Annotated, Final
 
 import msgspec
 
-from auditor.archive.members import Seen, claimed, cleaned, empty_file
+from auditor.archive.blob_table import BlobTable
+from auditor.archive.members import cleaned
 from auditor.archive.problems import ArchiveProblem, shown
+from auditor.archive.seen import Seen, claimed, empty_file
 from auditor.checks.archive_faults import INCOMPLETE, MALFORMED
 from auditor.errors import MalformedDocument
 from auditor.model import oci
@@ -70,15 +72,21 @@ def text(seen: Seen) -> bytes:
     return seen.kept
 
 
+def link_target(name: str, target: str) -> str | None:
+    """Return the name that a symbolic link leads to; None where it is absolute or leads out of the archive."""
+    return None if target.startswith("/") else cleaned(posixpath.join(posixpath.dirname(name), target))
+
+
 class Files(msgspec.Struct, frozen=True):
     """The files of an archive by name, and the links that docker writes for repeated layers.
 
-    `empty` are the names of further empty files.
+    `empty` are the names of further empty files, `packed` has further blobs.
     """
 
     files: Mapping[str, Seen]
     links: Mapping[str, str]
     empty: Container[str] = frozenset()
+    packed: BlobTable = msgspec.field(default_factory=BlobTable)
 
     def find(self, name: str) -> Seen | None:
         """Return the file of a name, following links inside the archive; None where there is none."""
@@ -86,13 +94,14 @@ class Files(msgspec.Struct, frozen=True):
         for _ in range(_MAX_LINKS):
             if where is None or where in self.files or where not in self.links:
                 break
-            target = self.links[where]
-            outside = target.startswith("/")
-            joined = posixpath.normpath(posixpath.join(posixpath.dirname(where), target))
-            where = None if outside else cleaned(joined)
+            where = link_target(where, self.links[where])
         if where is None:
             return None
-        return self.files.get(where) or (empty_file(where) if where in self.empty else None)
+        return self.files.get(where) or self.packed.get(where) or (empty_file(where) if where in self.empty else None)
+
+    def blob(self, digest: Digest) -> Seen | None:
+        """Return the blob of a digest where it was packed."""
+        return self.packed.get(f"blobs/{digest.algorithm}/{digest.hex}")
 
 
 class Virtual(msgspec.Struct, frozen=True):

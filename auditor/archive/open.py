@@ -6,21 +6,24 @@ import io
 import os
 import stat
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from auditor.archive import compression, layout_folder, shared_blobs, tar_reader
 from auditor.archive.catalog import Catalog
 from auditor.archive.layer_pipeline import MakeInspector
-from auditor.archive.members import Collector, Seen
+from auditor.archive.members import Collector
 from auditor.archive.problems import StopReading
 from auditor.archive.recognise import check_start
-from auditor.archive.store import ArchiveStore, Opened
+from auditor.archive.seen import Seen
+from auditor.archive.store import ArchiveStore, Opened, read_member
 from auditor.archive.tar_reader import Cursor
+from auditor.archive.unreferenced import Unreferenced, let_go
 from auditor.checks.archive_faults import TRAILING
 from auditor.concurrency import CHUNK, read_ahead
-from auditor.errors import StoreUnreachable
+from auditor.errors import ReadFailed, StoreUnreachable
 from auditor.layers import LayerInspector
 from auditor.model.command_line import command
 from auditor.model.digest import Digest
@@ -43,6 +46,7 @@ def open_archive(
     inspect: MakeInspector = LayerInspector,
     on_bytes: Callable[[int], None] | None = None,
     blobs: Path | None = None,
+    pack: bool = False,
 ) -> ArchiveStore:
     """Read an archive or an OCI layout folder once, from start to end, in constant memory, and return it as a store.
 
@@ -55,6 +59,7 @@ def open_archive(
         inspect: makes the inspector of a layer.
         on_bytes: progress callback: unpacked bytes that were read since the last call.
         blobs: a shared folder that has blobs of the archive.
+        pack: whether to leave out intact blobs to which no image leads, where there are many.
 
     Returns:
         The store. Faults of the archive are in its `problems`, also where the archive ends early.
@@ -64,7 +69,7 @@ def open_archive(
         Unsupported: the archive is compressed in a way that is not read.
 
     """
-    members = collector(layers=layers, inspect=inspect, on_bytes=on_bytes)
+    members = collector(layers=layers, inspect=inspect, on_bytes=on_bytes, pack=pack)
     if str(path) == PIPE:
         chunks = _chunks(stdin or io.BytesIO(), "from the pipe")
         return read_archive(chunks, members, address=PIPE, seekable=False, blobs=blobs)
@@ -109,7 +114,7 @@ def read_archive(
     patience = None if seekable else 0
     complete = True
     with read_ahead(chunks, patience=patience) as early:
-        packing, unpacked = compression.decompress(early)
+        packing, unpacked = compression.decompress(early, members.problems.append)
         try:
             if packing == "none":
                 _walk(members, check_start(unpacked, packing))
@@ -130,6 +135,7 @@ def collector(
     inspect: MakeInspector = LayerInspector,
     on_bytes: Callable[[int], None] | None = None,
     on_file: Callable[[Seen], None] | None = None,
+    pack: bool = False,
 ) -> Collector:
     """Make a collector of members.
 
@@ -138,10 +144,11 @@ def collector(
         inspect: makes the inspector of a layer.
         on_bytes: progress callback: unpacked bytes that were read since the last call.
         on_file: called with each file when all of it has been read.
+        pack: whether to pack intact blobs where there are many.
 
     """
     looks = (lambda _: layers) if isinstance(layers, bool) else layers.__contains__
-    return Collector(inspect=inspect, looks=looks, on_bytes=on_bytes, on_file=on_file)
+    return Collector(inspect=inspect, looks=looks, on_bytes=on_bytes, on_file=on_file, pack=pack)
 
 
 @contextmanager
@@ -181,5 +188,24 @@ def _open_folder(path: Path, members: Collector, blobs: Path | None) -> ArchiveS
 
 def _opened(members: Collector, address: str, *, packing: str, seekable: bool, complete: bool) -> ArchiveStore:
     catalog = Catalog(members, complete=complete)
-    opened = Opened(address=address, packing=packing, seekable=seekable, complete=complete, read=members.bytes)
+    extra = let_go(catalog, partial(_reread, address, packing, seekable)) if members.many else Unreferenced()
+    opened = Opened(
+        address=address,
+        packing=packing,
+        seekable=seekable,
+        complete=complete,
+        read=members.bytes,
+        unreferenced=extra,
+    )
     return ArchiveStore(catalog, opened=opened)
+
+
+def _reread(address: str, packing: str, seekable: bool, seen: Seen) -> bytes | None:
+    """Read a file of an archive again; None where that is not possible."""
+    if not seekable:
+        return None
+    try:
+        with closing(read_member(address, seen, packing=packing, what=seen.name)) as pieces:
+            return b"".join(pieces)
+    except ReadFailed:
+        return None

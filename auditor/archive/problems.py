@@ -11,6 +11,7 @@ import msgspec
 
 from auditor.checks.rule import Rule, merge
 from auditor.model.findings import Fact, Finding, Severity, Subject
+from auditor.model.plural import plural
 
 #: Problems of one code and severity that are listed one by one.
 KEPT: Final = 100
@@ -67,7 +68,7 @@ class Problems:
         yield from self._kept
         for (code, severity), count in self._counts.items():
             if count > KEPT:
-                message = f"{count - KEPT} more problems with the code {code}"
+                message = f"{plural(count - KEPT, 'more problem')} with the code {code}"
                 facts: dict[str, Fact] = {"more": count - KEPT}
                 yield ArchiveProblem(self._rules[code, severity], message, facts=facts, level=severity)
 

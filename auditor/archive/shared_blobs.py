@@ -9,7 +9,8 @@ from pathlib import Path
 
 from auditor.archive import layout_folder
 from auditor.archive.catalog import INDEX_JSON
-from auditor.archive.members import Collector, Seen
+from auditor.archive.members import Collector
+from auditor.archive.seen import Seen
 from auditor.archive.tar_reader import Header, Kind
 from auditor.errors import MalformedDocument
 from auditor.model import image_graph, oci
@@ -38,7 +39,7 @@ def take_shared(members: Collector, folder: Path) -> None:
         done.add(child.digest)
         name = f"blobs/{child.digest.algorithm}/{child.digest.hex}"
         path = folder / child.digest.algorithm / child.digest.hex
-        if name not in members.files and name not in members.links and path.is_file():
+        if not members.has(name) and path.is_file():
             size = path.stat().st_size
             members.take(Header(name=name, kind=Kind.FILE, size=size, offset=0), layout_folder.read(path), path=path)
         seen = members.files.get(name)

@@ -68,19 +68,19 @@ def read_map(block: Callable[[], bytes]) -> tuple[tuple[Extent, ...], int]:
         SparseError: it is damaged.
 
     """
-    text, blocks, wanted = b"", 0, 1
-    while text.count(b"\n") < wanted:
-        text += block()
-        blocks += 1
-        first, newline, _ = text.partition(b"\n")
-        if newline:
-            wanted = 1 + 2 * _count(first)
-        elif len(text) > _DIGITS:
-            raise SparseError("its map has no count")
-        if blocks > (wanted * (_DIGITS + 1)) // _BLOCK + 1:
+    pieces = [block()]
+    first, newline, _ = pieces[0].partition(b"\n")
+    if not newline:
+        raise SparseError("its map has no count")
+    wanted = 1 + 2 * _count(first)
+    lines = pieces[0].count(b"\n")
+    while lines < wanted:
+        if len(pieces) > wanted * (_DIGITS + 1) // _BLOCK:
             raise SparseError("its map is longer than its count")
-    numbers = [_number(line.decode("latin-1")) for line in text.split(b"\n")[1:wanted]]
-    return _extents(numbers), blocks * _BLOCK
+        pieces.append(block())
+        lines += pieces[-1].count(b"\n")
+    numbers = [_number(line.decode("latin-1")) for line in b"".join(pieces).split(b"\n")[1:wanted]]
+    return _extents(numbers), len(pieces) * _BLOCK
 
 
 def _count(line: bytes) -> int:

@@ -13,9 +13,10 @@ import msgspec
 from auditor.archive import compression, image_layers, layout_folder, sparse
 from auditor.archive.catalog import NAMESPACE, Catalog
 from auditor.archive.docker_manifest import VIRTUAL
-from auditor.archive.members import Seen
 from auditor.archive.problems import ArchiveProblem, StopReading
+from auditor.archive.seen import Seen
 from auditor.archive.tar_reader import Cursor
+from auditor.archive.unreferenced import Unreferenced
 from auditor.concurrency import CHUNK, read_ahead
 from auditor.errors import DocumentTooLarge, NoRecord, ReadFailed
 from auditor.model.digest import Digest
@@ -95,7 +96,8 @@ class Opened(msgspec.Struct, frozen=True):
     """How an archive was opened.
 
     `address` is its path; `packing` is that of `compression.compression`, or `folder`; `seekable`: it can be read
-    again; `complete`: it was read to its end; `read` counts the unpacked bytes of all files.
+    again; `complete`: it was read to its end; `read` counts the unpacked bytes of all files; `unreferenced` are blobs
+    that the store does not list.
     """
 
     address: str
@@ -103,6 +105,7 @@ class Opened(msgspec.Struct, frozen=True):
     seekable: bool
     complete: bool
     read: int
+    unreferenced: Unreferenced = Unreferenced()
 
 
 class ArchiveStore:
@@ -125,6 +128,7 @@ class ArchiveStore:
         self._images = catalog.images
         self._held = catalog.held
         self._made = catalog.made
+        self.unreferenced = opened.unreferenced
         self._parsed = catalog.documents
 
     def info(self) -> StoreInfo:

@@ -10,6 +10,7 @@ from auditor.errors import NothingExamined
 from auditor.model import reference
 from auditor.model.image_graph import Group, ImageGraph
 from auditor.model.platforms import Platform, only
+from auditor.model.plural import plural
 from auditor.model.store import Inventory, Snapshotter
 
 #: The beginning of a digest; fewer digits could be a name.
@@ -99,7 +100,7 @@ def _near_images(name: str, groups: Sequence[Group]) -> str:
     closest = sorted(near, key=lambda known: ("@" in known, -_alike(name, known), known))[:_SUGGESTED]
     if closest:
         return f"did you mean {' or '.join(closest)}?"
-    return "auditor check --verbose lists the images" if groups else "there are no images"
+    return "check --verbose of this store lists the images" if groups else "there are no images"
 
 
 def _repository(name: str) -> str:
@@ -122,7 +123,7 @@ def require_content(inventories: Sequence[Inventory], groups: Sequence[Group], w
         if not any(i.images or i.blobs or i.containers for i in inventories if i.namespace == name):
             raise NothingExamined(f"namespace {name!r} is empty: nothing was examined", hint="choose another with -n")
     if not groups and not any(i.blobs or i.containers for i in inventories):
-        where = f"{len(inventories)} namespaces" if inventories else "no namespace"
+        where = plural(len(inventories), "namespace") if inventories else "no namespace"
         raise NothingExamined(
             f"there is no image and no blob to examine ({where})", hint="check --address: is this the right daemon?"
         )

@@ -8,7 +8,7 @@ behind the other without a gap (`WriteInodeToPage`), so that a wrong number of e
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -139,7 +139,7 @@ class Database:
     """
 
     def __init__(self, data: Buffer, *, page_size: int, high_water: int | None = None) -> None:
-        self.data = data
+        self.data = bytes(data)
         self.page_size = page_size
         self.pages = len(data) // page_size
         self.high_water = self.pages if high_water is None else high_water
@@ -201,7 +201,7 @@ class Database:
             position, size, child = layout.unpack_from(self.data, at)
             if at + position != behind or behind + size > end:
                 raise PageDamaged(f"page {number} has an element that is not valid")
-            key = bytes(self.data[behind : behind + size])
+            key = self.data[behind : behind + size]
             behind += size
             if previous is not None and key <= previous:
                 raise PageDamaged(f"page {number} has keys that are not in order")
@@ -209,23 +209,27 @@ class Database:
             yield key, size, child
 
 
-def _leaf(data: Buffer, start: int, end: int, count: int, name: str) -> list[tuple[bytes, bool, bytes]]:
-    first = start + PAGE_HEADER.size
-    behind = first + count * LEAF_ELEMENT.size
+def _leaf(
+    data: bytes, start: int, end: int, count: int, name: str, *, most: int = BUCKET
+) -> list[tuple[bytes, bool, bytes]]:
+    """Return the elements of a leaf page; `most` is the largest value of their flags."""
+    at = start + PAGE_HEADER.size
+    behind = at + count * LEAF_ELEMENT.size
     if behind > end:
         raise PageDamaged(f"{name} has more elements than fit")
-    found, previous = [], b""
-    for index, (flags, position, size, length) in enumerate(LEAF_ELEMENT.iter_unpack(data[first:behind])):
-        key_at = first + index * LEAF_ELEMENT.size + position
-        value_at = key_at + size
-        if key_at != behind or value_at + length > end or flags > BUCKET:
+    found: list[tuple[bytes, bool, bytes]] = []
+    previous = b""
+    for flags, position, size, length in LEAF_ELEMENT.iter_unpack(data[at:behind]):
+        value_at = behind + size
+        if at + position != behind or value_at + length > end or flags > most:
             raise PageDamaged(f"{name} has an element that is not valid")
-        behind = value_at + length
-        key = bytes(data[key_at:value_at])
-        if key <= previous and index:
+        key = data[behind:value_at]
+        if key <= previous and found:
             raise PageDamaged(f"{name} has keys that are not in order")
         previous = key
-        found.append((key, flags == BUCKET, bytes(data[value_at : value_at + length])))
+        behind = value_at + length
+        found.append((key, flags == BUCKET, data[value_at:behind]))
+        at += LEAF_ELEMENT.size
     return found
 
 
@@ -235,10 +239,7 @@ def _inline(value: bytes) -> list[tuple[bytes, bool, bytes]]:
     _, kind, count, _ = PAGE_HEADER.unpack_from(value, BUCKET_HEADER.size)
     if kind != LEAF:
         raise PageDamaged(f"an inline bucket has the type {kind:#x}, not leaf")
-    found = _leaf(value, BUCKET_HEADER.size, len(value), count, "an inline bucket")
-    if any(is_bucket for _, is_bucket, _ in found):
-        raise PageDamaged("an inline bucket has a bucket inside")
-    return found
+    return _leaf(value, BUCKET_HEADER.size, len(value), count, "an inline bucket", most=0)
 
 
 class Bucket:
@@ -251,26 +252,29 @@ class Bucket:
 
     """
 
+    __slots__ = ("_value", "_walk", "path", "root", "sequence")
+
     def __init__(self, walk: Walk, path: Path, value: bytes) -> None:
         self._walk = walk
         self.path = path
         self._value = value
-        self.root, self.sequence = BUCKET_HEADER.unpack_from(value)
+        self.root, _sequence = BUCKET_HEADER.unpack_from(value)
 
     def items(self) -> Iterator[tuple[bytes, bytes | Bucket]]:
         """Yield keys, in order, with values and sub-buckets; what is lost is recorded in the walk.
 
         A walk visits each page once: iterate each bucket once, and start a new walk to iterate it again.
         """
-        for key, is_bucket, value in self._walk.entries(self):
+        walk = self._walk
+        for key, is_bucket, value in walk.entries(self):
             if not is_bucket:
                 yield key, value
             elif len(value) < BUCKET_HEADER.size:
-                self._walk.lose((*self.path, key), self.root, "the bucket's header is too short")
+                walk.lose((*self.path, key), self.root, "the bucket's header is too short")
             elif len(self.path) >= MAX_DEPTH:
-                self._walk.lose((*self.path, key), self.root, f"buckets are nested deeper than {MAX_DEPTH}")
+                walk.lose((*self.path, key), self.root, f"buckets are nested deeper than {MAX_DEPTH}")
             else:
-                yield key, Bucket(self._walk, (*self.path, key), value)
+                yield key, Bucket(walk, (*self.path, key), value)
 
     def keys(self) -> Iterator[bytes]:
         """Yield keys, in order; as `items`."""
@@ -315,14 +319,17 @@ class Walk:
         else:
             self.unnamed += 1
 
-    def entries(self, bucket: Bucket) -> Iterator[tuple[bytes, bool, bytes]]:
-        """Yield the elements of a bucket's leaf pages, in order."""
-        if bucket.root == 0 and bucket.path:
-            try:
-                yield from bucket.inline_entries()
-            except PageDamaged as error:
-                self.lose(bucket.path, 0, str(error))
-            return
+    def entries(self, bucket: Bucket) -> Iterable[tuple[bytes, bool, bytes]]:
+        """Return the elements of a bucket, in order."""
+        if bucket.root or not bucket.path:
+            return self._paged(bucket)
+        try:
+            return bucket.inline_entries()
+        except PageDamaged as error:
+            self.lose(bucket.path, 0, str(error))
+            return ()
+
+    def _paged(self, bucket: Bucket) -> Iterator[tuple[bytes, bool, bytes]]:
         waiting = [bucket.root]
         while waiting:
             number = waiting.pop()

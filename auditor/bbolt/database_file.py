@@ -125,6 +125,10 @@ def _read(descriptor: int, path: Path) -> Copy:
     try:
         with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
             return Copy(file.readall())
+    except MemoryError:
+        raise ReadFailed(
+            f"cannot read {path}: not enough memory for its {_status(descriptor, path).st_size} bytes"
+        ) from None
     except OSError as error:
         if error.errno != errno.EIO:
             raise ReadFailed(f"cannot read {path}: {error.strerror}") from error

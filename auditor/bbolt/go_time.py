@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 #: Where Go's times begin, and the seconds from there to 1970.
 _START: Final = datetime(1, 1, 1, tzinfo=UTC)
 _YEAR_ONE: Final = 62_135_596_800
+#: Version, seconds, nanoseconds.
+_PARTS: Final = struct.Struct(">xqi")
 #: Length: version, seconds, nanoseconds, zone.
 _LENGTH: Final = 15
 
@@ -31,4 +34,5 @@ def _parts(data: bytes) -> tuple[int, int]:
     """Return the seconds since the year 1, and the nanoseconds; zeros where the time is not valid."""
     if len(data) < _LENGTH or data[0] not in {1, 2}:
         return 0, 0
-    return int.from_bytes(data[1:9], "big", signed=True), int.from_bytes(data[9:13], "big", signed=True)
+    seconds, rest = _PARTS.unpack_from(data)
+    return seconds, rest

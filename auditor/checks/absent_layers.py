@@ -123,6 +123,7 @@ def _hit(
     rule: Rule, view: NamespaceView, graph: ImageGraph, node: ManifestNode, state: LayerState, *, archive: bool
 ) -> Hit:
     layer = state.layer
+    fetchable = archive or _storable(state)
     return rule.hit(
         view.name,
         blob_subject("layer", layer.descriptor.digest),
@@ -131,8 +132,8 @@ def _hit(
         cause=cause(state),
         images=(image_ref(graph.group, "layer", node=node, layer=layer.index),),
         facts=facts(state),
-        hint="" if archive or not state.state.fault or _storable(state) else _ONLY_SHA256,
-        repairable=state.state.fault and (archive or _storable(state)),
+        hint=_ONLY_SHA256 if state.state.fault and not fetchable else "",
+        repairable=state.state.fault and fetchable,
     )
 
 

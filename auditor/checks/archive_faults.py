@@ -31,9 +31,10 @@ TRAILING = Rule(
 UNSAFE = Rule(
     code="archive-unsafe-member",
     severity=Severity.ERROR,
-    means="A member is not a plain file or folder below the archive's root: an absolute or `..` name, a link whose "
+    means="A member is not a plain file or folder below the archive's root: a name that leads out, a link whose "
     "target is absent, outside or (hard links) further down, a sparse, contiguous or special file, a name that is not "
-    "UTF-8. A part of a name with more than 255 bytes is a warning.",
+    "UTF-8. A name that is absolute, has `..` in it, or has a part of more than 255 bytes is a warning, and so are a "
+    "symbolic link to nothing inside an OCI archive, and a blob that is a link.",
     impact="Importers skip such members, fail on them, or write outside their folder.",
     remedy="Do not unpack the archive; find out where it came from, and write it again.",
 )
@@ -70,16 +71,21 @@ MISNAMED = Rule(
 COMPRESSION = Rule(
     code="archive-compression",
     severity=Severity.WARNING,
-    means="The archive is compressed with xz or bzip2.",
-    impact="docker, podman and skopeo load it; `ctr images import` fails with `invalid tar header` on every release.",
-    remedy="Unpack it on the way: `xz -dc FILE | ctr images import -`, `bzip2 -dc FILE | ctr images import -`.",
+    means="The archive is compressed with xz or bzip2, or with zstd behind a skippable frame, as pzstd writes it.",
+    impact="docker, podman and skopeo load xz and bzip2; `ctr images import` fails with `invalid tar header` on every "
+    "release. podman and skopeo refuse the skippable frame.",
+    remedy="Unpack it on the way: `xz -dc FILE | ctr images import -`, `bzip2 -dc FILE | ctr images import -`, "
+    "`zstd -dc FILE | podman load`.",
 )
 PLATFORM = Rule(
     code="archive-platform-mismatch",
     severity=Severity.WARNING,
-    means="An index gives a manifest another operating system or architecture than its config has.",
+    means="An index gives a manifest another operating system or architecture than its config has, or writes it in "
+    "another way than Go does, such as `x86_64`, or without a system. Without an architecture it is an error.",
     impact="`ctr images import`, podman and skopeo go by the index: nodes of the config's platform refuse the image, "
-    "those of the index's platform run programs of another one. `docker load` with its own store goes by the config.",
+    "those of the index's platform run programs of another one. `docker load` with its own store goes by the config. "
+    "podman and skopeo do not find `x86_64`, containerd and docker do. Without an architecture `ctr images import` "
+    "finds nothing to load; only 2.x without `--local` loads it, below a nested index.",
     remedy="Build the image again with the right `--platform`.",
 )
 UNNAMED = Rule(

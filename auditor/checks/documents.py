@@ -156,12 +156,12 @@ def _not_an_image(view: NamespaceView, descriptor: Descriptor) -> bool:
         view.has(descriptor.digest)
         and oci.is_plain_type(descriptor.media_type)
         and isinstance(loaded, Broken)
-        and loaded.flaw in (Flaw.UNTYPED, Flaw.MALFORMED)
+        and loaded.flaw in (Flaw.UNTYPED, Flaw.MALFORMED, Flaw.TOO_LARGE)
     )
 
 
 def _no_image(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Hit:
-    text = f"its content is not an image (type {descriptor.media_type or 'none'}, {descriptor.size} bytes)"
+    text = f"its content is not an image (type {descriptor.media_type}, {descriptor.size} bytes)"
     facts: dict[str, Fact] = {"media_type": descriptor.media_type, "size": descriptor.size}
     subject = blob_subject("content", descriptor.digest)
     return NOT_AN_IMAGE.hit(view.name, subject, text, part="", images=(ref,), facts=facts)
@@ -198,12 +198,11 @@ def _record_types(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
 
 def _may_be_id(view: NamespaceView, graph: ImageGraph, stated: str) -> bool:
     """Whether an id may be the digest of a config of the image; manifests that cannot be read may name it."""
-    nodes = [node for node in graph.manifests if not node.attestation]
-    inside = [view.content(node.digest) for node in nodes]
-    configs = {each.manifest.config.digest for each in inside if each is not None}
+    known = [(node, view.content(node.digest)) for node in graph.manifests if not node.attestation]
+    configs = {inside.manifest.config.digest for _, inside in known if inside is not None}
     if not configs or stated in configs:
         return True
-    unread = [node for node, content in zip(nodes, inside, strict=True) if content is None]
+    unread = [node for node, inside in known if inside is None]
     return any(node.wanted for node in unread) or (bool(unread) and view.has(Digest(stated)))
 
 

@@ -88,9 +88,9 @@ class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
             for node in graph.manifests:
                 yield graph, node
 
-    def snapshot(self, snapshotter: str, name: str) -> Snapshot | None:
-        """Return a snapshot record; None where there is none."""
-        return self.inventory.snapshots.get(snapshotter, {}).get(name)
+    def snapshot(self, snapshotter: str, chain_id: Digest | None) -> Snapshot | None:
+        """Return the record of a layer's snapshot; None where there is none, or the chainID is not known."""
+        return self.inventory.snapshots.get(snapshotter, {}).get(chain_id) if chain_id is not None else None
 
     def unpacked_on(self, chain_id: Digest | None) -> tuple[str, ...]:
         """Return the snapshotters that have a committed snapshot of this chainID, sorted."""

@@ -15,6 +15,7 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Fact, ImageRef, Severity, Subject
 from auditor.model.gc_reachability import expired, reachable
 from auditor.model.image_graph import Content, ImageGraph, ManifestNode
+from auditor.model.plural import plural
 from auditor.model.store import Ingest, Resource
 
 STALE = timedelta(days=1)
@@ -105,7 +106,8 @@ def _unprotected_snapshots(
     holding = view.unpacked_on(top)
     if not holding or any(view.reach.snapshot(snapshotter, top) for snapshotter in holding):
         return
-    text = f"gc label missing: the next garbage collection deletes the snapshots, the only copy of {absent} layers"
+    layers = plural(absent, "layer")
+    text = f"gc label missing: the next garbage collection deletes the snapshots, the only copy of {layers}"
     facts: dict[str, Fact] = {"layers": absent, "snapshotter": holding[0], "chain_id": str(top)}
     ref = image_ref(graph.group, "config", node=node)
     subject = blob_subject("config", config)
@@ -143,7 +145,7 @@ def _discarding(view: NamespaceView, node: ManifestNode, inside: Content) -> boo
 
 
 def _lost_labels(view: NamespaceView, ref: ImageRef, parent: Digest, lost: list[Digest]) -> Hit:
-    count = f"{len(lost)} blob{'s' if len(lost) > 1 else ''}"
+    count = plural(len(lost), "blob")
     text = f"gc labels missing: the next garbage collection deletes {count}"
     facts: dict[str, Fact] = {
         "blobs": len(lost),

@@ -247,8 +247,8 @@ class _Classifier:
 
     def _lazy(self, base: LayerState) -> State | None:
         """Whether a remote snapshotter serves the layer without its blob, judged by the layer's own snapshot."""
-        name = base.layer.chain_id or ""
-        held = {s: found for s in self.used if (found := self.view.snapshot(s, name)) is not None}
+        chain_id = base.layer.chain_id
+        held = {s: found for s in self.used if (found := self.view.snapshot(s, chain_id)) is not None}
         if any(_remote(snapshot.labels.keys() - self._inherited(base, s)) for s, snapshot in held.items()):
             return State.LAZY
         known = (self.evidence.snapshotter(s) for s in held)
@@ -298,12 +298,10 @@ def _remote(labels: AbstractSet[str]) -> bool:
 
 
 def _built_from(view: NamespaceView, base: LayerState) -> str:
-    for snapshotter in base.snapshotters:
-        snapshot = view.snapshot(snapshotter, base.layer.chain_id or "")
-        if snapshot is not None:
-            named = snapshot.labels.get(_BUILT_FROM_LABEL, "")
-            return named if _DIGEST.fullmatch(named) else ""
-    return ""
+    """Return the blob that the snapshot was built from, by the first snapshotter that has it; empty where unknown."""
+    snapshot = view.snapshot(base.snapshotters[0], base.layer.chain_id)
+    named = snapshot.labels.get(_BUILT_FROM_LABEL, "") if snapshot is not None else ""
+    return named if _DIGEST.fullmatch(named) else ""
 
 
 def faults(found: Sequence[LayerState]) -> tuple[LayerState, ...]:

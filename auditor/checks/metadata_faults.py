@@ -9,6 +9,7 @@ from auditor.checks.evidence import Evidence
 from auditor.checks.rule import Hit, Rule
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, Severity, Subject
+from auditor.model.plural import plural
 from auditor.model.store import DamageKind, FileState
 
 METADATA_DAMAGED = Rule(
@@ -74,7 +75,7 @@ def _unpaired(evidence: Evidence) -> Iterator[Hit]:
     """Report the snapshotters of a live store whose database lacks snapshots that meta.db records."""
     for snapshotter in sorted({name for _, name, _ in evidence.unpaired}):
         lone = sorted(key for key in evidence.unpaired if key[1] == snapshotter)
-        text = f"{len(lone)} snapshots of {snapshotter} are recorded in meta.db and not in its metadata.db"
+        text = f"{plural(len(lone), 'snapshot')} of {snapshotter} recorded in meta.db and not in its metadata.db"
         facts: dict[str, Fact] = {"snapshots": len(lone), "first": lone[0][2]}
         yield SNAPSHOT_WITHOUT_BACKEND.hit("", Subject(kind="store", name=snapshotter), text, facts=facts, hint=_PAIR)
 

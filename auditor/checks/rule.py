@@ -13,6 +13,7 @@ from auditor.checks.evidence import ref_order
 from auditor.model.command_line import command
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, Finding, ImageRef, Severity, Subject, order
+from auditor.model.plural import plural
 
 #: The remedy for every repairable finding about an archive; `auditor repair` writes to daemons only.
 ARCHIVE_REMEDY: Final = "Write the archive again from a store in which `auditor check` finds no problems."
@@ -199,7 +200,7 @@ def _names(images: tuple[ImageRef, ...]) -> str:
     first = images[0]
     others = len({(image.namespace, image.target) for image in images}) - 1
     shown = f"{first.name} ({first.platform})" if first.platform else first.name
-    return shown if not others else f"{shown} and {others} more image{'s' if others > 1 else ''}"
+    return shown if not others else f"{shown} and {plural(others, 'more image')}"
 
 
 #: By the finding's cause.

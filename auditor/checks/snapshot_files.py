@@ -9,6 +9,7 @@ from typing import Final
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.rule import Hit, Rule
 from auditor.model.findings import Fact, ImageRef, Severity, Subject
+from auditor.model.plural import plural
 from auditor.model.snapshot_files import Difference, Differences, Kind, SnapshotFiles, Usage
 
 _REBUILD: Final = (
@@ -208,7 +209,7 @@ class _Judge:
             "counted_inodes": counted.inodes,
         }
         if recorded.inodes > 1 and counted.inodes == 1:
-            text = f"its directory is empty; {recorded.inodes - 1} files were unpacked"
+            text = f"its directory is empty; unpacked were {plural(recorded.inodes - 1, 'file')}"
             yield self._hit(SNAPSHOT_EMPTY, text, facts=facts)
         elif _usage_differs(recorded, counted):
             text = (
@@ -222,7 +223,7 @@ class _Judge:
         assert found is not None
         damage, lost = found.of(_DAMAGE), found.of(_WHITEOUTS)
         if _empty(found):
-            yield self._hit(SNAPSHOT_EMPTY, f"its directory is empty; its layer has {found.expected} files")
+            yield self._hit(SNAPSHOT_EMPTY, f"its directory is empty; its layer has {plural(found.expected, 'file')}")
             return
         if damage or (lost and len(lost) != len([item for item in found.items if item.kind is not Kind.MTIME])):
             shown = (*damage, *lost)

@@ -17,6 +17,7 @@ REFUSED = 1
 USAGE = 2
 COULD_NOT = 3
 
+_INSTALL = "install it again; if that does not help, check its disk (dmesg)"
 #: Set by a shell that asks typer for completions.
 _COMPLETION = "_AUDITOR_COMPLETE"
 #: In the order of `--help`. Each is a module of `cli.commands` with a function of that name, or a typer `app`.
@@ -87,13 +88,28 @@ def _run(given: list[str], handlers: Handlers) -> int:
             raise handlers.raised from error
         if os.environ.get("AUDITOR_DEBUG"):
             raise
-        if isinstance(error, OSError):
-            print_error(_refusal(error))
-            return could_not
-        print_message(f"auditor: a bug in auditor itself: {type(error).__name__}: {error}")
-        print_message("hint: please report it; AUDITOR_DEBUG=1 shows where it happened")
+        _print_unexpected(error)
         return could_not
     return result if isinstance(result, int) else 0
+
+
+def _print_unexpected(error: Exception) -> None:
+    if _not_loaded(error):
+        print_error(AuditorError(f"a part of the program cannot be loaded: {error}", hint=_INSTALL))
+    elif isinstance(error, OSError):
+        print_error(_refusal(error))
+    else:
+        print_message(f"auditor: a bug in auditor itself: {type(error).__name__}: {error}")
+        print_message("hint: please report it; AUDITOR_DEBUG=1 shows where it happened")
+
+
+def _not_loaded(error: Exception) -> bool:
+    """Whether a module is missing, damaged or cannot be read; Python itself reports such errors of the disk."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    inside = trace is not None and trace.tb_frame.f_code.co_filename.startswith("<frozen importlib")
+    return inside or isinstance(error, ImportError | SyntaxError)
 
 
 def _refusal(error: OSError) -> AuditorError:

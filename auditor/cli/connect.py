@@ -80,6 +80,8 @@ def read_store(options: Common, *, without_records: bool = False, spare: bool = 
     from auditor.offline.store import OfflineStore
 
     found = OfflineStore(options.root, while_running=options.while_running, spare=spare)
+    if found.unread is not None:
+        raise found.unread
     if found.lost is not None and not without_records:
         raise found.lost
     if options.verbose:

@@ -10,6 +10,8 @@ from typing import Protocol, TypeAlias
 from typer import Context
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from auditor.errors import UsageError
+
 Command: TypeAlias = TyperCommand | TyperGroup
 Parameter: TypeAlias = TyperArgument | TyperOption
 Section: TypeAlias = tuple[str, list[Parameter]]
@@ -37,6 +39,15 @@ class HelpCommand(TyperCommand):
     def format_help(self, ctx: Context, formatter: _Formatter) -> None:  # type: ignore[override]
         """Write the page."""
         formatter.write(page(self, ctx, formatter.width))
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse the words. Raises UsageError for an empty value: with an unset variable, the default would be taken."""
+        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        for option in self.params:
+            value = given.get(option.name or "")
+            if isinstance(option, TyperOption) and "" in (value if isinstance(value, list) else [value]):
+                raise UsageError(f"the value of {names(option)[-1]} is empty", hint="give one, or leave the option out")
+        return super().parse_args(ctx, args)
 
 
 class HelpGroup(TyperGroup):

@@ -117,16 +117,20 @@ ContentRoot = Annotated[
         "DIR, where that folder is mounted.",
     ),
 ]
-Platforms = Annotated[
-    list[str] | None,
-    Option(
+
+
+def _platform(default: str) -> Option:
+    return Option(
         "--platform",
         group="Selection",
         metavar="OS/ARCH",
-        help="Require this platform; repeatable. Default: the node's.",
+        help=f"Require this platform; repeatable. Default: {default}.",
         show_default=False,
-    ),
-]
+    )
+
+
+Platforms = Annotated[list[str] | None, _platform("the node's")]
+ArchivePlatforms = Annotated[list[str] | None, _platform("those that the archive holds")]
 AllPlatforms = Annotated[
     bool, Option("--all-platforms", group="Selection", help="Require every platform that an index lists.")
 ]
@@ -156,7 +160,7 @@ Jobs = Annotated[
         metavar="N",
         min=1,
         max=256,
-        help="Number of threads. Default: one per core.",
+        help="Number of parallel workers. Default: one per core.",
         show_default=False,
     ),
 ]

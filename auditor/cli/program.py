@@ -110,6 +110,7 @@ _UNKNOWN = (
 def _answer(error: TyperException) -> tuple[str, list[str]]:
     """The sentence of an error, and the words that are spelled almost like an unknown one."""
     text = error.format_message().strip().rstrip(".") or "nothing was asked for"
+    text = text.replace("a valid int range", "a whole number").replace("<=x<=", " to ")
     for known in _UNKNOWN:
         found = known.fullmatch(text)
         if found:

@@ -37,12 +37,14 @@ class Meter:
         self._draw(what, done, total, in_bytes=False)
 
     def reading(self, total: int, what: str = "reading") -> Callable[[int], None]:
-        """A callback for the number of bytes read, of `total` bytes."""
+        """A callback for the number of bytes read, of `total` bytes; several threads may call it."""
         done = 0
+        lock = threading.Lock()
 
         def read(count: int) -> None:
             nonlocal done
-            done += count
+            with lock:
+                done += count
             self._draw(what, done, total, in_bytes=True)
 
         return read

@@ -46,14 +46,14 @@ def prompt_signals(handlers: Handlers | None = None) -> Iterator[None]:
     """Raise Terminated for SIGTERM and SIGHUP, and deliver signals promptly; to be called from the main thread.
 
     The handlers of both stay after the block, for the rest of the process. SIGHUP, which the end of a session sends,
-    stays ignored under nohup.
+    stays ignored under nohup, and SIGINT where a shell started the process in the background.
     """
     handlers = handlers or Handlers()
     signal.signal(signal.SIGTERM, handlers.terminate)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, handlers.terminate)
     interrupted = signal.getsignal(signal.SIGINT)
-    mine = interrupted is signal.default_int_handler
+    mine = interrupted is not signal.SIG_IGN
     if mine:
         signal.signal(signal.SIGINT, handlers.interrupt)
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -8,6 +8,7 @@ from auditor.checks.evidence import NamespaceView
 from auditor.diagnose.evidence_index import EvidenceIndex, LayerUse
 from auditor.diagnose.model import Member
 from auditor.model.digest import Digest
+from auditor.model.plural import plural
 
 _REMOTE = "containerd.io/snapshot/remote"
 #: Maximum of holders of one kind that are listed.
@@ -58,7 +59,7 @@ def _holders(index: EvidenceIndex, view: NamespaceView, snapshotter: str, chain_
     others = [name for name in made if name not in active]
     yield from (f"snapshot {name[:19]} on it" for name in others[:_MOST])
     if len(others) > _MOST:
-        yield f"{len(others) - _MOST} more snapshots on it"
+        yield f"{plural(len(others) - _MOST, 'more snapshot')} on it"
     images = dict.fromkeys(
         graph.group.name
         for graph, node in view.manifests()

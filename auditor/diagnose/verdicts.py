@@ -299,7 +299,7 @@ def _nothing(case: Case) -> Verdict:
         because="no evidence was found",
         evidence=_OTHER_DAEMONS if looked else (),
         commands=(
-            "auditor check  # faults of this store",
+            case.target.auditor("check") + "  # faults of this store",
             "auditor diagnose 'the whole message'  # as containerd, ctr, crictl, kubelet or docker printed it",
             "journalctl -u containerd --since -1h | auditor diagnose -",
         ),

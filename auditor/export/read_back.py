@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from auditor.archive.members import Seen, claimed
 from auditor.archive.open import collector, read_archive, read_errors
+from auditor.archive.seen import Seen, claimed
 from auditor.archive.store import ArchiveStore
 from auditor.concurrency import CHUNK
 from auditor.errors import ExportRefused, OutputError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from auditor.formats.sanitize import plain, plural
+from auditor.formats.sanitize import plain
+from auditor.model.plural import plural
 from auditor.watch.memory import Change
 
 

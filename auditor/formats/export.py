@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import msgspec
 
 from auditor.formats.json_report import to_json
-from auditor.formats.sanitize import plain, plural, size
+from auditor.formats.sanitize import plain, size
+from auditor.model.plural import plural
 
 
 class PlatformRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from auditor.formats.markdown import code, escape
-from auditor.formats.sanitize import plain, plural
+from auditor.formats.sanitize import plain
 from auditor.formats.table import wrapped
 from auditor.model.findings import Severity, Status
+from auditor.model.plural import plural
 from auditor.report.fleet import Fleet, FleetFinding, FleetImage, FleetNode
 
 #: Most lines of a table; the rest is counted. The JSON has all.
@@ -18,12 +19,14 @@ _NODES = ("node", "verdict", "images", "damaged", "critical", "error", "warning"
 
 
 def render(fleet: Fleet, *, width: int = 110) -> str:
-    """Plain text: the verdict, the nodes, the findings with their nodes, the images with damage or unknown."""
-    rows = [[plain(str(cell), width=40) for cell in _cells(node)] for node in fleet.nodes]
-    lines = [verdict(fleet), "", tabulate(rows, headers=_headers(fleet), tablefmt="simple", disable_numparse=True)]
+    """Plain text: the verdict, the findings with their nodes, the nodes, the images with damage or unknown."""
+    lines = [verdict(fleet)]
     for finding in fleet.findings[:LISTED]:
         lines += ["", *_finding(finding, width)]
     lines += _more(len(fleet.findings), "finding")
+    rows = [[plain(str(cell), width=40) for cell in _cells(node)] for node in _worst(fleet)]
+    lines += ["", tabulate(rows, headers=_headers(fleet), tablefmt="simple", disable_numparse=True)]
+    lines += _more(len(fleet.nodes), _noun(fleet))
     bad = [image for image in fleet.images if image.damaged or image.unknown]
     if bad:
         lines += [
@@ -47,6 +50,12 @@ def verdict(fleet: Fleet) -> str:
     return f"{plural(len(fleet.nodes), _noun(fleet))}: {', '.join(parts) or 'no problems found'}"
 
 
+def _worst(fleet: Fleet) -> list[FleetNode]:
+    """Return the nodes to list: those with damage first, then those that were not fully checked."""
+    order = (Status.DAMAGED, Status.UNKNOWN, Status.SOUND)
+    return sorted(fleet.nodes, key=lambda node: order.index(node.status))[:LISTED]
+
+
 def _noun(fleet: Fleet) -> str:
     archives = all(node.source.kind == "archive" for node in fleet.nodes)
     return "archive" if archives and fleet.nodes else "node"
@@ -68,14 +77,16 @@ def copies(finding: FleetFinding) -> str:
 
 def markdown(fleet: Fleet) -> str:
     """The same as GitHub's Markdown."""
-    lines = [f"## {verdict(fleet)}", "", f"| {' | '.join(_headers(fleet))} |", "| --- " * len(_NODES) + "|"]
-    for node in fleet.nodes:
-        first, *others = _cells(node)
-        lines.append(f"| {code(str(first), width=60)} | {' | '.join(str(cell) for cell in others)} |")
+    lines = [f"## {verdict(fleet)}"]
     if fleet.findings:
         lines += ["", "| severity | code | what | bad on | good copy |", "| --- | --- | --- | --- | --- |"]
         lines += (_markdown_row(finding) for finding in fleet.findings[:LISTED])
     lines += _more(len(fleet.findings), "finding")
+    lines += ["", f"| {' | '.join(_headers(fleet))} |", "| --- " * len(_NODES) + "|"]
+    for node in _worst(fleet):
+        first, *others = _cells(node)
+        lines.append(f"| {code(str(first), width=60)} | {' | '.join(str(cell) for cell in others)} |")
+    lines += _more(len(fleet.nodes), _noun(fleet))
     if fleet.unread:
         lines += ["", "Files that could not be read:", "", *(f"* {escape(reason)}" for reason in _unread(fleet))]
     return "\n".join(lines) + "\n"

@@ -16,6 +16,8 @@ from auditor.formats.sanitize import plain, shorten
 LISTED: Final = 20
 #: Facts that are listed for one cause.
 _FACTS: Final = 4
+#: Rules that are listed for one node.
+_RULES: Final = 2
 _NODES: Final = ("node", "verdict", "damaged images", "critical", "error", "warning", "rules", "report (UTC)")
 _NAME: Final = 60
 
@@ -65,7 +67,8 @@ def verdict(picture: Picture) -> str:
 def _period(picture: Picture) -> Iterator[str]:
     yield f"Reports from {picture.oldest:%Y-%m-%d %H:%M} to {picture.newest:%Y-%m-%d %H:%M} UTC."
     if picture.superseded:
-        yield f"{picture.superseded:,} older reports of the same stores were left out."
+        older = "older report" if picture.superseded == 1 else "older reports"
+        yield f"Left out: {picture.superseded:,} {older} of the same stores."
 
 
 def _titled(title: str, lines: Sequence[str], most: int | None) -> list[str]:
@@ -143,7 +146,9 @@ def _nodes(nodes: Sequence[PictureNode], most: int | None) -> list[str]:
 
 
 def _cells(node: PictureNode) -> tuple[str, ...]:
-    codes = ", ".join(code if count == 1 else f"{count:,} {code}" for code, count in node.codes.items())
+    codes = [code if count == 1 else f"{count:,} {code}" for code, count in node.codes.items()]
+    rest = len(codes) - _RULES
+    listed = ", ".join(codes[:_RULES]) + (f" and {rest} more" if rest > 0 else "")
     return (
         plain(node.name, width=40),
         "DAMAGED" if node.status == "damaged" else "outdated" if node.outdated else "not fully checked",
@@ -151,7 +156,7 @@ def _cells(node: PictureNode) -> tuple[str, ...]:
         f"{node.critical:,}",
         f"{node.error:,}",
         f"{node.warning:,}",
-        plain(codes, width=60),
+        plain(listed, width=100),
         f"{node.finished_at:%Y-%m-%d %H:%M}",
     )
 

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from auditor.formats.sanitize import plain, plural, size
+from auditor.formats.sanitize import plain, size
 from auditor.model.command_line import is_command
 from auditor.model.findings import Finding, ImageRef, Report, Severity, Status
+from auditor.model.plural import plural
 
 #: Most findings of one code listed; the rest is counted.
 LISTED = 20

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from auditor.formats.sanitize import plain, plural, size
+from auditor.formats.sanitize import plain, size
+from auditor.model.plural import plural
 from auditor.model.readiness import CanServe, CanUnpack, NotReady
 
 #: Images that are listed; the JSON has all.

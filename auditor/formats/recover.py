@@ -9,8 +9,9 @@ from typing import Literal
 import msgspec
 
 from auditor.formats.json_report import to_json
-from auditor.formats.sanitize import plain, plural, size
+from auditor.formats.sanitize import plain, size
 from auditor.model.command_line import command, path
+from auditor.model.plural import plural
 
 
 class RecoveredRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,8 +18,9 @@ from auditor.formats.repair_snapshots import (
     snapshot_row,
     table_lines,
 )
-from auditor.formats.sanitize import plain, plural, size
+from auditor.formats.sanitize import plain, size
 from auditor.model.findings import Report
+from auditor.model.plural import plural
 from auditor.repair.apply import Outcome, Result
 from auditor.repair.needs import Need, Skip
 from auditor.repair.plan import Action, Plan
@@ -237,10 +238,11 @@ def _skips(skips: Sequence[Skip], *, verbose: bool) -> list[str]:
     lines = [f"left alone: {_skipped(skip)}" for skip in shown[:LISTED]]
     rest = [*shown[LISTED:], *(skip for skip in skips if not (verbose or skip.severity != "info"))]
     for (code, reason), number in sorted(Counter((skip.code, skip.reason) for skip in rest).items()):
-        lines.append(f"left alone: {code}, {number} times: {plain(reason)}")
+        lines.append(f"left alone: {code}, {plural(number, 'time')}: {plain(reason)}")
     return lines
 
 
 def _skipped(skip: Skip) -> str:
     what = skip.id[:19] if skip.id.startswith("sha256:") else plain(skip.id, width=40)
-    return f"{skip.kind} {what} of {image_cell(skip.images)} ({skip.code}): {plain(skip.reason)}"
+    whose = f" of {image_cell(skip.images)}" if skip.images else ""
+    return f"{skip.kind} {what}{whose} ({skip.code}): {plain(skip.reason)}"

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from tabulate import tabulate
 
-from auditor.formats.sanitize import plain, plural
+from auditor.formats.sanitize import plain
+from auditor.model.plural import plural
 from auditor.repair.plan_snapshots import Rebuild, SnapshotAction
 from auditor.repair.snapshot_session import SnapshotOutcome, SnapshotResult
 

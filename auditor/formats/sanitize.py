@@ -55,8 +55,3 @@ def size(number: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
-
-
-def plural(number: int, word: str) -> str:
-    """`1 image`, `2 images`."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

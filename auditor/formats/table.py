@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from auditor.checks.rule import Rule
 from auditor.formats.readiness import serve_lines, unpack_lines
-from auditor.formats.sanitize import plain, plural, shorten, size
+from auditor.formats.sanitize import plain, shorten, size
 from auditor.model.command_line import is_command
 from auditor.model.findings import (
     BlobCounts,
@@ -25,6 +25,7 @@ from auditor.model.findings import (
     Status,
     Verify,
 )
+from auditor.model.plural import plural
 
 #: Findings of one rule that are listed; the first with its details, the others on a line each.
 LISTED = 5

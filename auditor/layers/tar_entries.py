@@ -74,7 +74,7 @@ class Entry(msgspec.Struct, eq=False):
     mtime: int = 0
     link: bytes = b""
     device: tuple[int, int] = (0, 0)
-    xattrs: dict[str, bytes] = {}
+    xattrs: dict[str, bytes] | None = None
     sparse: SparseMap | None = None
     fault: str = ""
 
@@ -147,7 +147,8 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
         kind = block[156:157]
         (mode, uid, gid), size, mtime = found
         if extended is None and kind == REGULAR and size >= 0:
-            yield Entry(REGULAR, _path(block), mode, uid, gid, size, mtime * _SECOND)
+            path = _path(block) if block[345] else block[:100].partition(b"\0")[0]
+            yield Entry(REGULAR, path, mode, uid, gid, size, mtime * _SECOND)
         elif kind in SPECIAL:
             extended = extended or _Extended()
             extended.take(kind, _special(stream, size, offset), offset)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from struct import Struct
 from typing import Final, TypeVar
-from zlib import adler32
+
+from isal.isal_zlib import adler32
 
 BLOCK: Final = 512
 ZERO: Final = bytes(BLOCK)
@@ -43,6 +45,9 @@ NUMBERS: Final = dict.fromkeys((b"size", b"uid", b"gid"), _INTEGER) | dict.fromk
 _STRINGS: Final = frozenset({b"path", b"linkpath", b"uname", b"gname"})
 #: Results of `_Known` that are kept.
 _KEPT: Final = 1 << 12
+
+#: Mode, uid and gid; size; mtime; checksum; format, names of the owner, device numbers.
+_FIELDS: Final = Struct("100x 24s 12s 12s 8s 101x 88s 167x").unpack
 
 _Result = TypeVar("_Result")
 #: Mode, uid and gid, then size and mtime.
@@ -89,15 +94,16 @@ def unreadable(words: str, offset: int) -> str:
 
 def header(block: bytes) -> Header | None:
     """Return mode, uid and gid, then size and mtime; None where the checksum or a number is wrong."""
-    owner, size, mtime = _OWNERS[block[100:124]], _COUNTS[block[124:136]], _COUNTS[block[136:148]]
+    owners, sizes, times, checksum, tail = _FIELDS(block)
+    owner, size, mtime = _OWNERS[owners], _COUNTS[sizes], _COUNTS[times]
     if owner is None or size is None or mtime is None:
         return None
     # The low half of adler32 is one more than the sum modulo 65521, which neither 512 bytes of ASCII nor 256 bytes can
     # reach; sum() is much slower.
     total = (adler32(block) & 0xFFFF) - 1 if block.isascii() else _sum(block)
-    if total != _TOTALS[block[148:156]] and not _sums_signed(block, total):
+    if total != _TOTALS[checksum] and not _sums_signed(block, total):
         return None
-    return (owner, size, mtime) if _TAILS[block[257:345]] else None
+    return (owner, size, mtime) if _TAILS[tail] else None
 
 
 def records(data: bytes) -> Iterable[tuple[bytes, bytes]]:

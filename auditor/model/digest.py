@@ -46,6 +46,11 @@ class Digest(str):
         return cls(text)
 
     @classmethod
+    def match(cls, text: str) -> Self | None:
+        """Return `text` as a digest, None where it is none; for millions of texts, of which no result is kept."""
+        return cls(text) if _PATTERN.match(text) else None
+
+    @classmethod
     def of(cls, data: bytes, *, algorithm: str = "sha256") -> Self:
         """Return the digest of `data`."""
         return cls(f"{algorithm}:{hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()}")

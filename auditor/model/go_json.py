@@ -2,7 +2,7 @@
 
 A key matches a field exactly, or else without regard to case. Each occurrence of a key is decoded on top of the
 earlier ones: objects and lists are merged, `null` changes no string, number or embedded object. Every wrong type is an
-error, also one that a later occurrence replaces.
+error, also one that a later occurrence replaces or removes.
 Source: Go src/encoding/json/decode.go (`object`, `array`, `literalStore`) and fold.go.
 """
 
@@ -32,6 +32,8 @@ _SCALARS: Final[Mapping[type[inspect.Type], tuple[type, ...]]] = {
     inspect.StructType: (tuple,),
     inspect.DictType: (tuple,),
 }
+#: What `null` makes empty; it changes no other value.
+_EMPTIED: Final = (inspect.BytesType, inspect.DictType, inspect.ListType)
 
 
 def fold(key: str) -> str:
@@ -48,50 +50,46 @@ def as_go_reads(text: str, kind: type[msgspec.Struct], *, pointers: frozenset[st
         pointers: The fields of objects that `null` removes; other objects stay as they are.
 
     Raises:
-        ValueError: The text is not JSON.
+        ValueError: The text is not JSON, or a value has another type than its field.
         RecursionError: It is nested too deeply.
 
     """
     found = json.loads(text, object_pairs_hook=tuple, parse_constant=_refuse)
-    merged = _merged(inspect.type_info(kind), _ABSENT, found, pointer=False, pointers=pointers)
-    return json.dumps(None if merged is _ABSENT else merged).encode()
+    merged = _merged("the document", inspect.type_info(kind), _ABSENT, found, pointers)
+    return json.dumps(_null_if_absent(merged)).encode()
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _merged(kind: inspect.Type, old: object, new: object, *, pointer: bool, pointers: frozenset[str]) -> object:
-    """Return a value after another occurrence of its key."""
+def _merged(name: str, kind: inspect.Type, old: object, new: object, pointers: frozenset[str]) -> object:
+    """Return the value of a field after another occurrence of its key."""
     kind = _without_null(kind)
     wanted = _SCALARS.get(type(kind))
     if wanted is None:
         return _plain(new)
     if new is None:
-        return None if pointer or isinstance(kind, inspect.ListType | inspect.DictType) else old
-    if old is not _ABSENT and old is not None and not isinstance(old, _kept(wanted)):
-        return old
+        return None if name in pointers or isinstance(kind, _EMPTIED) else old
     if not isinstance(new, wanted) or (isinstance(new, bool) and bool not in wanted):
-        return _plain(new)
+        raise ValueError(f"{name} has a wrong type")
     match kind, new:
         case inspect.StructType(), tuple():
             return _struct(kind, old if isinstance(old, dict) else {}, new, pointers)
         case inspect.DictType(), tuple():
-            return {**(old if isinstance(old, dict) else {}), **{key: _plain(value) for key, value in new}}
+            merged = dict(old) if isinstance(old, dict) else {}
+            for key, value in new:
+                merged[key] = _null_if_absent(_merged(name, kind.value_type, _ABSENT, value, pointers))
+            return merged
         case inspect.ListType(), list():
             held = old if isinstance(old, list) else []
             before = [*held, *[_ABSENT] * (len(new) - len(held))]
             items = zip(before, new, strict=False)
-            return [_item(_merged(kind.item_type, a, b, pointer=False, pointers=pointers)) for a, b in items]
+            return [_null_if_absent(_merged(name, kind.item_type, a, b, pointers)) for a, b in items]
     return new
 
 
-def _kept(wanted: tuple[type, ...]) -> tuple[type, ...]:
-    """Return the types of merged values of the right kind: objects are dictionaries by then."""
-    return (dict,) if wanted == (tuple,) else wanted
-
-
-def _item(value: object) -> object:
+def _null_if_absent(value: object) -> object:
     return None if value is _ABSENT else value
 
 
@@ -105,7 +103,7 @@ def _struct(
         if field is None:
             continue
         name = field.encode_name
-        result = _merged(field.type, merged.get(name, _ABSENT), value, pointer=name in pointers, pointers=pointers)
+        result = _merged(name, field.type, merged.get(name, _ABSENT), value, pointers)
         if result is not _ABSENT:
             merged[name] = result
     return merged

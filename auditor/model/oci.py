@@ -25,7 +25,7 @@ from auditor.model.oci_json import (
     decode,
     decode_config,
 )
-from auditor.model.platforms import Platform, normalise
+from auditor.model.platforms import Platform, is_usual, normalise
 
 #: Largest index or manifest that is read, in bytes. Registries take manifests of 4 MiB (OCI distribution-spec, "Pushing
 #: Manifests") and containerd's resolver the same; what was imported, containerd reads whatever its size.
@@ -70,7 +70,6 @@ _DOCKER_LAYERS = frozenset(
 )
 #: Marks an attestation in an index; BuildKit docs/attestations/attestation-storage.md.
 ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
-ROOTFS_LAYERS = "layers"
 
 
 #: Types of web pages and of plain files: no registry gives an image or an artifact one of them.
@@ -194,6 +193,8 @@ class Descriptor(msgspec.Struct, frozen=True, gc=False):
     #: Whether the descriptor embeds the content (`data`), so that a store need not hold it. False for data that does
     #: not match the digest; containerd core/content/helpers.go `useDescriptorData`.
     embedded: bool = False
+    #: `platform` as written, where it is not written as Go names it, such as `linux/x86_64`; else empty.
+    written_platform: str = ""
 
     @property
     def attestation(self) -> bool:
@@ -248,7 +249,6 @@ class ImageConfig(msgspec.Struct, frozen=True):
 
     platform: Platform
     diff_ids: tuple[Digest, ...]
-    rootfs_type: str = ""
 
 
 Document = Index | Manifest | ImageConfig
@@ -375,7 +375,6 @@ def _config(raw: bytes) -> ImageConfig:
     return ImageConfig(
         platform=_platform(wire),
         diff_ids=tuple(_bounded((rootfs and rootfs.diff_ids) or (), MAX_LAYERS, "diff_ids")),
-        rootfs_type=(rootfs and rootfs.type) or "",
     )
 
 
@@ -398,6 +397,7 @@ def _descriptor(wire: DescriptorFields | LooseDescriptorFields, digest: Digest, 
         urls=tuple(wire.urls or ()),
         artifact_type=wire.artifact_type or "",
         embedded=_embedded(wire.data, digest, size),
+        written_platform=_written(wire.platform),
     )
 
 
@@ -415,15 +415,24 @@ def _embedded(data: bytes | None, digest: Digest, size: int) -> bool:
 
 
 def _platform(wire: PlatformFields) -> Platform:
-    return normalise(
-        Platform(
-            os=wire.os or "",
-            architecture=wire.architecture or "",
-            variant=wire.variant or "",
-            os_version=wire.os_version or "",
-            os_features=tuple(feature or "" for feature in wire.os_features or ()),
-        )
+    return normalise(_as_written(wire))
+
+
+def _as_written(wire: PlatformFields) -> Platform:
+    return Platform(
+        os=wire.os or "",
+        architecture=wire.architecture or "",
+        variant=wire.variant or "",
+        os_version=wire.os_version or "",
+        os_features=tuple(feature or "" for feature in wire.os_features or ()),
     )
+
+
+def _written(wire: PlatformFields | None) -> str:
+    """Return a platform as written; empty where that is its usual name."""
+    if wire is None or is_usual(_as_written(wire)):
+        return ""
+    return str(_as_written(wire))
 
 
 def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:

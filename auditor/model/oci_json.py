@@ -281,12 +281,12 @@ def _first_level(raw: bytes, kind: type[msgspec.Struct]) -> bytes:
     return msgspec.json.encode({names[fold(key)]: value for key, value in fields.items() if fold(key) in names})
 
 
-#: An escape that stands for a letter, a full stop or an underscore, of which keys consist.
-_ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:2[eE]|5[fF]|[467][0-9a-fA-F]|5[0-9aA])")
+#: An escape that stands for a letter.
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:[467][0-9a-fA-F]|5[0-9aA])")
 
 
 def _repeated(raw: bytes, fields: msgspec.Struct) -> bool:
-    """Whether a key may occur more often than it was decoded."""
+    """Whether a key may occur more often than it was decoded, of those whose last value is not all that counts."""
     if b"\\u" in raw and _ESCAPED_LETTER.search(raw):
         return True
     match fields:
@@ -306,7 +306,7 @@ def _repeated(raw: bytes, fields: msgspec.Struct) -> bool:
                 or _repeated_below(raw, fields, [*own, *(fields.layers or ())])
             )
         case _:
-            return raw.count(b'"rootfs"') > 1 or raw.count(b'"diff_ids"') > 1
+            return raw.count(b'"rootfs"') > 1
 
 
 def _repeated_below(
@@ -314,18 +314,18 @@ def _repeated_below(
     fields: IndexFields | ManifestFields,
     below: Sequence[DescriptorFields | LooseDescriptorFields],
 ) -> bool:
-    """Whether a key of the descriptors may occur more often than there are of them."""
-    number = fields.subject is not None
+    """Whether the subject, or a key of the document or its descriptors, may occur more often than it was decoded."""
+    subjects = fields.subject is not None
     digests, sizes = (sum([getattr(each, name) is not None for each in below]) for name in ("digest", "size"))
-    if raw.count(b'"digest"') > digests + number or raw.count(b'"size"') > sizes + number:
+    if raw.count(b'"digest"') > digests + subjects or raw.count(b'"size"') > sizes + subjects:
         return True
     types = sum([each.media_type is not None for each in below]) + (fields.media_type is not None)
-    return raw.count(b'"mediaType"') > types + (fields.subject is not None)
+    return raw.count(b'"subject"') > subjects or raw.count(b'"mediaType"') > types + subjects
 
 
 def _valid_unicode(raw: bytes) -> bytes:
     """Replace invalid Unicode with U+FFFD as Go does: containerd runs images that contain it."""
-    if b"\\u" in raw and (b"\\ud" in raw or b"\\uD" in raw):
+    if b"\\ud" in raw or b"\\uD" in raw:
         raw = _ESCAPE.sub(lambda found: _whole(found.group()), raw)
     return raw
 

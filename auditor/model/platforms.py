@@ -25,6 +25,9 @@ _KNOWN_ARCH = frozenset(
     "ppc64le riscv riscv64 s390 s390x sparc sparc64 wasm".split()
 )
 
+#: Variants that are usually written, or left out, although the normal form is another.
+_DEFAULTS = frozenset({("arm64", "v8"), ("arm", "")})
+
 
 class Platform(msgspec.Struct, frozen=True, order=True):
     """A platform; the fields of `platform` in OCI image-spec, image-index.md."""
@@ -53,6 +56,16 @@ def normalise(platform: Platform) -> Platform:
     arch, variant = _normalise_arch(platform.architecture.lower(), platform.variant.lower())
     features = tuple(sorted(set(platform.os_features)))
     return Platform(os=os, architecture=arch, variant=variant, os_version=platform.os_version, os_features=features)
+
+
+def is_usual(platform: Platform) -> bool:
+    """Whether a platform is written as Go names it, or with a default variant; containers/image finds no other.
+
+    containers/image internal/pkg/platform/platform_matcher.go `WantedPlatforms`, `MatchesPlatform`.
+    """
+    known = normalise(platform)
+    same = (platform.os, platform.architecture) == (known.os, known.architecture)
+    return same and (platform.variant == known.variant or (platform.architecture, platform.variant) in _DEFAULTS)
 
 
 def _normalise_arch(arch: str, variant: str) -> tuple[str, str]:

@@ -1,11 +1,14 @@
-"""Find containerd's root: the given folder, or a usual path on a mounted disk."""
+"""Find containerd's root: the given folder, or on a mounted disk a usual path, or the one in its configuration."""
 
 from __future__ import annotations
 
+import os
+import tomllib
 from pathlib import Path
 from typing import Final
 
 from auditor.errors import UsageError
+from auditor.regular_file import read_regular
 
 #: Relative to a file system's root: containerd, k3s and rke2, k0s, microk8s, and the daemon that dockerd starts.
 USUAL_ROOTS: Final = (
@@ -19,6 +22,9 @@ USUAL_ROOTS: Final = (
 CONTENT: Final = "io.containerd.content.v1.content"
 METADATA: Final = "io.containerd.metadata.v1.bolt"
 
+#: containerd's configuration, which may name another root.
+_CONFIG: Final = "etc/containerd/config.toml"
+_CONFIG_BYTES: Final = 1 << 20
 _MAX_LINKS: Final = 40
 _HINT: Final = f"give the folder that holds {CONTENT}, usually /var/lib/containerd, or the mount point of its disk"
 
@@ -30,7 +36,8 @@ def find_root(folder: Path) -> Path:
         UsageError: There is none, or more than one.
 
     """
-    found = [path for path in (folder, *(_on_disk(folder, usual) for usual in USUAL_ROOTS)) if is_root(path)]
+    usual = (_on_disk(folder, path) for path in (*USUAL_ROOTS, *_configured(folder)))
+    found = [path for path in dict.fromkeys((folder, *usual)) if is_root(path)]
     if not found:
         raise UsageError(
             f"{folder} is no root of a containerd, and has none at a usual path", hint=_near(folder) or _HINT
@@ -46,17 +53,39 @@ def is_root(path: Path) -> bool:
     return (path / CONTENT).is_dir() or (path / METADATA).is_dir()
 
 
-def _on_disk(disk: Path, usual: str) -> Path:
-    """Return a usual path of a disk; an absolute link on it means the disk, not this machine."""
-    path = disk
-    for part in Path(usual).parts:
-        path /= part
-        for _ in range(_MAX_LINKS):
-            if not path.is_symlink():
-                break
-            target = path.readlink()
-            path = disk / target.relative_to("/") if target.is_absolute() else path.parent / target
-    return path
+def _configured(disk: Path) -> tuple[str, ...]:
+    """Return the root that the configuration on a disk names, relative to the disk; none where it names none."""
+    try:
+        text = read_regular(_on_disk(disk, _CONFIG), limit=_CONFIG_BYTES).decode()
+        root = tomllib.loads(text).get("root")
+    except (OSError, ValueError, RecursionError):
+        return ()
+    if not isinstance(root, str) or not root.startswith("/") or "\0" in root:
+        return ()
+    return (root,)
+
+
+def _on_disk(disk: Path, path: str) -> Path:
+    """Return a path of a disk, without links; an absolute link means the disk, and no link leads out of it."""
+    place, parts, links = disk, _parts(path), 0
+    while parts:
+        name = parts.pop()
+        if name == "..":
+            place = place.parent if place != disk else disk
+            continue
+        below = place / name
+        if links > _MAX_LINKS or not below.is_symlink():
+            place = below
+            continue
+        links += 1
+        target = os.fspath(below.readlink())
+        place = disk if target.startswith("/") else place
+        parts += _parts(target)
+    return place
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in reversed(path.split("/")) if part not in {"", "."}]
 
 
 def _near(folder: Path) -> str:

@@ -90,11 +90,11 @@ def strings(value: bytes | Bucket | None) -> Labels:
     """Return the strings of a bucket; equal keys of different records share one string, many strings are packed."""
     if not isinstance(value, Bucket):
         return _NONE
-    entries = ((key, item if isinstance(item, bytes) else b"") for key, item in value.items())
+    entries = value.items()
     first = list(islice(entries, SMALL))
     if len(first) < SMALL:
         return {intern(text(key)): text(item) for key, item in first} or _NONE
-    packed = PackedLabels(chain(first, entries))
+    packed = PackedLabels((key, item if isinstance(item, bytes) else b"") for key, item in chain(first, entries))
     return packed if packed.is_text() else dict(packed.pairs())
 
 

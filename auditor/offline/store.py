@@ -15,6 +15,7 @@ from auditor.containerd.content_root import Absent, ContentRoot
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreError
 from auditor.model.digest import Digest
 from auditor.model.oci import MAX_DOCUMENT
+from auditor.model.plural import plural
 from auditor.model.store import (
     DamageKind,
     FileKind,
@@ -60,7 +61,8 @@ class OfflineStore:
     Attributes:
         root: containerd's root.
         content: The folder of the blobs.
-        lost: Why no record can be read; None where meta.db was read, in whole or in part.
+        lost: Why there is no record; None where meta.db was read, in whole or in part.
+        unread: Why meta.db could not be opened or read, so that nothing is known of its records; None where it was.
 
     """
 
@@ -74,6 +76,7 @@ class OfflineStore:
         self._damage: list[StoreDamage] = []
         self._snapshot_gaps: dict[str, str] = {}
         self.lost: StoreError | None = None
+        self.unread: StoreError | None = None
         read = self._metadata()
         self._damage += read.damage
         self._gaps = read.gaps
@@ -186,7 +189,7 @@ class OfflineStore:
         sizes = [self._states[digest].size or 0 for digest in self.content.spare.keys() & set(wanted)]
         if not sizes:
             return ""
-        blobs = "1 blob" if len(sizes) == 1 else f"{len(sizes)} blobs"
+        blobs = plural(len(sizes), "blob")
         return f"{blobs} ({sum(sizes)} bytes) without a whole file in blobs/: read from ingest/, as their digests show"
 
     @property
@@ -218,6 +221,10 @@ class OfflineStore:
             copied = database_file.copy(path, while_running=self._running)
         except FileNotFoundError:
             return self._without_records(path, "is missing")
+        except ReadFailed as error:
+            hint = "check its type, its mode and its disk; auditor recover brings the images elsewhere without it"
+            self.unread = StoreError(error.message, hint=hint)
+            return metadata.Metadata((), (), (f"{error.message}: no image is known from it",))
         if not copied.data:
             return self._without_records(path, "is empty")
         found = metadata.read(copied, path)
@@ -255,7 +262,9 @@ class OfflineStore:
         try:
             copied = database_file.copy(path, while_running=self._running)
         except FileNotFoundError:
-            self._snapshot_gaps[name] = f"the snapshots of {name} are not known: there is no {path}"
+            self._snapshot_gaps[name] = (
+                f"the snapshots of {name} are not known: there is no {path}; they may lie elsewhere (root_path)"
+            )
             return {}
         except ReadFailed as error:
             self._snapshot_gaps[name] = f"the snapshots of {name} are not known: {error.message}"
@@ -296,7 +305,7 @@ class OfflineStore:
                 yield f"the unpacked files of {name} were not checked: there is no {folder}"
 
     def _unpaired(self, name: str, lone: list[str]) -> None:
-        message = f"{len(lone)} snapshots of {name} are recorded in meta.db and not in its metadata.db: {lone[0]}"
+        message = f"{plural(len(lone), 'snapshot')} of {name} recorded in meta.db and not in its metadata.db: {lone[0]}"
         self._damage.append(StoreDamage(DamageKind.UNPAIRED, name, message, {"snapshots": len(lone)}))
 
     def _unrecorded(self, spare: Mapping[Digest, int], files: int) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from auditor.bbolt import bolt, database_file
-from auditor.errors import StoreError
+from auditor.errors import ReadFailed, StoreError
 from auditor.model.digest import Digest
 from auditor.model.store import FileKind, FileState
 from auditor.offline import salvage, schema
@@ -48,14 +48,15 @@ def sound_copy(path: Path, states: Mapping[Digest, FileState]) -> SoundCopy:
         states: The files in blobs/.
 
     Raises:
-        StoreError: No tree is whole, or the newest whole one does not agree with the files.
-        ReadFailed: The database cannot be read.
+        StoreError: It cannot be read, no tree is whole, or the newest whole one does not agree with the files.
 
     """
     try:
         copied = database_file.copy(path)
     except FileNotFoundError:
         raise StoreError(f"there is no {path}", hint=_HINT) from None
+    except ReadFailed as error:
+        raise StoreError(error.message, hint=_HINT) from None
     for database, root, newest in _whole(copied.data):
         records = list(schema.namespaces(bolt.Walk(database, root).top))
         _compare(path, records, states)

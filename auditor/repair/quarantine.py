@@ -225,12 +225,17 @@ def settle(entry: Entry, *, now: datetime, overlays: Overlays = unknown) -> Entr
 
 
 def clear_unrecorded(root: Path) -> None:
-    """Remove entries that a run was killed in before their record was written; they hold no files."""
+    """Remove entries that a run was killed in before their record was written; they hold no files.
+
+    An empty quarantine is removed, too: a run was killed after it had deleted the last entry or journal.
+    """
     for path in _folders(root):
         if not os.path.lexists(path / _RECORD):
             with suppress(OSError):
                 (path / f"{_RECORD}.new").unlink(missing_ok=True)
                 path.rmdir()
+    with suppress(OSError):
+        (root / FOLDER).rmdir()
 
 
 def inode(path: Path) -> int:

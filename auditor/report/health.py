@@ -142,6 +142,7 @@ def _any(counts: dict[str, int], severity: str) -> bool:
 
 def _text(state: State, saved: _Saved, counts: dict[str, int], age: float) -> str:
     images = saved.summary.images
+    word = "image" if images.total == 1 else "images"
     found = ", ".join(f"{number} {name}" for name, number in counts.items() if number and name != "info")
     looked = "" if saved.complete else "; not all could be examined"
     when = f"{ago(timedelta(seconds=age))} ago"
@@ -151,8 +152,8 @@ def _text(state: State, saved: _Saved, counts: dict[str, int], age: float) -> st
     if not found:
         unread = " in metadata, contents not read" if saved.verify in _UNREAD else ""
         sound = f"{images.total}" if images.sound == images.total else f"{images.sound} of {images.total}"
-        return f"{sound} images sound{unread}, {when}{looked}"
-    return f"{images.damaged} of {images.total} images damaged ({found}), {when}{looked}"
+        return f"{sound} {word} sound{unread}, {when}{looked}"
+    return f"{images.damaged} of {images.total} {word} damaged ({found}), {when}{looked}"
 
 
 def ago(age: timedelta) -> str:

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 
 import msgspec
 
+from auditor.checks import snapshot_files, snapshots
 from auditor.model.readiness import NotReady
 from auditor.report.image_tree import ImageTree, TreeNode
 
 #: States of a tree's nodes that mean that the bytes are here.
 _HERE = ("present", "embedded")
-#: Findings about a blob that is here that leave its bytes usable.
-_USABLE = frozenset({"gc-unprotected", "missing-distribution-source", "orphan-blob"})
+#: Findings that leave the bytes of a blob usable: about its protection, its type, its first read, and about snapshots.
+_USABLE = frozenset({"gc-unprotected", "media-type-mismatch", "read-unsteady", "snapshot-without-backend"}).union(
+    rule.code for rule in (*snapshots.RULES, *snapshot_files.RULES)
+)
 
 
 class Needed(msgspec.Struct, frozen=True, kw_only=True):

@@ -87,7 +87,7 @@ def plan_with_snapshots(
 
 
 #: Class, times of the last attempt and the last result, snapshots before blobs, larger before smaller, name.
-_Rank = tuple[_Class, float, float, bool, int, str]
+_Rank = tuple[_Class, float, float, bool, int, str | SnapshotKey]
 
 
 class _Due:
@@ -115,7 +115,7 @@ class _Due:
             kind = _kind(bad=known.bad, old=known.settled)
             if self._wanted(kind, known):
                 size = target.needed.layer.descriptor.size
-                yield (kind, *_since(kind, known), False, -size, "/".join(target.key)), target
+                yield (kind, *_since(kind, known), False, -size, target.key), target
 
     def _wanted(self, kind: _Class, known: Remembered | RememberedSnapshot) -> bool:
         return (not self._only or kind in self._only) and not (

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from auditor.snapshots.tree import Node, Seen
+
 #: Called before bytes of a blob or a file are read, with their number; waits for a rate limit, and counts progress.
+#: Two threads call it: the one that decompresses a layer, and the one that reads files.
 Admit = Callable[[int], None]
 #: No part of a path is followed as a symlink, and the directory is not read.
 DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPE: Final = 0o170000
+_PERMISSIONS: Final = 0o7777
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_UNTOUCHED: Final = _FILE | os.O_NOATIME
 #: The path of a file's directory, and its name.
 Place = tuple[list[bytes], bytes]
-#: An inode, when it changed last, and whether it has no xattr to compare, as it was before its bytes were read.
-Seen = tuple[int, int, bool]
 #: xattrs that the node's own security policy writes, and ACLs.
 NOT_COMPARED: Final = frozenset(
     {
@@ -60,13 +63,11 @@ class Beside:
         #: The directory of the last entry, and its path; no descriptor where it cannot be opened.
         self._parent: list[bytes] | None = None
         self._descriptor = -1
-        #: Of the file that was opened last.
-        self.seen: Seen = (0, 0, False)
 
     def __enter__(self) -> Self:
         """Open the directory if there is one."""
         with suppress(OSError):
-            self._root = os.open(self._directory, DIRECTORY)
+            self._root = os.open(os.fsencode(self._directory) + b"/", DIRECTORY)
         return self
 
     def __exit__(
@@ -78,33 +79,61 @@ class Beside:
             os.close(self._root)
             self._root = -1
 
-    def opened(self, path: Place, size: int) -> int:
-        """Open a regular file if it has this size, and set `seen`; the caller closes the descriptor. -1: not opened."""
-        parent, name = path
+    def equal(self, node: Node, place: Place, data: bytes) -> bool:
+        """Return whether a file has exactly these bytes, and set `seen` of its node then."""
+        opened = self._opened(node, place)
+        if opened is None:
+            return False
+        descriptor, seen = opened
+        try:
+            if self._read(descriptor, node.size) != data:
+                return False
+        finally:
+            os.close(descriptor)
+        node.seen = seen
+        return True
+
+    def equal_parts(self, node: Node, place: Place, parts: Iterator[bytes]) -> bool:
+        """Return whether a file has these bytes, as `equal`; False before any part is taken if it cannot have them.
+
+        Raises:
+            Unsettled: A part differs.
+
+        """
+        opened = self._opened(node, place)
+        if opened is None:
+            return False
+        descriptor, seen = opened
+        try:
+            for part in parts:
+                if self._read(descriptor, len(part)) != part:
+                    raise Unsettled
+        finally:
+            os.close(descriptor)
+        node.seen = seen
+        return True
+
+    def _opened(self, node: Node, place: Place) -> tuple[int, Seen] | None:
+        """Open a regular file that has the node's size."""
+        parent, name = place
         if parent is not self._parent and parent != self._parent:
             self._enter(parent)
         at = self._descriptor
         if at < 0:
-            return -1
+            return None
         try:
-            info = os.stat(name, dir_fd=at, follow_symlinks=False)
-            if info.st_size != size or info.st_mode & _TYPE != stat.S_IFREG:
-                return -1
+            info = os.lstat(name, dir_fd=at)
+            if info.st_size != node.size or info.st_mode & _TYPE != stat.S_IFREG:
+                return None
             try:
-                opened = os.open(name, _FILE | os.O_NOATIME, dir_fd=at)
+                opened = os.open(name, _UNTOUCHED, dir_fd=at)
             except PermissionError:
                 opened = os.open(name, _FILE, dir_fd=at)
         except (OSError, ValueError):
-            return -1  # a name with a zero byte is no file's
-        try:
-            names = os.listxattr(opened)
-            bare = not names or NOT_COMPARED.issuperset(names)
-        except OSError:
-            bare = False
-        self.seen = info.st_ino, info.st_ctime_ns, bare
-        return opened
+            return None  # a name with a zero byte is no file's
+        return opened, (info.st_ino, info.st_ctime_ns, _attributes_equal(node, info) and _bare(opened))
 
-    def read(self, descriptor: int, size: int) -> bytes:
+    def _read(self, descriptor: int, size: int) -> bytes:
         """Return up to `size` bytes of a file; none where it cannot be read."""
         self._admit(size)
         try:
@@ -131,6 +160,27 @@ class Beside:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor, self._parent = -1, None
+
+
+def _attributes_equal(node: Node, info: os.stat_result) -> bool:
+    """Return whether a regular file has the attributes of its node, to the nanosecond, and no other name."""
+    return (
+        info.st_mtime_ns == node.mtime
+        and info.st_mode & _PERMISSIONS == node.mode
+        and info.st_uid == node.uid
+        and info.st_gid == node.gid
+        and info.st_nlink == 1
+        and not node.xattrs
+    )
+
+
+def _bare(descriptor: int) -> bool:
+    """Return whether an open file has no xattr that is compared."""
+    try:
+        names = os.listxattr(descriptor)
+    except OSError:
+        return False
+    return not names or NOT_COMPARED.issuperset(names)
 
 
 def readable(path: bytes, flags: int, *, at: int | None = None) -> int:

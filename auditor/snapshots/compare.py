@@ -227,21 +227,12 @@ def _kind(info: os.stat_result) -> NodeKind | None:
 
 
 def _settled(node: Node, name: bytes, directory: int) -> bool:
-    """Return whether a file is unchanged since its content was compared, and nothing else of it differs."""
+    """Return whether a file is unchanged since it was compared, and nothing of it differed."""
     try:
-        info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        info = os.lstat(name, dir_fd=directory)
     except OSError:
         return False
-    return (
-        node.seen == (info.st_ino, info.st_ctime_ns, True)
-        and info.st_mode == node.mode | stat.S_IFREG
-        and info.st_mtime_ns == node.mtime
-        and info.st_uid == node.uid
-        and info.st_gid == node.gid
-        and info.st_size == node.size
-        and info.st_nlink == 1 == node.links
-        and not node.xattrs
-    )
+    return node.seen == (info.st_ino, info.st_ctime_ns, True)
 
 
 def _unreadable(path: bytes, error: OSError) -> Difference:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
+from collections.abc import Iterator
 from typing import Final
 
 from auditor.layers.piece_reader import PieceReader
 from auditor.layers.tar_entries import Entry
-from auditor.snapshots.beside import Beside, Place, Unsettled
+from auditor.snapshots.beside import Beside, Place
 from auditor.snapshots.tree import Node
 
 _CHUNK: Final = 1 << 20
@@ -27,19 +27,20 @@ def fill_content(node: Node, entry: Entry, stream: PieceReader) -> None:
     at = 0
     for start, size in [(0, entry.size)] if entry.sparse is None else entry.sparse:
         _hash_zeros(hashed, start - at)
-        _hash_data(hashed, stream, size)
+        for piece in _parts(stream, size):
+            hashed.update(piece)
         at = start + size
     _hash_zeros(hashed, entry.size - at)
     node.digest = hashed.digest()
 
 
-def fill_beside(node: Node, entry: Entry, path: Place, stream: PieceReader, files: Beside) -> None:
-    """Compare the content of a file with the one at its path; hash it where that is not there or differs.
+def fill_beside(node: Node, entry: Entry, place: Place, stream: PieceReader, files: Beside) -> None:
+    """Compare the content of a file with the one at its place; hash it where that is not there or differs.
 
     Args:
         node: The file.
         entry: Its entry.
-        path: Its directory's path and its name.
+        place: Its directory's path and its name.
         stream: The tar, at the entry's data.
         files: The unpacked files.
 
@@ -48,31 +49,21 @@ def fill_beside(node: Node, entry: Entry, path: Place, stream: PieceReader, file
         Unplayable: The tar is cut off.
 
     """
-    size = entry.size
-    descriptor = files.opened(path, size) if size and entry.sparse is None else -1
-    if descriptor < 0:
+    if entry.sparse is not None:
         fill_content(node, entry, stream)
-        return
-    try:
-        if size > _CHUNK:
-            _compare(descriptor, size, stream, files)
-            node.seen = files.seen
-            return
-        data = _data(stream, size)
-        if files.read(descriptor, size) == data:
-            node.seen = files.seen
-        else:
+    elif entry.size <= _CHUNK:
+        data = _data(stream, entry.size)
+        if not files.equal(node, place, data):
             node.digest = hashlib.sha256(data).digest()
-    finally:
-        os.close(descriptor)
+    elif not files.equal_parts(node, place, _parts(stream, entry.size)):
+        fill_content(node, entry, stream)
 
 
-def _compare(descriptor: int, size: int, stream: PieceReader, files: Beside) -> None:
+def _parts(stream: PieceReader, size: int) -> Iterator[bytes]:
     while size > 0:
-        data = _data(stream, min(_CHUNK, size))
-        if files.read(descriptor, len(data)) != data:
-            raise Unsettled
-        size -= len(data)
+        piece = _data(stream, min(_CHUNK, size))
+        yield piece
+        size -= len(piece)
 
 
 def _data(stream: PieceReader, size: int) -> bytes:
@@ -80,13 +71,6 @@ def _data(stream: PieceReader, size: int) -> bytes:
     if len(data) < size:
         raise Unplayable("the tar is cut off")
     return data
-
-
-def _hash_data(hashed: hashlib._Hash, stream: PieceReader, size: int) -> None:
-    while size > 0:
-        piece = _data(stream, min(_CHUNK, size))
-        hashed.update(piece)
-        size -= len(piece)
 
 
 def _hash_zeros(hashed: hashlib._Hash, size: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,8 @@ from auditor.snapshots.compare import agreed, compare
 from auditor.snapshots.erofs_mount import Superblock, mounted, superblock
 from auditor.snapshots.tree import Node, count
 
+#: Plays a layer, beside files if there are any; returns its tree, or why there is none.
+Play = Callable[[Path | None], Node | str]
 #: What the kernel says of an image whose checksum or structure is wrong.
 _DAMAGED: Final = frozenset((errno.EUCLEAN, errno.EBADMSG))
 
@@ -36,18 +39,19 @@ _CONVERTED: Final = frozenset(
 _SKIPPED: Final = "attributes, device numbers and additional files, which mkfs.erofs makes of a tar by its own rules"
 
 
-def in_image(tree: Node, image: Path, *, contents: bool = True, admit: Admit = at_once) -> Differences | str:
-    """Return how the files of an image differ from the tree, or why they cannot be read.
+def in_image(play: Play, image: Path, *, contents: bool = True, admit: Admit = at_once) -> Differences | str:
+    """Return how the files of an image differ from its layer, or why they cannot be compared.
 
     The image is mounted for reading, without a mount point.
 
     Args:
-        tree: What the layer unpacks to, from `play`.
+        play: Plays the layer, beside the mounted files or without them.
         image: The snapshot's `layer.erofs`.
         contents: Whether files are read; else their sizes are compared.
         admit: Called before content is read; what it raises ends the comparison.
 
     Raises:
+        Unsettled: The layer is to be played without the files.
         FileNotFoundError: There is no image.
         OSError: The image, or a file in it, cannot be read.
 
@@ -55,15 +59,23 @@ def in_image(tree: Node, image: Path, *, contents: bool = True, admit: Admit = a
     size, block = image.stat().st_size, superblock(image)
     broken = _broken(size, block)
     if broken is not None:
-        return Differences((broken,), count(tree))
+        return _only(play, broken)
     try:
         with mounted(image) as root:
+            tree = play(root)
+            if isinstance(tree, str):
+                return tree
             found = agreed(partial(compare, tree, root, contents=contents, admit=admit))
     except OSError as error:
         if error.filename is not None:  # not of the mount
             raise
-        return _refused(tree, image, error)
+        return _refused(play, image, error)
     return _of_tar(found) if block is not None and block.from_tar else found
+
+
+def _only(play: Play, item: Difference) -> Differences | str:
+    tree = play(None)
+    return tree if isinstance(tree, str) else Differences((item,), count(tree))
 
 
 def _of_tar(found: Differences) -> Differences:
@@ -81,12 +93,12 @@ def _broken(size: int, block: Superblock | None) -> Difference | None:
     return None
 
 
-def _refused(tree: Node, image: Path, error: OSError) -> Differences | str:
+def _refused(play: Play, image: Path, error: OSError) -> Differences | str:
     text = os.strerror(error.errno or errno.EIO)
     if isinstance(error, PermissionError):
         return f"not permitted to read {image} as a file system; run as root with CAP_SYS_ADMIN"
     if error.errno in (errno.ENODEV, errno.ENOSYS):
         return f"this kernel does not mount EROFS by a file descriptor: {text}"
     if error.errno in _DAMAGED:
-        return Differences((Difference(b"", Kind.UNREADABLE, text),), count(tree))
+        return _only(play, Difference(b"", Kind.UNREADABLE, text))
     return f"cannot read {image} as a file system: {text}"

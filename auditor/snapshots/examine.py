@@ -17,6 +17,7 @@ from auditor.checks.evidence import Evidence
 from auditor.errors import AuditorError
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
+from auditor.model.plural import plural
 from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
 from auditor.model.store import SourceKind, Store, Verification
 from auditor.snapshots.beside import Admit, Unsettled, at_once
@@ -25,6 +26,7 @@ from auditor.snapshots.erofs_image import in_image
 from auditor.snapshots.expected import COMPARED, MERGED, Layers
 from auditor.snapshots.layer_files import LayerFiles, LayerTask
 from auditor.snapshots.presence import EROFS, Needed, location, look, needed, still_missing, words
+from auditor.snapshots.tree import Node
 
 _REFERENCE: Final = "containerd.io/snapshot.ref"
 _ORIGIN: Final = "trusted.overlay.origin"
@@ -162,7 +164,9 @@ def directories(
         try:
             found |= _directories(evidence, name, mine, pause)
         except (OSError, ValueError) as error:
-            incomplete.append(f"the files of {len(mine)} snapshots on {name} could not be examined: {words(error)}")
+            incomplete.append(
+                f"the files of {plural(len(mine), 'snapshot')} on {name} could not be examined: {words(error)}"
+            )
     return Examined(found, tuple(incomplete))
 
 
@@ -174,7 +178,7 @@ def unreadable(files: SnapshotFiles) -> bool:
 def unread(found: Mapping[SnapshotKey, SnapshotFiles]) -> tuple[str, ...]:
     """Return a sentence about the snapshots whose files could not be read; none where all could be."""
     reasons = [files.reason for files in found.values() if unreadable(files)]
-    return (f"the files of {len(reasons)} snapshots could not be compared: {reasons[0]}",) if reasons else ()
+    return (f"the files of {plural(len(reasons), 'snapshot')} could not be compared: {reasons[0]}",) if reasons else ()
 
 
 def examine_suspects(
@@ -327,25 +331,22 @@ def _differences(layers: Layers, needed: Needed, files: SnapshotFiles, *, conten
     Most content is compared while the layer is decoded. Where that leaves a file unsettled, the layer is read again and
     the content of all files is hashed.
     """
-    if needed.snapshot.snapshotter == EROFS:
-        tree = layers.expected(needed, contents=contents)
-        return (
-            tree if isinstance(tree, str) else in_image(tree, Path(files.path), contents=contents, admit=layers.admit)
-        )
     try:
-        return _looked(layers, needed, files, contents=contents, beside=Path(files.path))
+        return _looked(layers, needed, Path(files.path), contents=contents, beside=True)
     except Unsettled:
-        return _looked(layers, needed, files, contents=contents)
+        return _looked(layers, needed, Path(files.path), contents=contents, beside=False)
 
 
-def _looked(
-    layers: Layers, needed: Needed, files: SnapshotFiles, *, contents: bool, beside: Path | None = None
-) -> Differences | str:
-    tree = layers.expected(needed, contents=contents, beside=beside)
+def _looked(layers: Layers, needed: Needed, path: Path, *, contents: bool, beside: bool) -> Differences | str:
+    def played(files: Path | None) -> Node | str:
+        return layers.expected(needed, contents=contents, beside=files if beside else None)
+
+    if needed.snapshot.snapshotter == EROFS:
+        return in_image(played, path, contents=contents, admit=layers.admit)
+    tree = played(path)
     if isinstance(tree, str):
         return tree
-    look = partial(compare, tree, Path(files.path), privileged=administrator(), contents=contents, admit=layers.admit)
-    return agreed(look)
+    return agreed(partial(compare, tree, path, privileged=administrator(), contents=contents, admit=layers.admit))
 
 
 def _unpacked(layers: Layers, needed: Needed, path: Path) -> bool:

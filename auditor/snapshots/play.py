@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from itertools import chain
 from typing import Final
 
 import msgspec
 
+from auditor.concurrency import read_ahead
 from auditor.layers import tar_entries
 from auditor.layers.inspector import LayerDecoder
 from auditor.layers.piece_reader import PieceReader
 from auditor.layers.tar_entries import Entry, TarUnreadable, entries
-from auditor.layers.threaded_meter import ThreadedMeter
+from auditor.layers.threaded_meter import SMALL, ThreadedMeter
 from auditor.model.store import LayerVerification
 from auditor.snapshots.beside import Beside
 from auditor.snapshots.contents import Unplayable, fill_beside, fill_content
@@ -37,6 +39,7 @@ _KINDS: Final = {
     tar_entries.BLOCK_DEVICE: NodeKind.BLOCK,
     tar_entries.FIFO: NodeKind.FIFO,
 }
+_FILE: Final = NodeKind.FILE
 _DEVICES: Final = frozenset({NodeKind.CHARACTER, NodeKind.BLOCK})
 #: Last components of a path that are no name.
 _NO_NAMES: Final = frozenset({b"", b".", b".."})
@@ -77,16 +80,22 @@ def play(
     model = _Model(lowest=lowest or base is not None, contents=contents, base=base, files=files)
     with closing(ThreadedMeter()) as meter:
         layer = LayerDecoder(max_size=max_size, meter=meter)
-        pieces = _decompressed(layer, chunks)
-        fault = refusal = ""
-        try:
-            refusal = _apply(model, PieceReader(pieces))
-        except TarUnreadable as found:
-            fault = str(found)
-            refusal = f"the tar cannot be parsed: {fault}"
-        for _ in pieces:
-            pass
+        with _ahead(_decompressed(layer, chunks)) as pieces:
+            refusal, fault = _applied(model, pieces)
         return Played(model.root, layer.verification(fault), refusal)
+
+
+def _applied(model: _Model, pieces: Iterator[bytes]) -> tuple[str, str]:
+    """Apply a layer's entries, and take the rest of its pieces; return the refusal, and the fault of the tar."""
+    fault = refusal = ""
+    try:
+        refusal = _apply(model, PieceReader(pieces))
+    except TarUnreadable as found:
+        fault = str(found)
+        refusal = f"the tar cannot be parsed: {fault}"
+    for _ in pieces:
+        pass
+    return refusal, fault
 
 
 def _apply(model: _Model, stream: PieceReader) -> str:
@@ -102,6 +111,21 @@ def _apply(model: _Model, stream: PieceReader) -> str:
     for _ in walk:
         pass
     return refusal
+
+
+@contextmanager
+def _ahead(pieces: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+    """Decompress a layer in another thread, ahead of the comparison; a small one at once."""
+    first: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        first.append(piece)
+        size += len(piece)
+        if size > SMALL:
+            with read_ahead(pieces, name="layer-decompression") as rest:
+                yield chain(first, rest)
+            return
+    yield iter(first)
 
 
 def _decompressed(layer: LayerDecoder, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
@@ -123,6 +147,8 @@ class _Model:
         self._head: bytes | None = None
         self._path: list[bytes] = []
         self._directory = self.root
+        #: Whether a file may have several names.
+        self._linked = base is not None
         #: Directory entries in order: their times are set at the end.
         self._directories: list[tuple[bytes, int]] = []
         #: Directory and name of each entry, as an opaque marker leaves these. Without a base, all that is not implicit.
@@ -148,7 +174,7 @@ class _Model:
         if self._unpacked is not None:
             self._unpacked.add((parent, name))
         if entry.xattrs:
-            _set_xattrs(node, entry)
+            _set_xattrs(node, entry.xattrs)
         if entry.kind == tar_entries.REGULAR:
             self._fill(node, entry, name, stream)
         elif node.kind is NodeKind.DIRECTORY:
@@ -166,8 +192,11 @@ class _Model:
             node = self._resolve(parts(path), last=True)
             if node is not None:
                 node.mtime = mtime
-        for node in below(self.root):
-            node.links += 1
+        if self._linked:
+            for node in below(self.root):
+                node.links = 0
+            for node in below(self.root):
+                node.links += 1
 
     def _whiteout(self, parent: Node, base: bytes, entry: Entry) -> None:
         """Apply a whiteout; `OverlayConvertWhiteout`, and `applyNaive` at the bottom."""
@@ -242,23 +271,24 @@ class _Model:
         present = children.get(name)
         if present is not None:
             self._head = None
-        if entry.kind == tar_entries.HARD_LINK:
-            children[name] = node = self._linked(entry, present)
-            _set_attributes(node, entry)
-            return node
         kind = _KINDS.get(entry.kind)
         if kind is None:
-            raise Unplayable(f"an entry of type {entry.kind!r}, which containerd does not unpack")
-        if kind is NodeKind.DIRECTORY and present is not None and present.kind is kind:
+            children[name] = node = self._link_target(entry, present)
+            _set_attributes(node, entry)
+            return node
+        if present is not None and present.kind is kind is NodeKind.DIRECTORY:
             _set_attributes(present, entry)
             return present
         mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
         children[name] = node = Node(kind, entry.mode & 0o7777, entry.uid & _ID, entry.gid & _ID, mtime, entry.size)
-        if kind is not NodeKind.FILE:
+        if kind is not _FILE:
             _set_body(node, entry)
         return node
 
-    def _linked(self, entry: Entry, present: Node | None) -> Node:
+    def _link_target(self, entry: Entry, present: Node | None) -> Node:
+        if entry.kind != tar_entries.HARD_LINK:
+            raise Unplayable(f"an entry of type {entry.kind!r}, which containerd does not unpack")
+        self._linked = True
         target = self._resolve(parts(entry.link), last=False)
         if target is None or target.kind is NodeKind.DIRECTORY or target is present:
             raise Unplayable("a hard link to a file that is not in the layer, which containerd does not unpack")
@@ -290,12 +320,14 @@ def _set_attributes(node: Node, entry: Entry) -> None:
     uid, gid = entry.uid & _ID, entry.gid & _ID
     node.uid, node.gid = node.uid if uid == UNCHANGED else uid, node.gid if gid == UNCHANGED else gid
     node.mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
+    if node.seen is not None:
+        node.seen = *node.seen[:2], False
     if node.xattrs is not None:
         node.xattrs.pop("security.capability", None)  # chown drops it
 
 
-def _set_xattrs(node: Node, entry: Entry) -> None:
-    for name, value in entry.xattrs.items():
+def _set_xattrs(node: Node, xattrs: dict[str, bytes]) -> None:
+    for name, value in xattrs.items():
         if name.startswith("trusted."):
             continue
         if name.startswith("user.") and node.kind not in (NodeKind.FILE, NodeKind.DIRECTORY):

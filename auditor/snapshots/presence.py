@@ -137,7 +137,9 @@ def words(error: OSError | ValueError) -> str:
 def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None], ends: Sequence[int]) -> Presence:
     """Look at each directory; containerd's own database is read only where one is missing or suspect."""
     if place.known is not None:
-        return Presence(_missing(place, place.known, evidence, pause), _doubted(place, place.known, evidence, ends))
+        folders = read_folders(place.root)
+        missing = _missing(place, place.known, evidence, pause)
+        return Presence(missing, _doubted(place, folders, place.known, evidence, ends), {place.name: folders})
     folders = read_folders(place.root)
     absent = frozenset(key for key, row in folders.rows.items() if _absent(place, row))
     doubtful = suspects(folders, ends) - absent
@@ -154,10 +156,9 @@ def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None
 
 
 def _doubted(
-    place: Location, rows: Mapping[SnapshotKey, Row], evidence: Evidence, ends: Sequence[int]
+    place: Location, folders: Folders, rows: Mapping[SnapshotKey, Row], evidence: Evidence, ends: Sequence[int]
 ) -> Mapping[SnapshotKey, tuple[Needed, SnapshotFiles]]:
-    """Return the snapshots of a stopped daemon's disk that a crash may have damaged; errors as of `read_folders`."""
-    folders = read_folders(place.root)
+    """Return the snapshots of a stopped daemon's disk that a crash may have damaged."""
     ids = {folders.rows[key].id for key in suspects(folders, ends)}
     wanted = needed(evidence) if ids else {}
     looked = {key: look(place, row) for key, row in rows.items() if row.id in ids and key in wanted}

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from auditor.snapshots.beside import Seen
-
+#: Inode and time of change of a file whose content equals that of its entry, and whether all else of it does, too.
+Seen = tuple[int, int, bool]
 #: The `mtime` of a directory whose time of change cannot be told from the layers.
 UNKNOWN: Final = -1
 #: The `uid` or `gid` that chown(2) takes for none: the file keeps that of its creation, which is not compared.
@@ -44,7 +44,7 @@ class Node(msgspec.Struct, eq=False):
     mtime: int = 0
     size: int = 0
     device: int = 0
-    links: int = 0
+    links: int = 1
     seen: Seen | None = None
     digest: bytes = b""
     target: bytes = b""
@@ -104,8 +104,5 @@ def copied(tree: Node) -> Node:
                 waiting.append(child)
             elif child.kind is not NodeKind.FILE and child.links > 1:
                 child.links -= 1
-                children[name] = another = copy(child)
-                another.links = 0
-                continue
-            child.links = 0
+                children[name] = copy(child)
     return tree

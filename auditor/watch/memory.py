@@ -49,6 +49,7 @@ class Memory:
         self._path = path
         self._address = address
         self._known: dict[_Key, Finding] = {}
+        self._saved = True
         if path is not None and path.exists():
             saved = _load(path)
             if saved.address != address:
@@ -68,28 +69,41 @@ class Memory:
             for image in finding.images
         )
 
-    def update(self, findings: Iterable[Finding]) -> tuple[Change, ...]:
-        """Take the findings of a full check; return what changed, the most severe first, and save them.
+    def changes(self, findings: Iterable[Finding], *, complete: bool) -> tuple[Change, ...]:
+        """Return what changed, the most severe first.
 
-        Raises:
-            OutputError: The file cannot be written; the changes are told again after a restart.
+        Args:
+            findings: Those of a full check.
+            complete: Whether it examined everything; otherwise, a finding that is not among them may still be there.
 
         """
         now = {finding.key: finding for finding in findings if finding.severity is not Severity.INFO}
-        changes = [
+        found = [
             *(Change(ChangeKind.NEW, finding) for key, finding in now.items() if key not in self._known),
             *(
                 Change(ChangeKind.CHANGED, finding)
                 for key, finding in now.items()
                 if key in self._known and _essence(finding) != _essence(self._known[key])
             ),
-            *(Change(ChangeKind.GONE, finding) for key, finding in self._known.items() if key not in now),
+            *(Change(ChangeKind.GONE, finding) for key, finding in self._known.items() if complete and key not in now),
         ]
-        self._known = now
-        if changes and self._path is not None:
-            saved = _Saved(SCHEMA, self._address, tuple(now.values()))
-            write_whole(self._path, msgspec.json.format(msgspec.json.encode(saved), indent=1))
-        return tuple(sorted(changes, key=lambda each: each.finding.severity.rank))
+        return tuple(sorted(found, key=lambda each: each.finding.severity.rank))
+
+    def record(self, change: Change) -> None:
+        """Record a change that was told."""
+        if change.kind is ChangeKind.GONE:
+            del self._known[change.finding.key]
+        else:
+            self._known[change.finding.key] = change.finding
+        self._saved = False
+
+    def save(self) -> None:
+        """Write the file if it lacks a change. Raises OutputError; the next call tries again."""
+        if self._saved or self._path is None:
+            return
+        saved = _Saved(SCHEMA, self._address, self.findings)
+        write_whole(self._path, msgspec.json.format(msgspec.json.encode(saved), indent=1))
+        self._saved = True
 
 
 def _essence(finding: Finding) -> tuple[object, ...]:

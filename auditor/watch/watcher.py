@@ -31,7 +31,7 @@ class Watcher:
         every: Seconds between full checks.
         clock: Monotonic seconds.
         now: The current time, in UTC.
-        beat: Called with each sign of life; what it raises ends the watch.
+        beat: Called with each sign of life.
 
     """
 

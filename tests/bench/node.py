@@ -73,7 +73,7 @@ def node(version: str) -> Iterator[Containerd]:
     """An empty containerd of the lab."""
     base = Path(tempfile.mkdtemp(dir=SCRATCH, prefix=PREFIX))
     try:
-        with Containerd(version, base) as daemon:
+        with Containerd(version, base, patience=300) as daemon:
             yield daemon
     finally:
         remove(base)

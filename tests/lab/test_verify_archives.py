@@ -149,10 +149,6 @@ def doubled(found: list[Member]) -> list[Member]:
     return [*found, replace(layer_of(found), data=b"other")]
 
 
-def absolute(found: list[Member]) -> list[Member]:
-    return [*found, Member("/etc/passwd", b"x")]
-
-
 def outside(found: list[Member]) -> list[Member]:
     return [*found, Member("../../etc/passwd", b"x")]
 
@@ -187,7 +183,6 @@ EVERYWHERE: Mapping[str, tuple[Change, set[str]]] = {
     "emptied": (emptied, {"size-mismatch"}),
     "without a layer": (without_layer, {"incomplete-image", "archive-incomplete"}),
     "doubled": (doubled, {"archive-duplicate-member"}),
-    "absolute": (absolute, {"archive-unsafe-member"}),
     "outside": (outside, {"archive-unsafe-member"}),
     "linked": (linked, {"archive-unsafe-member"}),
     "hard-linked": (hard_linked, {"archive-unsafe-member"}),
@@ -217,7 +212,9 @@ def test_without_a_document_of_its_own(theirs: Mapping[str, Path], base: Path, t
     path = base / "faulty"
     path.write_bytes(archives.tar(archives.drop(members(theirs[tool]), name)))
     status, found = report(path)
-    assert (status, "archive-incomplete" in loud(found)) == (1, True)
+    # Without oci-layout, importers load what manifest.json names.
+    loads = name == "oci-layout" and tool in ("ours", "ctr")
+    assert (status, "archive-incomplete" in loud(found)) == (0 if loads else 1, True)
 
 
 @pytest.mark.parametrize("tool", TOOLS)

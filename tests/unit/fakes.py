@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from auditor.errors import MalformedDocument, NoFile, NoRecord
+from auditor.errors import DocumentTooLarge, NoFile, NoRecord
 from auditor.model.digest import Digest
 from auditor.model.store import (
     Blob,
@@ -101,7 +101,7 @@ class MemoryStore:
     def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
         data = self._bytes(namespace, digest)
         if len(data) > limit:
-            raise MalformedDocument(f"{digest} has more than {limit} bytes")
+            raise DocumentTooLarge(f"{digest} has more than {limit} bytes")
         return data
 
     @contextmanager

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +59,12 @@ int main(int argc, char **argv) {
     unsetenv("LD_PRELOAD");
     unsetenv("LD_LIBRARY_PATH");
     unsetenv("LD_AUDIT");
+    sigset_t ending; /* auditor unblocks them once they have handlers: until then Python would print a traceback */
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGINT);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGHUP);
+    if (!plain) sigprocmask(SIG_BLOCK, &ending, NULL);
     execv(loader, words);
     fprintf(stderr, "auditor: %s cannot be started (%s); the folder must be kept whole, a link to bin/auditor works\n",
             loader, strerror(errno));

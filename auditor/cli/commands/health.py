@@ -34,9 +34,11 @@ def nagios(
     report: Saved,
     max_age: MaxAge = "26h",
     critical: Annotated[
-        Level, typer.Option("--critical", "-c", help="Lowest severity that is CRITICAL.")
+        Level, typer.Option("--critical", "-c", metavar="SEVERITY", help="Lowest severity that is CRITICAL.")
     ] = Level.CRITICAL,
-    warning: Annotated[Level, typer.Option("--warning", "-w", help="Lowest severity that is WARNING.")] = Level.WARNING,
+    warning: Annotated[
+        Level, typer.Option("--warning", "-w", metavar="SEVERITY", help="Lowest severity that is WARNING.")
+    ] = Level.WARNING,
 ) -> int:
     """Answer as a monitoring plugin: exit 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."""
     from auditor.formats import health as protocol
@@ -50,7 +52,9 @@ def nagios(
 def npd(
     report: Saved,
     max_age: MaxAge = "26h",
-    fail_on: Annotated[Level, typer.Option("--fail-on", help="Lowest severity that is a problem.")] = Level.ERROR,
+    fail_on: Annotated[
+        Level, typer.Option("--fail-on", metavar="SEVERITY", help="Lowest severity that is a problem.")
+    ] = Level.ERROR,
 ) -> int:
     """Answer node-problem-detector: exit 0 OK, 1 a problem, 2 unknown; at most 80 bytes."""
     from auditor.formats import health as protocol

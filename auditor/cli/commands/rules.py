@@ -32,8 +32,9 @@ def rules(
     chosen = [rule for rule in known if code in (None, rule.code)]
     if not chosen:
         codes = [rule.code for rule in known]
-        close = difflib.get_close_matches(code or "", codes, n=3, cutoff=0.75)
-        close = close or [each for each in codes if code and len(code) >= _PART and code in each][:_MOST]
+        asked = (code or "").lower()
+        close = difflib.get_close_matches(asked, codes, n=3, cutoff=0.75)
+        close = close or [each for each in codes if len(asked) >= _PART and asked in each][:_MOST]
         hint = f"did you mean {' or '.join(close)}?" if close else "auditor rules lists them all"
         raise UsageError(f"there is no rule {(code or '')[:100]!r}", hint=hint)
     if output_format is Format.JSON:

@@ -20,7 +20,7 @@ def verify(
         list[str], Argument(metavar="PATH", help="Archives or OCI layout folders; - reads standard input.")
     ],
     depth: Annotated[Verify, Option("--verify", metavar="LEVEL", help="Verification level.")] = Verify.LAYERS,
-    platform: o.Platforms = None,
+    platform: o.ArchivePlatforms = None,
     all_platforms: o.AllPlatforms = False,
     max_layer_size: o.MaxLayer = None,
     blobs: Annotated[
@@ -44,7 +44,7 @@ def verify(
 ) -> int:
     """Check archives and OCI layouts: of ctr, docker save, podman save, skopeo, buildah, nerdctl; compressed or not.
 
-    Each archive is read once, in constant memory, and not unpacked. Default platforms: those that the archive holds.
+    Each archive is read once, in constant memory, and not unpacked.
     Exit status: as of check, the worst of all archives.
     """
     from auditor.cli import connect

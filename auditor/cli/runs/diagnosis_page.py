@@ -7,8 +7,8 @@ from itertools import groupby
 
 from auditor.diagnose.model import Diagnosis, Member, ObjectFacts, Use, Where
 from auditor.formats.diagnosis import Page, Section, bytes_of
-from auditor.formats.sanitize import plural
 from auditor.model import reference
+from auditor.model.plural import plural
 
 _SOURCE = "containerd.io/distribution.source."
 _USES = 6

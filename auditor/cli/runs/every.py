@@ -70,13 +70,12 @@ def repeat(
 
     """
     board = Board(patience=plan.patience, clock=time.monotonic)
-    with stoppable() as require_running, serving(listen, board):
+    with stoppable(), serving(listen, board):
         try:
             sleep(plan.jitter.total_seconds() * chance())
             while True:
                 begun = time.monotonic()
                 _round(once, board, command=command, address=address)
-                require_running()
                 pause = (plan.every + plan.jitter * chance()).total_seconds() - (time.monotonic() - begun)
                 sleep(max(0.0, pause))
         except Terminated:
@@ -101,33 +100,22 @@ def _round(once: Once, board: Board, *, command: str, address: str) -> None:
 
 
 @contextmanager
-def stoppable() -> Iterator[Callable[[], None]]:
-    """Make the first SIGTERM end the loop; ignore further ones during the clean-up.
-
-    Yields a function that raises Terminated after a SIGTERM. A loop calls it in each turn: Python drops the exception
-    of a signal that arrives while a finalizer runs.
-    """
-    received = False
+def stoppable() -> Iterator[None]:
+    """Make the first SIGTERM end the loop; ignore further ones during the clean-up."""
     before = signal.getsignal(signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal received
-        received = True
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if callable(before):  # it knows where an exception would break something
             before(number, frame)
         else:
             raise Terminated
 
-    def require_running() -> None:
-        if received:
-            raise Terminated
-
     if threading.current_thread() is not threading.main_thread():
-        yield require_running
+        yield
         return
     signal.signal(signal.SIGTERM, stop)
     try:
-        yield require_running
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -78,7 +78,8 @@ def check(wish: Wish) -> None:
 
     """
     if (wish.output is None) == (wish.layout is None):
-        raise UsageError("no target given", hint="--output FILE, --output - or --layout DIR, one of them")
+        given = "no target" if wish.output is None else "two targets"
+        raise UsageError(f"{given} given", hint="--output FILE, --output - or --layout DIR, one of them")
     if wish.layout is not None and wish.compress is not Compress.NONE:
         raise UsageError("a layout folder is not compressed", hint="--compress goes with --output")
     _check_names(wish)

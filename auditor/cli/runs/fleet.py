@@ -23,6 +23,7 @@ from auditor.fleet.picture import Picture
 from auditor.fleet.read_reports import read_reports
 from auditor.formats import fleet_picture
 from auditor.formats.json_report import to_json
+from auditor.model.plural import plural
 from auditor.report.fleet import UnreadFile
 from auditor.report.health import SKEW
 
@@ -93,7 +94,7 @@ def _fill(database: Database, files: Sequence[Path], wish: Wish) -> list[UnreadF
     if not database.rows("SELECT 1 FROM report LIMIT 1"):
         first = f"{unread[0].file}: {unread[0].reason}"
         hint = "auditor check --format json --output FILE writes a report"
-        raise UsageError(f"none of {len(files)} files is a report of a node; the first is {first}", hint=hint)
+        raise UsageError(f"no report of a node in {plural(len(files), 'file')}; the first is {first}", hint=hint)
     return sorted(unread, key=lambda each: each.file)
 
 

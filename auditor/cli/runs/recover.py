@@ -23,12 +23,12 @@ from auditor.cli.saved_reports import content
 from auditor.errors import NothingExamined, StoreError, UsageError
 from auditor.export.model import ExportPlan
 from auditor.formats.recover import CopiedDatabase, Recovered, RecoveredRow
-from auditor.formats.sanitize import plural
 from auditor.model.command_line import command
 from auditor.model.digest import Digest
 from auditor.model.findings import Report, Status, Verify
 from auditor.model.image_graph import Documents, Group, children, group
 from auditor.model.platforms import Platform
+from auditor.model.plural import plural
 from auditor.offline.find_root import METADATA
 from auditor.offline.store import OfflineStore
 from auditor.recover import blob_documents, match, names_on_disk
@@ -101,7 +101,7 @@ def copy_database(wish: Wish) -> CopiedDatabase:
     made = sound_copy(disk.root / METADATA / "meta.db", disk.files())
     target = wish.meta_db
     if target is not None and not wish.dry_run:
-        write_whole(target, made.data, mode=0o600)
+        write_whole(target, made.data, mode=0o600, new=True)
     return CopiedDatabase(
         root=str(disk.root),
         path="" if target is None or wish.dry_run else str(target),
@@ -179,7 +179,8 @@ def _look(wish: Wish, options: Common) -> _Work:
     matched = match.match(hints, found, namespace=wish.namespace)
     if not matched.images:
         raise NothingExamined(
-            f"there is no image among the {len(disk.files())} blobs of {disk.root}", hint="is this the right disk?"
+            f"there is no image among the {plural(len(disk.files()), 'blob')} of {disk.root}",
+            hint="is this the right disk?",
         )
     store = RecoveredStore(disk, matched.images)
     documents, held = _documents(store)

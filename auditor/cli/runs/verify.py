@@ -19,6 +19,7 @@ from auditor.archive.platform_mismatch import platform_mismatches
 from auditor.archive.problems import ArchiveProblem
 from auditor.archive.recognise import packing_problems
 from auditor.archive.store import ArchiveStore
+from auditor.archive.unreferenced import Unreferenced
 from auditor.audit import collect
 from auditor.checks.archive_faults import INCOMPLETE
 from auditor.cli import audit
@@ -132,10 +133,24 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
     also = tuple(problem.finding(archive=path, namespace=NAMESPACE) for problem in (*problems, *notes))
     cut = () if store.complete else (f"{path} could not be read to its end",)
     if inventory.images and (inventory.blobs or not wish.sparse):
-        return audit.audited(store, wanted, options, documents=store.documents, also=also, incomplete=cut)[1]
+        made = audit.audited(store, wanted, options, documents=store.documents, also=also, incomplete=cut)[1]
+        return _counted(made, store.unreferenced)
     if not problems:
         raise NothingExamined(f"{path} holds no image: nothing was examined", hint="is it an image archive?")
     return audit.empty(store.info(), wanted, findings=order(also), incomplete=cut)
+
+
+def _counted(report: Report, extra: Unreferenced) -> Report:
+    """Return a report that counts intact blobs which the audit did not see."""
+    blobs, read = report.summary.blobs, report.summary.bytes
+    blobs = msgspec.structs.replace(
+        blobs,
+        total=blobs.total + extra.blobs,
+        present=blobs.present + extra.blobs,
+        verified=blobs.verified + extra.blobs,
+    )
+    read = msgspec.structs.replace(read, present=read.present + extra.bytes, read=read.read + extra.bytes)
+    return msgspec.structs.replace(report, summary=msgspec.structs.replace(report.summary, blobs=blobs, bytes=read))
 
 
 def _on_purpose(problem: ArchiveProblem) -> bool:
@@ -151,6 +166,7 @@ def _opened(path: str, wish: Wish, options: Common) -> ArchiveStore:
             layers=wish.depth is Verify.LAYERS,
             inspect=partial(LayerInspector, max_size=wish.max_layer),
             blobs=wish.blobs,
+            pack=True,
             on_bytes=meter.reading(_size(path), f"reading {Path(path).name[:40]}"),
         )
 

@@ -6,7 +6,6 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,12 +25,12 @@ from auditor.cli.runs.every import stoppable
 from auditor.cli.runs.metrics_server import Board, serving
 from auditor.cli.signals import Terminated
 from auditor.cli.units import duration
-from auditor.errors import NothingExamined, OutputError, StateError, StoreError, UsageError
+from auditor.errors import OutputError, StoreError, UsageError
 from auditor.formats import ndjson, prometheus
 from auditor.formats.changes import line
-from auditor.model.findings import FailOn, Finding, Verify, exit_status
+from auditor.model.findings import FailOn, Verify, exit_status
 from auditor.model.store_event import LookupStore
-from auditor.watch.memory import Change, Memory
+from auditor.watch.memory import Memory
 from auditor.watch.watcher import HEARTBEAT, Watcher
 
 COULD_NOT: Final = 3
@@ -86,12 +85,7 @@ def watch(common: Common, wish: Wish) -> int:
     address = containerd.discover(common.address, environ=os.environ)
     memory = Memory(wish.state, address=str(address))
     board = Board(patience=2 * timedelta(seconds=HEARTBEAT) + _GRACE, clock=time.monotonic)
-    with stoppable() as require_running, serving(wish.listen, board):
-
-        def beat() -> None:
-            require_running()
-            board.beat()
-
+    with stoppable(), serving(wish.listen, board):
         try:
             down, pause = False, _AGAIN
             while True:
@@ -100,7 +94,7 @@ def watch(common: Common, wish: Wish) -> int:
                         if down:
                             print_message("auditor: the daemon is back")
                         down, pause = False, _AGAIN
-                        _watch(store, memory, common, wish, board, beat)
+                        _watch(store, memory, common, wish, board)
                 except StoreError as error:
                     if not down:
                         print_error(error)
@@ -110,7 +104,6 @@ def watch(common: Common, wish: Wish) -> int:
                         )
                         _post(text, COULD_NOT, wish, board)
                     down = True
-                require_running()
                 time.sleep(pause)
                 pause = min(_LONGEST, pause * 2)
         except (Terminated, KeyboardInterrupt):
@@ -118,33 +111,35 @@ def watch(common: Common, wish: Wish) -> int:
     return 0
 
 
-def _watch(
-    store: LookupStore, memory: Memory, common: Common, wish: Wish, board: Board, beat: Callable[[], None]
-) -> None:
+def _watch(store: LookupStore, memory: Memory, common: Common, wish: Wish, board: Board) -> None:
     full = partial(_full, store, memory, common, wish, board)
     every = wish.every.total_seconds()
-    Watcher(store, memory, full, every=every, clock=time.monotonic, now=now, beat=beat).run()
+    Watcher(store, memory, full, every=every, clock=time.monotonic, now=now, beat=board.beat).run()
 
 
 def _full(store: LookupStore, memory: Memory, common: Common, wish: Wish, board: Board) -> None:
-    """Check everything, tell what changed, and write the metrics; an empty store is in order."""
+    """Check everything, write the metrics, tell what changed, and save it; an empty store is in order."""
+    request = Request(allow_empty=True)
+    _, report = audited(store, request, common, reader=prover.reader(store, Verify.PRESENCE), trees=False)
+    status = exit_status(report, FailOn.ERROR)
+    render_options = render.RenderOptions(command="watch", status=status, earlier=board.metrics)
+    _post(render.metrics(report, render_options), status, wish, board)
     try:
-        _, report = audited(store, Request(), common, reader=prover.reader(store, Verify.PRESENCE), trees=False)
-    except NothingExamined:
-        board.beat()
-        findings: tuple[Finding, ...] = ()
-    else:
-        status = exit_status(report, FailOn.ERROR)
-        render_options = render.RenderOptions(command="watch", status=status, earlier=board.metrics)
-        _post(render.metrics(report, render_options), status, wish, board)
-        findings = report.findings
+        for change in memory.changes(report.findings, complete=report.complete):
+            told = ndjson.finding(change.finding, host=host(os.environ), change=change.kind.value)
+            deliver(told if wish.as_json else line(change, at=now()) + "\n", None)
+            memory.record(change)
+            if wish.command:
+                run_command(wish.command, told)
+    finally:
+        _save(memory)
+
+
+def _save(memory: Memory) -> None:
     try:
-        changes = memory.update(findings)
-    except (OutputError, StateError) as error:
+        memory.save()
+    except OutputError as error:
         print_error(error)
-        return
-    for change in changes:
-        _tell(change, host(os.environ), wish)
 
 
 def _post(text: str, status: int, wish: Wish, board: Board) -> None:
@@ -155,13 +150,6 @@ def _post(text: str, status: int, wish: Wish, board: Board) -> None:
             write_metrics(wish.textfile, text)
         except OutputError as error:
             print_error(error)
-
-
-def _tell(change: Change, node: str, wish: Wish) -> None:
-    told = ndjson.finding(change.finding, host=node, change=change.kind.value)
-    deliver(told if wish.as_json else line(change, at=now()) + "\n", None)
-    if wish.command:
-        run_command(wish.command, told)
 
 
 def run_command(command: tuple[str, ...], told: str) -> None:

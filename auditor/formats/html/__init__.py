@@ -14,9 +14,10 @@ from markupsafe import Markup, escape
 from auditor.checks.rule import Rule
 from auditor.fleet.picture import Picture
 from auditor.formats.html import fleet_page, node_page, picture_page
-from auditor.formats.sanitize import plain, plural, size
+from auditor.formats.sanitize import plain, size
 from auditor.model.command_line import is_command
 from auditor.model.findings import Report
+from auditor.model.plural import plural
 from auditor.report.compare import Comparison
 from auditor.report.fleet import Fleet
 

@@ -10,8 +10,9 @@ import msgspec
 from auditor.checks.rule import Rule
 from auditor.formats.fleet import copies
 from auditor.formats.html.node_page import Verdict
-from auditor.formats.sanitize import plain, plural
+from auditor.formats.sanitize import plain
 from auditor.model.findings import Status
+from auditor.model.plural import plural
 from auditor.report.fleet import Fleet, FleetFinding, FleetImage
 
 FINDINGS: Final = 1_500

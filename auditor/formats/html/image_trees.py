@@ -10,8 +10,9 @@ from typing import Final
 import msgspec
 
 from auditor.formats.html import byte_totals
-from auditor.formats.sanitize import plain, plural, size
+from auditor.formats.sanitize import plain, size
 from auditor.model.findings import ImageState, Node, Report, Status
+from auditor.model.plural import plural
 
 #: Most lines of trees before those of intact images are folded, and before further trees become one sentence.
 UNFOLDED: Final = 4_000

@@ -10,8 +10,9 @@ import msgspec
 
 from auditor.checks.rule import Rule
 from auditor.formats.html import byte_totals, image_trees, layer_sharing
-from auditor.formats.sanitize import plain, plural, size
+from auditor.formats.sanitize import plain, size
 from auditor.model.findings import Finding, Report, Severity, SnapshotCounts, Subject, Verify
+from auditor.model.plural import plural
 from auditor.report.compare import Comparison
 from auditor.report.fleet import walk
 

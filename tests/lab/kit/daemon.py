@@ -97,6 +97,7 @@ class Containerd:
     `extra_config` is TOML appended to the configuration. `path` is a folder that is searched for programs before those
     of the machine. `snapshot_annotations` gives snapshotters the labels that lazy ones need. A `hosts.toml` for the CRI
     goes under `certs_dir/<host>/`.
+    `patience` is how many seconds the CRI may take to load its images.
     The daemon dies with the thread that started it: start it from the one that runs the tests.
     """
 
@@ -111,6 +112,7 @@ class Containerd:
         extra_config: str = "",
         path: str = "",
         snapshot_annotations: bool = False,
+        patience: float = 20,
     ) -> None:
         self.version = version
         self.base = base
@@ -120,6 +122,7 @@ class Containerd:
         self.extra_config = extra_config
         self.path = path
         self.snapshot_annotations = snapshot_annotations
+        self.patience = patience
         self.socket = base / "containerd.sock"
         self.root = base / "root"
         self.state = base / "state"
@@ -199,7 +202,7 @@ class Containerd:
     def cri_wait(self) -> None:
         """Return when the CRI answers."""
         with ImageService(self.socket) as service:
-            service.wait()
+            service.wait(seconds=self.patience)
 
     def cri_pull(self, reference: str, *, credentials: tuple[str, str] | None = None) -> str:
         """Pull as a kubelet does and return the image's id, the digest of its config."""

@@ -9,8 +9,9 @@ import pytest
 
 from auditor.archive import members
 from auditor.archive.docker_manifest import Files
-from auditor.archive.members import Collector, Seen, claimed, cleaned, empty_file
+from auditor.archive.members import Collector, cleaned
 from auditor.archive.problems import ArchiveProblem, StopReading
+from auditor.archive.seen import Seen, claimed, empty_file
 from auditor.archive.tar_reader import Header, Kind
 from auditor.checks.archive_faults import DUPLICATE, MALFORMED, UNSAFE
 from auditor.checks.rule import Rule
@@ -46,7 +47,9 @@ def test_the_digest_that_a_name_promises(name: str, wanted: str | None) -> None:
         pytest.param("", "", id="nothing"),
         pytest.param("./", "", id="the root"),
         pytest.param("/a", None, id="absolute"),
-        pytest.param("a/../b", None, id="a parent"),
+        pytest.param("a/../b", "b", id="a parent"),
+        pytest.param("a/../../b", None, id="a parent of the root"),
+        pytest.param("a/..", "", id="back to the root"),
         pytest.param("..", None, id="the parent"),
         pytest.param("..a/b..", "..a/b..", id="dots in a name"),
     ],
@@ -82,6 +85,19 @@ TWICE = ArchiveProblem(
     DUPLICATE, f"two members have the name {BLOB} and equal bytes", member=BLOB, level=Severity.WARNING
 )
 
+ABSOLUTE = ArchiveProblem(
+    UNSAFE,
+    "the name /a is absolute: importers pass over it, or unpack it inside their folder",
+    member="/a",
+    level=Severity.WARNING,
+)
+INDIRECT = ArchiveProblem(
+    UNSAFE,
+    f"the name x/../{BLOB} leads to {BLOB}, where crane and tar do not look for it",
+    member=f"x/../{BLOB}",
+    level=Severity.WARNING,
+)
+
 
 @pytest.mark.parametrize(
     ("headers", "files", "links", "problems"),
@@ -115,14 +131,16 @@ TWICE = ArchiveProblem(
         pytest.param(
             [file("a", Kind.OTHER)], [], {}, [problem(UNSAFE, "a is a member of unknown type", "a")], id="another type"
         ),
-        pytest.param([file("/a")], [], {}, [problem(UNSAFE, "the name /a is absolute", "/a")], id="an absolute name"),
+        pytest.param([file("/a")], [], {}, [ABSOLUTE], id="an absolute name"),
         pytest.param(
             [file("/a", Kind.FOLDER)],
             [],
             {},
-            [problem(UNSAFE, "the name /a is absolute", "/a")],
+            [ABSOLUTE],
             id="an absolute folder",
         ),
+        pytest.param([file("//", Kind.FOLDER)], [], {}, [], id="the root folder"),
+        pytest.param([file(f"x/../{BLOB}")], [BLOB], {}, [INDIRECT], id="a name that leads back in"),
         pytest.param(
             [file("a/../../b")],
             [],
@@ -236,3 +254,12 @@ def test_files_with_content_and_links_have_a_limit(monkeypatch: pytest.MonkeyPat
     made = collected(file("a", Kind.SYMLINK, link="b"), file("b", Kind.SYMLINK, link="c"))
     with pytest.raises(StopReading, match="more than 2 links and files with content"):
         made.take(file("c", Kind.SYMLINK, link="d"), [])
+
+
+def test_documents_of_the_archive_are_kept_behind_many_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attestations may be larger than all that is kept; ctr writes index.json behind them."""
+    monkeypatch.setattr("auditor.archive.members.KEEP_TOTAL", len(DATA))
+    made = Collector(inspect=lambda **_: None, looks=lambda _: False)  # type: ignore[arg-type]
+    for name, data in (("sbom", b'{"_type":"x"}'), ("a", b"{}"), ("b", b"{" + DATA + b"}"), ("index.json", b"{}" * 99)):
+        made.take(Header(name, Kind.FILE, len(data), 512), [memoryview(data)])
+    assert [name for name, file in made.files.items() if file.kept is not None] == ["a", "index.json"]

@@ -178,7 +178,8 @@ def test_a_link_to_a_member_of_the_archive_is_read(kind: bytes) -> None:
     [data] = [member.data for member in OCI if member.name == LAYER]
     linked = [Member("data/layer", data), *(Member(LAYER, type=kind, link=link) if m.name == LAYER else m for m in OCI)]
     store = opened(tar(linked))
-    assert store.problems == ()
+    [problem] = store.problems
+    assert (problem.severity, "oras" in problem.message) == (Severity.WARNING, True)
     assert {verification.kind for verification in store.verifications().values()} == {VerificationKind.SOUND}
     assert Digest(BUILT.layers[0].digest) in store.verifications()
     damaged = [replace(m, data=flipped(m.data, -1)) if m.name == "data/layer" else m for m in linked]
@@ -348,8 +349,61 @@ def test_a_folder_that_is_no_image_is_not_walked(tmp_path: Path) -> None:
     assert store.bytes_read == 0
 
 
+@pytest.mark.parametrize(
+    ("members", "severity", "refuses"),
+    [
+        pytest.param(archives.drop(OCI, "oci-layout"), Severity.WARNING, "oras refuses it", id="absent"),
+        pytest.param(archives.swap(OCI, "oci-layout", b"{}"), Severity.WARNING, "oras refuses it", id="no version"),
+        pytest.param(
+            archives.drop(archives.drop(OCI, "oci-layout"), "manifest.json"),
+            Severity.CRITICAL,
+            "`docker load` and oras refuse it; podman",
+            id="absent, no manifest.json",
+        ),
+        pytest.param(
+            [*OCI[:-2], replace(OCI[-2], data=OCI[-2].data.replace(b"thing:v1", b"thing:v2"))],
+            Severity.CRITICAL,
+            "`docker load` and oras refuse it; podman",
+            id="absent, another name in manifest.json",
+        ),
+        pytest.param(
+            archives.swap(OCI, "oci-layout", b'{"imageLayoutVersion":"2.0.0"}'),
+            Severity.CRITICAL,
+            "containerd store and oras refuse it; podman",
+            id="another version",
+        ),
+        pytest.param(
+            [*DOCKER, OCI[-1]],
+            Severity.CRITICAL,
+            "containerd store and oras refuse it; podman",
+            id="no index.json",
+        ),
+    ],
+)
+def test_a_layout_without_a_version_is_judged_by_what_importers_do(
+    members: list[Member], severity: Severity, refuses: str
+) -> None:
+    [problem] = opened(tar(members)).problems
+    assert problem.severity is severity
+    assert refuses in problem.message
+
+
+@pytest.mark.parametrize(
+    ("link", "severity"),
+    [
+        pytest.param(archives.symlink("x/l", "../y"), Severity.WARNING, id="to nothing inside"),
+        pytest.param(archives.symlink("x/l", "../../y"), Severity.ERROR, id="out"),
+        pytest.param(archives.symlink("x/l", "/y"), Severity.ERROR, id="absolute"),
+        pytest.param(Member("x/l", type=tarfile.LNKTYPE, link="y"), Severity.ERROR, id="hard, to nothing"),
+    ],
+)
+def test_a_link_to_nothing_is_an_error_where_importers_refuse_it(link: Member, severity: Severity) -> None:
+    assert [problem.severity for problem in opened(tar([*OCI, link])).problems] == [severity]
+    assert [problem.severity for problem in opened(tar([*DOCKER, link])).problems] == [Severity.ERROR]
+
+
 def test_problems_become_findings_with_a_code_that_is_documented() -> None:
-    store = opened(tar([*OCI, Member("/etc/\x1b[2Jpasswd", b"x")]))
+    store = opened(tar([*OCI, Member("../etc/\x1b[2Jpasswd", b"x")]))
     [finding] = [problem.finding(archive="a.tar", namespace="") for problem in store.problems]
     assert finding.code == "archive-unsafe-member"
     assert finding.severity is Severity.ERROR

@@ -156,6 +156,15 @@ MEMBERS: dict[str, tuple[bytes, list[Member]]] = {
     "a checksum over unsigned bytes": (file(name="ü".encode()) + END, [hello(512, "ü")]),
     "a name that is not UTF-8": (file(name=b"\xff") + END, [hello(512, "\udcff")]),
     "a prefix": (file(prefix=(345, b"some/folder")) + END, [hello(512, "some/folder/f")]),
+    "a name of all its bytes": (file(name=b"n" * 100) + END, [hello(512, "n" * 100)]),
+    "a prefix of all its bytes": (
+        file(prefix=(345, b"p" * 155), behind=(500, b"x")) + END,
+        [hello(512, f"{'p' * 155}/f")],
+    ),
+    "a prefix of all its bytes, GNU's magic": (
+        file(magic=GNU, prefix=(345, b"p" * 155), behind=(500, b"x")) + END,
+        [hello(512, f"{'p' * 155}/f")],
+    ),
     "times in the place of a prefix": (file(magic=GNU, prefix=(345, b"15302772564\0" * 2)) + END, [hello(512)]),
     "times in base 256": (file(magic=GNU, prefix=(345, (b"\x80" + bytes(11)) * 2)) + END, [hello(512)]),
     "a prefix that GNU's format does not have": (
@@ -307,6 +316,16 @@ ENDED: dict[str, tuple[bytes, list[Member], ArchiveProblem]] = {
         header(kind=b"S", more=SPARSE_MAP) + bytes(10),
         [],
         truncated("the archive ends in a sparse member's map, 502 bytes before its end", 522),
+    ),
+    "the map of a sparse file of the PAX kind cut off": (
+        pax(b"GNU.sparse.major=1", b"GNU.sparse.realsize=9") + header(size=octal(517)) + bytes(10),
+        [],
+        truncated("the archive ends in the map of f, 502 bytes before its end", 1546),
+    ),
+    "a damaged map of a sparse file of the PAX kind": (
+        pax(b"GNU.sparse.size=9", b"GNU.sparse.map=0,4,4") + file() + END,
+        [],
+        ArchiveProblem(MALFORMED, "the sparse file f cannot be read: its map is damaged", member="f"),
     ),
     "no header at the beginning": (
         BAD_SUM + END,

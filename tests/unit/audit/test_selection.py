@@ -64,7 +64,7 @@ def test_a_typo_is_answered_with_what_was_meant() -> None:
 def test_a_name_leads_only_to_repositories_that_are_spelled_alike() -> None:
     with pytest.raises(NothingExamined) as said:
         choose_images([NGINX, OTHER], ["docker.io/library/redis:1.27"])
-    assert said.value.hint == "auditor check --verbose lists the images"
+    assert said.value.hint == "check --verbose of this store lists the images"
     with pytest.raises(NothingExamined) as said:
         choose_images([NGINX, OTHER], ["ngnix"])
     assert said.value.hint == f"did you mean docker.io/library/nginx:1.27 or docker.io/library/nginx@{TARGET}?"

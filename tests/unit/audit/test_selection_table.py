@@ -109,7 +109,7 @@ LONG = "z" * 300
         pytest.param(
             [NGINX],
             ["nginx:1.27", "zz"],
-            ("no image is named 'zz'", "auditor check --verbose lists the images"),
+            ("no image is named 'zz'", "check --verbose of this store lists the images"),
             id="one of two",
         ),
         pytest.param([], ["zz"], ("no image is named 'zz'", "there are no images"), id="there is none"),
@@ -122,7 +122,7 @@ LONG = "z" * 300
         pytest.param(
             numbered(1),
             [LONG],
-            (f"no image is named {'z' * 200!r}", "auditor check --verbose lists the images"),
+            (f"no image is named {'z' * 200!r}", "check --verbose of this store lists the images"),
             id="a long name, shown in part",
         ),
     ],

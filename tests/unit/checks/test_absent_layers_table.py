@@ -184,18 +184,35 @@ def test_an_archive_has_no_command_that_repairs_it() -> None:
     assert (hit.text, hit.hint, hit.repairable) == ("not in the archive", "", True)
 
 
-def test_no_pull_fetches_a_layer_with_another_digest_than_sha256() -> None:
+SHA512 = f"sha512:{'ab' * 64}"
+UNSTORABLE = "blob missing: its digest is sha512, and containerd stores sha256 alone, so that no pull can fetch it"
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        pytest.param((), (UNSTORABLE, "Use an image with sha256 digests.", False), id="a store"),
+        pytest.param(
+            (change_info(kind=SourceKind.ARCHIVE),),
+            ("not in the archive", "", True),
+            id="an archive, which may hold it",
+        ),
+        pytest.param(
+            (do(World.ingest, f"layer-{SHA512}"),),
+            ("blob missing: a pull is in progress", "", False),
+            id="a pull that tries",
+        ),
+    ],
+)
+def test_no_pull_fetches_a_layer_with_another_digest_than_sha256(
+    steps: tuple[Step, ...], expected: tuple[str, str, bool]
+) -> None:
     """containerd stores sha256 alone; the manifest is published with such a digest."""
-    digest = f"sha512:{'ab' * 64}"
-    text = APP.data.decode().replace(str(TOP.digest), digest).encode()
+    text = APP.data.decode().replace(str(TOP.digest), SHA512).encode()
     target = oci.Descriptor(oci.OCI_MANIFEST, Digest.of(text), len(text))
     image = do(World.change, images=(Image("k8s.io", NAME, target),))
-    (hit,) = rules.check(collected(build((FETCH, do(World.put, text), image))))
-    assert (hit.text, hit.hint, hit.repairable) == (
-        "blob missing: its digest is sha512, and containerd stores sha256 alone, so that no pull can fetch it",
-        "Use an image with sha256 digests.",
-        False,
-    )
+    (hit,) = rules.check(collected(build((FETCH, do(World.put, text), image, *steps))))
+    assert (hit.text, hit.hint, hit.repairable) == expected
 
 
 SAID = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ BOTH = index(APP, ARM)
 TWO = index(APP, OTHER := image(Layer("other")))
 PROVEN = index(APP, NOTE := attestation(APP))
 TWICE = image(BASE, MIDDLE, BASE)
+UNREAD = index(replace(ARM, raw=b"no JSON"), APP)
 
 
 class Row(NamedTuple):
@@ -161,6 +163,11 @@ PROTECTION = {
         ),
         {"all_platforms": True},
     ),
+    "a manifest that cannot be read before one that loses a layer": Row(
+        (do(World.pull, UNREAD), UNLABEL_TOP),
+        (exposed(APP, *of(TOP), ref=ref("manifest", APP, target=UNREAD)),),
+        {"all_platforms": True},
+    ),
     "a manifest that is absent below an index that its index does not label": Row(
         (do(World.pull, OUTER), unlabel(INNER, of=OUTER), do(World.drop, APP.digest)), request={"images": (NAME,)}
     ),
@@ -238,6 +245,10 @@ PINS = {
     "a lease that expires later": Row((PULL, large(GIB), held("l", HOLD_ONE, **{EXPIRE: AT[1]}))),
     "a flat lease": Row((PULL, large(GIB), held("l", HOLD_ONE, **FLAT))),
     "two leases": Row((PULL, large(GIB), held("k", HOLD_ONE), held("l", HOLD_ONE))),
+    "another lease on it, past its expiry": Row(
+        (PULL, large(GIB), held("k", HOLD_ONE, **{EXPIRE: AT[-1]}), held("l", HOLD_ONE)),
+        (over("k", AT[-1]), pins("l", 1, GIB)),
+    ),
     "leases that pin nothing come before": Row(
         (PULL, large(GIB), held("j"), held("k", HOLD_TOP), held("l", HOLD_ONE)), (pins("l", 1, GIB),)
     ),

@@ -87,6 +87,9 @@ FAULTS = {
         (FETCH, do(World.unpack, APP, **{MADE_FROM: TWIN.digest}), LOSE_BASE),
         first(State.SKIPPED, built_from=TWIN.digest),
     ),
+    "made from what is no digest": LayerRow(
+        (FETCH, do(World.unpack, APP, **{MADE_FROM: "sha256:beef"}), LOSE_BASE), first(State.SKIPPED)
+    ),
     "two snapshotters: the first tells, though it was not written down": LayerRow(
         (PULL, do(World.unpack, APP, snapshotter="second", **{MADE_FROM: TWIN.digest}), LOSE_BASE),
         first(State.SKIPPED),
@@ -221,6 +224,7 @@ SECOND_IMAGE = image(BASE, MIDDLE, Layer("second"))
 
 
 PREFIX = {
+    "none": LayerRow((PULL, do(World.pull, image(BASE), "second:1")), {}),
     "the lowest": LayerRow((PULL, LOSE_BASE), lost(0, prefix=(0,))),
     "the two lowest": LayerRow((PULL, lose(BASE, MIDDLE)), lost(0, 1, prefix=(0, 1))),
     "all": LayerRow((PULL, LOSE_ALL), lost(0, 1, 2, prefix=(0, 1, 2))),
@@ -297,8 +301,9 @@ def test_what_should_be_there_is_a_fault(state: State) -> None:
 def test_absences_are_the_states_of_what_is_not_present() -> None:
     evidence = collected(build((PULL, lose(BASE, TOP))))
     found = find(evidence, APP)
+    absent = absences(evidence, *found)
     judged = states(evidence, *found)
-    assert absences(evidence, *found) == (judged[0], judged[2])
+    assert absent == (judged[0], judged[2])
 
 
 def test_an_image_that_is_all_here_has_no_absences() -> None:

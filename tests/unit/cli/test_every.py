@@ -6,7 +6,6 @@ import http.client
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,9 +16,8 @@ import pytest
 
 from auditor.cli.app import main
 from auditor.cli.runs import metrics_server
-from auditor.cli.runs.every import repeat, schedule, stoppable
+from auditor.cli.runs.every import repeat, schedule
 from auditor.cli.runs.metrics_server import Board, serving
-from auditor.cli.signals import Terminated
 from auditor.errors import StoreUnreachable, UsageError
 from auditor.model.findings import Report
 from tests.unit import reports
@@ -189,20 +187,3 @@ def _drip(client: socket.socket, ended: threading.Event) -> None:
     with suppress(OSError):
         while not ended.wait(0.02):
             client.sendall(b"G")
-
-
-def test_a_signal_whose_exception_a_finalizer_drops_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    dropped: list[object] = []
-    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
-
-    class Last:
-        def __del__(self) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-            for _ in range(1000):
-                pass
-
-    with stoppable() as require_running:
-        Last()
-        assert dropped
-        with pytest.raises(Terminated):
-            require_running()

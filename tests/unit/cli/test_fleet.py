@@ -96,7 +96,7 @@ def test_patterns_files_and_folders_name_each_file_once(mixed: Path, capfd: pyte
         (["nowhere"], "there is no file or folder nowhere"),
         (["nothing-*.json"], "no file matches nothing-*.json"),
         (["."], "has no files"),
-        (["bad.json"], "none of 1 files is a report of a node; the first is bad.json: it is not a report"),
+        (["bad.json"], "no report of a node in 1 file; the first is bad.json: it is not a report"),
         (["bad.json", "--nodes", "nowhere"], "nowhere cannot be read"),
         (["bad.json", "--max-file-size", "many"], "'many' is not a size"),
         ([], "PATH"),

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
         (["--every", "10s"], "--every must be at least a minute"),
         (["--every", "60"], "60"),
         (["--exec", "'open"], "--exec is not a command"),
-        (["--exec", ""], "--exec is empty"),
+        (["--exec", " "], "--exec is empty"),
         (["--state", "nowhere/state"], "there is no folder nowhere"),
         (["--address", "/nowhere.sock", "--content-root", "/nowhere"], "/nowhere has no folder blobs"),
     ],

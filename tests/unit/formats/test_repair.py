@@ -170,8 +170,8 @@ def test_the_json_has_every_field_in_its_order() -> None:
 
 def test_the_text_lists_a_warning_and_counts_an_info() -> None:
     shown = render_plan(plan_rows(PLAN))
-    assert "left alone: ingest layer-1 of none (stale-ingest): no blob is damaged" in shown
-    assert "left alone: blob-lazy, 1 times: read when needed" in shown
+    assert "left alone: ingest layer-1 (stale-ingest): no blob is damaged" in shown
+    assert "left alone: blob-lazy, 1 time: read when needed" in shown
 
 
 def test_a_quarantined_copy_and_a_failure_are_shown_with_their_outcome() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from auditor.formats.sanitize import plain, plural, shorten, size
+from auditor.formats.sanitize import plain, shorten, size
+from auditor.model.plural import plural
 
 #: Every character that Python knows, surrogates too.
 ANY = st.text(alphabet=st.characters(exclude_categories=()))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from auditor.errors import MalformedDocument
 from auditor.model import oci
 from auditor.model.digest import Digest
+from auditor.model.go_json import as_go_reads, fold
 from auditor.model.oci import Manifest
 from auditor.model.platforms import Platform
 
@@ -118,12 +120,135 @@ WRONG_CONFIGS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("fields", RIGHT_CONFIGS, ids=json.dumps)
 def test_these_configs_can_be_run(fields: dict[str, Any]) -> None:
     config = {"os": "linux", "rootfs": {"type": "layers", "diff_ids": [str(LAYER)]}, **fields}
-    assert oci.parse(json.dumps(config).encode(), oci.OCI_CONFIG) == oci.ImageConfig(
-        Platform("linux"), (LAYER,), "layers"
-    )
+    assert oci.parse(json.dumps(config).encode(), oci.OCI_CONFIG) == oci.ImageConfig(Platform("linux"), (LAYER,))
 
 
 @pytest.mark.parametrize("fields", WRONG_CONFIGS, ids=json.dumps)
 def test_these_configs_cannot_be_read(fields: dict[str, Any]) -> None:
     with pytest.raises(MalformedDocument, match="the config is not what its type says"):
         oci.parse(json.dumps(fields).encode(), oci.OCI_CONFIG)
+
+
+class Inner(msgspec.Struct, rename="camel"):
+    media_type: str | None = None
+    size: int | None = None
+
+
+class Kind(msgspec.Struct, rename="camel"):
+    """A structure with a field of each type; `inner` is embedded in Go's, `pointer` a pointer."""
+
+    text: str | None = None
+    number: int | None = None
+    flag: bool | None = None
+    data: bytes | None = None
+    digest: Digest | None = None
+    texts: list[str | None] | None = None
+    inner: Inner | None = None
+    pointer: Inner | None = None
+    notes: dict[str, str | None] | None = None
+    items: list[Inner | None] | None = None
+    sets: dict[str, Inner | None] | None = None
+    free: msgspec.Raw = msgspec.Raw()
+
+
+#: What json.Unmarshal of Go 1.27 makes of a text; fields that are absent here have their zero values there.
+READ: dict[str, dict[str, Any]] = {
+    '{"text": "a", "TEXT": "b"}': {"text": "b"},
+    '{"TEXT": "a", "text": "b"}': {"text": "b"},
+    '{"text": "a", "text": null}': {"text": "a"},
+    '{"text": null}': {},
+    '{"text": null, "text": "a"}': {"text": "a"},
+    '{"number": 1, "number": null}': {"number": 1},
+    '{"number": 1, "number": 2}': {"number": 2},
+    '{"flag": true, "flag": false}': {"flag": False},
+    '{"data": "YQ==", "data": null}': {"data": None},
+    '{"digest": "a", "digest": null}': {"digest": "a"},
+    '{"texts": ["a"], "texts": null}': {"texts": None},
+    '{"texts": ["a"], "texts": []}': {"texts": []},
+    '{"texts": ["a"], "texts": [null, "b"]}': {"texts": ["a", "b"]},
+    '{"texts": ["a", "b"], "texts": ["c"]}': {"texts": ["c"]},
+    '{"texts": null, "texts": ["a"]}': {"texts": ["a"]},
+    '{"texts": [null]}': {"texts": [None]},
+    '{"notes": {"a": "1"}, "notes": null}': {"notes": None},
+    '{"notes": {"a": "1"}, "notes": {"b": "2"}}': {"notes": {"a": "1", "b": "2"}},
+    '{"notes": {"a": "1"}, "Notes": {"a": "2"}}': {"notes": {"a": "2"}},
+    '{"notes": {"a": "1"}, "notes": {"a": null}}': {"notes": {"a": None}},
+    '{"notes": {"A": "1", "a": "2"}}': {"notes": {"A": "1", "a": "2"}},
+    '{"sets": {"a": {"size": 1}}, "sets": {"a": {"mediaType": "x"}}}': {"sets": {"a": {"mediaType": "x"}}},
+    '{"inner": {"size": 1}, "inner": {"mediaType": "x"}}': {"inner": {"size": 1, "mediaType": "x"}},
+    '{"inner": {"size": 1}, "inner": null}': {"inner": {"size": 1}},
+    '{"inner": null}': {},
+    '{"inner": {"SIZE": 1, "x": [{"size": 2}]}}': {"inner": {"size": 1}},
+    '{"pointer": {"size": 1}, "pointer": null}': {"pointer": None},
+    '{"pointer": {"size": 1}, "pointer": {"mediaType": "x"}}': {"pointer": {"size": 1, "mediaType": "x"}},
+    '{"pointer": null, "pointer": {"size": 1}}': {"pointer": {"size": 1}},
+    '{"items": [{"size": 1}, {"size": 2}], "items": [{"mediaType": "x"}]}': {"items": [{"size": 1, "mediaType": "x"}]},
+    '{"items": [{"size": 1}], "items": [null, {"size": 3}]}': {"items": [{"size": 1}, {"size": 3}]},
+    '{"items": [null]}': {"items": [None]},
+    '{"tex\\u0074\u017f": ["a"], "unknown": 5, "": {}}': {"texts": ["a"]},
+    '{"free": {"a": [1, {"b": 2}]}, "Free": {"c": [{"d": [{}]}, null]}}': {"free": {"c": [{"d": [{}]}, None]}},
+    '{"free": {"a": 1}, "free": null}': {"free": None},
+}
+
+
+@pytest.mark.parametrize(("text", "found"), READ.items())
+def test_each_occurrence_is_read_on_top_of_the_earlier_ones(text: str, found: dict[str, Any]) -> None:
+    assert json.loads(as_go_reads(text, Kind, pointers=frozenset({"pointer"}))) == found
+
+
+#: What json.Unmarshal of Go 1.27 refuses, by the field that it names.
+REFUSED = {
+    '{"text": 5, "text": "a"}': "text",
+    '{"text": 5, "text": null}': "text",
+    '{"text": ["a"]}': "text",
+    '{"text": {}}': "text",
+    '{"text": true}': "text",
+    '{"number": true}': "number",
+    '{"number": 1.5}': "number",
+    '{"number": "1"}': "number",
+    '{"flag": 1}': "flag",
+    '{"flag": "true"}': "flag",
+    '{"data": 5}': "data",
+    '{"digest": 5}': "digest",
+    '{"texts": 5, "texts": null}': "texts",
+    '{"texts": {}}': "texts",
+    '{"texts": [5], "texts": ["a"]}': "texts",
+    '{"notes": 5, "notes": null}': "notes",
+    '{"notes": []}': "notes",
+    '{"notes": {"a": 5}, "notes": {"a": "b"}}': "notes",
+    '{"notes": {"a": 5}, "notes": null}': "notes",
+    '{"sets": {"a": {"size": "x"}}}': "size",
+    '{"inner": 5, "inner": null}': "inner",
+    '{"inner": [{}]}': "inner",
+    '{"inner": {"size": "x"}, "inner": {"size": 5}}': "size",
+    '{"pointer": 5, "pointer": null}': "pointer",
+    '{"pointer": {"size": "x"}, "pointer": null}': "size",
+    '{"items": [5], "items": []}': "items",
+    '{"items": [5], "items": null}': "items",
+    '{"items": [{}, {"mediaType": 5}]}': "mediaType",
+    "[]": "the document",
+    "5": "the document",
+}
+
+
+@pytest.mark.parametrize(("text", "name"), REFUSED.items())
+def test_a_wrong_type_is_refused_even_where_a_later_value_replaces_it(text: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} has a wrong type$"):
+        as_go_reads(text, Kind, pointers=frozenset({"pointer"}))
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_a_constant_of_python_is_refused(constant: str) -> None:
+    with pytest.raises(ValueError, match=f"^{constant} is not JSON$"):
+        as_go_reads(f'{{"free": {constant}}}', Kind, pointers=frozenset())
+
+
+def test_nothing_is_null() -> None:
+    assert as_go_reads("null", Kind, pointers=frozenset()) == b"null"
+
+
+@pytest.mark.parametrize(
+    ("key", "folded"), [("mediaType", "mediatype"), ("\u212aEY\u017f", "keys"), ("\u00c9", "\u00e9"), ("", "")]
+)
+def test_keys_are_equal_but_for_case(key: str, folded: str) -> None:
+    assert fold(key) == folded

@@ -94,6 +94,56 @@ def test_a_link_on_a_mounted_disk_does_not_lead_to_this_machine(root: Path, tmp_
         find_root(tmp_path / "disk")
 
 
+def test_a_link_leads_nowhere_outside_a_mounted_disk(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk/var/lib").mkdir(parents=True)
+    link = tmp_path / "disk/var/lib/containerd"
+    for target in (f"../../../{root.name}", "/../../..", "containerd", "../lib/containerd/."):
+        link.symlink_to(target)
+        with pytest.raises(UsageError):
+            find_root(tmp_path / "disk")
+        link.unlink()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('root = "/data/node"', True),
+        ('version = 2\nroot = "/usual/../data/./node/"\nstate = "/run/containerd"', True),
+        ('root = "data/node"', False),
+        ('root = "/"', False),
+        ("root = 1", False),
+        ("root = [", False),
+        ("root = " + "[" * 100_000, False),
+        ('[plugins]\nroot = "/data/node"', False),
+    ],
+)
+def test_the_root_in_the_configuration_of_a_mounted_disk_is_found(
+    root: Path, tmp_path: Path, text: str, *, found: bool
+) -> None:
+    disk = tmp_path / "disk"
+    (disk / "data/node").mkdir(parents=True)
+    (disk / "usual").mkdir()
+    (disk / "etc/containerd").mkdir(parents=True)
+    (disk / "etc/containerd/config.toml").write_text(text)
+    for path in list(root.glob("io.containerd.*")):
+        path.rename(disk / "data/node" / path.name)
+    if found:
+        assert find_root(disk) == disk / "data/node"
+    else:
+        with pytest.raises(UsageError):
+            find_root(disk)
+
+
+def test_a_root_that_is_a_usual_one_and_in_the_configuration_is_one(root: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    (disk / "var/lib/containerd").mkdir(parents=True)
+    (disk / "etc/containerd").mkdir(parents=True)
+    (disk / "etc/containerd/config.toml").write_text('root = "/var/lib/containerd"')
+    for path in list(root.glob("io.containerd.*")):
+        path.rename(disk / "var/lib/containerd" / path.name)
+    assert find_root(disk) == disk / "var/lib/containerd"
+
+
 @pytest.mark.parametrize("given", ["disk", "disk/node/io.containerd.content.v1.content/blobs"])
 def test_a_root_near_the_folder_is_named(root: Path, given: str) -> None:
     node = root / "disk/node"

@@ -108,7 +108,13 @@ def test_an_entry_without_a_record_is_cleared(tmp_path: Path) -> None:
     (folder / "record.json.new").write_text("{")
     assert quarantine.entries(tmp_path) == ()
     quarantine.clear_unrecorded(tmp_path)
-    assert not folder.exists()
+    assert not folder.parent.exists()
+
+
+def test_an_empty_quarantine_of_a_killed_run_is_removed(tmp_path: Path) -> None:
+    (tmp_path / quarantine.FOLDER).mkdir()
+    quarantine.clear_unrecorded(tmp_path)
+    assert not (tmp_path / quarantine.FOLDER).exists()
 
 
 def test_a_folder_with_files_and_no_record_stays(tmp_path: Path) -> None:

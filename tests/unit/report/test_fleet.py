@@ -85,6 +85,17 @@ def test_what_is_normal_is_no_news_of_the_fleet() -> None:
     }
 
 
+def test_findings_stand_first_and_damaged_nodes_are_among_those_that_are_listed() -> None:
+    fleet = join([*(node(f"a{n}", "verified", found=False) for n in range(50)), node("z", "corrupt", found=True)])
+    for lines in (text.render(fleet).splitlines(), text.markdown(fleet).splitlines()):
+        finding, damaged, sound = (
+            next(number for number, line in enumerate(lines) if word in line)
+            for word in ("digest-mismatch", "DAMAGED", "| sound" if lines[0].startswith("#") else "  sound ")
+        )
+        assert finding < damaged < sound
+        assert "and 11 more nodes; --format json lists all" in lines
+
+
 def test_hostile_nodes_are_plain_text() -> None:
     written = text.render(join([reports.hostile(), reports.damaged()]))
     assert written.replace("\n", "").isprintable()

@@ -73,6 +73,13 @@ def test_an_image_with_all_blobs_can_be_unpacked_for_any_snapshotter() -> None:
     assert (here.unpacked, here.can, here.configured) == (1, 0, True)
 
 
+def test_a_broken_snapshot_chain_leaves_the_blobs_usable() -> None:
+    steps = (do(World.pull, APP), do(World.snapshot, APP.chain[0], APP.chain[1]))
+    assert [each.code for each in checks.judge(evidence(*steps))] == ["broken-snapshot-chain"]
+    assert served(*steps).servable == 1
+    assert unpacked("nydus", *steps).can == 1
+
+
 def test_an_image_that_is_unpacked_and_lacks_blobs_must_be_pulled_again_for_another() -> None:
     steps = (do(World.pull, APP), lose(BASE, TOP))
     assert unpacked(OVERLAY, *steps).unpacked == 1

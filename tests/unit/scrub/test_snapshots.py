@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from auditor.model.digest import Digest
@@ -84,6 +85,20 @@ def test_of_one_age_the_larger_snapshot_comes_first_then_the_name() -> None:
     assert [each.key[2] for each in due if isinstance(each, SnapshotTarget)] == ["large", "a", "b", "old"]
 
 
+def test_of_one_attempt_the_time_of_a_result_that_settles_nothing_does_not_count() -> None:
+    targets = [snapshot("tried"), snapshot("read")]
+    memory = {targets[0].key: known(None, days=1), targets[1].key: known(UNREAD, days=1)}
+    assert plan_with_snapshots([], {}, targets, memory, now=NOW) == targets[::-1]
+
+
+@pytest.mark.parametrize(("options", "due"), [({}, False), ({"layers": False}, False), ({"layers": True}, True)])
+def test_a_layer_that_was_only_hashed_is_due_where_layers_are_decompressed(options: dict[str, bool], due: bool) -> None:
+    layer = Target(Digest.of(b"layer"), 20, ("n",), layer=True)
+    hashed = Remembered(layer.digest, read_at=NOW, verification=Verification(layer.digest, VerificationKind.SOUND))
+    found = plan_with_snapshots([layer], {layer.digest: hashed}, [], {}, now=NOW, max_age=DAY, **options)
+    assert found == [layer] * due
+
+
 def test_what_was_compared_within_the_time_is_not_due() -> None:
     assert order(max_age=2.5 * DAY)[-3:] == ["older", "old", "blob-old"]
 
@@ -104,16 +119,26 @@ def test_the_coverage_counts_intact_snapshots_whose_directory_is_the_same() -> N
 
 
 def test_a_target_is_a_directory_that_exists(tmp_path: Path) -> None:
-    wanted = {snapshot(name).key: snapshot(name).needed for name in ("a", "b", "c", "d")}
-    keys = dict(zip("abcd", wanted, strict=True))
+    wanted = {snapshot(name).key: snapshot(name).needed for name in ("a", "b", "c", "d", "e")}
+    a, b, c, d, e = wanted
     looked = {
-        keys["a"]: SnapshotFiles(id="1", path=str(tmp_path)),
-        keys["b"]: SnapshotFiles(id="2", path=str(tmp_path / "gone")),
-        keys["c"]: SnapshotFiles(id="3", path=str(tmp_path), missing=True),
-        keys["d"]: SnapshotFiles(id="4", path=str(tmp_path), reason="another snapshotter"),
+        a: SnapshotFiles(id="1", path=str(tmp_path)),
+        b: SnapshotFiles(id="2", path=str(tmp_path / "gone")),
+        c: SnapshotFiles(id="3", path=str(tmp_path), missing=True),
+        d: SnapshotFiles(id="4", path=str(tmp_path), reason="another snapshotter"),
+        e: SnapshotFiles(id="5", path=str(tmp_path)),
     }
-    (found,) = snapshot_targets(wanted, looked)
-    assert (found.key, found.directory) == (keys["a"], f"1 {tmp_path.stat().st_ino}")
+    inode = tmp_path.stat().st_ino
+    assert list(snapshot_targets(wanted, looked)) == [
+        SnapshotTarget(wanted[a], looked[a], f"1 {inode}"),
+        SnapshotTarget(wanted[e], looked[e], f"5 {inode}"),
+    ]
+
+
+@pytest.mark.parametrize(("recorded", "size"), [(None, 10), (Usage(5, 1), 15)])
+def test_a_comparison_reads_the_blob_and_the_files(recorded: Usage | None, size: int) -> None:
+    target = msgspec.structs.replace(snapshot("a"), files=SnapshotFiles(id="7", path="/s", recorded=recorded))
+    assert (target.bytes, target.layer) == (size, Digest.of(b"a"))
 
 
 @pytest.mark.parametrize("files", [INTACT, DAMAGED, UNJUDGED])

@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from auditor.errors import StateError
+from auditor.errors import OutputError, StateError
 from auditor.model.findings import Finding, ImageRef, Severity, Subject
-from auditor.watch.memory import ChangeKind, Memory
+from auditor.watch.memory import Change, ChangeKind, Memory
 
 SOCKET = "/run/containerd/containerd.sock"
 
@@ -31,8 +31,17 @@ def finding(
 ONE, TWO = finding(), finding("sha256:2", severity=Severity.CRITICAL)
 
 
-def kinds(memory: Memory, *findings: Finding) -> list[tuple[str, str]]:
-    return [(change.kind.value, change.finding.subject.digest) for change in memory.update(findings)]
+def told(memory: Memory, *findings: Finding, complete: bool = True) -> tuple[Change, ...]:
+    """Tell, record and save the changes."""
+    changes = memory.changes(findings, complete=complete)
+    for change in changes:
+        memory.record(change)
+    memory.save()
+    return changes
+
+
+def kinds(memory: Memory, *findings: Finding, complete: bool = True) -> list[tuple[str, str]]:
+    return [(change.kind.value, change.finding.subject.digest) for change in told(memory, *findings, complete=complete)]
 
 
 def test_each_change_is_told_once(tmp_path: Path) -> None:
@@ -46,10 +55,34 @@ def test_each_change_is_told_once(tmp_path: Path) -> None:
 
 
 def test_a_restart_repeats_nothing_and_notices_what_went(tmp_path: Path) -> None:
-    Memory(tmp_path / "state", address=SOCKET).update([ONE, TWO])
+    told(Memory(tmp_path / "state", address=SOCKET), ONE, TWO)
     again = Memory(tmp_path / "state", address=SOCKET)
     assert sorted(each.subject.digest for each in again.findings) == ["sha256:1", "sha256:2"]
     assert kinds(again, ONE) == [("gone", "sha256:2")]
+
+
+def test_what_an_incomplete_check_did_not_see_is_not_gone() -> None:
+    memory = Memory(None, address=SOCKET)
+    assert kinds(memory, ONE) == [("new", "sha256:1")]
+    assert kinds(memory, TWO, complete=False) == [("new", "sha256:2")]
+    assert kinds(memory) == [("gone", "sha256:2"), ("gone", "sha256:1")]
+
+
+def test_a_change_that_was_not_told_is_told_after_a_restart(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "state", address=SOCKET)
+    memory.record(memory.changes([ONE, TWO], complete=True)[0])
+    memory.save()
+    assert kinds(Memory(tmp_path / "state", address=SOCKET), ONE, TWO) == [("new", "sha256:1")]
+
+
+def test_a_state_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    memory = Memory(folder / "state", address=SOCKET)
+    with pytest.raises(OutputError):
+        told(memory, ONE)
+    folder.mkdir()
+    assert kinds(memory, ONE) == []
+    assert kinds(Memory(folder / "state", address=SOCKET), ONE) == []
 
 
 def test_findings_of_severity_info_are_not_told() -> None:
@@ -58,14 +91,14 @@ def test_findings_of_severity_info_are_not_told() -> None:
 
 def test_new_names_and_facts_of_the_same_image_are_no_change() -> None:
     memory = Memory(None, address=SOCKET)
-    memory.update([ONE])
+    told(memory, ONE)
     other = msgspec.structs.replace(ONE.images[0], name="app@sha256:1")
-    assert memory.update([msgspec.structs.replace(ONE, images=(other,), facts={"size": 3}, message="n")]) == ()
+    assert told(memory, msgspec.structs.replace(ONE, images=(other,), facts={"size": 3}, message="n")) == ()
 
 
 def test_which_images_were_told_of() -> None:
     memory = Memory(None, address=SOCKET)
-    memory.update([ONE])
+    told(memory, ONE)
     assert memory.concerns("k8s.io", "t-app", "")
     assert memory.concerns("k8s.io", "", "app")
     assert not memory.concerns("moby", "t-app", "app")

@@ -174,7 +174,8 @@ def test_a_sound_look_at_an_image_that_was_told_of_confirms_that_it_is_gone(look
     lookup.drop_record(SPACE, record.digest)
     found: tuple[Finding, ...] = checks.judge(collected(lookup.world))
     assert any(each.severity is not Severity.INFO for each in found)
-    memory.update(found)
+    for change in memory.changes(found, complete=True):
+        memory.record(change)
     lookup.add(lost, SPACE, labels=record.labels)
     assert run(lookup, image_event(), *SETTLED, memory=memory) == 1
 
