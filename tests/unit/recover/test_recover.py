@@ -71,6 +71,7 @@ def test_an_error_of_the_second_archive_names_the_first(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "it.tar"
+
     def once(plan: ExportPlan, store: Store, path: Path, **more: Any) -> Written:
         (tmp_path / "it-2.tar").touch()
         return write_archive(plan, store, path, **more)
