@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Programs that the tests use besides the lab's servers, which are always installed.
-TOOLS := strace,skopeo,umoci,podman,buildah,zstd,bsdtar,chromium-headless-shell,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras
+TOOLS := strace,skopeo,umoci,podman,buildah,zstd,bsdtar,chromium-headless-shell,systemd-analyze,mkfs.ext4,mkfs.xfs,mkfs.btrfs,prometheus,node-exporter,erofs-utils,soci-snapshotter,nydus-snapshotter,crane,oras,buildx,skopeo-1.18
 # More workers than cores: tests wait for daemons half of their time.
 WORKERS ?= 5
 # Time and choice of `make soak`.
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## install the program and its development tools into .venv
 
-lab-install: ## unpack containerd 1.6, 1.7, 2.1, a registry, dockerd, crane and oras into .lab; install runc and image tools with apt
+lab-install: ## unpack containerd 1.6, 1.7, 2.1, a registry, dockerd and further tools into .lab; install runc and image tools with apt
 	@tools/lab-install --with $(TOOLS)
 
 demo: $(STAMP) ## show the missing-blobs bug and damaged files on a private containerd: found, explained, repaired
@@ -73,7 +73,7 @@ lab: lab-install lab-alone ## run the tests on real daemons and registries
 wide: $(STAMP) lab-install ## kill and damage at every step and in every combination on every release; `make test` takes a share of them
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --wide -m 'in_turn or sweep' tests/lab
 
-mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; some minutes
+mutants: $(STAMP) ## mutate the rules one place at a time and run their unit tests; half an hour
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mutmut
 	@$(BIN)/python -m tests.mutants
 

@@ -22,6 +22,8 @@ _LINKS = 40
 _DESCRIPTORS = re.compile(r"/proc/(self|thread-self|\d+)(/task/\d+)?/fd")
 #: Seconds to wait for the reader of a pipe.
 _READER = 10.0
+#: What file systems without hard links answer.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -38,10 +40,10 @@ def output_errors(what: Path | str) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = "free some space, or write elsewhere" if full else "check the path and its mode"
-        raise OutputError(
-            f"{what} could not be written: {error.strerror or error}",
-            hint=f"{hint}; the file there, if any, is as it was",
-        ) from None
+        hint = (
+            "its reader ended early" if error.errno == errno.EPIPE else f"{hint}; the file there, if any, is as it was"
+        )
+        raise OutputError(f"{what} could not be written: {error.strerror or error}", hint=hint) from None
 
 
 def resolve(path: Path) -> Path:
@@ -118,6 +120,7 @@ class Temporary:
         target: the file or folder to replace; see `resolve` for links. Mode and owner of a replaced file are kept.
         tag: part of the temporary name; must be unique to the run.
         folder: make a folder; `target` must then be absent or an empty folder.
+        new: replace nothing, not even a file that another process makes meanwhile.
 
     Attributes:
         target: the resolved target.
@@ -126,12 +129,13 @@ class Temporary:
 
     """
 
-    def __init__(self, target: Path, *, tag: str, folder: bool = False) -> None:
+    def __init__(self, target: Path, *, tag: str, folder: bool = False, new: bool = False) -> None:
         with output_errors(target):
             self.target = resolve(target)
         self.path = self.target.with_name(f"{_prefix(self.target)}{tag}.tmp")
         self.fd = -1
         self._folder = folder
+        self._new = new and not folder  # rename(2) replaces no folder that has anything in it
         self._published = False
 
     def __enter__(self) -> Self:
@@ -172,7 +176,10 @@ class Temporary:
 
         """
         with output_errors(self.target):
-            self.path.replace(self.target)
+            if self._new:
+                _rename_new(self.path, self.target)
+            else:
+                self.path.replace(self.target)
             self._published = True
             sync_folder(self.target.parent)
 
@@ -201,6 +208,24 @@ class Temporary:
         except FileNotFoundError:
             return False
         return os.path.samestat(found, os.fstat(self.fd))
+
+
+def _rename_new(path: Path, target: Path) -> None:
+    """Rename a file to a name that is free. Raises FileExistsError where it is not.
+
+    A file system without hard links is looked at first, and the name may be taken between the two.
+    """
+    try:
+        os.link(path, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        path.replace(target)
+        return
+    with suppress(OSError):
+        path.unlink()
 
 
 def _prefix(target: Path) -> str:
@@ -243,7 +268,7 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
+def write_whole(path: Path, data: bytes, *, mode: int | None = None, new: bool = False) -> None:
     """Write a file atomically and durably; mode and owner of a replaced file are kept.
 
     What is no regular file (a pipe, /dev/null) is written as it is, unless another user could have planted it. A pipe
@@ -253,6 +278,7 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
         path: the file; see `resolve` for links.
         data: its new content.
         mode: permissions of a new file; None for those of the umask.
+        new: replace nothing.
 
     Raises:
         OutputError: the file cannot be written; a regular file is then as it was.
@@ -260,12 +286,12 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """
     with output_errors(path):
         target = resolve(path)
-        new = not target.exists()
-        if not new and not target.is_file():
+        absent = not target.exists()
+        if not absent and not target.is_file():
             _write_special(target, data)
             return
-        with Temporary(target, tag=f"{os.getpid()}-{os.urandom(4).hex()}") as temporary:
-            if new and mode is not None:
+        with Temporary(target, tag=f"{os.getpid()}-{os.urandom(4).hex()}", new=new) as temporary:
+            if absent and mode is not None:
                 os.fchmod(temporary.fd, mode)
             with os.fdopen(os.dup(temporary.fd), "wb") as file:
                 file.write(data)

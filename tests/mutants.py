@@ -21,7 +21,7 @@ from pathlib import Path
 from mutmut.mutation.diff_apply import get_diff_for_mutant
 
 ROOT = Path(__file__).resolve().parent.parent
-#: mutmut copies the code here; begun anew each time, since it would keep verdicts although tests changed.
+#: mutmut works here; begun anew for each module, since it would keep verdicts although tests changed.
 WORK = ROOT / "build" / "mutants"
 EQUIVALENT = ROOT / "docs" / "mutants.md"
 LEAST = 90
@@ -34,6 +34,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.model.go_json": ("model/test_go_json.py",),
     "auditor.model.oci_json": ("model/test_go_json.py", "model/test_oci.py", "model/test_oci_json.py"),
     "auditor.model.image_graph": ("model/test_image_graph_table.py",),
+    "auditor.model.image_walk": ("model/test_image_graph_table.py", "checks/test_index_children.py"),
     "auditor.checks.layer_state": (
         "checks/test_layer_state.py",
         "checks/test_layer_state_documents.py",
@@ -43,11 +44,16 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.checks.absent_layers": ("checks/test_absent_layers_table.py",),
     "auditor.checks.pulled_platforms": ("checks/test_pulled_platforms.py",),
     "auditor.checks.documents": ("checks/test_documents_table.py", "checks/test_documents_types_table.py"),
+    "auditor.checks.index_children": (
+        "checks/test_documents_table.py",
+        "checks/test_documents_types_table.py",
+        "checks/test_index_children.py",
+    ),
     "auditor.checks.garbage_collection": ("checks/test_garbage_collection_table.py",),
     "auditor.repair.needs": ("repair/test_needs.py",),
     "auditor.repair.plan": ("repair/test_plan_table.py",),
     "auditor.scrub.schedule": ("scrub/test_schedule_table.py", "scrub/test_snapshots.py"),
-    "auditor.scrub.targets": ("scrub/test_schedule_table.py", "scrub/test_targets.py"),
+    "auditor.scrub.targets": ("scrub/test_schedule_table.py", "scrub/test_snapshots.py", "scrub/test_targets.py"),
     "auditor.archive.tar_reader": ("archive/test_tar_reader.py", "archive/test_sparse.py"),
     "auditor.archive.tar_names": ("archive/test_tar_reader.py",),
     "auditor.archive.tar_numbers": ("archive/test_tar_reader.py",),
@@ -72,27 +78,66 @@ class Mutant:
     name: str = field(default="", compare=False)
 
 
+@dataclass(frozen=True)
+class Result:
+    """The mutants of a module, and those that survived."""
+
+    module: str
+    total: int
+    survivors: tuple[Mutant, ...]
+
+    @property
+    def killed(self) -> int:
+        """Mutants that a test noticed."""
+        return self.total - len(self.survivors)
+
+
 def main(asked: list[str]) -> int:
-    """Run and report; 1 where fewer than `LEAST` percent are killed."""
-    modules = {name: MODULES[name] for name in asked or MODULES}
+    """Run and report module by module; 1 where fewer than `LEAST` percent are killed."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    _prepare(modules)
+    known = equivalent(EQUIVALENT.read_text())
+    print(f"{'module':<34} killed  total", flush=True)
+    results = [_shown(_measured(module), known) for module in asked or MODULES]
+    killed, total = sum(result.killed for result in results), sum(result.total for result in results)
+    equal = sum(mutant in known for result in results for mutant in result.survivors)
+    print(
+        f"{killed} of {total} killed: {100 * killed / total:.1f} %, {LEAST} % wanted; {equal} survivors are equivalent"
+    )
+    return int(100 * killed < LEAST * total)
+
+
+def _measured(module: str) -> Result:
+    _prepare(module)
     _run()
-    return _report(modules)
+    found = json.loads((WORK / "mutants" / f"{_path(module)}.meta").read_text())
+    statuses: dict[str, int | None] = found["exit_code_by_key"]
+    alive = [name for name, status in statuses.items() if status is None or status in _SURVIVED]
+    return Result(module, len(statuses), tuple(_described(module, alive)))
 
 
-def _prepare(modules: Mapping[str, tuple[str, ...]]) -> None:
-    tests = sorted({f"tests/unit/{test}" for tests in modules.values() for test in tests})
-    if absent := [path for path in (*tests, *map(_path, modules)) if not (ROOT / path).is_file()]:
+def _shown(result: Result, known: set[Mutant]) -> Result:
+    print(f"{result.module:<34} {result.killed:>6} {result.total:>6}")
+    for mutant in sorted(set(result.survivors) - known):
+        print(f"survived: | `{mutant.module}` | `{mutant.mutation}` | {mutant.name}")
+    for mutant in sorted(mutant for mutant in known - set(result.survivors) if mutant.module == result.module):
+        print(f"in docs/mutants.md, and killed or gone: {mutant.module}: {mutant.mutation}")
+    sys.stdout.flush()
+    return result
+
+
+def _prepare(module: str) -> None:
+    """Copy the code, and configure mutmut: each mutant is a run of the module's tests alone."""
+    tests = [f"tests/unit/{test}" for test in MODULES[module]]
+    if absent := [path for path in (*tests, _path(module)) if not (ROOT / path).is_file()]:
         sys.exit(f"tests/mutants.py names files that are not there: {', '.join(absent)}")
     shutil.rmtree(WORK, ignore_errors=True)
     for folder in ("auditor", "tests"):
-        shutil.copytree(ROOT / folder, WORK / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (WORK / _path(module) for module in modules):
-        path.write_text(undecorated(path.read_text()))
+        shutil.copytree(ROOT / folder, WORK / folder, ignore=shutil.ignore_patterns("__pycache__", "lab"))
+    path = WORK / _path(module)
+    path.write_text(undecorated(path.read_text()))
     settings = {
         "source_paths": ["auditor"],
-        "only_mutate": [_path(module) for module in modules],
+        "only_mutate": [_path(module)],
         "pytest_add_cli_args": PYTEST,
         "pytest_add_cli_args_test_selection": tests,
         # Time on the clock: the time of its tests and these seconds, so many times.
@@ -125,30 +170,6 @@ def _run() -> None:
 
 def _path(module: str) -> str:
     return f"{module.replace('.', '/')}.py"
-
-
-def _report(modules: Iterable[str]) -> int:
-    known = equivalent(EQUIVALENT.read_text())
-    survivors: list[Mutant] = []
-    killed = total = 0
-    print(f"{'module':<34} killed  total")
-    for module in modules:
-        statuses: dict[str, int | None] = json.loads((WORK / "mutants" / f"{_path(module)}.meta").read_text())[
-            "exit_code_by_key"
-        ]
-        alive = [name for name, status in statuses.items() if status is None or status in _SURVIVED]
-        survivors += _described(module, alive)
-        print(f"{module:<34} {len(statuses) - len(alive):>6} {len(statuses):>6}")
-        killed, total = killed + len(statuses) - len(alive), total + len(statuses)
-    for mutant in sorted(set(survivors) - known):
-        print(f"survived: | `{mutant.module}` | `{mutant.mutation}` | {mutant.name}")
-    for mutant in sorted(mutant for mutant in known - set(survivors) if mutant.module in modules):
-        print(f"in docs/mutants.md, and killed or gone: {mutant.module}: {mutant.mutation}")
-    equal = sum(mutant in known for mutant in survivors)
-    print(
-        f"{killed} of {total} killed: {100 * killed / total:.1f} %, {LEAST} % wanted; {equal} survivors are equivalent"
-    )
-    return int(100 * killed < LEAST * total)
 
 
 def _described(module: str, mutants: Iterable[str]) -> Iterator[Mutant]:

@@ -13,13 +13,14 @@ from auditor.model.digest import Digest
 from auditor.model.store import LayerVerification
 
 _ALGORITHM: Final = "sha256"
-_DIGEST: Final = 32
+#: Bytes of a digest that are kept: no two blobs are known, or can be made, whose digests begin with the same ones.
+_DIGEST: Final = 20
 #: Bytes of a row: the digest, the size, the block of the data, the number of its kind.
-_SIZE, _BLOCK, _KIND = slice(32, 38), slice(38, 43), 43
-_ROW: Final = 44
+_SIZE, _BLOCK, _KIND = slice(20, 26), slice(26, 31), 31
+_ROW: Final = 32
 #: Rows of layers also have the diffID and the decompressed size.
-_DIFF_ID, _UNPACKED = slice(44, 76), slice(76, 82)
-_LAYER_ROW: Final = 82
+_DIFF_ID, _UNPACKED = slice(32, 64), slice(64, 70)
+_LAYER_ROW: Final = 70
 _TAR_BLOCK: Final = 512
 _FIRST: Final = 1 << 12
 _KINDS: Final = 255
@@ -73,7 +74,7 @@ class _Rows:
 
 
 class BlobTable:
-    """Blobs `blobs/sha256/<hex>` that match their digest, at 50 to 100 bytes each."""
+    """Blobs `blobs/sha256/<hex>` that match their digest, at 40 to 100 bytes each."""
 
     def __init__(self) -> None:
         self._plain = _Rows(_ROW)
@@ -90,11 +91,6 @@ class BlobTable:
         """Whether the member of this name is in the table."""
         return isinstance(name, str) and self._find(name) is not None
 
-    def __iter__(self) -> Iterator[Digest]:
-        """Yield the digests."""
-        for rows in (self._plain, self._layers):
-            yield from (Digest(f"{_ALGORITHM}:{digest.hex()}") for digest in rows)
-
     def add(self, seen: Seen) -> bool:
         """Add a blob; False where it cannot be packed: damaged, kept, sparse, or with a name of another kind."""
         digest, kind = claimed(seen.name), self._kind(seen)
@@ -102,7 +98,7 @@ class BlobTable:
             return False
         if self._find(seen.name) is None:
             self.bytes += seen.size
-        row = bytes.fromhex(digest.hex) + seen.size.to_bytes(6) + (seen.offset // _TAR_BLOCK).to_bytes(5)
+        row = _short(digest) + seen.size.to_bytes(6) + (seen.offset // _TAR_BLOCK).to_bytes(5)
         row += bytes([kind])
         if seen.layer is None or seen.layer.diff_id is None:
             self._plain.add(row)
@@ -126,7 +122,7 @@ class BlobTable:
         digest = claimed(name)
         if digest is None or digest.algorithm != _ALGORITHM:
             return None
-        raw = bytes.fromhex(digest.hex)
+        raw = _short(digest)
         return self._plain.find(raw) or self._layers.find(raw)
 
     def _kind(self, seen: Seen) -> int | None:
@@ -140,6 +136,10 @@ class BlobTable:
                 return None
             self._kinds.append(kind)
         return self._kinds.index(kind)
+
+
+def _short(digest: Digest) -> bytes:
+    return bytes.fromhex(digest.hex)[:_DIGEST]
 
 
 def _packable(seen: Seen, digest: Digest) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from auditor.archive import dir_folder, docker_manifest, image_names, recognise
-from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files
+from auditor.archive.docker_manifest import MANIFEST_JSON, Entry, Files, link_target
 from auditor.archive.image_names import full
 from auditor.archive.members import Collector, cleaned
 from auditor.archive.problems import ArchiveProblem, shown
@@ -124,7 +124,13 @@ class Catalog:
         for name, target in self.files.links.items():
             if self.files.find(name) is None and self._complete:
                 message = f"the link {shown(name)} leads to {shown(target)}, which is no file of the archive"
-                self._report(ArchiveProblem(UNSAFE, message, member=shown(name)))
+                symbolic = name not in self._early and link_target(name, target) is not None
+                # Of docker's own archives, containerd and docker refuse those with a link to nothing.
+                level = Severity.WARNING if symbolic and OCI_LAYOUT in self.files.files else None
+                self._report(ArchiveProblem(UNSAFE, message, member=shown(name), level=level))
+            elif claimed(name) is not None:
+                message = f"the blob {shown(name)} is a link, which oras and skopeo's docker-archive do not follow"
+                self._report(ArchiveProblem(UNSAFE, message, member=shown(name), level=Severity.WARNING))
 
     def _check_layout(self, index: Index | None, entries: tuple[Entry, ...] | None) -> bool:
         """Whether there is an oci-layout; report one that is wrong, or absent beside an index.json.

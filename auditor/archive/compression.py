@@ -12,7 +12,7 @@ import msgspec
 from backports import zstd
 
 from auditor.archive.problems import ArchiveProblem, StopReading
-from auditor.checks.archive_faults import MALFORMED, TRAILING, TRUNCATED
+from auditor.checks.archive_faults import COMPRESSION, MALFORMED, TRAILING, TRUNCATED
 from auditor.concurrency import CHUNK
 from auditor.errors import Unsupported
 from auditor.layers import gzip_member
@@ -73,11 +73,14 @@ def compression(head: bytes) -> str:
     return "none"
 
 
-def decompress(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
+def decompress(
+    chunks: Iterator[bytes], report: Callable[[ArchiveProblem], None] = lambda _: None
+) -> tuple[str, Iterator[bytes]]:
     """Decompress an archive.
 
     Args:
         chunks: the bytes of the file.
+        report: called with a problem that does not end the reading.
 
     Returns:
         The compression, and the decompressed chunks; iterating over them raises StopReading where the compressed stream
@@ -89,6 +92,9 @@ def decompress(chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
     """
     head, chunks = _peek(chunks)
     kind = compression(head)
+    if head.startswith(_SKIPPABLE):
+        message = "the archive begins with a skippable frame of zstd, as pzstd writes it: podman and skopeo refuse it"
+        report(ArchiveProblem(COMPRESSION, message))
     return kind, chunks if kind == "none" else _inflated(chunks, kind)
 
 

@@ -72,6 +72,11 @@ def text(seen: Seen) -> bytes:
     return seen.kept
 
 
+def link_target(name: str, target: str) -> str | None:
+    """Return the name that a symbolic link leads to; None where it is absolute or leads out of the archive."""
+    return None if target.startswith("/") else cleaned(posixpath.join(posixpath.dirname(name), target))
+
+
 class Files(msgspec.Struct, frozen=True):
     """The files of an archive by name, and the links that docker writes for repeated layers.
 
@@ -89,10 +94,7 @@ class Files(msgspec.Struct, frozen=True):
         for _ in range(_MAX_LINKS):
             if where is None or where in self.files or where not in self.links:
                 break
-            target = self.links[where]
-            outside = target.startswith("/")
-            joined = posixpath.normpath(posixpath.join(posixpath.dirname(where), target))
-            where = None if outside else cleaned(joined)
+            where = link_target(where, self.links[where])
         if where is None:
             return None
         return self.files.get(where) or self.packed.get(where) or (empty_file(where) if where in self.empty else None)

@@ -38,7 +38,7 @@ _MAX_VERSION: Final = 256
 #: Bytes of a file's name on Linux; loaders that unpack fail on longer ones.
 _LONGEST_NAME: Final = 255
 _LINKS: Final = (Kind.SYMLINK, Kind.HARDLINK)
-#: Files that are kept even if they are empty.
+#: Files that are always kept: the archive cannot be read without them.
 _DOCUMENTS: Final = frozenset({"index.json", "manifest.json", "oci-layout", "repositories", DIR_VERSION})
 
 
@@ -236,7 +236,7 @@ class Collector:
         named = promise or dir_digest(name)
         passing = _Passing(
             promise=named,
-            keep=header.size <= min(oci.MAX_DOCUMENT, KEEP_TOTAL - self._kept),
+            keep=header.size <= (oci.MAX_DOCUMENT if name in _DOCUMENTS else self._room()),
             text=name == DIR_VERSION and header.size <= _MAX_VERSION,
             inspect=self._inspect if promise is None or self._looks(promise) else None,
             large=header.size > CHUNK,
@@ -257,6 +257,10 @@ class Collector:
             self._kept += len(seen.kept or b"")
         if self._on_file is not None:
             self._on_file(seen)
+
+    def _room(self) -> int:
+        """Return the most bytes that one further document may have to be kept."""
+        return min(oci.MAX_DOCUMENT, KEEP_TOTAL - self._kept)
 
     def _count(self, size: int) -> None:
         self.bytes += size
@@ -327,7 +331,9 @@ class _Passing:
 
 
 def _like_json(head: bytes) -> bool:
-    return head.lstrip()[:1] in (b"{", b"[") and _packing(head) != "tar"
+    """Whether a file may be a document; statements of attestations, which may be large, begin with their type."""
+    start = head.lstrip()[:64]
+    return start[:1] in (b"{", b"[") and b'"_type"' not in start and _packing(head) != "tar"
 
 
 def _packing(head: bytes) -> str:

@@ -6,7 +6,8 @@ import io
 import os
 import stat
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -17,12 +18,12 @@ from auditor.archive.members import Collector
 from auditor.archive.problems import StopReading
 from auditor.archive.recognise import check_start
 from auditor.archive.seen import Seen
-from auditor.archive.store import ArchiveStore, Opened
+from auditor.archive.store import ArchiveStore, Opened, read_member
 from auditor.archive.tar_reader import Cursor
 from auditor.archive.unreferenced import Unreferenced, let_go
 from auditor.checks.archive_faults import TRAILING
 from auditor.concurrency import CHUNK, read_ahead
-from auditor.errors import StoreUnreachable
+from auditor.errors import ReadFailed, StoreUnreachable
 from auditor.layers import LayerInspector
 from auditor.model.command_line import command
 from auditor.model.digest import Digest
@@ -113,7 +114,7 @@ def read_archive(
     patience = None if seekable else 0
     complete = True
     with read_ahead(chunks, patience=patience) as early:
-        packing, unpacked = compression.decompress(early)
+        packing, unpacked = compression.decompress(early, members.problems.append)
         try:
             if packing == "none":
                 _walk(members, check_start(unpacked, packing))
@@ -187,7 +188,7 @@ def _open_folder(path: Path, members: Collector, blobs: Path | None) -> ArchiveS
 
 def _opened(members: Collector, address: str, *, packing: str, seekable: bool, complete: bool) -> ArchiveStore:
     catalog = Catalog(members, complete=complete)
-    extra = let_go(catalog) if members.many else Unreferenced()
+    extra = let_go(catalog, partial(_reread, address, packing, seekable)) if members.many else Unreferenced()
     opened = Opened(
         address=address,
         packing=packing,
@@ -197,3 +198,14 @@ def _opened(members: Collector, address: str, *, packing: str, seekable: bool, c
         unreferenced=extra,
     )
     return ArchiveStore(catalog, opened=opened)
+
+
+def _reread(address: str, packing: str, seekable: bool, seen: Seen) -> bytes | None:
+    """Read a file of an archive again; None where that is not possible."""
+    if not seekable:
+        return None
+    try:
+        with closing(read_member(address, seen, packing=packing, what=seen.name)) as pieces:
+            return b"".join(pieces)
+    except ReadFailed:
+        return None

@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 
 from auditor.archive.sparse import Extent
-from auditor.errors import InvalidDigest
 from auditor.model.digest import EMPTY, Digest
 from auditor.model.store import LayerVerification
 
@@ -48,7 +47,4 @@ def claimed(name: str) -> Digest | None:
     parts = name.split("/")
     if len(parts) != 3 or parts[0] != "blobs":  # noqa: PLR2004 - the three parts of that path
         return None
-    try:
-        return Digest.parse(f"{parts[1]}:{parts[2]}")
-    except InvalidDigest:
-        return None
+    return Digest.match(f"{parts[1]}:{parts[2]}")

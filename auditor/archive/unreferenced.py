@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from auditor.archive.catalog import Catalog
-from auditor.model import image_graph
+from auditor.archive.seen import Seen
+from auditor.errors import MalformedDocument
+from auditor.model import image_graph, oci
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 
@@ -17,20 +21,23 @@ class Unreferenced(msgspec.Struct, frozen=True):
     bytes: int = 0
 
 
-def let_go(catalog: Catalog) -> Unreferenced:
+#: Reads a document that was not kept; None where it cannot be read.
+Read = Callable[[Seen], bytes | None]
+
+
+def let_go(catalog: Catalog, read: Read) -> Unreferenced:
     """Hold the packed blobs that the images lead to, and remove intact blobs to which they do not from `held`.
 
     Args:
-        catalog: the catalog; it keeps everything where a document cannot be followed.
+        catalog: the catalog.
+        read: reads a document that was not kept in memory.
 
     Returns:
-        The blobs that it does not hold.
+        The blobs that the catalog does not hold.
 
     """
-    reached, packed = _reached(catalog), catalog.files.packed
-    for digest in packed if reached is None else ():
-        catalog.blob(digest)
-    spare = _spare(catalog, reached) if catalog.layout == "oci" and reached is not None else {}
+    reached, packed = _reached(catalog, read), catalog.files.packed
+    spare = _spare(catalog, reached) if catalog.layout == "oci" else {}
     for digest in spare:
         del catalog.held[digest]
     taken = [seen.size for digest in catalog.held if (seen := catalog.files.blob(digest)) is not None]
@@ -48,8 +55,8 @@ def _spare(catalog: Catalog, reached: set[Digest]) -> dict[Digest, int]:
     }
 
 
-def _reached(catalog: Catalog) -> set[Digest] | None:
-    """Return the blobs that the images lead to, all of which are held then; None if a document was not kept."""
+def _reached(catalog: Catalog, read: Read) -> set[Digest]:
+    """Return the blobs that the images lead to, all of which are held then."""
     roots = {image.target.digest for image in catalog.images}
     waiting, reached = [image.target for image in catalog.images], set(catalog.made)
     while waiting:
@@ -57,16 +64,22 @@ def _reached(catalog: Catalog) -> set[Digest] | None:
         if descriptor.digest in reached:
             continue
         reached.add(descriptor.digest)
+        seen = catalog.blob(descriptor.digest)
         document = catalog.document(descriptor)
-        if document is None and _unfollowed(catalog, descriptor, root=descriptor.digest in roots):
-            return None
+        if document is None and seen is not None and seen.size <= oci.MAX_DOCUMENT:
+            document = _document(descriptor, seen, read, root=descriptor.digest in roots)
         waiting += image_graph.children(document) if document is not None else ()
     return reached
 
 
-def _unfollowed(catalog: Catalog, descriptor: Descriptor, *, root: bool) -> bool:
-    """Whether a blob that was not parsed may be a document: it was not kept in memory, or has no type."""
-    seen = catalog.blob(descriptor.digest)
-    if image_graph.key(descriptor) is None:
-        return root
-    return seen is not None and seen.kept is None
+def _document(descriptor: Descriptor, seen: Seen, read: Read, *, root: bool) -> oci.Document | None:
+    """Return a document that was not kept, or a root without a type; None for what is neither."""
+    if image_graph.key(descriptor) is None and not root:
+        return None
+    raw = seen.kept if seen.kept is not None else read(seen)
+    try:
+        if raw is None or image_graph.key(descriptor) is not None:
+            return None if raw is None else oci.parse(raw, descriptor.media_type)
+        return oci.parse_untyped(raw)
+    except MalformedDocument:
+        return None

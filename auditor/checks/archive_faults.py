@@ -33,7 +33,8 @@ UNSAFE = Rule(
     severity=Severity.ERROR,
     means="A member is not a plain file or folder below the archive's root: a name that leads out, a link whose "
     "target is absent, outside or (hard links) further down, a sparse, contiguous or special file, a name that is not "
-    "UTF-8. A name that is absolute, has `..` in it, or has a part of more than 255 bytes is a warning.",
+    "UTF-8. A name that is absolute, has `..` in it, or has a part of more than 255 bytes is a warning, and so are a "
+    "symbolic link to nothing inside an OCI archive, and a blob that is a link.",
     impact="Importers skip such members, fail on them, or write outside their folder.",
     remedy="Do not unpack the archive; find out where it came from, and write it again.",
 )
@@ -49,7 +50,8 @@ INCOMPLETE = Rule(
     code="archive-incomplete",
     severity=Severity.CRITICAL,
     means="A part that makes it an image archive is missing: oci-layout, index.json, an image in it, what "
-    "manifest.json names, a blob whose descriptor has inline data, or a part of an attestation.",
+    "manifest.json names, a blob whose descriptor has inline data, or a part of an attestation. An absent oci-layout "
+    "is a warning where manifest.json has the names of index.json.",
     impact="Importers refuse the archive, or load an image without its layers.",
     remedy="Write the archive again from a store that has the complete image.",
 )
@@ -70,9 +72,11 @@ MISNAMED = Rule(
 COMPRESSION = Rule(
     code="archive-compression",
     severity=Severity.WARNING,
-    means="The archive is compressed with xz or bzip2.",
-    impact="docker, podman and skopeo load it; `ctr images import` fails with `invalid tar header` on every release.",
-    remedy="Unpack it on the way: `xz -dc FILE | ctr images import -`, `bzip2 -dc FILE | ctr images import -`.",
+    means="The archive is compressed with xz or bzip2, or with zstd behind a skippable frame, as pzstd writes it.",
+    impact="docker, podman and skopeo load xz and bzip2; `ctr images import` fails with `invalid tar header` on every "
+    "release. podman and skopeo refuse the skippable frame.",
+    remedy="Unpack it on the way: `xz -dc FILE | ctr images import -`, `bzip2 -dc FILE | ctr images import -`, "
+    "`zstd -dc FILE | podman load`.",
 )
 PLATFORM = Rule(
     code="archive-platform-mismatch",

@@ -156,12 +156,12 @@ def _not_an_image(view: NamespaceView, descriptor: Descriptor) -> bool:
         view.has(descriptor.digest)
         and oci.is_plain_type(descriptor.media_type)
         and isinstance(loaded, Broken)
-        and loaded.flaw in (Flaw.UNTYPED, Flaw.MALFORMED)
+        and loaded.flaw in (Flaw.UNTYPED, Flaw.MALFORMED, Flaw.TOO_LARGE)
     )
 
 
 def _no_image(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Hit:
-    text = f"its content is not an image (type {descriptor.media_type or 'none'}, {descriptor.size} bytes)"
+    text = f"its content is not an image (type {descriptor.media_type}, {descriptor.size} bytes)"
     facts: dict[str, Fact] = {"media_type": descriptor.media_type, "size": descriptor.size}
     subject = blob_subject("content", descriptor.digest)
     return NOT_AN_IMAGE.hit(view.name, subject, text, part="", images=(ref,), facts=facts)

@@ -45,11 +45,12 @@ def _at_work(view: NamespaceView, lease: Lease) -> bool:
 
     Age is no sign of work: killed pulls leave leases of 24 hours, and BuildKit renews its own all the time.
     """
-    ingests = {r.id for r in lease.resources or () if r.type == "ingests"}
+    resources = set(lease.resources or ())
+    ingests = {resource.id for resource in resources if resource.type == "ingests"}
     if any(ingest.ref in ingests and moves(view, ingest) for ingest in view.inventory.ingests):
         return True
     before = () if view.before is None else view.before.leases
     earlier = next((other for other in before if other.id == lease.id), None)
     if earlier is None or earlier.resources is None:
         return True
-    return set(earlier.resources) != set(lease.resources or ())
+    return set(earlier.resources) != resources

@@ -50,6 +50,7 @@ def write_archive(
     compress: str = NO_COMPRESSION,
     layers: bool = True,
     digest: bool = True,
+    new: bool = False,
     on_bytes: OnBytes | None = None,
 ) -> Written:
     """Write `plan` to a temporary file, read it back as `verify` would, and rename it to `target`.
@@ -63,6 +64,7 @@ def write_archive(
         compress: `none`, `gzip` or `zstd`.
         layers: also verify diffIDs, of the layers that containerd has not recorded one for.
         digest: also hash the file, which takes about as long as copying it.
+        new: replace no file, not even one that was made meanwhile.
         on_bytes: progress callback: bytes since the last call; each byte counts twice, as written and as read back.
 
     Raises:
@@ -74,7 +76,7 @@ def write_archive(
     copier = BlobCopier(plan, store, namespace=namespace, on_bytes=on_bytes)
     meter = Meter() if digest else None
     with (
-        Temporary(target, tag=tag) as temporary,
+        Temporary(target, tag=tag, new=new) as temporary,
         ReadBack(
             plan, temporary.path, reread=copier.reread, layers=layers, on_bytes=on_bytes, meter=meter
         ) as read_back,

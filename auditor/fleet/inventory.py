@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,8 @@ from auditor.regular_file import is_named_pipe
 MAX_BYTES: Final = 64 << 20
 #: Names of the column with the node's name.
 _NAMES: Final = ("host", "node", "name", "hostname")
+#: What is not two words, and has no separator of other kinds of CSV.
+_NAME: Final = re.compile(r"[^\s;|]*")
 
 
 def load_inventory(path: Path) -> Mapping[str, Mapping[str, str]]:
@@ -24,7 +27,7 @@ def load_inventory(path: Path) -> Mapping[str, Mapping[str, str]]:
             whose header has `host`; each further column is a fact, for example `rack` or `zone`.
 
     Raises:
-        UsageError: The file cannot be read, names no node, or names one twice.
+        UsageError: The file cannot be read, names no node, names one twice, or has lines that are not names.
 
     """
     try:
@@ -71,6 +74,9 @@ def _from_csv(path: Path, rows: list[str]) -> dict[str, Mapping[str, str]]:
 
 
 def _add(found: dict[str, Mapping[str, str]], path: Path, name: str, facts: Mapping[str, str]) -> None:
+    if not _NAME.fullmatch(name):
+        hint = "give one name per line (kubectl get nodes -o name), or CSV with commas"
+        raise UsageError(f"{path}: {name[:80]!r} is not the name of a node", hint=hint)
     if name in found:
         raise UsageError(f"{path} names {name[:80]!r} twice", hint="name each node once")
     if name:

@@ -35,6 +35,7 @@ TABLES: Final = {
     "copy": {"host": "VARCHAR", "digest": "VARCHAR", "state": "VARCHAR", "day": "DATE"},
     "unread": {"file": "VARCHAR", "reason": "VARCHAR", "day": "DATE"},
 }  # fmt: skip
+_ELSEWHERE: Final = "free some space, or give another folder"
 _DAMAGE: Final = Severity.ERROR.rank
 
 
@@ -71,9 +72,9 @@ def export_parquet(database: Database, unread: Sequence[UnreadFile], folder: Pat
                 _stage(lines, _rows(database, unread, day, table), tuple(columns))
                 engine.execute(_copy(table, columns, lines, folder, day=day))
     except OSError as error:
-        raise OutputError(f"cannot write the tables: {error.strerror or error}", hint=f"see {folder}") from None
+        raise OutputError(f"cannot write the tables to {folder}: {error.strerror or error}", hint=_ELSEWHERE) from None
     except duckdb.Error as error:
-        raise OutputError(f"DuckDB could not write the tables: {str(error)[:200]}", hint=f"see {folder}") from None
+        raise OutputError(f"DuckDB could not write the tables: {str(error)[:200]}", hint=_ELSEWHERE) from None
 
 
 def _engine(staged: Path, folder: Path) -> DuckDBPyConnection:

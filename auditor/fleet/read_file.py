@@ -97,7 +97,8 @@ def _content(name: str, file: BinaryIO, limit: int) -> FileContent:
         whole = _joined_lines(first, [] if second is None else chain([second], lines), limit)
         return FileContent((condense(_report.decode(whole), file=name),))
     except _TooLarge:
-        return _none(name, f"it is larger than {limit >> 20} MiB; --max-file-size allows more")
+        most = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit} bytes"
+        return _none(name, f"it is larger than {most}; --max-file-size allows more")
     except StopReading as stopped:
         return _none(name, stopped.problem.message)
     except AuditorError as error:

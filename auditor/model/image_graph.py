@@ -257,7 +257,7 @@ def _built_as_image(manifest: Manifest, config: ImageConfig) -> bool:
     """Whether a config is one to run, and has a diffID for each layer, of which none has the type of its content."""
     untyped = all(oci.is_untyped_layer(layer.media_type) for layer in manifest.layers)
     named = config.platform.os not in ("", "unknown")
-    return untyped and named and 0 < len(manifest.layers) == len(config.diff_ids)
+    return untyped and named and len(manifest.layers) == len(config.diff_ids)
 
 
 def _passed_over(manifest: Manifest) -> int:

@@ -228,9 +228,9 @@ class Matcher(msgspec.Struct, frozen=True):
         return None
 
     def _same(self, wanted: Platform, found: Platform) -> bool:
-        """Whether `found` equals `wanted`; platforms.go `Match`. An empty OS matches any."""
-        os = found.os or wanted.os
-        same = (wanted.os, wanted.architecture, wanted.variant) == (os, found.architecture, found.variant)
+        """Whether `found` equals `wanted`; platforms.go `Match`. An empty OS is the daemon's, which is Linux."""
+        os = (wanted.os or "linux", found.os or "linux")
+        same = os[0] == os[1] and (wanted.architecture, wanted.variant) == (found.architecture, found.variant)
         if self.legacy or not same:
             return same
         if wanted.os == "windows":

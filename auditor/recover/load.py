@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ from auditor.containerd.writable_store import WritableContainerdStore
 from auditor.errors import AlreadyThere
 from auditor.export.model import ExportPlan, PlannedBlob, Role
 from auditor.model.blob_source import verified
+from auditor.model.digest import Digest
 from auditor.model.image_graph import Group
 from auditor.model.oci import MAX_DOCUMENT
 from auditor.model.store import Image, Inventory, Labels, Store
@@ -20,8 +22,16 @@ from auditor.repair.gc_labels import document_labels
 
 #: Seconds after which the lease expires if the process is killed.
 _LEASE: Final = 6 * 3600
+#: The same for the lease that creates a namespace.
+_CREATING: Final = 60
+#: Name of the lock that allows one run at a time.
+_LOCK: Final = "recover"
 #: Children before parents: a parent's labels protect its children once the lease is gone.
 _ORDER: Final = (Role.LAYER, Role.CONTENT, Role.CONFIG, Role.MANIFEST, Role.INDEX)
+
+
+#: Label on each lease.
+_LABEL: Final = "containerd-auditor/recover"
 
 
 class LoadedImages(msgspec.Struct, frozen=True):
@@ -57,7 +67,7 @@ def load(
         StoreError: The daemon failed.
 
     """
-    with target.lease(namespace, seconds=_LEASE) as lease:
+    with target.lease(namespace, seconds=_LEASE, labels={_LABEL: "run"}) as lease:
         for blob in sorted(plan.blobs, key=lambda blob: _ORDER.index(blob.role)):
             _write(blob, source, target, lease, media_type=documents.media_type(blob.digest))
             on_bytes(blob.size)
@@ -86,13 +96,44 @@ def _labels(blob: PlannedBlob, source: Store, namespace: str, media_type: str) -
 
 
 def _records(images: Iterable[Image], target: WritableContainerdStore, lease: LeaseHandle) -> LoadedImages:
-    there = {image.name: image.target.digest for image in target.inventory(lease.namespace, snapshotters=()).images}
+    there = _targets(target, lease.namespace)
     created, taken = [], []
     for image in images:
-        if image.name in there:
-            if there[image.name] != image.target.digest:
-                taken.append(image.name)
-            continue
-        target.create_image(lease, image)
-        created.append(image.name)
+        if image.name not in there:
+            try:
+                target.create_image(lease, image)
+            except AlreadyThere:  # pulled meanwhile
+                there = _targets(target, lease.namespace)
+            else:
+                created.append(image.name)
+                continue
+        if there.get(image.name) != image.target.digest:
+            taken.append(image.name)
     return LoadedImages(tuple(created), tuple(taken))
+
+
+def _targets(target: WritableContainerdStore, namespace: str) -> Mapping[str, Digest]:
+    return {image.name: image.target.digest for image in target.inventory(namespace, snapshotters=()).images}
+
+
+@contextmanager
+def alone(target: WritableContainerdStore, namespaces: Iterable[str]) -> Iterator[None]:
+    """Keep other runs out of a daemon; release the leases of killed ones at the end, when nothing needs them any more.
+
+    Args:
+        target: The daemon.
+        namespaces: Those that are written to; containerd creates them where they do not exist.
+
+    Raises:
+        Busy: Another run writes into the daemon.
+
+    """
+    for name in namespaces:
+        with target.lease(name, seconds=_CREATING):
+            pass
+    with target.exclusive(_LOCK):
+        yield
+        for name in target.namespaces():
+            for lease in target.inventory(name, snapshotters=()).leases:
+                if _LABEL in lease.labels:
+                    target.release(LeaseHandle(name, lease.id))

@@ -245,5 +245,4 @@ class _NeedBuilder:
         descriptor = self._relations.descriptors.get(digest)
         if descriptor is not None:
             return descriptor.size
-        records = (i.blobs[digest].size for i in self._inventories if digest in i.blobs)
-        return next(records, None) if holders else None
+        return holders[0].size if holders else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -28,7 +29,10 @@ SPARSE = frozenset({*(f"ctr {version} --platform" for version in VERSIONS), "aud
 DOCKER_ONLY = frozenset({"skopeo docker", "podman docker", "crane"})
 #: Archives with only an index.json.
 OCI_ONLY = frozenset(
-    {"skopeo oci", "podman oci", "buildah oci", "umoci, GNU tar", "umoci, pax tar", "crane oci, bsdtar", "oras, bsdtar"}
+    {
+        *("skopeo oci", "skopeo 1.18 oci", "podman oci", "buildah oci", "buildx with provenance"),
+        *("umoci, GNU tar", "umoci, pax tar", "crane oci, bsdtar", "oras, bsdtar"),
+    }
 )
 #: Archives whose index.json has no tag: podman writes the whole name there, crane none.
 UNTAGGED = frozenset({"podman oci", "crane oci, bsdtar"})
@@ -61,11 +65,12 @@ class Bench:
         yield "docker load", lambda: _docker(self.docker, path)
         yield "docker load, classic store", lambda: _docker(self.classic, path)
         yield "podman load", lambda: self._podman(path)
-        yield "skopeo oci-archive", lambda: self._skopeo(f"oci-archive:{path}")
-        yield "skopeo docker-archive", lambda: self._skopeo(f"docker-archive:{path}")
+        for name in ("skopeo", "skopeo 1.18"):
+            for form in ("oci-archive", "docker-archive"):
+                yield f"{name} {form}", lambda name=name, form=form: self._skopeo(name, f"{form}:{path}")  # type: ignore[misc]
         if maker not in UNTAGGED:
             tag = "2" if maker.startswith("umoci") else "1"
-            yield "skopeo oci-archive with a tag", lambda: self._skopeo(f"oci-archive:{path}:{tag}")
+            yield "skopeo oci-archive with a tag", lambda: self._skopeo("skopeo", f"oci-archive:{path}:{tag}")
             yield "oras", lambda: self._oras(f"{path}:{tag}")
         yield "crane push", lambda: self._crane(path)
 
@@ -81,10 +86,9 @@ class Bench:
             return False
         return True
 
-    def _skopeo(self, source: str) -> bool:
+    def _skopeo(self, tool: str, source: str) -> bool:
         shutil.rmtree(self.base / "copied", ignore_errors=True)
-        command = ["skopeo", "--insecure-policy", "copy", source, f"dir:{self.base / 'copied'}"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        return skopeo(source, f"dir:{self.base / 'copied'}", tool=tool)
 
     def _oras(self, source: str) -> bool:
         shutil.rmtree(self.base / "copied", ignore_errors=True)
@@ -105,8 +109,24 @@ def tried(tool: str, *arguments: str | Path) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def skopeo(*arguments: str | Path) -> None:
-    subprocess.run(["skopeo", "--insecure-policy", "copy", *map(str, arguments)], check=True, capture_output=True)
+def skopeo(source: str, target: str, *, tool: str = "skopeo") -> bool:
+    """Copy an image with the skopeo of this machine or a newer one; whether it succeeded."""
+    path = "skopeo" if tool == "skopeo" else program("skopeo-1.18", "usr/bin/skopeo")
+    command = [path, "--insecure-policy", "copy", source, target]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _of_buildx(engine: Dockerd, folder: Path) -> Path:
+    """Return what buildx makes with the engine's BuildKit: an index with the image and its provenance."""
+    context, path = folder / "context", folder / "built"
+    context.mkdir()
+    (context / "Dockerfile").write_text('FROM scratch\nCOPY Dockerfile /\nCMD ["/none"]\n')
+    tool = program("buildx", "usr/libexec/docker/cli-plugins/docker-buildx")
+    output = ("--provenance=mode=max", "--output", f"type=oci,dest={path}")
+    command: list[str | Path] = [tool, "build", *output, "--tag", "lab/built:1", context]
+    settings = {"DOCKER_HOST": f"unix://{engine.socket}", "DOCKER_CONFIG": str(folder), "HOME": str(folder)}
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | settings)
+    return path
 
 
 def _of_ctr(daemons: Mapping[str, Containerd], names: tuple[str, str], folder: Path) -> Iterator[tuple[str, Path]]:
@@ -138,10 +158,11 @@ def _of_auditor(daemon: Containerd, names: tuple[str, str], folder: Path) -> Ite
 
 def _of_others(podman: Podman, name: str, source: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """What skopeo, podman, buildah and umoci make of an archive of ctr."""
-    ours = [m for m in (*DOCKER_ONLY, *OCI_ONLY) if not m.startswith(("crane", "oras"))]
+    ours = [m for m in (*DOCKER_ONLY, *OCI_ONLY) if not m.startswith(("crane", "oras", "buildx"))]
     paths = {maker: folder / maker.replace(" ", "-").replace(",", "") for maker in ours}
-    skopeo(f"oci-archive:{source}:1", f"oci-archive:{paths['skopeo oci']}:1")
-    skopeo(f"oci-archive:{source}:1", f"docker-archive:{paths['skopeo docker']}:lab/one:1")
+    assert skopeo(f"oci-archive:{source}:1", f"oci-archive:{paths['skopeo oci']}:1")
+    assert skopeo(f"oci-archive:{source}:1", f"oci-archive:{paths['skopeo 1.18 oci']}:1", tool="skopeo 1.18")
+    assert skopeo(f"oci-archive:{source}:1", f"docker-archive:{paths['skopeo docker']}:lab/one:1")
     podman("load", "-i", source)
     for form in ("oci", "docker"):
         podman("save", "--format", f"{form}-archive", "-o", paths[f"podman {form}"], name)
@@ -149,7 +170,7 @@ def _of_others(podman: Podman, name: str, source: Path, folder: Path) -> Iterato
     push = ["buildah", *map(str, storage), "push", name, f"oci-archive:{paths['buildah oci']}:1"]
     subprocess.run(push, check=True, capture_output=True)
     layout = folder / "layout"
-    skopeo(f"oci-archive:{source}:1", f"oci:{layout}:1")
+    assert skopeo(f"oci-archive:{source}:1", f"oci:{layout}:1")
     subprocess.run(["umoci", "tag", "--image", f"{layout}:1", "2"], check=True, capture_output=True)
     subprocess.run(["umoci", "rm", "--image", f"{layout}:1"], check=True, capture_output=True)
     for form, maker in (("gnu", "umoci, GNU tar"), ("pax", "umoci, pax tar")):
@@ -188,6 +209,7 @@ def archive_bench(registry: Registry) -> Iterator[Bench]:
         docker.pull(names[0])
         made["docker save"] = folder / "docker-save"
         made["docker save"].write_bytes(docker.save(names[0]))
+        made["buildx with provenance"] = _of_buildx(docker, folder)
         classic.pull(names[0])
         made["docker save, classic store"] = folder / "docker-save-classic"
         made["docker save, classic store"].write_bytes(classic.save(names[0]))

@@ -16,7 +16,12 @@ from tests.lab.kit.registry import Registry
 #: The documents of an archive, of which no digest is recorded anywhere.
 UNHASHED = ("index.json", "manifest.json", "oci-layout", "repositories", "json", "VERSION")
 #: Loaders that read docker's manifest.json and no index.json.
-NO_DOCKER_MANIFEST = ("skopeo docker-archive", "crane push", "docker load, classic store")
+NO_DOCKER_MANIFEST = (
+    "skopeo docker-archive",
+    "skopeo 1.18 docker-archive",
+    "crane push",
+    "docker load, classic store",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def refused(maker: str) -> set[str]:
     if maker in SPARSE:
         return {"ctr --all-platforms", "oras"}
     if maker in DOCKER_ONLY:
-        return {"skopeo oci-archive", "skopeo oci-archive with a tag", "oras"}
+        return {"skopeo oci-archive", "skopeo 1.18 oci-archive", "skopeo oci-archive with a tag", "oras"}
     if maker == "auditor --compress gzip":
         return {"ctr 1.6", "ctr 1.7", "skopeo docker-archive", "crane push", "oras"}
     if maker == "crane oci, bsdtar":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -12,7 +13,7 @@ from auditor.model.oci import OCI_MANIFEST, Descriptor
 from auditor.model.store import Image
 from auditor.model.writable_store import LeaseHandle
 from tests import images
-from tests.lab.checked import auditor_here, check, loud
+from tests.lab.checked import auditor_here, check, loud, the
 from tests.lab.diagnosed import ask
 from tests.lab.kit import faults
 from tests.lab.kit.binaries import VERSIONS
@@ -172,14 +173,45 @@ def test_an_image_is_judged_by_what_containerd_makes_of_it(node: Containerd) -> 
         "last": listed(app(1), app(), media_types=(OCI_MANIFEST, "application/json")),
         "unnamed": listed(app(), app(1), media_types=("text/plain",), platforms=False),
         "untyped": images.image([untyped]),
+        "large": app(history=[{"created_by": "x" * 1000}] * (9 << 10)),
+        "misdescribed": described(app(), images.image([layers[1]], platform="linux/arm64"), digest="sha256:a"),
+        "elsewhere": images.index([images.image([layers[1]], platform="linux/arm64")]),
     }
     write(node, "judged", built)
     report = check(node, "-n", "judged").report
     found = {image.names[0].removeprefix("judged/").removesuffix(":1"): str(image.status) for image in report.images}
-    sound = {"keys", "twice", "deep", "last"}
-    assert found == {name: "sound" if name in sound else "damaged" for name in built}
+    sound = {"keys", "twice", "deep", "last", "large", "misdescribed"}
+    assert found == {name: "sound" if name in {*sound, "elsewhere"} else "damaged" for name in built}
+    assert the(report, "malformed-descriptor").subject.digest == built["misdescribed"].digest
+    assert the(report, "no-matching-platform").subject.digest == built["elsewhere"].digest
     if node.version == VERSIONS[-1]:  # the others do the same, and each mount takes its time
         assert {name for name in built if mounted(node, name)} == sound
+        said = "no match for platform in manifest " + built["elsewhere"].digest
+        assert ask(node, said, "-n", "judged")[0].verdict.code == "no-matching-platform"
+
+
+def test_a_wrong_size_is_a_fault_of_the_image_that_states_it_alone(node: Containerd) -> None:
+    app = images.image([images.layer(images.files("judged-size", kilobytes=4))])
+    write(node, "sizes", {"right": images.index([app]), "wrong": described(app, size=5)})
+    report = check(node, "-n", "sizes").report
+    assert {image.names[0]: str(image.status) for image in report.images} == {
+        "judged/right:1": "sound",
+        "judged/wrong:1": "damaged",
+    }
+    assert str(the(report, "size-mismatch").severity) == "error"
+    assert node.ctr("images", "export", node.base / "right.tar", "judged/right:1", namespace="sizes").returncode == 0
+    exported = node.ctr("images", "export", node.base / "wrong.tar", "judged/wrong:1", check=False, namespace="sizes")
+    assert exported.returncode != 0
+
+
+def described(*children: images.BuiltImage, **fields: object) -> images.Built:
+    """An index of images, with other fields in the descriptor of the last."""
+    whole = images.index(children)
+    document = json.loads(whole.manifest)
+    document["manifests"][-1] |= fields
+    data = images.dump(document)
+    target = images.Descriptor(whole.target.media_type, images.sha256(data), len(data))
+    return images.Built(target, (target,), {**whole.blobs, target.digest: data})
 
 
 def write(daemon: Containerd, namespace: str, built: Mapping[str, images.Built]) -> None:

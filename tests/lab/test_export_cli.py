@@ -234,6 +234,7 @@ def test_a_pipe_that_closes_is_said_loudly(pulled: Containerd, named: Callable[[
     status, said = pipeline(pulled, named("plain"), "head -c 100 > /dev/null")
     assert status == 3
     assert "Broken pipe" in said
+    assert "its reader ended early" in said
 
 
 def test_a_pipe_never_gets_a_loadable_archive_of_a_damaged_image(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from auditor.bbolt import bolt
+from auditor.containerd import connect_writable
 from tests.lab.checked import Run
 from tests.lab.checked import auditor_here as auditor
 from tests.lab.conftest import StartDaemon
@@ -77,8 +78,14 @@ def test_a_deleted_database(stopped: StoppedNode, root: Path, base: Path, start_
     into.force_gc()
     sound(into, [*stopped.tags, stopped.other])
     into.ctr("run", "--rm", "--null-io", stopped.other, "one", "/bin/sh", "-c", ":")
+    # As a killed run leaves it.
+    into.ctr("leases", "create", "--id", "killed", "containerd-auditor/recover=run")
+    with connect_writable(into.socket) as daemon, daemon.exclusive("recover"):
+        locked = recover(root, "--into", into.socket)
+    assert (locked.status, "another auditor recover" in locked.err) == (3, True), locked.err
     again = recover(root, "--names", stopped.log, "--names", pods, "--into", into.socket)
     assert again.status == 0, again.err
+    assert not into.ctr("leases", "list", "--quiet").stdout
 
 
 def sound(daemon: Containerd, names: list[str]) -> None:

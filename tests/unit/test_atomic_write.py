@@ -137,3 +137,19 @@ def _umask() -> int:
     before = os.umask(0)
     os.umask(before)
     return before
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_was_made_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links on this file system")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    write_whole(tmp_path / "first", b"ours", new=True)
+    monkeypatch.setattr(os, "fsync", lambda _: (tmp_path / "second").write_bytes(b"theirs"))
+    with pytest.raises(OutputError, match="File exists"):
+        write_whole(tmp_path / "second", b"ours", new=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"first": b"ours", "second": b"theirs"}

@@ -60,7 +60,7 @@ def recover(
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="List the images and write nothing.")] = False,
     namespace: Annotated[
-        str, Option("--namespace", "-n", metavar="NAMESPACE", help="Namespace of images whose source tells none.")
+        str, Option("--namespace", "-n", metavar="NAMESPACE", help="Namespace of images whose source names none.")
     ] = "k8s.io",
     output_format: o.PlainFormats = Format.TABLE,
     quiet: o.Quiet = False,

@@ -35,7 +35,7 @@ def repair(
         Option(
             "--rebuild",
             help="How --snapshots does it: exchange the directories under running containers (default), or replace: "
-            "remove snapshots that nobody uses, with those above them, and unpack them again.",
+            "remove unused snapshots, with those above them, and unpack them again.",
             show_default=False,
         ),
     ] = None,

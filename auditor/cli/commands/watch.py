@@ -25,7 +25,7 @@ def watch(
         Option(
             "--state",
             metavar="FILE",
-            help="Keep what was told in FILE, so that a restart does not repeat it.",
+            help="Record reported findings in FILE; a restart does not report them again.",
             show_default=False,
         ),
     ] = None,
@@ -50,7 +50,7 @@ def watch(
     timeout: o.Timeout = 30.0,
     content_root: o.ContentRoot = "auto",
 ) -> int:
-    """Look at each image when its pull has settled, and say what appeared, changed and went.
+    """Check each image once its pull has settled; report findings that are new, changed or gone.
 
     It subscribes to the daemon's events and looks at each image by a few calls. It checks everything at the start, at
     each interval, after the connection was lost, and where a look finds something. What has no event (a file that was

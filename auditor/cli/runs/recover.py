@@ -101,7 +101,7 @@ def copy_database(wish: Wish) -> CopiedDatabase:
     made = sound_copy(disk.root / METADATA / "meta.db", disk.files())
     target = wish.meta_db
     if target is not None and not wish.dry_run:
-        write_whole(target, made.data, mode=0o600)
+        write_whole(target, made.data, mode=0o600, new=True)
     return CopiedDatabase(
         root=str(disk.root),
         path="" if target is None or wish.dry_run else str(target),

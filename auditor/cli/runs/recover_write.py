@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,8 @@ from auditor.cli.choices import Compress
 from auditor.cli.options import Common
 from auditor.cli.progress import progress
 from auditor.containerd.discover import socket_path
-from auditor.errors import UsageError
+from auditor.containerd.writable_store import WritableContainerdStore
+from auditor.errors import Busy, OutputError, StoreError, UsageError
 from auditor.export.model import ExportPlan
 from auditor.export.plan import plan
 from auditor.export.write import write_archive, write_layout
@@ -85,12 +87,23 @@ def archives(
         OutputError: A target cannot be written; those before it are complete.
 
     """
-    rows = []
+    rows: list[WrittenRow] = []
     with progress(wanted=options.progress) as meter:
         for path, part in zip(paths, groups, strict=False):
             made = planned(part, store, documents)
-            rows.append(_archive(path, made, part[0].namespace, store, meter.reading(made.size * 2, "writing")))
+            with _partial(rows):
+                rows.append(_archive(path, made, part[0].namespace, store, meter.reading(made.size * 2, "writing")))
     return Written(tuple(rows), _keys(groups))
+
+
+@contextmanager
+def _partial(rows: Sequence[WrittenRow]) -> Iterator[None]:
+    """Name the archives that are complete in the hint of an error of the next one."""
+    try:
+        yield
+    except OutputError as error:
+        done = f"; complete: {', '.join(row.path for row in rows)}" if rows else ""
+        raise OutputError(error.message, hint=f"{error.hint}{done}") from None
 
 
 def _keys(groups: Sequence[Sequence[Group]]) -> frozenset[tuple[str, str]]:
@@ -106,7 +119,15 @@ def _archive(
     if suffix:
         compress = _ARCHIVES[suffix]
         done = write_archive(
-            made, store, path, namespace=namespace, tag=tag, compress=compress, layers=False, on_bytes=on_bytes
+            made,
+            store,
+            path,
+            namespace=namespace,
+            tag=tag,
+            compress=compress,
+            layers=False,
+            new=True,
+            on_bytes=on_bytes,
         )
     else:
         done = write_layout(made, store, path, namespace=namespace, tag=tag, layers=False, on_bytes=on_bytes)
@@ -133,7 +154,7 @@ def into(
 
     Raises:
         UsageError: The daemon uses the disk itself.
-        StoreError: The daemon failed.
+        StoreError: The daemon failed, or another run writes into it.
 
     """
     rows: list[WrittenRow] = []
@@ -142,20 +163,37 @@ def into(
         containerd.connect_writable(socket_path(address), timeout=options.timeout) as daemon,
         progress(wanted=options.progress) as meter,
     ):
-        if daemon.info().content_root == disk.content.path:
+        if _is_same(daemon.info().content_root, disk.content.path):
             raise UsageError(f"the daemon at {address} uses {disk.root} itself", hint="name another daemon")
-        for part in groups:
-            made = planned(part, store, documents)
-            name = part[0].namespace
-            done = load.load(
-                made,
-                part,
-                store,
-                daemon,
-                namespace=name,
-                documents=found,
-                on_bytes=meter.reading(made.size, "writing"),
-            )
-            taken |= {(name, each) for each in done.taken}
-            rows.append(WrittenRow(kind="daemon", path=address, namespace=name, images=len(part), bytes=made.size))
+        with _alone(daemon, address, dict.fromkeys(part[0].namespace for part in groups)):
+            for part in groups:
+                made = planned(part, store, documents)
+                name = part[0].namespace
+                done = load.load(
+                    made,
+                    part,
+                    store,
+                    daemon,
+                    namespace=name,
+                    documents=found,
+                    on_bytes=meter.reading(made.size, "writing"),
+                )
+                taken |= {(name, each) for each in done.taken}
+                rows.append(WrittenRow(kind="daemon", path=address, namespace=name, images=len(part), bytes=made.size))
     return Written(tuple(rows), _keys(groups), frozenset(taken))
+
+
+@contextmanager
+def _alone(daemon: WritableContainerdStore, address: str, namespaces: Iterable[str]) -> Iterator[None]:
+    try:
+        with load.alone(daemon, namespaces):
+            yield
+    except Busy:
+        raise StoreError(
+            f"another auditor recover writes into the daemon at {address}", hint="run it again when that one has ended"
+        ) from None
+
+
+def _is_same(first: Path | None, second: Path) -> bool:
+    """Whether two paths lead to the same folder."""
+    return first is not None and first.exists() and first.samefile(second)

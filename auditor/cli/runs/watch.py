@@ -30,7 +30,7 @@ from auditor.formats import ndjson, prometheus
 from auditor.formats.changes import line
 from auditor.model.findings import FailOn, Verify, exit_status
 from auditor.model.store_event import LookupStore
-from auditor.watch.memory import Change, Memory
+from auditor.watch.memory import Memory
 from auditor.watch.watcher import HEARTBEAT, Watcher
 
 COULD_NOT: Final = 3
@@ -126,8 +126,11 @@ def _full(store: LookupStore, memory: Memory, common: Common, wish: Wish, board:
     _post(render.metrics(report, render_options), status, wish, board)
     try:
         for change in memory.changes(report.findings, complete=report.complete):
-            _tell(change, host(os.environ), wish)
+            told = ndjson.finding(change.finding, host=host(os.environ), change=change.kind.value)
+            deliver(told if wish.as_json else line(change, at=now()) + "\n", None)
             memory.record(change)
+            if wish.command:
+                run_command(wish.command, told)
     finally:
         _save(memory)
 
@@ -147,13 +150,6 @@ def _post(text: str, status: int, wish: Wish, board: Board) -> None:
             write_metrics(wish.textfile, text)
         except OutputError as error:
             print_error(error)
-
-
-def _tell(change: Change, node: str, wish: Wish) -> None:
-    told = ndjson.finding(change.finding, host=node, change=change.kind.value)
-    deliver(told if wish.as_json else line(change, at=now()) + "\n", None)
-    if wish.command:
-        run_command(wish.command, told)
 
 
 def run_command(command: tuple[str, ...], told: str) -> None:

@@ -254,3 +254,12 @@ def test_files_with_content_and_links_have_a_limit(monkeypatch: pytest.MonkeyPat
     made = collected(file("a", Kind.SYMLINK, link="b"), file("b", Kind.SYMLINK, link="c"))
     with pytest.raises(StopReading, match="more than 2 links and files with content"):
         made.take(file("c", Kind.SYMLINK, link="d"), [])
+
+
+def test_documents_of_the_archive_are_kept_behind_many_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attestations may be larger than all that is kept; ctr writes index.json behind them."""
+    monkeypatch.setattr("auditor.archive.members.KEEP_TOTAL", len(DATA))
+    made = Collector(inspect=lambda **_: None, looks=lambda _: False)  # type: ignore[arg-type]
+    for name, data in (("sbom", b'{"_type":"x"}'), ("a", b"{}"), ("b", b"{" + DATA + b"}"), ("index.json", b"{}" * 99)):
+        made.take(Header(name, Kind.FILE, len(data), 512), [memoryview(data)])
+    assert [name for name, file in made.files.items() if file.kept is not None] == ["a", "index.json"]

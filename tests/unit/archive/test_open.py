@@ -23,7 +23,7 @@ from auditor.audit.collect import Request
 from auditor.errors import MalformedDocument, NoRecord, ReadFailed, StoreUnreachable, Unsupported
 from auditor.model import oci
 from auditor.model.digest import Digest
-from auditor.model.findings import Verify
+from auditor.model.findings import Severity, Verify
 from auditor.model.oci import DOCKER_MANIFEST, ImageConfig, Manifest
 from auditor.model.store import FileKind, LayerVerificationKind, Store, VerificationKind
 from tests.unit import archives
@@ -249,7 +249,9 @@ def test_zstd_frames_one_behind_the_other_and_skippable_ones_are_one_stream() ->
     data = tar(archives.oci(archives.image()))
     skippable = bytes([0x52, 0x2A, 0x4D, 0x18, 3, 0, 0, 0]) + b"abc"
     whole = skippable + archives.packed(data[:5000], "zstd") + skippable + archives.packed(data[5000:], "zstd")
-    assert opened(whole).problems == ()
+    [problem] = opened(whole).problems
+    assert (problem.severity, "podman and skopeo refuse it" in problem.message) == (Severity.WARNING, True)
+    assert opened(whole[len(skippable) :]).problems == ()
     assert opened(archives.packed(data[:777], "gzip") + archives.packed(data[777:], "gzip") + bytes(512)).problems == ()
 
 

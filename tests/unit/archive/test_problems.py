@@ -178,7 +178,8 @@ def test_a_link_to_a_member_of_the_archive_is_read(kind: bytes) -> None:
     [data] = [member.data for member in OCI if member.name == LAYER]
     linked = [Member("data/layer", data), *(Member(LAYER, type=kind, link=link) if m.name == LAYER else m for m in OCI)]
     store = opened(tar(linked))
-    assert store.problems == ()
+    [problem] = store.problems
+    assert (problem.severity, "oras" in problem.message) == (Severity.WARNING, True)
     assert {verification.kind for verification in store.verifications().values()} == {VerificationKind.SOUND}
     assert Digest(BUILT.layers[0].digest) in store.verifications()
     damaged = [replace(m, data=flipped(m.data, -1)) if m.name == "data/layer" else m for m in linked]
@@ -385,6 +386,20 @@ def test_a_layout_without_a_version_is_judged_by_what_importers_do(
     [problem] = opened(tar(members)).problems
     assert problem.severity is severity
     assert refuses in problem.message
+
+
+@pytest.mark.parametrize(
+    ("link", "severity"),
+    [
+        pytest.param(archives.symlink("x/l", "../y"), Severity.WARNING, id="to nothing inside"),
+        pytest.param(archives.symlink("x/l", "../../y"), Severity.ERROR, id="out"),
+        pytest.param(archives.symlink("x/l", "/y"), Severity.ERROR, id="absolute"),
+        pytest.param(Member("x/l", type=tarfile.LNKTYPE, link="y"), Severity.ERROR, id="hard, to nothing"),
+    ],
+)
+def test_a_link_to_nothing_is_an_error_where_importers_refuse_it(link: Member, severity: Severity) -> None:
+    assert [problem.severity for problem in opened(tar([*OCI, link])).problems] == [severity]
+    assert [problem.severity for problem in opened(tar([*DOCKER, link])).problems] == [Severity.ERROR]
 
 
 def test_problems_become_findings_with_a_code_that_is_documented() -> None:

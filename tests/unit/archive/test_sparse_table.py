@@ -120,6 +120,7 @@ BAD_MAPS = {
     "a count that is no number": (b"x\n", "'x' is no number of bytes"),
     "an extent more than are read": (lines(MANY + 1), f"its map has more than {MANY} extents"),
     "an offset below zero": (lines(1, "-4\n", 4), "'-4' is no number of bytes"),
+    "two numbers in a line": (lines(1, "0 4\n", 4), "'0 4' is no number of bytes"),
     "a length that is not UTF-8": (lines(1, 4) + b"\xff\n", "'ÿ' is no number of bytes"),
     "one block of numbers, which do not end": (lines(1, 0), "its map is longer than its count"),
     "two blocks of numbers, which do not end": (lines(13, *[0] * 25), "its map is longer than its count"),
@@ -134,11 +135,13 @@ def test_maps_that_are_refused(data: bytes, message: str) -> None:
     assert str(refused.value) == message
 
 
-def test_a_map_is_read_no_further_than_its_numbers_can_take() -> None:
-    given = blocks(lines(13, *[0] * 25) + bytes(4096))
+@pytest.mark.parametrize(("count", "left"), [(12, 8), (13, 7)])
+def test_a_map_is_read_no_further_than_its_numbers_can_take(count: int, left: int) -> None:
+    """A number of 19 digits and its newline take 20 bytes; 25 lines fit into a block."""
+    given = blocks(lines(count, *[0] * (2 * count - 1)) + bytes(4096))
     with pytest.raises(SparseError):
         read_map(lambda: next(given))
-    assert len(list(given)) == 7
+    assert len(list(given)) == left
 
 
 def test_the_largest_map_is_read() -> None:
@@ -199,6 +202,7 @@ EXPANDED: dict[str, tuple[list[bytes], list[Extent], int, list[bytes]]] = {
         [b"a", b"b", b"\0", b"c", b"d", b"\0"],
     ),
     "an empty extent": ([b"a"], [(0, 1), (3, 0)], 4, [b"a", b"\0\0", b"\0"]),
+    "more is stored than the extents hold": ([b"ab", b"c"], [(0, 1)], 2, [b"a", b"\0"]),
     "what is stored ends early": ([b"a"], [(1, 2), (5, 1)], 9, [b"\0", b"a"]),
     "a large hole": ([b"a"], [(MIB + 2, 1)], MIB + 3, [bytes(MIB), b"\0\0", b"a"]),
     "a hole of one mebibyte": ([b"a"], [(MIB, 1)], MIB + 1, [bytes(MIB), b"a"]),

@@ -156,6 +156,15 @@ MEMBERS: dict[str, tuple[bytes, list[Member]]] = {
     "a checksum over unsigned bytes": (file(name="ü".encode()) + END, [hello(512, "ü")]),
     "a name that is not UTF-8": (file(name=b"\xff") + END, [hello(512, "\udcff")]),
     "a prefix": (file(prefix=(345, b"some/folder")) + END, [hello(512, "some/folder/f")]),
+    "a name of all its bytes": (file(name=b"n" * 100) + END, [hello(512, "n" * 100)]),
+    "a prefix of all its bytes": (
+        file(prefix=(345, b"p" * 155), behind=(500, b"x")) + END,
+        [hello(512, f"{'p' * 155}/f")],
+    ),
+    "a prefix of all its bytes, GNU's magic": (
+        file(magic=GNU, prefix=(345, b"p" * 155), behind=(500, b"x")) + END,
+        [hello(512, f"{'p' * 155}/f")],
+    ),
     "times in the place of a prefix": (file(magic=GNU, prefix=(345, b"15302772564\0" * 2)) + END, [hello(512)]),
     "times in base 256": (file(magic=GNU, prefix=(345, (b"\x80" + bytes(11)) * 2)) + END, [hello(512)]),
     "a prefix that GNU's format does not have": (

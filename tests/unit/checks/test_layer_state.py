@@ -375,6 +375,92 @@ def test_a_lease_is_a_pull_by_what_it_holds(lease: Lease, working: bool) -> None
     assert in_progress(view, BASE.digest, node) is working
 
 
+UPLOAD = Resource("ingests", "upload")
+HOLDS_TOP = Resource("content", TOP.digest)
+
+
+def holding(*held: Resource, name: str = "pull", listed: bool = True) -> Lease:
+    return Lease("k8s.io", name, {}, NOW, held if listed else None)
+
+
+def upload(age: timedelta, offset: int = 5, ref: str = "upload") -> Ingest:
+    return Ingest("k8s.io", ref, offset, updated_at=NOW - age)
+
+
+#: The lease now and the ingests; the leases and the ingests at the earlier look, if there was one.
+LOOKS: dict[str, tuple[Lease, tuple[Ingest, ...], tuple[tuple[Lease, ...], tuple[Ingest, ...]] | None, bool]] = {
+    "no earlier look": (holding(HOLDS_APP), (), None, True),
+    "it was not there": (holding(HOLDS_APP), (), ((), ()), True),
+    "its resources were not listed": (holding(HOLDS_APP), (), ((holding(listed=False),), ()), True),
+    "it held nothing": (holding(HOLDS_APP), (), ((holding(),), ()), True),
+    "it held less": (holding(HOLDS_APP, HOLDS_TOP), (), ((holding(HOLDS_APP),), ()), True),
+    "it held more": (holding(HOLDS_APP), (), ((holding(HOLDS_APP, HOLDS_TOP),), ()), True),
+    "it held the same": (holding(HOLDS_APP, HOLDS_TOP), (), ((holding(HOLDS_TOP, HOLDS_APP),), ()), False),
+    "it was not there, another held the same": (
+        holding(HOLDS_APP),
+        (),
+        ((holding(HOLDS_APP, name="other"),), ()),
+        True,
+    ),
+    "it held the same, another did not": (
+        holding(HOLDS_APP),
+        (),
+        ((holding(name="other"), holding(HOLDS_APP)), ()),
+        False,
+    ),
+    "an ingest that it holds moves": (
+        holding(HOLDS_APP, UPLOAD),
+        (upload(SECOND),),
+        ((holding(HOLDS_APP, UPLOAD),), ()),
+        True,
+    ),
+    "an ingest that it holds grew": (
+        holding(HOLDS_APP, UPLOAD),
+        (upload(HOUR, 7),),
+        ((holding(HOLDS_APP, UPLOAD),), (upload(HOUR),)),
+        True,
+    ),
+    "an ingest that it holds stands still": (
+        holding(HOLDS_APP, UPLOAD),
+        (upload(HOUR),),
+        ((holding(HOLDS_APP, UPLOAD),), (upload(HOUR),)),
+        False,
+    ),
+    "an ingest that it holds stands still beside one that grew": (
+        holding(HOLDS_APP, UPLOAD),
+        (upload(HOUR), upload(HOUR, 7, "other")),
+        ((holding(HOLDS_APP, UPLOAD),), (upload(HOUR), upload(HOUR, ref="other"))),
+        False,
+    ),
+    "an ingest that it does not hold moves": (
+        holding(HOLDS_APP, UPLOAD),
+        (upload(SECOND, ref="other"),),
+        ((holding(HOLDS_APP, UPLOAD),), ()),
+        False,
+    ),
+    "an ingest moves whose name it holds as content": (
+        holding(HOLDS_APP, Resource("content", "upload")),
+        (upload(SECOND),),
+        ((holding(HOLDS_APP, Resource("content", "upload")),), ()),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("lease", "ingests", "earlier", "working"), LOOKS.values(), ids=LOOKS)
+def test_a_lease_is_at_work_by_what_changes_between_two_looks(
+    lease: Lease,
+    ingests: tuple[Ingest, ...],
+    earlier: tuple[tuple[Lease, ...], tuple[Ingest, ...]] | None,
+    working: bool,
+) -> None:
+    view, _, node = find(collected(build((FETCH,))), APP)
+    replace = msgspec.structs.replace
+    before = None if earlier is None else replace(view.inventory, leases=earlier[0], ingests=earlier[1])
+    now = replace(view.inventory, leases=(lease,), ingests=ingests)
+    assert in_progress(replace(view, inventory=now, before=before), BASE.digest, node) is working
+
+
 @pytest.mark.parametrize(
     ("age", "moving"), [(None, True), (MOVING - SECOND, True), (MOVING, False), (MOVING + SECOND, False), (-HOUR, True)]
 )

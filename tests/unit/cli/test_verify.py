@@ -38,7 +38,7 @@ def test_a_path_that_cannot_be_read_is_named_and_the_others_are_verified(tmp_pat
     assert complete == {str(good): True, str(lz4): False}
     worst = verify(lz4, bad, good)
     assert worst.returncode == 1
-    assert worst.stdout.startswith("3 archives: 1 damaged, 1 not fully checked\n\narchive ")
+    assert worst.stdout.startswith("3 archives: 1 damaged, 1 not fully checked\n\nCRITICAL archive-truncated\n")
     assert verify(lz4).returncode == 3
 
 

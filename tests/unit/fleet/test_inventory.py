@@ -35,6 +35,8 @@ def test_names_and_facts(tmp_path: Path, text: str, found: dict[str, dict[str, s
         (b"", "names no node"),
         (b"# none\n", "names no node"),
         (b"a\nb\na\n", "names 'a' twice"),
+        (b"NAME STATUS\nnode-1 Ready\n", "'NAME STATUS' is not the name of a node"),
+        (b"host;rack\nnode-1;a\n", "'host;rack' is not the name of a node"),
         (b"rack,zone\nr1,z1\n", "has no column with the nodes' names"),
         (b"\xff\xfe\x00", "cannot be read: it is not text"),
     ],

@@ -484,6 +484,11 @@ CONTENTS: dict[
         (plain(TEXT), (), False, False),
         True,
     ),
+    "no layer that is one, a diffID for each, an empty system": (
+        holding(TEXT, ids=(ID1,), os=""),
+        (plain(TEXT), (), False, False),
+        True,
+    ),
     "layers of a model, a diffID for each": (holding(MODEL, ids=(ID1,)), (plain(MODEL), (), False, False), True),
     "no layer that is one, no config": (holding(TEXT, ids=None), (plain(TEXT), (), False, False), False),
     "layers that containerd passes over": (

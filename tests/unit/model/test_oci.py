@@ -305,6 +305,7 @@ def test_the_types_of_large_configs_are_checked_too(part: str, right: bool) -> N
         (b'{"layers":', b"}", oci.OCI_INDEX),
         (b'{"history":', b"}", oci.OCI_CONFIG),
         (b'{"manifests":', b"}", oci.OCI_MANIFEST),
+        (b'{"unknown":', b"}", oci.OCI_MANIFEST),
     ],
 )
 def test_a_small_text_cannot_become_many_objects(head: bytes, tail: bytes, media_type: str) -> None:

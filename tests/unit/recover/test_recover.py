@@ -10,7 +10,11 @@ import pytest
 
 from auditor.bbolt import bolt
 from auditor.cli import app
+from auditor.cli.runs import recover_write
+from auditor.export.model import ExportPlan
+from auditor.export.write import Written, write_archive
 from auditor.model.digest import Digest
+from auditor.model.store import Store
 from auditor.offline.leaf_search import leaf_images
 from auditor.offline.store import OfflineStore
 from tests.unit.bbolt.bolt_files import PAGE, Writer, meta
@@ -61,6 +65,25 @@ def test_a_database_that_cannot_be_opened_costs_the_names_only(
         assert app.main([*words, "--root", str(root)]) == 3
         printed = capsys.readouterr()
         assert (printed.out, printed.err.splitlines()[0]) == ("", f"auditor: {root / META} is not a regular file")
+
+
+def test_an_error_of_the_second_archive_names_the_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "it.tar"
+
+    def once(plan: ExportPlan, store: Store, path: Path, **more: Any) -> Written:
+        (tmp_path / "it-2.tar").touch()
+        return write_archive(plan, store, path, **more)
+
+    monkeypatch.setattr(recover_write, "MOST", 1)
+    monkeypatch.setattr(recover_write, "write_archive", once)
+    status, out, err = recover(capsys, root, "-o", target)
+    assert (status, out) == (3, "")
+    assert "it-2.tar could not be written: File exists\nhint: " in err
+    assert err.endswith(f"; complete: {target}\n")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["it-2.tar", "it.tar"]
+    assert (tmp_path / "it-2.tar").read_bytes() == b""
 
 
 def into_ingest(root: Path, digest: str, *, name: str) -> Path:

@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from auditor.model.digest import Digest
@@ -118,16 +119,26 @@ def test_the_coverage_counts_intact_snapshots_whose_directory_is_the_same() -> N
 
 
 def test_a_target_is_a_directory_that_exists(tmp_path: Path) -> None:
-    wanted = {snapshot(name).key: snapshot(name).needed for name in ("a", "b", "c", "d")}
-    keys = dict(zip("abcd", wanted, strict=True))
+    wanted = {snapshot(name).key: snapshot(name).needed for name in ("a", "b", "c", "d", "e")}
+    a, b, c, d, e = wanted
     looked = {
-        keys["a"]: SnapshotFiles(id="1", path=str(tmp_path)),
-        keys["b"]: SnapshotFiles(id="2", path=str(tmp_path / "gone")),
-        keys["c"]: SnapshotFiles(id="3", path=str(tmp_path), missing=True),
-        keys["d"]: SnapshotFiles(id="4", path=str(tmp_path), reason="another snapshotter"),
+        a: SnapshotFiles(id="1", path=str(tmp_path)),
+        b: SnapshotFiles(id="2", path=str(tmp_path / "gone")),
+        c: SnapshotFiles(id="3", path=str(tmp_path), missing=True),
+        d: SnapshotFiles(id="4", path=str(tmp_path), reason="another snapshotter"),
+        e: SnapshotFiles(id="5", path=str(tmp_path)),
     }
-    (found,) = snapshot_targets(wanted, looked)
-    assert (found.key, found.directory) == (keys["a"], f"1 {tmp_path.stat().st_ino}")
+    inode = tmp_path.stat().st_ino
+    assert list(snapshot_targets(wanted, looked)) == [
+        SnapshotTarget(wanted[a], looked[a], f"1 {inode}"),
+        SnapshotTarget(wanted[e], looked[e], f"5 {inode}"),
+    ]
+
+
+@pytest.mark.parametrize(("recorded", "size"), [(None, 10), (Usage(5, 1), 15)])
+def test_a_comparison_reads_the_blob_and_the_files(recorded: Usage | None, size: int) -> None:
+    target = msgspec.structs.replace(snapshot("a"), files=SnapshotFiles(id="7", path="/s", recorded=recorded))
+    assert (target.bytes, target.layer) == (size, Digest.of(b"a"))
 
 
 @pytest.mark.parametrize("files", [INTACT, DAMAGED, UNJUDGED])
