@@ -120,11 +120,9 @@ class SnapshotRepair:
 
         """
         now, overlays = self._around.now(), self._around.overlays
-        left = [entry.record.namespace for root in roots(self._store) for entry in interrupted(root)]
         notes = tuple(
             note for root in roots(self._store) for note in recover(self._store, root, now=now, overlays=overlays)
         )
-        self._free(left)
         for namespace in self._store.namespaces():
             self._remove_temporary(self._store.inventory(namespace))
         return notes + self._recover_replacements()
@@ -185,14 +183,7 @@ class SnapshotRepair:
                     failed.add(action.key)
         finally:
             leases.release()
-        self._free([each.action.key[0] for each in outcomes if each.result is SnapshotResult.FAILED])
         return tuple(outcomes)
-
-    def _free(self, namespaces: Sequence[str]) -> None:
-        """Delete the files of temporary snapshots that were not used: containerd would, at its next collection."""
-        if namespaces:
-            with suppress(AuditorError):
-                self._store.collect_garbage(namespaces[0])
 
     def _once(self, leases: Leases, action: SnapshotAction, failed: set[SnapshotKey]) -> SnapshotOutcome:
         try:

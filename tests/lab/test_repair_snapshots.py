@@ -164,7 +164,6 @@ def test_a_full_disk_leaves_the_snapshots_and_the_next_run_repairs_them(base: Pa
         assert "no space left on device" in row["message"]
         assert damaged.read_bytes() == b""
         assert not (damaged.parents[3] / "auditor-quarantine").exists()
-        assert list(damaged.parents[2].iterdir()) == [damaged.parents[1]]  # the space of the attempt is free again
         filler.unlink()
         assert repair(daemon, "--snapshots").status == 0
         assert damaged.read_bytes() == contents["big-3"]
