@@ -30,12 +30,13 @@ SIZE_MISMATCH = Rule(
     severity=Severity.CRITICAL,
     means="The descriptor, the record and the file disagree on the blob's size.",
     impact="Where the file differs from its record, the content is wrong: the image cannot be unpacked or exported, "
-    "and pulling it again does not help. Where only a descriptor differs (an error), the image runs, and exporting it "
-    "fails.",
+    "and pulling it again does not help. Where only a descriptor differs (an error, or a warning for platforms that "
+    "are not wanted), the image runs, and exporting it fails.",
     remedy=_RESTORE,
 )
 #: Of content that is right.
 _WRONG_DESCRIPTOR = msgspec.structs.replace(SIZE_MISMATCH, severity=Severity.ERROR)
+_WRONG_UNWANTED = msgspec.structs.replace(SIZE_MISMATCH, severity=Severity.WARNING)
 DIGEST_MISMATCH = Rule(
     code="digest-mismatch",
     severity=Severity.CRITICAL,
@@ -176,7 +177,10 @@ def _as_published(evidence: Evidence, case: Case) -> bool:
 
 
 def _wrong_descriptors(evidence: Evidence, case: Case) -> Hit:
-    """Report the images whose descriptor states another size than the content has: containerd exports by it alone."""
+    """Report the images whose descriptor states another size than the content has: containerd exports by it alone.
+
+    Of a platform that is not wanted, only an export of all platforms fails.
+    """
     size = min(case.records)
     stated = {
         image: descriptor.size
@@ -189,7 +193,9 @@ def _wrong_descriptors(evidence: Evidence, case: Case) -> Hit:
     given = stated[limited.images[0]]
     text = f"{size} bytes in its record, {given} in its descriptor"
     facts: dict[str, Fact] = {"record_size": size, "descriptor_size": given}
-    return limited.hit(_WRONG_DESCRIPTOR, text, cause=DISAGREE, facts=facts, hint=DISAGREE_HINT)
+    unwanted = {str(node.digest) for view in evidence.views for _, node in view.manifests() if not node.wanted}
+    rule = _WRONG_UNWANTED if all(image.manifest in unwanted for image in stated) else _WRONG_DESCRIPTOR
+    return limited.hit(rule, text, cause=DISAGREE, facts=facts, hint=DISAGREE_HINT)
 
 
 #: The cause of sizes that differ where no content is damaged.

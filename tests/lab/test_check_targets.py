@@ -192,14 +192,19 @@ def test_an_image_is_judged_by_what_containerd_makes_of_it(node: Containerd) -> 
 
 def test_a_wrong_size_is_a_fault_of_the_image_that_states_it_alone(node: Containerd) -> None:
     app = images.image([images.layer(images.files("judged-size", kilobytes=4))])
-    write(node, "sizes", {"right": images.index([app]), "wrong": described(app, size=5)})
+    arm = images.image([images.layer(images.files("judged-arm", kilobytes=4))], platform="linux/arm64")
+    unwanted = described(app, arm, size=5)
+    write(node, "sizes", {"right": images.index([app]), "wrong": described(app, size=5), "unwanted": unwanted})
     report = check(node, "-n", "sizes").report
     assert {image.names[0]: str(image.status) for image in report.images} == {
         "judged/right:1": "sound",
+        "judged/unwanted:1": "sound",
         "judged/wrong:1": "damaged",
     }
-    assert str(the(report, "size-mismatch").severity) == "error"
-    assert node.ctr("images", "export", node.base / "right.tar", "judged/right:1", namespace="sizes").returncode == 0
+    sizes = {found.subject.digest: str(found.severity) for found in report.findings if found.code == "size-mismatch"}
+    assert sizes == {app.digest: "error", arm.digest: "warning"}
+    for name in ("right", "unwanted"):
+        assert node.ctr("images", "export", node.base / "it.tar", f"judged/{name}:1", namespace="sizes").returncode == 0
     exported = node.ctr("images", "export", node.base / "wrong.tar", "judged/wrong:1", check=False, namespace="sizes")
     assert exported.returncode != 0
 
