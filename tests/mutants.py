@@ -34,6 +34,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.model.go_json": ("model/test_go_json.py",),
     "auditor.model.oci_json": ("model/test_go_json.py", "model/test_oci.py", "model/test_oci_json.py"),
     "auditor.model.image_graph": ("model/test_image_graph_table.py",),
+    "auditor.model.image_walk": ("model/test_image_graph_table.py", "checks/test_index_children.py"),
     "auditor.checks.layer_state": (
         "checks/test_layer_state.py",
         "checks/test_layer_state_documents.py",
@@ -43,6 +44,11 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.checks.absent_layers": ("checks/test_absent_layers_table.py",),
     "auditor.checks.pulled_platforms": ("checks/test_pulled_platforms.py",),
     "auditor.checks.documents": ("checks/test_documents_table.py", "checks/test_documents_types_table.py"),
+    "auditor.checks.index_children": (
+        "checks/test_documents_table.py",
+        "checks/test_documents_types_table.py",
+        "checks/test_index_children.py",
+    ),
     "auditor.checks.garbage_collection": ("checks/test_garbage_collection_table.py",),
     "auditor.repair.needs": ("repair/test_needs.py",),
     "auditor.repair.plan": ("repair/test_plan_table.py",),

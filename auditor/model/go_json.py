@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
+from itertools import chain, repeat
 from typing import Final
 
 import msgspec
@@ -55,8 +56,7 @@ def as_go_reads(text: str, kind: type[msgspec.Struct], *, pointers: frozenset[st
 
     """
     found = json.loads(text, object_pairs_hook=tuple, parse_constant=_refuse)
-    merged = _merged("the document", inspect.type_info(kind), _ABSENT, found, pointers)
-    return json.dumps(_null_if_absent(merged)).encode()
+    return json.dumps(_merged("the document", inspect.type_info(kind), None, found, pointers)).encode()
 
 
 def _refuse(constant: str) -> None:
@@ -79,27 +79,21 @@ def _merged(name: str, kind: inspect.Type, old: object, new: object, pointers: f
         case inspect.DictType(), tuple():
             merged = dict(old) if isinstance(old, dict) else {}
             for key, value in new:
-                merged[key] = _null_if_absent(_merged(name, kind.value_type, _ABSENT, value, pointers))
+                merged[key] = _merged(name, kind.value_type, None, value, pointers)
             return merged
         case inspect.ListType(), list():
-            held = old if isinstance(old, list) else []
-            before = [*held, *[_ABSENT] * (len(new) - len(held))]
-            items = zip(before, new, strict=False)
-            return [_null_if_absent(_merged(name, kind.item_type, a, b, pointers)) for a, b in items]
+            before = chain(old if isinstance(old, list) else [], repeat(None))
+            return [_merged(name, kind.item_type, a, b, pointers) for a, b in zip(before, new, strict=False)]
     return new
-
-
-def _null_if_absent(value: object) -> object:
-    return None if value is _ABSENT else value
 
 
 def _struct(
     kind: inspect.StructType, old: dict[str, object], new: _Pairs, pointers: frozenset[str]
 ) -> dict[str, object]:
-    fields, folded = _fields(kind.cls)
+    fields = _fields(kind.cls)
     merged = dict(old)
     for key, value in new:
-        field = fields.get(key) or folded.get(fold(key))
+        field = fields.get(fold(key))
         if field is None:
             continue
         name = field.encode_name
@@ -110,11 +104,11 @@ def _struct(
 
 
 @cache
-def _fields(kind: type) -> tuple[dict[str, inspect.Field], dict[str, inspect.Field]]:
-    """Return the fields of a structure by their names, and by their folded names."""
+def _fields(kind: type) -> dict[str, inspect.Field]:
+    """Return the fields of a structure by their folded names, of which no two are equal."""
     info = inspect.type_info(kind)
     found = info.fields if isinstance(info, inspect.StructType) else ()
-    return {field.encode_name: field for field in found}, {fold(field.encode_name): field for field in found}
+    return {fold(field.encode_name): field for field in found}
 
 
 def _without_null(kind: inspect.Type) -> inspect.Type:

@@ -341,5 +341,5 @@ def _whole(escape: bytes) -> bytes:
 
 
 def _words(error: Exception) -> str:
-    text = str(error) or type(error).__name__
+    text = str(error)
     return text if len(text) <= 200 else text[:197] + "..."  # noqa: PLR2004 - one line of a terminal or two

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
@@ -48,20 +49,19 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     sparse: bool = False
 
 
+_PATHS: Final = "name an archive, a layout folder, or - for standard input"
+
+
 def distinct(paths: list[str]) -> list[str]:
     """Return the paths, each once.
 
     Raises:
-        UsageError: a path does not exist, or standard input is a terminal.
+        UsageError: a path is empty, or standard input is a terminal.
 
     """
     wanted = list(dict.fromkeys(paths))
-    for path in wanted:
-        if not path or (path != PIPE and not Path(path).exists()):
-            raise UsageError(
-                f"there is no {path or 'file with an empty name'}",
-                hint="name an archive, a layout folder, or - for standard input",
-            )
+    if "" in wanted:
+        raise UsageError("there is no file with an empty name", hint=_PATHS)
     if PIPE in wanted and sys.stdin.isatty():
         raise UsageError("an archive is not typed on a terminal", hint="pipe it in, or name a file")
     return wanted
@@ -118,10 +118,13 @@ def verified(path: str, wish: Wish, options: Common) -> Report:
     """Audit one archive.
 
     Raises:
+        UsageError: it does not exist.
         StoreError: it cannot be read at all.
         NothingExamined: it holds no image.
 
     """
+    if path != PIPE and not Path(path).exists():
+        raise UsageError(f"there is no {path}", hint=_PATHS)
     store = _opened(path, wish, options)
     inventory = store.inventory(NAMESPACE)
     asked = wish.platforms or wish.all_platforms

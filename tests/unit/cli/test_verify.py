@@ -40,6 +40,11 @@ def test_a_path_that_cannot_be_read_is_named_and_the_others_are_verified(tmp_pat
     assert worst.returncode == 1
     assert worst.stdout.startswith("3 archives: 1 damaged, 1 not fully checked\n\nCRITICAL archive-truncated\n")
     assert verify(lz4).returncode == 3
+    absent = verify(tmp_path / "absent.tar", good)
+    assert absent.returncode == 3
+    assert f"there is no {tmp_path / 'absent.tar'}" in absent.stderr
+    assert absent.stdout.startswith("2 archives: 1 not fully checked\n")
+    assert verify(tmp_path / "absent.tar").returncode == 2
 
 
 @pytest.mark.parametrize("packing", ["xz", "bzip2"])

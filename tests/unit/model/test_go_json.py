@@ -186,6 +186,7 @@ READ: dict[str, dict[str, Any]] = {
     '{"items": [{"size": 1}], "items": [null, {"size": 3}]}': {"items": [{"size": 1}, {"size": 3}]},
     '{"items": [null]}': {"items": [None]},
     '{"tex\\u0074\u017f": ["a"], "unknown": 5, "": {}}': {"texts": ["a"]},
+    '{"unknown": 5, "text": "a"}': {"text": "a"},
     '{"free": {"a": [1, {"b": 2}]}, "Free": {"c": [{"d": [{}]}, null]}}': {"free": {"c": [{"d": [{}]}, None]}},
     '{"free": {"a": 1}, "free": null}': {"free": None},
 }

@@ -30,6 +30,7 @@ def listed(*members: str) -> str:
     return f'{{"manifests": [{{{", ".join((OF_LISTED, *members))}}}]}}'
 
 
+NOTED = f'"digest": "{ONE}", "size": 3, "annotations": {{"a": "b"}}'
 LISTED = Descriptor(oci.OCI_MANIFEST, ONE, 3)
 ARM = Descriptor(oci.OCI_MANIFEST, ONE, 3, Platform("linux", "arm64"))
 
@@ -40,6 +41,22 @@ TWICE: dict[str, tuple[str, Document]] = {
     "manifests": (
         f'{{"manifests": [{{{OF_LISTED}}}], "manifests": [{{"digest": "{TWO}", "size": 4}}]}}',
         Index((Descriptor(oci.OCI_MANIFEST, TWO, 4),)),
+    ),
+    "manifests without types": (
+        f'{{"manifests": [{{{NOTED}}}], "manifests": [{{"digest": "{TWO}", "size": 4}}]}}',
+        Index((Descriptor("", TWO, 4, annotations={"a": "b"}),)),
+    ),
+    "layers without types": (
+        manifest(f'"layers": [{{{NOTED}}}]', f'"layers": [{{"digest": "{TWO}", "size": 4}}]'),
+        Manifest(READ_CONFIG, (Descriptor("", TWO, 4, annotations={"a": "b"}),)),
+    ),
+    "a config without a type": (
+        f'{{"config": {{{NOTED}}}, "config": {{"digest": "{TWO}", "size": 4}}}}',
+        Manifest(Descriptor("", TWO, 4, annotations={"a": "b"}), ()),
+    ),
+    "a platform by a key with an escaped letter": (
+        listed('"platform": {"os": "linux"}', '"pl\\u0061tform": {"architecture": "arm64"}'),
+        Index((ARM,)),
     ),
     "a platform": (
         listed('"platform": {"os": "linux"}', '"platform": {"architecture": "arm64"}'),
@@ -244,6 +261,27 @@ def test_a_refusal_says(text: str, kind: str, message: str) -> None:
     with pytest.raises(MalformedDocument) as refused:
         oci.parse(text.encode(), kind)
     assert refused.value.message == message
+
+
+@pytest.mark.parametrize(("length", "shown"), [(200, 200), (201, 200)])
+def test_words_of_more_than_200_characters_are_cut(length: int, shown: int) -> None:
+    words = "'{}' is not a digest - at `$.rootfs.diff_ids[0]`"
+    rest = length - len(words) + 2 - 4 * 35
+    with pytest.raises(MalformedDocument) as refused:
+        oci.parse(json.dumps({"rootfs": {"diff_ids": ["\x01" * 35 + "a" * rest]}}).encode(), oci.OCI_CONFIG)
+    text = refused.value.message.removeprefix("the config is not what its type says: ")
+    assert len(text) == shown
+    assert text.endswith("...") is (length > shown)
+
+
+def test_a_document_that_is_not_utf_8_is_refused_by_its_name() -> None:
+    with pytest.raises(MalformedDocument, match=r"^the index is not what its type says: "):
+        oci.parse(b'{"manifests": "\xff"}', oci.OCI_INDEX)
+
+
+def test_a_large_config_is_refused_by_its_name() -> None:
+    with pytest.raises(MalformedDocument, match=r"^the config is not what its type says: "):
+        oci.parse(sized("[]", FREE + 1), oci.OCI_CONFIG)
 
 
 def test_the_nesting_of_brackets_is_refused_in_words() -> None:
