@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## install the program and its development tools into .venv
 
-lab-install: ## unpack containerd 1.6, 1.7, 2.1, a registry, dockerd, crane and oras into .lab; install runc and image tools with apt
+lab-install: ## unpack containerd 1.6, 1.7, 2.1, a registry, dockerd and further tools into .lab; install runc and image tools with apt
 	@tools/lab-install --with $(TOOLS)
 
 demo: $(STAMP) ## show the missing-blobs bug and damaged files on a private containerd: found, explained, repaired

@@ -17,7 +17,7 @@ _COULD_NOT = 3
 #: Objects made between two collections: some tens of megabytes.
 _OBJECTS = 200_000
 #: Signals that end the program.
-_ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
+_ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM)
 
 
 def main() -> int:

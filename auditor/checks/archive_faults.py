@@ -50,7 +50,8 @@ INCOMPLETE = Rule(
     code="archive-incomplete",
     severity=Severity.CRITICAL,
     means="A part that makes it an image archive is missing: oci-layout, index.json, an image in it, what "
-    "manifest.json names, a blob whose descriptor has inline data, or a part of an attestation.",
+    "manifest.json names, a blob whose descriptor has inline data, or a part of an attestation. An absent oci-layout "
+    "is a warning where manifest.json has the names of index.json.",
     impact="Importers refuse the archive, or load an image without its layers.",
     remedy="Write the archive again from a store that has the complete image.",
 )

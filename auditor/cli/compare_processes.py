@@ -150,19 +150,17 @@ def _process(root: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class _Progress:
-    """Reports how many bytes were read, a few at a time; one call after the other."""
+    """Reports how many bytes were read, a few at a time."""
 
     def __init__(self, report: Callable[[int], None]) -> None:
         self._report = report
         self._read = 0
-        self._lock = threading.Lock()
 
     def __call__(self, count: int) -> None:
-        with self._lock:
-            self._read += count
-            if self._read >= _STEP:
-                self._report(self._read)
-                self._read = 0
+        self._read += count
+        if self._read >= _STEP:
+            self._report(self._read)
+            self._read = 0
 
 
 def main(arguments: list[str]) -> int:

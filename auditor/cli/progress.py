@@ -37,14 +37,12 @@ class Meter:
         self._draw(what, done, total, in_bytes=False)
 
     def reading(self, total: int, what: str = "reading") -> Callable[[int], None]:
-        """A callback for the number of bytes read, of `total` bytes; several threads may call it."""
+        """A callback for the number of bytes read, of `total` bytes."""
         done = 0
-        lock = threading.Lock()
 
         def read(count: int) -> None:
             nonlocal done
-            with lock:
-                done += count
+            done += count
             self._draw(what, done, total, in_bytes=True)
 
         return read

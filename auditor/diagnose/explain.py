@@ -15,6 +15,7 @@ from auditor.diagnose.model import Diagnosis, Message, ObjectFacts, Outcome, Ver
 from auditor.diagnose.resolve import Named, find
 from auditor.model.digest import Digest
 from auditor.model.findings import Severity
+from auditor.model.plural import plural
 from auditor.model.store import SourceKind
 
 #: Maximum length of the question in the diagnosis, in characters.
@@ -103,7 +104,7 @@ def _limits(mentions: Mentions, index: EvidenceIndex | None, verdict: Verdict) -
     evidence = index.evidence
     yield from evidence.incomplete
     if index.unread:
-        yield f"{len(index.unread)} blobs were not read within the time limit: raise --max-duration"
+        yield f"within the time limit, {plural(len(index.unread), 'blob')} could not be read: raise --max-duration"
     if mentions.known and not mentions.digests and not mentions.guesses and not mentions.names:
         yield "the message names no object of the store, so the whole store was searched for faults"
     if verdict.outcome is Outcome.FAULT:

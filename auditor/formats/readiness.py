@@ -16,8 +16,8 @@ _LISTED: Final = 10
 def serve_lines(found: CanServe, *, verbose: bool) -> Iterator[str]:
     """What a peer-to-peer mirror could serve."""
     yield (
-        f"could serve to other nodes: {found.servable} of {plural(found.images, 'image')}, {size(found.bytes)}"
-        + (f"; not {size(found.bytes_absent)}" if found.bytes_absent else "")
+        f"could serve to other nodes: {found.servable} of {plural(found.images, 'image')}; {size(found.bytes)} of blobs"
+        + (f", not {size(found.bytes_absent)}" if found.bytes_absent else "")
     )
     yield from _reasons(found.not_servable, verbose=verbose)
 

@@ -27,11 +27,11 @@ class PieceReader:
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer at the end."""
-        end = self.at + size
-        if end <= len(self.piece):
-            found = self.piece[self.at : end]
+        at, piece = self.at, self.piece
+        end = at + size
+        if end <= len(piece):
             self.at = end
-            return found
+            return piece[at:end]
         return self._gathered(size)
 
     def skip_to(self, position: int) -> int:

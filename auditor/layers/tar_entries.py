@@ -11,6 +11,7 @@ from auditor.layers.piece_reader import PieceReader
 from auditor.layers.tar_header import (
     BLOCK,
     GLOBAL,
+    ID,
     IMPOSSIBLE_SIZE,
     IMPOSSIBLE_SPECIAL,
     INT64,
@@ -21,11 +22,13 @@ from auditor.layers.tar_header import (
     MAX_SPECIAL,
     NO_HEADER,
     NOT_THE_END,
+    SECOND,
     SPECIAL,
     UNPACKED,
     ZERO,
     Header,
     Malformed,
+    bounded,
     cut_header,
     cut_off,
     header,
@@ -38,6 +41,8 @@ from auditor.layers.tar_header import (
 
 REGULAR, OLD_REGULAR, HARD_LINK, SYMLINK = b"0", b"\0", b"1", b"2"
 CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"3", b"4", b"5", b"6"
+#: REGULAR as the number of a byte.
+_REGULAR: Final = ord(REGULAR)
 _WITH_DATA: Final = frozenset({REGULAR, OLD_REGULAR})
 _LINKS: Final = frozenset({HARD_LINK, SYMLINK})
 _NODES: Final = frozenset({CHARACTER, BLOCK_DEVICE})
@@ -45,7 +50,6 @@ _TIMES: Final = frozenset({b"atime", b"ctime", b"mtime", b"path", b"linkpath"})
 _XATTR: Final = b"SCHILY.xattr."
 _SPARSE: Final = b"GNU.sparse."
 _PARTS: Final = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
-_SECOND: Final = 10**9
 #: Digits of a second's fraction.
 _DIGITS: Final = 9
 _CODEC: Final = "utf-8", "surrogateescape"
@@ -59,7 +63,7 @@ class TarUnreadable(Exception):
 
 
 class Entry(msgspec.Struct, eq=False):
-    """An entry's header; `mtime` is in ns since 1970, `size` that of the file with its holes.
+    """An entry's header, as containerd applies it; `mtime` is in ns since 1970, `size` that of the file with its holes.
 
     `device` has the major and minor number. `sparse` is None for a file without holes; `fault` says why the map of the
     holes cannot be used, empty where it can.
@@ -130,32 +134,26 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
 
     """
     extended: _Extended | None = None
-    ended = False
     at = 0
     while len(block := stream.read(BLOCK)) == BLOCK:
-        offset, at = at, at + BLOCK
-        if ended or (not block[0] and block == ZERO):
-            if ended and block != ZERO:
-                raise TarUnreadable(unreadable(NOT_THE_END, offset))
-            if ended:
-                return
-            ended = True
-            continue
+        if not block[0] and block == ZERO:
+            _expect_end(stream, at)
+            return
+        at += BLOCK
         found = header(block)
         if found is None:
-            raise TarUnreadable(unreadable(NO_HEADER, offset))
-        kind = block[156:157]
+            raise TarUnreadable(unreadable(NO_HEADER, at - BLOCK))
         (mode, uid, gid), size, mtime = found
-        if extended is None and kind == REGULAR and size >= 0:
+        if block[156] == _REGULAR and extended is None and size >= 0:
             path = _path(block) if block[345] else block[:100].partition(b"\0")[0]
-            yield Entry(REGULAR, path, mode, uid, gid, size, mtime * _SECOND)
-        elif kind in SPECIAL:
+            yield Entry(REGULAR, path, mode, uid, gid, size, mtime)
+        elif (kind := block[156:157]) in SPECIAL:
             extended = extended or _Extended()
-            extended.take(kind, _special(stream, size, offset), offset)
+            extended.take(kind, _special(stream, size, at - BLOCK), at - BLOCK)
             at = stream.tell()
             continue
         else:
-            size = _size(kind, size, extended, offset)
+            size = _size(kind, size, extended, at - BLOCK)
             yield _entry(block, found, size, extended, stream)
             extended = None
         padding = -size % BLOCK
@@ -165,6 +163,15 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
             raise TarUnreadable(cut_off(missing - padding))
     if block:
         raise TarUnreadable(cut_header(at))
+
+
+def _expect_end(stream: PieceReader, at: int) -> None:
+    """Read the block behind a zero block, which may be another one or absent; raises TarUnreadable."""
+    block = stream.read(BLOCK)
+    if len(block) == BLOCK and block != ZERO:
+        raise TarUnreadable(unreadable(NOT_THE_END, at + BLOCK))
+    if 0 < len(block) < BLOCK:
+        raise TarUnreadable(cut_header(at + BLOCK))
 
 
 def _special(stream: PieceReader, size: int, offset: int) -> bytes:
@@ -193,9 +200,9 @@ def _size(kind: bytes, stated: int, extended: _Extended | None, offset: int) -> 
 
 
 def _entry(block: bytes, found: Header, size: int, extended: _Extended | None, stream: PieceReader) -> Entry:
-    (mode, uid, gid), _, mtime = found
+    owner, _, mtime = found
     kind = block[156:157]
-    entry = Entry(kind, _path(block), mode, uid, gid, size, mtime * _SECOND)
+    entry = Entry(kind, _path(block), *owner, size, mtime)
     if kind in _LINKS:
         entry.link = _text(block[157:257])
     elif kind in _NODES:
@@ -214,11 +221,11 @@ def _extend(entry: Entry, extended: _Extended, stream: PieceReader) -> None:
     if entry.kind in _LINKS:
         entry.link = extended.link or found.get(b"linkpath") or entry.link
     if mtime := found.get(b"mtime"):
-        entry.mtime = _nanoseconds(mtime)
+        entry.mtime = bounded(_nanoseconds(mtime))
     if found.keys() <= _TIMES and not extended.parts:
         return
-    entry.uid = int(found.get(b"uid") or entry.uid)
-    entry.gid = int(found.get(b"gid") or entry.gid)
+    entry.uid = int(found.get(b"uid") or entry.uid) & ID
+    entry.gid = int(found.get(b"gid") or entry.gid) & ID
     entry.xattrs = {key[len(_XATTR) :].decode(*_CODEC): found[key] for key in found if key.startswith(_XATTR)}
     if extended.parts or any(key.startswith(_SPARSE) for key in found):
         try:
@@ -272,5 +279,5 @@ def _text(field: bytes) -> bytes:
 
 def _nanoseconds(text: bytes) -> int:
     whole, _, fraction = text.partition(b".")
-    found = abs(int(whole)) * _SECOND + int(fraction[:_DIGITS].ljust(_DIGITS, b"0"))
+    found = abs(int(whole)) * SECOND + int(fraction[:_DIGITS].ljust(_DIGITS, b"0"))
     return -found if whole.startswith(b"-") else found

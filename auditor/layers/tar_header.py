@@ -14,6 +14,11 @@ ZERO: Final = bytes(BLOCK)
 #: Largest extended header or long name; archive/tar `maxSpecialFileSize`.
 MAX_SPECIAL: Final = 1 << 20
 INT64: Final = 1 << 63
+#: Nanoseconds.
+SECOND: Final = 10**9
+#: Bits of an id of chown(2), and of a mode of chmod(2).
+ID: Final = 0xFFFFFFFF
+_MODE: Final = 0o7777
 
 #: Headers that describe the next one: extended, global extended, long name, long link target.
 PAX, GLOBAL, LONG_NAME, LONG_LINK = b"x", b"g", b"L", b"K"
@@ -50,7 +55,7 @@ _KEPT: Final = 1 << 12
 _FIELDS: Final = Struct("100x 24s 12s 12s 8s 101x 88s 167x").unpack
 
 _Result = TypeVar("_Result")
-#: Mode, uid and gid, then size and mtime.
+#: Mode, uid and gid as chmod(2) and chown(2) take them, then size, and mtime in ns.
 Header = tuple[tuple[int, int, int], int, int]
 
 
@@ -93,9 +98,9 @@ def unreadable(words: str, offset: int) -> str:
 
 
 def header(block: bytes) -> Header | None:
-    """Return mode, uid and gid, then size and mtime; None where the checksum or a number is wrong."""
+    """Return mode, owner, size and time; None where the checksum or a number is wrong."""
     owners, sizes, times, checksum, tail = _FIELDS(block)
-    owner, size, mtime = _OWNERS[owners], _COUNTS[sizes], _COUNTS[times]
+    owner, size, mtime = _OWNERS[owners], _COUNTS[sizes], _TIMES[times]
     if owner is None or size is None or mtime is None:
         return None
     # The low half of adler32 is one more than the sum modulo 65521, which neither 512 bytes of ASCII nor 256 bytes can
@@ -175,7 +180,17 @@ def _octal(field: bytes) -> int | None:
 
 def _owner(fields: bytes) -> tuple[int, int, int] | None:
     mode, uid, gid = number(fields[:8]), number(fields[8:16]), number(fields[16:])
-    return None if mode is None or uid is None or gid is None else (mode, uid, gid)
+    return None if mode is None or uid is None or gid is None else (mode & _MODE, uid & ID, gid & ID)
+
+
+def _nanoseconds(field: bytes) -> int | None:
+    seconds = number(field)
+    return None if seconds is None else bounded(seconds * SECOND)
+
+
+def bounded(mtime: int) -> int:
+    """Return a time in ns as containerd sets it: 0 where 64 bits do not hold it; pkg/archive/time.go `boundTime`."""
+    return mtime if 0 <= mtime < INT64 else 0
 
 
 def _total(field: bytes) -> int | None:
@@ -201,5 +216,6 @@ def _tail(fields: bytes) -> bool:
 
 _OWNERS: Final = _Known(_owner)
 _COUNTS: Final = _Known(number)
+_TIMES: Final = _Known(_nanoseconds)
 _TOTALS: Final = _Known(_total)
 _TAILS: Final = _Known(_tail)

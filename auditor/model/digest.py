@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Protocol, Self
 
 import msgspec
@@ -16,8 +15,8 @@ from auditor.errors import InvalidDigest
 #: go-digest also takes sha384.
 HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
 
-#: Digests that `Digest.parse` keeps, some ten megabytes where there are as many.
-_RECENT = 1 << 15
+#: Digests that `Digest.parse` keeps; beyond them it begins anew.
+_MOST = 1 << 15
 
 _PATTERN = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\Z", re.ASCII)
 
@@ -31,19 +30,25 @@ class Digest(str):
     __slots__ = ()
 
     @classmethod
-    @lru_cache(maxsize=_RECENT)
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> Digest:
         """Check `text` and return it as a digest; a digest is safe as part of a path.
 
-        The latest results are kept: records, files and documents have the same digests, so that one object serves all.
+        Results are kept: records, files and documents have the same digests, so that one object serves all.
 
         Raises:
             InvalidDigest: `text` is not a known algorithm, a colon, and lower-case hex of the right length.
 
         """
+        known = _known.get(text)
+        if known is not None:
+            return known
         if not _PATTERN.match(text):
             raise InvalidDigest(f"{_shown(text)} is not a digest", hint="a digest looks like sha256:<64 hex digits>")
-        return cls(text)
+        if len(_known) >= _MOST:
+            _known.clear()
+        made = cls(text)
+        _known[made] = made
+        return made
 
     @classmethod
     def match(cls, text: str) -> Self | None:
@@ -71,6 +76,8 @@ class Digest(str):
         return f"{self.algorithm}:{self.hex[:12]}"
 
 
+#: Each digest by its text, which it is itself.
+_known: dict[str, Digest] = {}
 #: The digest of zero bytes, such as of a file that was truncated to nothing.
 EMPTY = Digest("sha256:" + hashlib.sha256(b"", usedforsecurity=False).hexdigest())
 

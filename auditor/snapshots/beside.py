@@ -13,7 +13,6 @@ from typing import Final, Self
 from auditor.snapshots.tree import Node, Seen
 
 #: Called before bytes of a blob or a file are read, with their number; waits for a rate limit, and counts progress.
-#: Two threads call it: the one that decompresses a layer, and the one that reads files.
 Admit = Callable[[int], None]
 #: No part of a path is followed as a symlink, and the directory is not read.
 DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

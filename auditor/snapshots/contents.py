@@ -51,8 +51,8 @@ def fill_beside(node: Node, entry: Entry, place: Place, stream: PieceReader, fil
     """
     if entry.sparse is not None:
         fill_content(node, entry, stream)
-    elif entry.size <= _CHUNK:
-        data = _data(stream, entry.size)
+    elif node.size <= _CHUNK:
+        data = _data(stream, node.size)
         if not files.equal(node, place, data):
             node.digest = hashlib.sha256(data).digest()
     elif not files.equal_parts(node, place, _parts(stream, entry.size)):

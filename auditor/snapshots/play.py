@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from itertools import chain
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
 
-from auditor.concurrency import read_ahead
 from auditor.layers import tar_entries
 from auditor.layers.inspector import LayerDecoder
 from auditor.layers.piece_reader import PieceReader
@@ -23,13 +23,10 @@ from auditor.snapshots.tree import UNCHANGED, Node, NodeKind, below, directory, 
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _SYMLINKS: Final = 255
-#: Seconds outside this range become 0; pkg/archive/time.go `boundTime`, the range of a signed 64-bit count of ns.
-_LATEST: Final = (1 << 63) - 1
 
-#: What mknod(2) takes of a device's numbers, and chown(2) of an id.
+#: What mknod(2) takes of a device's numbers.
 _MAJOR: Final = 0xFFF
 _MINOR: Final = 0xFFFFF
-_ID: Final = 0xFFFFFFFF
 
 _KINDS: Final = {
     tar_entries.REGULAR: NodeKind.FILE,
@@ -41,6 +38,8 @@ _KINDS: Final = {
 }
 _FILE: Final = NodeKind.FILE
 _DEVICES: Final = frozenset({NodeKind.CHARACTER, NodeKind.BLOCK})
+#: Pieces of at most 1 MiB that are decompressed ahead.
+_AHEAD: Final = 4
 #: Last components of a path that are no name.
 _NO_NAMES: Final = frozenset({b"", b".", b".."})
 
@@ -78,10 +77,9 @@ def play(
 
     """
     model = _Model(lowest=lowest or base is not None, contents=contents, base=base, files=files)
-    with closing(ThreadedMeter()) as meter:
+    with closing(ThreadedMeter()) as meter, ThreadPoolExecutor(1, "layer-decompression") as pool:
         layer = LayerDecoder(max_size=max_size, meter=meter)
-        with _ahead(_decompressed(layer, chunks)) as pieces:
-            refusal, fault = _applied(model, pieces)
+        refusal, fault = _applied(model, _decompressed(layer, meter, chunks, pool))
         return Played(model.root, layer.verification(fault), refusal)
 
 
@@ -113,25 +111,27 @@ def _apply(model: _Model, stream: PieceReader) -> str:
     return refusal
 
 
-@contextmanager
-def _ahead(pieces: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-    """Decompress a layer in another thread, ahead of the comparison; a small one at once."""
-    first: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        first.append(piece)
-        size += len(piece)
-        if size > SMALL:
-            with read_ahead(pieces, name="layer-decompression") as rest:
-                yield chain(first, rest)
-            return
-    yield iter(first)
+def _decompressed(
+    layer: LayerDecoder, meter: ThreadedMeter, chunks: Iterable[bytes | memoryview], pool: Executor
+) -> Iterator[bytes]:
+    """Decompress a layer in another thread, some pieces ahead; a small one in this, which also reads the blob."""
+    ready: list[bytes] = []
+    for source in chain(map(layer.decode, chunks), (layer.rest(),)):
+        more = True
+        while more:
+            if meter.size <= SMALL:
+                yield from ready
+                ready = _taken(source)
+            else:
+                job = pool.submit(_taken, source)
+                yield from ready
+                ready = job.result()
+            more = len(ready) == _AHEAD
+    yield from ready
 
 
-def _decompressed(layer: LayerDecoder, chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    for chunk in chunks:
-        yield from map(bytes, layer.decode(chunk))
-    yield from map(bytes, layer.rest())
+def _taken(source: Iterator[bytes | memoryview]) -> list[bytes]:
+    return list(map(bytes, islice(source, _AHEAD)))
 
 
 class _Model:
@@ -156,31 +156,32 @@ class _Model:
 
     def add(self, entry: Entry, stream: PieceReader) -> None:
         """Apply one entry."""
-        if entry.fault:
-            raise Unplayable(entry.fault)
         head, _, name = entry.path.rpartition(b"/")
-        if head != self._head or name in _NO_NAMES:
+        if head != self._head or name in _NO_NAMES or entry.fault:
+            if entry.fault:
+                raise Unplayable(entry.fault)
             path = parts(entry.path)
             if not path:
                 return
             self._head = None if name in _NO_NAMES else head
             name = path.pop()
             self._path, self._directory = path, self._parent(path)
-        parent = self._directory
-        if name.startswith(_WHITEOUT):
-            self._whiteout(parent, name, entry)
+        if name[:4] == _WHITEOUT:
+            self._whiteout(self._directory, name, entry)
             return
-        node = self._node(parent, name, entry)
+        node = self._node(self._directory, name, entry)
         if self._unpacked is not None:
-            self._unpacked.add((parent, name))
+            self._unpacked.add((self._directory, name))
         if entry.xattrs:
             _set_xattrs(node, entry.xattrs)
-        if entry.kind == tar_entries.REGULAR:
+        if node.kind is _FILE:
             self._fill(node, entry, name, stream)
         elif node.kind is NodeKind.DIRECTORY:
             self._directories.append((b"/".join((*self._path, name)), node.mtime))
 
     def _fill(self, node: Node, entry: Entry, name: bytes, stream: PieceReader) -> None:
+        if entry.kind != tar_entries.REGULAR:
+            return
         if self._files is not None:
             fill_beside(node, entry, (self._path, name), stream, self._files)
         elif self._contents:
@@ -217,7 +218,7 @@ class _Model:
         if name in children:
             raise Unplayable("a whiteout follows an entry of its name, which containerd does not unpack")
         node = children[name] = Node(NodeKind.WHITEOUT)
-        node.uid, node.gid = entry.uid & _ID, entry.gid & _ID
+        node.uid, node.gid = entry.uid, entry.gid
 
     def _clear(self, directory: Node) -> None:
         """Remove what has no entry of its own in this layer, as `applyNaive` does for an opaque marker."""
@@ -275,14 +276,13 @@ class _Model:
         if kind is None:
             children[name] = node = self._link_target(entry, present)
             _set_attributes(node, entry)
-            return node
-        if present is not None and present.kind is kind is NodeKind.DIRECTORY:
-            _set_attributes(present, entry)
-            return present
-        mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
-        children[name] = node = Node(kind, entry.mode & 0o7777, entry.uid & _ID, entry.gid & _ID, mtime, entry.size)
-        if kind is not _FILE:
-            _set_body(node, entry)
+        elif present is not None and present.kind is kind is NodeKind.DIRECTORY:
+            node = present
+            _set_attributes(node, entry)
+        else:
+            children[name] = node = Node(kind, entry.mode, entry.uid, entry.gid, entry.mtime, entry.size)
+            if kind is not _FILE:
+                _set_body(node, entry)
         return node
 
     def _link_target(self, entry: Entry, present: Node | None) -> Node:
@@ -316,10 +316,9 @@ def _set_body(node: Node, entry: Entry) -> None:
 def _set_attributes(node: Node, entry: Entry) -> None:
     """Set mode, owner and time of a file that is there; a hard link's entry sets those of the file that it links."""
     node.implicit = False
-    node.mode = entry.mode & 0o7777
-    uid, gid = entry.uid & _ID, entry.gid & _ID
-    node.uid, node.gid = node.uid if uid == UNCHANGED else uid, node.gid if gid == UNCHANGED else gid
-    node.mtime = entry.mtime if 0 <= entry.mtime <= _LATEST else 0
+    node.mode, node.mtime = entry.mode, entry.mtime
+    node.uid = node.uid if entry.uid == UNCHANGED else entry.uid
+    node.gid = node.gid if entry.gid == UNCHANGED else entry.gid
     if node.seen is not None:
         node.seen = *node.seen[:2], False
     if node.xattrs is not None:

@@ -29,11 +29,11 @@ from tests.lab.repaired import ours
 from tests.program import ROOT, environment
 from tests.soak.record import Ended, Failed, Outcome, Recorder, peak_mib, run_auditor
 
-_IMAGE: Final = images.image([images.layer(images.files(f"soak-clock-{n}", kilobytes=700)) for n in range(3)])
+IMAGE: Final = images.image([images.layer(images.files(f"soak-clock-{n}", kilobytes=700)) for n in range(3)])
 _HOUR: Final = 3600
-_JUMPS: Final = (_HOUR, -_HOUR, 10 * 365 * 24 * _HOUR, -10 * 365 * 24 * _HOUR)
+JUMPS: Final = (_HOUR, -_HOUR, 10 * 365 * 24 * _HOUR, -10 * 365 * 24 * _HOUR)
 #: Milliseconds after the start in which the clock jumps: a command takes about as long.
-_SPAN: Final = 2500
+SPAN: Final = 2500
 #: Seconds in which a command that waits for no clock ends on a busy machine.
 _PATIENCE: Final = 60.0
 
@@ -49,15 +49,15 @@ def run(seconds: float, folder: Path) -> Outcome:
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, Path(__file__).with_name("clock_jump.c")], check=True)
     chance = random.SystemRandom()
     with Registry(folder / "registry") as registry, Containerd(chance.choice(VERSIONS), folder) as daemon:
-        daemon.cri_pull(registry.push(_IMAGE, "lab/soak-clock:1"))
+        daemon.cri_pull(registry.push(IMAGE, "lab/soak-clock:1"))
         for _ in recorder.rounds():
-            name, jump, after = chance.choice(list(_CASES)), chance.choice(_JUMPS), chance.randrange(_SPAN)
+            name, jump, after = chance.choice(list(CASES)), chance.choice(JUMPS), chance.randrange(SPAN)
             clock = {"LD_PRELOAD": str(library), "JUMP": str(jump), "AFTER": str(after)}
             label = f"{name}, {jump:+} s after {after} ms, {daemon.version}"
             with recorder.timed(label):
                 try:
-                    _CASES[name](daemon, folder, clock)
-                    _require_whole(daemon)
+                    CASES[name](daemon, folder, clock)
+                    require_whole(daemon)
                     recorder.add(f"{name}, {jump:+} s")
                 except Failed as error:
                     recorder.fail(f"{label}: {error}", label.encode(), suffix=".txt")
@@ -65,7 +65,7 @@ def run(seconds: float, folder: Path) -> Outcome:
     return recorder.outcome()
 
 
-def _require_whole(daemon: Containerd) -> None:
+def require_whole(daemon: Containerd) -> None:
     """Nothing is damaged any more, and nothing is left of a repair."""
     if (checked := auditor_here("check", "--verify", "digests", "--address", daemon.socket)).status:
         raise Failed(f"the store is damaged: {checked.out[-1500:]}")
@@ -93,8 +93,8 @@ def _check(daemon: Containerd, folder: Path, clock: Mapping[str, str]) -> None:
 
 
 def _repair(daemon: Containerd, folder: Path, clock: Mapping[str, str], *more: str) -> None:
-    faults.flip(daemon, _IMAGE.layers[0].digest)
-    faults.delete_file(daemon, _IMAGE.layers[1].digest)
+    faults.flip(daemon, IMAGE.layers[0].digest)
+    faults.delete_file(daemon, IMAGE.layers[1].digest)
     _run(daemon, folder, clock, "repair", "--yes", "--verify", "digests", *more)
 
 
@@ -121,9 +121,9 @@ def _every(daemon: Containerd, folder: Path, clock: Mapping[str, str]) -> None:
 
 
 def _watch(daemon: Containerd, folder: Path, clock: Mapping[str, str]) -> None:
-    digest = _IMAGE.layers[2].digest
+    digest = IMAGE.layers[2].digest
     with _lasting(daemon, folder, clock, "watch", "--format", "json") as lines:
-        time.sleep(_SPAN / 1000)
+        time.sleep(SPAN / 1000)
         faults.delete_file(daemon, digest)
         name = next(name for name in daemon.images() if name.endswith("lab/soak-clock:1"))
         daemon.ctr("images", "tag", "--force", name, f"{name}-tagged")  # an event
@@ -133,7 +133,7 @@ def _watch(daemon: Containerd, folder: Path, clock: Mapping[str, str]) -> None:
             _run(daemon, folder, {}, "repair", "--yes")
 
 
-_CASES: Final[Mapping[str, Callable[[Containerd, Path, Mapping[str, str]], None]]] = {
+CASES: Final[Mapping[str, Callable[[Containerd, Path, Mapping[str, str]], None]]] = {
     "check": _check,
     "repair": _repair,
     "repair over the API": _repair_by_api,

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,18 +68,23 @@ _PATIENCE: Final = 60.0
 
 @dataclass(frozen=True)
 class _Run:
-    """A command that was started: its folder of outputs, the signals to send, and when, after its handlers are set."""
+    """A command that was started: its folder of outputs, the signals, and when to send them after its first handlers.
+
+    `everyone`: the processes that it started get them, too, as systemd stops a unit.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
     folder: Path
     numbers: tuple[signal.Signals, ...]
     after: float
+    everyone: bool
 
     @property
     def label(self) -> str:
         """What was done to it."""
-        return f"{self.name}, {'+'.join(number.name for number in self.numbers)} after {self.after:.3f} s"
+        to = " to all its processes" if self.everyone else ""
+        return f"{self.name}, {'+'.join(number.name for number in self.numbers)}{to} after {self.after:.3f} s"
 
 
 def run(seconds: float, folder: Path) -> Outcome:
@@ -141,7 +147,8 @@ def _started(name: str, folder: Path, words: Mapping[str, str], chance: random.R
             stderr=log,
         )
     numbers = tuple(chance.choice(_SIGNALS) for _ in range(chance.choice((1, 1, 1, 2, 5))))
-    return _Run(name, process, folder, numbers, chance.choice((0.0, 0.1, 1.0, 3.0)) * chance.random())
+    after = chance.choice((0.0, 0.1, 1.0, 3.0)) * chance.random()
+    return _Run(name, process, folder, numbers, after, everyone=chance.random() < 0.5)
 
 
 def _send(run: _Run) -> None:
@@ -150,17 +157,29 @@ def _send(run: _Run) -> None:
         time.sleep(0.001)
     time.sleep(run.after)
     for number in run.numbers:
+        for pid in _started_by(run.process.pid) if run.everyone else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
         run.process.send_signal(number)
 
 
+def _started_by(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    found = []
+    with suppress(OSError):
+        found = [int(word) for path in lists for word in path.read_text().split()]
+    return found
+
+
 def _handles(pid: int) -> bool:
-    """Whether a process has set its signal handlers, of which that of SIGURG is the last."""
+    """Whether a process has set its first signal handlers, of which that of SIGTERM is the last."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return True
     caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
-    return bool(int(caught, 16) >> (signal.SIGURG - 1) & 1)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _judged(run: _Run) -> str:

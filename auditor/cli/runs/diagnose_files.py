@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from auditor.checks.evidence import Evidence
 from auditor.diagnose.extract import Mentions
 from auditor.diagnose.read_order import Wanted
+from auditor.model.plural import plural
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import SourceKind, Store
 from auditor.snapshots.examine import Examined, compare_files, counted, directories, unread
@@ -45,7 +46,8 @@ def examined(
         try:
             files[key] = compare_files(layers, wanted[key], files[key])
         except _Over:
-            late = f"{len(chosen) - number} snapshots were not compared within the time limit: raise --max-duration"
+            rest = plural(len(chosen) - number, "snapshot")
+            late = f"within the time limit, {rest} could not be compared: raise --max-duration"
             return Examined(files, (late,), layers.verifications)
     return Examined(files, unread(files), layers.verifications)
 

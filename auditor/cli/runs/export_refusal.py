@@ -87,7 +87,8 @@ def _lacking(
     unpulled = first.role in (Role.MANIFEST, Role.INDEX) or (found is not None and found.code == "platform-not-pulled")
     here = present.get(first.image, ()) if unpulled else ()
     if here:
-        hint = f"{', '.join(here)} is complete here: `{_export(first.image, here[0], namespace)}`"
+        complete = f"{', '.join(here)} {'is' if len(here) == 1 else 'are'} complete here"
+        hint = f"{complete}: `{_export(first.image, here[0], namespace)}`"
     elif not first.digest or (first.role == "index" and "platforms asked for" in first.why):
         hint = f"`{command('auditor', 'tree', '-n', namespace, names=[first.image])}` shows which platforms it has"
     elif first.why == TWO_DIFF_IDS:

@@ -6,9 +6,9 @@ import re
 import socket as sockets
 import subprocess
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 import grpc
@@ -97,7 +97,8 @@ class Containerd:
     `extra_config` is TOML appended to the configuration. `path` is a folder that is searched for programs before those
     of the machine. `snapshot_annotations` gives snapshotters the labels that lazy ones need. A `hosts.toml` for the CRI
     goes under `certs_dir/<host>/`.
-    `patience` is how many seconds the CRI may take to load its images.
+    `patience` is how many seconds the CRI may take to load its images. `variables` are
+    added to the daemon's environment.
     The daemon dies with the thread that started it: start it from the one that runs the tests.
     """
 
@@ -113,6 +114,7 @@ class Containerd:
         path: str = "",
         snapshot_annotations: bool = False,
         patience: float = 20,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.version = version
         self.base = base
@@ -123,6 +125,7 @@ class Containerd:
         self.path = path
         self.snapshot_annotations = snapshot_annotations
         self.patience = patience
+        self.variables = variables
         self.socket = base / "containerd.sock"
         self.root = base / "root"
         self.state = base / "state"
@@ -149,7 +152,7 @@ class Containerd:
         config.write_text(self._config())
         command: list[str | Path] = [self._binary, "--config", config]
         path = f"{self._binary.parent}:{self.path or PATH}:{PATH}"
-        self._process = Process(command, log=self.log, env={"PATH": path})
+        self._process = Process(command, log=self.log, env={"PATH": path, **self.variables})
         try:
             self._process.wait_until(self._listening)
             self.cri_wait()

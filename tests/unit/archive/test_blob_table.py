@@ -53,7 +53,7 @@ def test_a_blob_that_is_not_intact_or_is_kept_is_not_packed(changes: dict[str, o
 
 
 def test_many_blobs_are_found() -> None:
-    table, blobs = BlobTable(), [seen(b"%d" % n, layer=LAYER if n % 2 else None) for n in range(9000)]
+    table, blobs = BlobTable(), [seen(b"%d" % n, layer=LAYER if n % 2 else None) for n in range(6000)]
     assert all(table.add(blob) for blob in blobs)
     assert [table.get(blob.name) for blob in blobs] == blobs
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from auditor.cli.isolated_process import start_isolated
 from tests.program import ROOT
 
 #: Raises a signal, or an error, when the program imports a module for the first time.
@@ -86,3 +87,10 @@ def test_a_module_that_cannot_be_read_is_named(module: str, what: str, tmp_path:
         first, hint = done.stderr.splitlines()
         assert first.startswith(f"auditor: {what} cannot be loaded: ")
         assert hint.startswith("hint: install it again")
+
+
+def test_a_second_process_is_not_reached_by_the_signals_of_a_terminal(tmp_path: Path) -> None:
+    script = tmp_path / "second.py"
+    script.write_text("import os; print(os.getpgid(0) == os.getsid(0) == os.getpid(), os.getcwd())")
+    with start_isolated(str(script)) as process:
+        assert process.communicate()[0] == b"True /\n"

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
 import pytest
 import typer
 
@@ -116,6 +117,33 @@ def test_each_command_for_a_finding_is_taken(name: str, namespace: str, target: 
     for by_design in ("the node discards layers", "of another platform"):
         for line in commands.for_design(target, namespace, NAME, by_design, platforms=("linux/amd64",)):
             assert_taken(line)
+
+
+def _commands(code: str, **fields: object) -> list[str]:
+    rule = checks.RULEBOOK[code]
+    image = ImageRef(namespace="k8s.io", name=NAME, names=(NAME,), target=DIGEST)
+    finding = Finding(
+        code=code,
+        severity=rule.severity,
+        namespace="k8s.io",
+        subject=Subject(kind="index", digest=DIGEST),
+        message="",
+        images=(image,),
+        hint=rule.remedy,
+    )
+    return list(commands.for_finding(msgspec.structs.replace(finding, **fields), CommandTarget()))
+
+
+def test_sizes_that_differ_without_damage_lead_to_no_repair() -> None:
+    assert any(" repair " in line for line in _commands("size-mismatch", cause="shortened"))
+    assert not any(" repair " in line for line in _commands("size-mismatch", cause="records-disagree"))
+
+
+def test_the_platforms_that_an_image_has_can_be_exported() -> None:
+    found = _commands("no-matching-platform", facts={"wanted": "linux/amd64", "found": "linux/arm64"})
+    assert found[0] == f"auditor export -n k8s.io {NAME} --platform linux/arm64 -o FILE"
+    nothing = _commands("no-matching-platform", facts={"wanted": "linux/amd64", "found": ""})
+    assert not any("--platform" in line for line in nothing)
 
 
 def test_skopeo_is_given_no_tag_beside_a_digest() -> None:

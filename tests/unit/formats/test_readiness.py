@@ -21,7 +21,7 @@ UNPACK = CanUnpack(
 
 def test_the_first_line_has_the_numbers() -> None:
     lines = list(serve_lines(SERVE, verbose=False))
-    assert lines[0] == "could serve to other nodes: 2 of 14 images, 4.0 MiB; not 3.0 KiB"
+    assert lines[0] == "could serve to other nodes: 2 of 14 images; 4.0 MiB of blobs, not 3.0 KiB"
     assert lines[1:3] == ["  discarded: 12 images", "  missing: 12 images"]
     assert lines[-1] == "  and 2 more; --verbose lists all"
     assert len(list(serve_lines(SERVE, verbose=True))) == 3 + len(LACKING)

@@ -51,6 +51,8 @@ HEADERS = (
     header("old", mtime=-5),
     header("far", mtime=99_999_999_999),
 )
+#: Those whose time containerd does not set: it would need more than 63 bits in ns.
+UNSET = ("old", "far")
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
@@ -63,7 +65,7 @@ def test_the_headers_are_those_of_tarfile(form: int) -> None:
     for (entry, data), info, number in zip(found, HEADERS, range(len(HEADERS)), strict=True):
         assert entry.path.rstrip(b"/") == info.name.encode(*CODEC).rstrip(b"/")
         assert (entry.kind, entry.mode, entry.uid, entry.gid) == (info.type, info.mode, info.uid, info.gid)
-        assert entry.mtime == int(info.mtime) * 10**9
+        assert entry.mtime == (0 if info.name in UNSET else int(info.mtime) * 10**9)
         assert (entry.link, entry.device) == (info.linkname.encode(*CODEC), (info.devmajor, info.devminor))
         assert data == bytes([number]) * info.size
 
@@ -83,7 +85,7 @@ def pax(**records: str) -> bytes:
         ("1600000000.123456789", 1_600_000_000_123_456_789),
         ("5.5", 5_500_000_000),
         ("5.", 5_000_000_000),
-        ("-5.5", -5_500_000_000),
+        ("-5.5", 0),
         ("1.1234567899", 1_123_456_789),
     ],
 )

@@ -37,9 +37,11 @@ def _labels(count: int) -> Tree:
 
 
 def _records(count: int) -> Tree:
+    third = range(count // 3 or 1)
     return {
-        b"leases": {f"{n:06}".encode(): {} for n in range(count // 2)},
-        b"snapshots": {b"overlayfs": {f"{n:06}".encode(): {b"name": b"x"} for n in range(count // 2)}},
+        b"leases": {f"{n:06}".encode(): {} for n in third},
+        b"snapshots": {b"overlayfs": {f"{n:06}".encode(): {b"name": b"x"} for n in third}},
+        b"content": {b"blob": {f"sha256:{n:064}".encode(): {b"size": b"\2"} for n in third}},
     }
 
 
