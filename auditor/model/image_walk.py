@@ -111,7 +111,7 @@ def _followed(target: Descriptor, documents: Documents, matcher: Matcher) -> _Fo
         matcher: One platform.
 
     """
-    path, kind = [target], family(target.media_type) or key_of_root(target, documents)[1]
+    path, kind = [target], key_of_root(target, documents)[1]
     for _ in range(oci.MAX_DEPTH):
         document = documents.get((path[-1].digest, Family.INDEX)) if kind is Family.INDEX else None
         child = _best(document.listed, matcher) if isinstance(document, Index) else None
