@@ -12,7 +12,7 @@ from auditor.checks import index_children
 from auditor.model import oci
 from auditor.model.findings import Finding
 from tests.unit.build import APP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, build, collected, do, worded
+from tests.unit.cases import NAME, build, collected, do, finding, ref, worded
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 ARM_IMAGE = image(Layer("arm"), platform=ARM)
@@ -142,3 +142,18 @@ def test_null_is_a_malformed_child_and_an_absent_size_is_zero() -> None:
     assert [child.size for child in parsed.manifests] == [len(APP.data), 0]
     assert [(child.position, child.platform) for child in parsed.malformed] == [(2, None)]
     assert parsed.listed == [*parsed.manifests, *parsed.malformed]
+
+
+def test_a_foreign_config_as_a_whole_record() -> None:
+    (found,) = findings(ARM_IMAGE)
+    code, of = "no-matching-platform", ref("manifest", ARM_IMAGE)
+    known = {"wanted": AMD, "found": ARM}
+    assert found == finding(code, "manifest", ARM_IMAGE.digest, of, message=found.message, facts=known)
+
+
+def test_a_malformed_child_as_a_whole_record() -> None:
+    both = malformed(lambda child: child.update(size=-1), child=1)
+    (found,) = findings(both)
+    code, of = "malformed-descriptor", ref("index", None, target=both)
+    known = {"message": found.message, "cause": "published-so", "facts": {"platform": ARM}}
+    assert found == finding(code, "index", both.digest, of, **known)
