@@ -14,7 +14,7 @@ from auditor.bbolt import database_file
 from auditor.containerd.content_root import Absent, ContentRoot
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreError
 from auditor.model.digest import Digest
-from auditor.model.oci import MAX_DOCUMENT
+from auditor.model.oci import MAX_CONFIG
 from auditor.model.plural import plural
 from auditor.model.store import (
     DamageKind,
@@ -94,7 +94,7 @@ class OfflineStore:
     @cached_property
     def _info(self) -> StoreInfo:
         blobs = chain.from_iterable(records.blobs.values() for records in self._records.values())
-        platform = unpacked_platform(blobs, partial(self.content.read, limit=MAX_DOCUMENT))
+        platform = unpacked_platform(blobs, partial(self.content.read, limit=MAX_CONFIG))
         return StoreInfo(
             kind=SourceKind.OFFLINE,
             address=str(self.root),
