@@ -109,7 +109,9 @@ def _not_loaded(error: Exception) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     inside = trace is not None and trace.tb_frame.f_code.co_filename.startswith("<frozen importlib")
-    return inside or isinstance(error, ImportError | SyntaxError)
+    # Python 3.11.2 raises ValueError for NUL in a source file, from outside of the import system.
+    null = isinstance(error, ValueError) and str(error) == "source code string cannot contain null bytes"
+    return inside or null or isinstance(error, ImportError | SyntaxError)
 
 
 def _refusal(error: OSError) -> AuditorError:

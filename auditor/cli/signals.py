@@ -25,8 +25,9 @@ from types import FrameType
 _NUDGE = signal.SIGURG
 #: Seconds after a signal at which the main thread is interrupted; repeated, as the first may come too early.
 _DELAYS = (0.02, 0.1, 0.5)
-#: Seconds between interruptions while a signal waits.
-_POLL = 0.005
+#: Seconds between interruptions while a signal waits, at first and at most. gRPC begins its wait of 0.2 s, after which
+#: it lets handlers run, anew at each interruption.
+_POLL, _LONGEST_POLL = 0.005, 0.5
 _IMPORT = "<frozen importlib._bootstrap>"
 #: Methods of `threading.Condition` in which its lock changes hands.
 _LOCKING = frozenset({"__enter__", "__exit__", "_release_save", "_acquire_restore"})
@@ -173,9 +174,11 @@ def _wake(reading: int, thread: int, handlers: Handlers) -> None:
                 continue
             seen += 1
             for delay in _DELAYS:
+                pause = _POLL
                 while handlers.pending is not None:
-                    time.sleep(_POLL)
+                    time.sleep(pause)
                     signal.pthread_kill(thread, _NUDGE)
+                    pause = min(2 * pause, _LONGEST_POLL)
                 time.sleep(delay)
                 if handlers.pending is not None or handlers.handled < seen:
                     signal.pthread_kill(thread, _NUDGE)
