@@ -64,7 +64,9 @@ def cleaned(name: str) -> str | None:
     if name.startswith("/"):
         return None
     path = posixpath.normpath(name)
-    return None if path == ".." or path.startswith("../") else path.removeprefix(".") if path == "." else path
+    if path == ".." or path.startswith("../"):
+        return None
+    return "" if path == "." else path
 
 
 def _relative(name: str, link: str) -> str:

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from auditor.bbolt import bolt
+from auditor.bbolt import pages
 from auditor.errors import ReadFailed, StoreError
 
 #: Bytes of one read.
@@ -37,7 +37,7 @@ class Copy(msgspec.Struct, frozen=True):
     `in_use`: a process holds a lock on the file.
     """
 
-    data: bolt.Buffer
+    data: pages.Buffer
     holes: tuple[int, ...] = ()
     in_use: bool = False
 
@@ -111,9 +111,9 @@ def _unchanged(descriptor: int, path: Path) -> Copy:
         made = _read(descriptor, path)
         if made.holes:
             return msgspec.structs.replace(made, in_use=True)
-        before = bolt.metas(made.data)
+        before = pages.metas(made.data)
         head = bytearray(os.pread(descriptor, 2 * before[0].page_size, 0)) if before else bytearray()
-        after = bolt.metas(head)
+        after = pages.metas(head)
         if after and after[0].txid == before[0].txid:
             return msgspec.structs.replace(made, in_use=True)
     raise StoreError(f"{path} changed during each of {ATTEMPTS} copies", hint="audit the running daemon with --address")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -31,6 +32,22 @@ class Kind(enum.StrEnum):
     XATTR = "xattr"
     CAPABILITY = "capability"
     MTIME = "mtime"
+
+
+#: Kinds about names and content that the layer has, without attributes, hard links, whiteouts and added names.
+OF_CONTENT: Final = frozenset(
+    {
+        Kind.MISSING,
+        Kind.TYPE,
+        Kind.EMPTY,
+        Kind.TRUNCATED,
+        Kind.LONGER,
+        Kind.ZEROED,
+        Kind.CONTENT,
+        Kind.UNREADABLE,
+        Kind.TARGET,
+    }
+)
 
 
 class Difference(msgspec.Struct, frozen=True):

@@ -12,8 +12,9 @@ from typing import Final
 
 import msgspec
 
-from auditor.bbolt import bolt
-from auditor.bbolt.bolt import BUCKET_HEADER, Database, Walk
+from auditor.bbolt import pages
+from auditor.bbolt.bolt import Walk
+from auditor.bbolt.pages import BUCKET_HEADER, Database
 from auditor.model.store import Image
 from auditor.offline import salvage, schema
 
@@ -29,7 +30,7 @@ class LeafImage(msgspec.Struct, frozen=True):
     page: int
 
 
-def leaf_images(data: bolt.Buffer) -> tuple[LeafImage, ...]:
+def leaf_images(data: pages.Buffer) -> tuple[LeafImage, ...]:
     """Return the image records on all valid pages; of two with the same name the newer.
 
     A page to which elements with different names point is left out.
@@ -44,8 +45,8 @@ def leaf_images(data: bolt.Buffer) -> tuple[LeafImage, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def _databases(data: bolt.Buffer) -> Iterator[Database]:
-    valid = bolt.metas(data)
+def _databases(data: pages.Buffer) -> Iterator[Database]:
+    valid = pages.metas(data)
     if valid:
         yield Database(data, page_size=valid[0].page_size)
     else:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from auditor.bbolt import bolt
+from auditor.bbolt import bolt, pages
 from auditor.bbolt.database_file import Copy
 from auditor.errors import StoreError
 from auditor.model.store import DamageKind, StoreDamage
@@ -83,8 +83,8 @@ def _records(walk: bolt.Walk, path: Path) -> tuple[schema.Records, ...]:
 
 def _older(copied: Copy, *, search: bool) -> bolt.Walk | None:
     """Return a whole tree older than the newest one: that of the other meta page; else, with `search`, by a search."""
-    for meta in bolt.metas(copied.data)[1:]:
-        database = bolt.Database(copied.data, page_size=meta.page_size, high_water=meta.high_water)
+    for meta in pages.metas(copied.data)[1:]:
+        database = pages.Database(copied.data, page_size=meta.page_size, high_water=meta.high_water)
         if salvage.examine(database, meta.root) is not None:
             return bolt.Walk(database, meta.root)
     return _searched(copied) if search else None
@@ -111,12 +111,12 @@ def tree(copied: Copy, *, schema_of_meta: bool) -> tuple[bolt.Walk | None, list[
 
     """
     faults = [f"the sector at byte {hole} cannot be read" for hole in copied.holes]
-    valid = bolt.metas(copied.data)
+    valid = pages.metas(copied.data)
     if valid:
         meta = valid[0]
         if len(valid) == 1 and not copied.in_use:
             faults.append(f"meta page {1 - meta.page} is damaged: the last transaction may be missing")
-        database = bolt.Database(copied.data, page_size=meta.page_size, high_water=meta.high_water)
+        database = pages.Database(copied.data, page_size=meta.page_size, high_water=meta.high_water)
         return bolt.Walk(database, meta.root), faults
     faults.append("both meta pages are damaged")
     found = _searched(copied) if schema_of_meta else None
@@ -128,8 +128,8 @@ def tree(copied: Copy, *, schema_of_meta: bool) -> tuple[bolt.Walk | None, list[
 
 def start_faults(copied: Copy, path: Path) -> tuple[StoreDamage, ...]:
     """Return what keeps containerd from starting and loses no record: a damaged list of free pages."""
-    valid = bolt.metas(copied.data)
-    fault = bolt.freelist_fault(copied.data, valid[0]) if valid else ""
+    valid = pages.metas(copied.data)
+    fault = pages.freelist_fault(copied.data, valid[0]) if valid else ""
     if not fault:
         return ()
     sentence = f"{path}: {fault}; its records are whole, and containerd does not start with it"

@@ -12,8 +12,9 @@ from typing import Final
 
 import msgspec
 
-from auditor.bbolt import bolt
-from auditor.bbolt.bolt import Bucket, Database, PageDamaged, Walk
+from auditor.bbolt import pages
+from auditor.bbolt.bolt import Bucket, Walk
+from auditor.bbolt.pages import Database, PageDamaged
 from auditor.offline import schema
 
 _TIMES: Final = frozenset((b"createdat", b"updatedat"))
@@ -33,15 +34,15 @@ class Root(msgspec.Struct, frozen=True, order=True):
     page: int
 
 
-def databases(data: bolt.Buffer) -> Iterator[Database]:
+def databases(data: pages.Buffer) -> Iterator[Database]:
     """Yield the database under each page size that its pages fit, where no meta page tells the size."""
-    for size in bolt.PAGE_SIZES:
+    for size in pages.PAGE_SIZES:
         numbers = range(2, min(len(data) // size, 34))
         if any(_id_at(data, number * size) == number for number in numbers):
             yield Database(data, page_size=size)
 
 
-def _id_at(data: bolt.Buffer, offset: int) -> int:
+def _id_at(data: pages.Buffer, offset: int) -> int:
     return int(struct.unpack_from("<Q", data, offset)[0])
 
 
@@ -51,11 +52,11 @@ def leaves(database: Database) -> Iterator[tuple[int, list[tuple[bytes, bool, by
     Pages of a hostile file can overlap; those of several pages' length are left out after _OVERLAP times the file.
     """
     left = _OVERLAP * len(database.data)
-    for number in range(bolt.FIRST_PAGE, database.pages):
+    for number in range(pages.FIRST_PAGE, database.pages):
         try:
             page = database.page(number)
             size = page.end - page.start
-            if page.kind != bolt.LEAF or (size > database.page_size and size > left):
+            if page.kind != pages.LEAF or (size > database.page_size and size > left):
                 continue
             left -= size
             yield number, database.entries(page)

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from auditor.bbolt import bolt, database_file
+from auditor.bbolt import bolt, database_file, pages
 from auditor.errors import ReadFailed, StoreError
 from auditor.model.digest import Digest
 from auditor.model.store import FileKind, FileState
@@ -71,13 +71,13 @@ def sound_copy(path: Path, states: Mapping[Digest, FileState]) -> SoundCopy:
     raise StoreError(f"{path} has no whole tree of records", hint=_HINT)
 
 
-def _whole(data: bolt.Buffer) -> Iterator[tuple[bolt.Database, int, bool]]:
+def _whole(data: pages.Buffer) -> Iterator[tuple[pages.Database, int, bool]]:
     """Yield the whole trees with their root page, and whether it is the newest: by the meta pages, then by a search."""
-    valid = bolt.metas(data)
+    valid = pages.metas(data)
     for number, meta in enumerate(valid):
-        database = bolt.Database(data, page_size=meta.page_size, high_water=meta.high_water)
+        database = pages.Database(data, page_size=meta.page_size, high_water=meta.high_water)
         if salvage.examine(database, meta.root) is not None:
-            yield bolt.Database(data, page_size=meta.page_size), meta.root, number == 0 and len(valid) > 1
+            yield pages.Database(data, page_size=meta.page_size), meta.root, number == 0 and len(valid) > 1
     for database in salvage.databases(data):
         root = salvage.find_root(database)
         if root is not None:
@@ -107,16 +107,16 @@ def _compare(path: Path, records: list[schema.Records], states: Mapping[Digest, 
         )
 
 
-def _with_metas(database: bolt.Database, root: int) -> bytes:
+def _with_metas(database: pages.Database, root: int) -> bytes:
     """Return the pages with two new meta pages: transaction t is in page t mod 2; bbolt internal/common/meta.go."""
     size = database.page_size
-    valid = bolt.metas(database.data)
+    valid = pages.metas(database.data)
     even = (valid[0].txid if valid else _LATE) // 2 * 2 + 2
-    pages = [_meta(page, size=size, root=root, high=database.pages, txid=even + page) for page in (0, 1)]
-    return b"".join((*pages, bytes(database.data[2 * size : database.pages * size])))
+    written = [_meta(page, size=size, root=root, high=database.pages, txid=even + page) for page in (0, 1)]
+    return b"".join((*written, bytes(database.data[2 * size : database.pages * size])))
 
 
 def _meta(page: int, *, size: int, root: int, high: int, txid: int) -> bytes:
-    body = bolt.META_BODY.pack(bolt.MAGIC, bolt.VERSION, size, 0, root, 0, bolt.NO_FREELIST, high, txid, 0)[:-8]
-    head = bolt.PAGE_HEADER.pack(page, bolt.META, 0, 0)
-    return (head + body + struct.pack("<Q", bolt.fnv1a(body))).ljust(size, b"\0")
+    body = pages.META_BODY.pack(pages.MAGIC, pages.VERSION, size, 0, root, 0, pages.NO_FREELIST, high, txid, 0)[:-8]
+    head = pages.PAGE_HEADER.pack(page, pages.META, 0, 0)
+    return (head + body + struct.pack("<Q", pages.fnv1a(body))).ljust(size, b"\0")

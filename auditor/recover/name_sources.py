@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from auditor.bbolt import bolt
+from auditor.bbolt import pages
 from auditor.bbolt.database_file import Copy
 from auditor.errors import AuditorError, InvalidDigest
 from auditor.formats import json_report
@@ -73,7 +73,7 @@ def read_names(data: bytes, source: str) -> tuple[NameHint, ...]:
         source: Its name, for people.
 
     """
-    if bolt.metas(data):
+    if pages.metas(data):
         return tuple(_of_database(data, source))
     try:
         document = msgspec.json.decode(data)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from auditor.model.snapshot_files import Difference, Differences, Kind
+from auditor.model.snapshot_files import OF_CONTENT, Difference, Differences, Kind
 from auditor.snapshots.beside import Admit, at_once
 from auditor.snapshots.compare import agreed, compare
 from auditor.snapshots.erofs_mount import Superblock, mounted, superblock
@@ -21,21 +21,7 @@ Play = Callable[[Path | None], Node | str]
 _DAMAGED: Final = frozenset((errno.EUCLEAN, errno.EBADMSG))
 
 #: Kinds that are compared in an image that mkfs.erofs made of a tar: it has rules of its own for the rest.
-_CONVERTED: Final = frozenset(
-    {
-        Kind.MISSING,
-        Kind.TYPE,
-        Kind.EMPTY,
-        Kind.TRUNCATED,
-        Kind.LONGER,
-        Kind.ZEROED,
-        Kind.CONTENT,
-        Kind.UNREADABLE,
-        Kind.TARGET,
-        Kind.WHITEOUT_MISSING,
-        Kind.OPAQUE_MISSING,
-    }
-)
+_CONVERTED: Final = OF_CONTENT | {Kind.WHITEOUT_MISSING, Kind.OPAQUE_MISSING}
 _SKIPPED: Final = "attributes, device numbers and additional files, which mkfs.erofs makes of a tar by its own rules"
 
 

@@ -18,7 +18,7 @@ from auditor.errors import AuditorError
 from auditor.model.digest import Digest
 from auditor.model.findings import Verify
 from auditor.model.plural import plural
-from auditor.model.snapshot_files import Differences, Kind, SnapshotFiles, SnapshotKey, Usage
+from auditor.model.snapshot_files import OF_CONTENT, Differences, Kind, SnapshotFiles, SnapshotKey, Usage
 from auditor.model.store import SourceKind, Store, Verification
 from auditor.snapshots.beside import Admit, Unsettled, at_once
 from auditor.snapshots.compare import agreed, compare
@@ -31,34 +31,8 @@ from auditor.snapshots.tree import Node
 _REFERENCE: Final = "containerd.io/snapshot.ref"
 _ORIGIN: Final = "trusted.overlay.origin"
 _ADMINISTER: Final = 21
-#: Kinds that are compared in a snapshot that was committed and not unpacked: its blob lacks the rest.
-_OF_COMMITS: Final = frozenset(
-    {
-        Kind.MISSING,
-        Kind.TYPE,
-        Kind.EMPTY,
-        Kind.TRUNCATED,
-        Kind.LONGER,
-        Kind.ZEROED,
-        Kind.CONTENT,
-        Kind.UNREADABLE,
-        Kind.TARGET,
-    }
-)
-#: Kinds that are compared in a snapshot that was unpacked just before a crash.
-_OF_CRASHES: Final = frozenset(
-    {
-        Kind.MISSING,
-        Kind.EXTRA,
-        Kind.TYPE,
-        Kind.EMPTY,
-        Kind.TRUNCATED,
-        Kind.LONGER,
-        Kind.UNREADABLE,
-        Kind.TARGET,
-        Kind.WHITEOUT_MISSING,
-    }
-)
+#: Kinds that are compared in a snapshot that was unpacked just before a crash: content is not read.
+_OF_CRASHES: Final = (OF_CONTENT - {Kind.ZEROED, Kind.CONTENT}) | {Kind.EXTRA, Kind.WHITEOUT_MISSING}
 _COMMITTED: Final = "attributes and additional files, as the snapshot was committed and not unpacked"
 _UNRECORDED: Final = "attributes and additional files: no label records whether the snapshot was unpacked or committed"
 #: Begins the reason for a snapshot with files that only another user may read.
@@ -210,7 +184,7 @@ def _suspected(layers: Layers, needed: Needed, files: SnapshotFiles) -> Snapshot
     found = compare_files(layers, needed, files, contents=False)
     if found.differences is None:
         return found if unread({needed.key: found}) else msgspec.structs.replace(found, reason="")
-    kinds = _OF_CRASHES if found.unpacked else _OF_COMMITS
+    kinds = _OF_CRASHES if found.unpacked else OF_CONTENT
     differences = Differences(found.differences.of(kinds), found.differences.expected)
     return msgspec.structs.replace(found, differences=differences)
 
@@ -315,7 +289,7 @@ def compare_files(
         return msgspec.structs.replace(files, reason=found)
     if not unpacked:
         why = _UNRECORDED if needed.snapshot.snapshotter in (MERGED, EROFS) else _COMMITTED
-        found = Differences(found.of(_OF_COMMITS), found.expected, (*found.skipped, why))
+        found = Differences(found.of(OF_CONTENT), found.expected, (*found.skipped, why))
     return msgspec.structs.replace(files, differences=found, unpacked=unpacked)
 
 

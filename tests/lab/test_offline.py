@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from auditor import containerd
-from auditor.bbolt import bolt
+from auditor.bbolt import pages
 from auditor.model.findings import Report
 from auditor.offline.store import OfflineStore
 from tests import images
@@ -109,9 +109,9 @@ def test_damaged_databases(node: Containerd) -> None:
     path = node.root / META
     whole = path.read_bytes()
     expected = {name: store_images(node, name) for name in ("k8s.io", "other")}
-    size = bolt.metas(whole)[0].page_size
+    size = pages.metas(whole)[0].page_size
 
-    for first, count in ((bolt.metas(whole)[0].page, 1), (0, 2)):
+    for first, count in ((pages.metas(whole)[0].page, 1), (0, 2)):
         path.write_bytes(whole[: first * size] + bytes(count * size) + whole[(first + count) * size :])
         ran = offline(node)
         assert ran.status == 3, ran.err

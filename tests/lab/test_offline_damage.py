@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor.bbolt import bolt
+from auditor.bbolt import bolt, pages
 from auditor.bbolt.bolt import Bucket, Walk
 from auditor.model.findings import FailOn, Report, Severity, exit_status
 from auditor.offline.store import OfflineStore
@@ -45,7 +45,7 @@ class Pages:
         return self.data[: page * self.size] + raw + self.data[page * self.size + len(raw) :]
 
 
-def pages(data: bytes) -> Pages:
+def pages_of(data: bytes) -> Pages:
     found = bolt.open_newest(data)
     assert found is not None
     meta, walk = found
@@ -95,7 +95,7 @@ def bucket_page(*path: bytes) -> Callable[[Pages], int]:
 
 def freelist(sound: Pages) -> bytes:
     """Return the database with junk for its freelist; as it is where it has none."""
-    (page,) = struct.unpack_from("<Q", sound.data, bolt.metas(sound.data)[0].page * sound.size + 48)
+    (page,) = struct.unpack_from("<Q", sound.data, pages.metas(sound.data)[0].page * sound.size + 48)
     return sound.junk(page) if page < 1 << 32 else sound.data
 
 
@@ -111,7 +111,7 @@ NEWEST, OLDER = 0, 1
 
 
 def meta_page(which: int) -> Callable[[Pages], bytes]:
-    return lambda sound: sound.zero(bolt.metas(sound.data)[which].page)
+    return lambda sound: sound.zero(pages.metas(sound.data)[which].page)
 
 
 def zeroed(page: Callable[[Pages], int]) -> Callable[[Pages], bytes]:
@@ -169,7 +169,7 @@ def lost(expected: Mapping[tuple[str, str], str], found: Mapping[tuple[str, str]
 
 
 def test_each_damage(stopped: StoppedNode, root: Path) -> None:
-    sound = pages((root / META).read_bytes())
+    sound = pages_of((root / META).read_bytes())
     assert names_of_tree(OfflineStore(root)) == stopped.names
     for name, (damage, by_tree, by_pages) in ROWS.items():
         data = damage(sound)
@@ -207,7 +207,7 @@ def told(stopped: StoppedNode, store: OfflineStore, name: str, *, status: int) -
 
 
 def test_one_wrong_digit_is_a_missing_image(stopped: StoppedNode, root: Path) -> None:
-    (root / META).write_bytes(flipped(pages((root / META).read_bytes())))
+    (root / META).write_bytes(flipped(pages_of((root / META).read_bytes())))
     store = OfflineStore(root)
     assert store.info().damage == ()
     wrong = {name for (_, name), digest in names_of_tree(store).items() if digest not in stopped.names.values()}
@@ -217,7 +217,7 @@ def test_one_wrong_digit_is_a_missing_image(stopped: StoppedNode, root: Path) ->
 
 
 def test_without_records_the_blobs_are_told(stopped: StoppedNode, root: Path) -> None:
-    sound = pages((root / META).read_bytes())
+    sound = pages_of((root / META).read_bytes())
     half = sound.data[: sound.end // 2 * sound.size]
     for data in (None, b"", sound.data[: sound.size], half):
         (root / META).unlink(missing_ok=True)
@@ -231,7 +231,7 @@ def test_without_records_the_blobs_are_told(stopped: StoppedNode, root: Path) ->
 
 
 def test_random_pages(stopped: StoppedNode, root: Path) -> None:
-    sound = pages((root / META).read_bytes())
+    sound = pages_of((root / META).read_bytes())
     draw = random.Random(stopped.version)
     kept: Counter[int] = Counter()
     for count in (1, 3, len(sound.used) // 3):
@@ -254,7 +254,7 @@ def test_random_pages(stopped: StoppedNode, root: Path) -> None:
 
 
 def test_a_damaged_snapshotter(root: Path) -> None:
-    sound = pages((root / SNAPSHOTTER).read_bytes())
+    sound = pages_of((root / SNAPSHOTTER).read_bytes())
     for name, data in (("freelist", freelist(sound)), ("snapshots", sound.junk(sound.of[b"v1", b"snapshots"]))):
         (root / SNAPSHOTTER).write_bytes(data)
         report = judge(OfflineStore(root))

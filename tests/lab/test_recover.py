@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from auditor.bbolt import bolt
+from auditor.bbolt import pages
 from auditor.containerd import connect_writable
 from tests.lab.checked import Run
 from tests.lab.checked import auditor_here as auditor
@@ -109,7 +109,7 @@ def both_metas(data: bytes, size: int) -> bytes:
 
 
 def newest_meta(data: bytes, size: int) -> bytes:
-    return zeroed(data, bolt.metas(data)[0].page, size)
+    return zeroed(data, pages.metas(data)[0].page, size)
 
 
 @pytest.mark.parametrize("damage", [both_metas, newest_meta])
@@ -121,7 +121,7 @@ def test_a_sound_copy_starts_the_daemon(
     shutil.rmtree(daemon.root)
     stopped.copy(daemon.root)
     whole = (daemon.root / META).read_bytes()
-    (daemon.root / META).write_bytes(damage(whole, bolt.metas(whole)[0].page_size))
+    (daemon.root / META).write_bytes(damage(whole, pages.metas(whole)[0].page_size))
     made = base / "made.db"
     ran = recover(daemon.root, "--meta-db", made)
     assert ran.status == 0, ran.err
@@ -155,7 +155,7 @@ def test_a_daemon_without_its_database_says_how_to_go_on(
     daemon = start_daemon(stopped.version)
     daemon.stop()
     whole = (stopped.root / META).read_bytes()
-    (daemon.root / META).write_bytes(both_metas(whole, bolt.metas(whole)[0].page_size))
+    (daemon.root / META).write_bytes(both_metas(whole, pages.metas(whole)[0].page_size))
     monkeypatch.setattr(daemon, "cri_wait", lambda: None)
     daemon.start()
     ran = auditor("check", "--address", daemon.socket)

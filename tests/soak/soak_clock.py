@@ -54,15 +54,22 @@ def run(seconds: float, folder: Path) -> Outcome:
             name, jump, after = chance.choice(list(CASES)), chance.choice(JUMPS), chance.randrange(SPAN)
             clock = {"LD_PRELOAD": str(library), "JUMP": str(jump), "AFTER": str(after)}
             label = f"{name}, {jump:+} s after {after} ms, {daemon.version}"
-            with recorder.timed(label):
-                try:
-                    CASES[name](daemon, folder, clock)
-                    require_whole(daemon)
-                    recorder.add(f"{name}, {jump:+} s")
-                except Failed as error:
-                    recorder.fail(f"{label}: {error}", label.encode(), suffix=".txt")
+            with recorded(recorder, daemon, label, f"{name}, {jump:+} s"):
+                CASES[name](daemon, folder, clock)
     recorder.peak_mib = peak_mib()
     return recorder.outcome()
+
+
+@contextmanager
+def recorded(recorder: Recorder, daemon: Containerd, label: str, kind: str) -> Iterator[None]:
+    """Record a case that runs in the block, after which the daemon's store has to be whole."""
+    with recorder.timed(label):
+        try:
+            yield
+            require_whole(daemon)
+            recorder.add(kind)
+        except Failed as error:
+            recorder.fail(f"{label}: {error}", label.encode(), suffix=".txt")
 
 
 def require_whole(daemon: Containerd) -> None:

@@ -20,8 +20,8 @@ from typing import Final
 from tests.lab.kit.binaries import VERSIONS
 from tests.lab.kit.daemon import Containerd
 from tests.lab.kit.registry import Registry
-from tests.soak.record import Failed, Outcome, Recorder, peak_mib
-from tests.soak.soak_clock import CASES, IMAGE, JUMPS, SPAN, require_whole
+from tests.soak.record import Outcome, Recorder, peak_mib
+from tests.soak.soak_clock import CASES, IMAGE, JUMPS, SPAN, recorded
 
 _HERE: Final = Path(__file__).parent
 _SHARED: Final = ("-O2", "-shared", "-fPIC")
@@ -48,14 +48,11 @@ def run(seconds: float, folder: Path) -> Outcome:
         for _ in recorder.rounds():
             name, jump, after = chance.choice(list(CASES)), chance.choice(JUMPS), chance.randrange(SPAN)
             label = f"{name}, the daemon's clock {jump:+} s after {after} ms, {version}"
-            with recorder.timed(label):
-                try:
-                    with _jumping(daemon, offset, jump=jump, after=after / 1000):
-                        CASES[name](daemon, folder, {})
-                    require_whole(daemon)
-                    recorder.add(f"{name}, {jump:+} s")
-                except Failed as error:
-                    recorder.fail(f"{label}: {error}", label.encode(), suffix=".txt")
+            with (
+                recorded(recorder, daemon, label, f"{name}, {jump:+} s"),
+                _jumping(daemon, offset, jump=jump, after=after / 1000),
+            ):
+                CASES[name](daemon, folder, {})
     recorder.peak_mib = peak_mib()
     return recorder.outcome()
 

@@ -29,6 +29,22 @@ def do(method: Callable[..., object], *args: Any, **kwargs: Any) -> Step:
     return lambda world: method(world, *args, **kwargs)
 
 
+def pull(target: Document, *platforms: str, name: str = NAME) -> Step:
+    """Pull an image without unpacking it, for linux/amd64 by default."""
+    return do(World.pull, target, name, platforms=platforms or ("linux/amd64",), unpack=False)
+
+
+def retarget(**fields: Any) -> Step:
+    """Change the descriptor in the record of the only image."""
+
+    def step(world: World) -> None:
+        (record,) = world.inventory.images
+        changed = msgspec.structs.replace(record.target, **fields)
+        world.change(images=(msgspec.structs.replace(record, target=changed),))
+
+    return step
+
+
 def add_labels(digest: Digest, **labels: str) -> Step:
     """Add labels to a blob."""
     return lambda world: world.relabel(digest, lambda old: {**old, **labels})

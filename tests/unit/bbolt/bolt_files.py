@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from auditor.bbolt import bolt
+from auditor.bbolt import pages
 
 PAGE = 4096
 Tree = dict[bytes, "bytes | Tree"]
@@ -60,8 +60,8 @@ class Writer:
 
 
 def meta(page: int, *, root: int, high: int, txid: int, size: int = PAGE) -> bytes:
-    body = struct.pack("<IIIIQQQQQ", bolt.MAGIC, 2, size, 0, root, 0, 2**64 - 1, high, txid)
-    return struct.pack("<QHHI", page, 4, 0, 0) + body + struct.pack("<Q", bolt.fnv1a(body))
+    body = struct.pack("<IIIIQQQQQ", pages.MAGIC, 2, size, 0, root, 0, 2**64 - 1, high, txid)
+    return struct.pack("<QHHI", page, 4, 0, 0) + body + struct.pack("<Q", pages.fnv1a(body))
 
 
 def database(tree: Tree, *, writer: Writer | None = None, txid: int = 7) -> bytearray:

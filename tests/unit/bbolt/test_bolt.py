@@ -8,7 +8,7 @@ import struct
 import msgspec
 import pytest
 
-from auditor.bbolt import bolt
+from auditor.bbolt import bolt, pages
 from tests.unit.bbolt.bolt_files import PAGE, Tree, Writer, database, meta
 
 TREE: Tree = {
@@ -33,7 +33,7 @@ def within(tree: Tree, *path: bytes) -> Tree:
     return tree
 
 
-def read(data: bolt.Buffer) -> tuple[Tree, list[bolt.Lost]]:
+def read(data: pages.Buffer) -> tuple[Tree, list[bolt.Lost]]:
     found = bolt.open_newest(data)
     assert found is not None
     walk = found[1]
@@ -47,11 +47,11 @@ def test_reads_what_was_written(writer: Writer) -> None:
 
 def test_the_newest_valid_meta_page_is_used() -> None:
     data = database(TREE, txid=9)
-    assert [(m.page, m.txid) for m in bolt.metas(data)] == [(1, 9), (0, 8)]
+    assert [(m.page, m.txid) for m in pages.metas(data)] == [(1, 9), (0, 8)]
     data[PAGE + 40] ^= 1
-    assert [(m.page, m.txid) for m in bolt.metas(data)] == [(0, 8)]
+    assert [(m.page, m.txid) for m in pages.metas(data)] == [(0, 8)]
     data[40] ^= 1
-    assert bolt.metas(data) == ()
+    assert pages.metas(data) == ()
     assert bolt.open_newest(data) is None
 
 
@@ -60,7 +60,7 @@ def test_finds_meta_page_1_where_page_0_is_damaged(size: int) -> None:
     data = bytearray(size * 4)
     raw = meta(1, root=2, high=4, txid=3, size=size)
     data[size : size + len(raw)] = raw
-    assert [(m.page, m.page_size, m.txid) for m in bolt.metas(data)] == [(1, size, 3)]
+    assert [(m.page, m.page_size, m.txid) for m in pages.metas(data)] == [(1, size, 3)]
 
 
 def test_a_damaged_leaf_page_loses_its_bucket_only() -> None:
@@ -81,7 +81,7 @@ def test_a_cycle_ends() -> None:
     for number, child in ((2, 3), (3, 2)):
         raw = struct.pack("<QHHI", number, 1, 1, 0) + struct.pack("<IIQ", 16, 1, child) + b"a"
         data[number * PAGE : number * PAGE + len(raw)] = raw
-    walk = bolt.Walk(bolt.Database(data, page_size=PAGE), 2)
+    walk = bolt.Walk(pages.Database(data, page_size=PAGE), 2)
     assert list(walk.top.items()) == []
     assert [one.reason for one in walk.lost] == ["page 2 is used twice"]
 
@@ -131,10 +131,10 @@ def test_random_damage_never_raises() -> None:
         read(data)
 
 
-def with_freelist(page: int, raw: bytes) -> tuple[bytes, bolt.Meta]:
+def with_freelist(page: int, raw: bytes) -> tuple[bytes, pages.Meta]:
     data = bytes(6 * PAGE)
     data = data[: page * PAGE] + raw + data[page * PAGE + len(raw) :]
-    return data, bolt.Meta(page=0, page_size=PAGE, root=3, high_water=6, txid=1, freelist=page)
+    return data, pages.Meta(page=0, page_size=PAGE, root=3, high_water=6, txid=1, freelist=page)
 
 
 def freelist(number: int, kind: int, count: int, *ids: int) -> bytes:
@@ -156,14 +156,14 @@ def freelist(number: int, kind: int, count: int, *ids: int) -> bytes:
     ],
 )
 def test_a_freelist(raw: bytes, fault: str) -> None:
-    found = bolt.freelist_fault(*with_freelist(4, raw))
+    found = pages.freelist_fault(*with_freelist(4, raw))
     assert (fault in found) if fault else not found
 
 
 @pytest.mark.parametrize("page", [0, 6, 1 << 40])
 def test_a_freelist_outside_the_database(page: int) -> None:
     data, found = with_freelist(4, b"")
-    assert "outside" in bolt.freelist_fault(data, msgspec.structs.replace(found, freelist=page))
+    assert "outside" in pages.freelist_fault(data, msgspec.structs.replace(found, freelist=page))
 
 
 def test_keys_that_overlap_are_refused() -> None:
@@ -172,16 +172,16 @@ def test_keys_that_overlap_are_refused() -> None:
     heads = b"".join(struct.pack("<IIQ", count * 16 - n * 16, size + n, 2) for n in range(count))
     raw = struct.pack("<QHHI", 2, 1, count, 1) + heads
     data = bytes(2 * PAGE) + raw.ljust(2 * PAGE, b"k")
-    found = bolt.Database(data, page_size=PAGE)
-    with pytest.raises(bolt.PageDamaged):
+    found = pages.Database(data, page_size=PAGE)
+    with pytest.raises(pages.PageDamaged):
         found.children(found.page(2))
 
 
 def test_pages_that_overlap_are_read_once() -> None:
-    pages = [struct.pack("<QHHI", n, 2, 0, 7 - n).ljust(PAGE, b"\0") for n in range(3, 8)]
+    others = [struct.pack("<QHHI", n, 2, 0, 7 - n).ljust(PAGE, b"\0") for n in range(3, 8)]
     heads = b"".join(struct.pack("<IIQ", 5 * 16 + n - n * 16, 1, 3 + n) for n in range(5))
     top = struct.pack("<QHHI", 2, 1, 5, 0) + heads + b"abcde"
-    walk = bolt.Walk(bolt.Database(bytes(2 * PAGE) + top.ljust(PAGE, b"\0") + b"".join(pages), page_size=PAGE), 2)
+    walk = bolt.Walk(pages.Database(bytes(2 * PAGE) + top.ljust(PAGE, b"\0") + b"".join(others), page_size=PAGE), 2)
     assert list(walk.top.items()) == []
     assert walk.visited == {2, 3}
     assert [lost.reason for lost in walk.lost] == [f"page {n} overlaps another page" for n in range(4, 8)]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import msgspec
 import pytest
 
 from auditor.checks import documents, index_children
@@ -15,7 +14,7 @@ from auditor.model import oci
 from auditor.model.findings import Finding, ImageRef
 from auditor.model.store import Resource
 from tests.unit.build import APP, BASE, MIDDLE, TOP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, Step, build, collected, do, finding, lose, ref, unworded, worded
+from tests.unit.cases import NAME, Step, build, collected, do, finding, lose, pull, ref, retarget, unworded, worded
 
 AMD, ARM, UNKNOWN = "linux/amd64", "linux/arm64", "unknown/unknown"
 ARM_IMAGE = image(Layer("arm low"), Layer("arm high"), platform=ARM)
@@ -33,21 +32,6 @@ class Row(NamedTuple):
     steps: tuple[Step, ...]
     found: tuple[Finding, ...] = ()
     request: Mapping[str, Any] = {}
-
-
-def pull(target: Document, *platforms: str) -> Step:
-    return do(World.pull, target, platforms=platforms or (AMD,), unpack=False)
-
-
-def target(**fields: Any) -> Step:
-    """Change the descriptor in the record of the only image."""
-
-    def step(world: World) -> None:
-        (record,) = world.inventory.images
-        changed = msgspec.structs.replace(record.target, **fields)
-        world.change(images=(msgspec.structs.replace(record, target=changed),))
-
-    return step
 
 
 def size(document: Document) -> dict[str, Any]:
@@ -105,7 +89,7 @@ INDEXES = {
     "all is here": Row((pull(APP),)),
     "all of an index is here": Row((pull(BOTH, AMD, ARM),)),
     "the index is absent": Row((pull(BOTH), lose(BOTH)), (absent(BOTH, root(BOTH)),)),
-    "the index is absent and embedded": Row((pull(BOTH), lose(BOTH), target(embedded=True))),
+    "the index is absent and embedded": Row((pull(BOTH), lose(BOTH), retarget(embedded=True))),
     "the index is absent and arrives": Row(
         (pull(BOTH), lose(BOTH), INGEST[BOTH.digest]), (arriving(BOTH, root(BOTH)),)
     ),

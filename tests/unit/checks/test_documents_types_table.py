@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ from auditor.model import oci
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding, ImageRef, Subject
 from tests.unit.build import APP, BASE, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, Step, build, collected, do, finding, lose, ref, unworded, worded
+from tests.unit.cases import NAME, Step, build, collected, do, finding, lose, pull, ref, retarget, unworded, worded
 
 AMD, ARM, UNKNOWN = "linux/amd64", "linux/arm64", "unknown/unknown"
 ARM_IMAGE = image(Layer("arm"), platform=ARM)
@@ -32,21 +32,6 @@ class Row(NamedTuple):
     steps: tuple[Step, ...]
     found: tuple[Finding, ...] = ()
     messages: tuple[str, ...] = ()
-
-
-def pull(target: Document, *platforms: str, name: str = NAME) -> Step:
-    return do(World.pull, target, name, platforms=platforms or (AMD,), unpack=False)
-
-
-def retarget(**fields: Any) -> Step:
-    """Change the descriptor in the record of the only image."""
-
-    def step(world: World) -> None:
-        (record,) = world.inventory.images
-        changed = msgspec.structs.replace(record.target, **fields)
-        world.change(images=(msgspec.structs.replace(record, target=changed),))
-
-    return step
 
 
 def about(name: str, code: str, used: ImageRef, **facts: str) -> Finding:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor.bbolt import bolt
+from auditor.bbolt import bolt, pages
 from auditor.errors import StoreError, UsageError
 from auditor.model.digest import Digest
 from auditor.model.store import DamageKind
@@ -310,6 +310,6 @@ def test_a_stale_root_without_the_schema_is_not_taken() -> None:
     stale = struct.pack("<QHHI", writer.next, 2, 1, 0) + struct.pack("<IIII", 1, 16, 2, 16) + b"v1"
     stale += struct.pack("<QQ", top, 0)
     data += stale.ljust(PAGE, b"\0")
-    found = bolt.Database(data, page_size=PAGE)
+    found = pages.Database(data, page_size=PAGE)
     assert list(salvage.candidates(found)) == [top, writer.next]
     assert salvage.find_root(found) == top

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from auditor.bbolt import bolt
+from auditor.bbolt import pages
 from auditor.cli import app
 from auditor.cli.runs import recover_write
 from auditor.export.model import ExportPlan
@@ -200,7 +200,7 @@ def test_a_sound_copy_of_a_database(capsys: pytest.CaptureFixture[str], root: Pa
     assert status == 0
     assert f"wrote {target}: 2 image records, 6 blobs, 0 snapshots; the last transactions may be missing" in out
     made = target.read_bytes()
-    assert [found.page for found in bolt.metas(made)] == [1, 0]
+    assert [found.page for found in pages.metas(made)] == [1, 0]
     assert made[2 * PAGE :] == data[2 * PAGE :]
     (root / META).write_bytes(made)
     assert OfflineStore(root).info().damage == ()
