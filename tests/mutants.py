@@ -32,6 +32,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "auditor.model.platforms": ("model/test_platforms_table.py",),
     "auditor.model.gc_reachability": ("model/test_gc_reachability_table.py",),
     "auditor.model.go_json": ("model/test_go_json.py",),
+    "auditor.model.ordinary_json": ("model/test_ordinary_json.py",),
     "auditor.model.oci_json": ("model/test_go_json.py", "model/test_oci.py", "model/test_oci_json.py"),
     "auditor.model.image_graph": ("model/test_image_graph_table.py",),
     "auditor.model.image_walk": ("model/test_image_graph_table.py", "checks/test_index_children.py"),

@@ -15,6 +15,9 @@ from auditor.errors import InvalidDigest
 #: go-digest also takes sha384.
 HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
 
+#: Called directly: `hashlib.new` looks an algorithm up by its name at each call.
+_HASHES = {"sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
+
 #: Digests that `Digest.parse` keeps; beyond them it begins anew.
 _MOST = 1 << 15
 
@@ -58,7 +61,12 @@ class Digest(str):
     @classmethod
     def of(cls, data: bytes, *, algorithm: str = "sha256") -> Self:
         """Return the digest of `data`."""
-        return cls(f"{algorithm}:{hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()}")
+        return cls(f"{algorithm}:{_HASHES[algorithm](data, usedforsecurity=False).hexdigest()}")
+
+    def is_of(self, data: bytes) -> bool:
+        """Whether this is the digest of `data`."""
+        algorithm, _, digits = self.partition(":")
+        return _HASHES[algorithm](data, usedforsecurity=False).hexdigest() == digits
 
     @property
     def algorithm(self) -> str:

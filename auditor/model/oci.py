@@ -17,6 +17,7 @@ from auditor.errors import DocumentTooLarge, InvalidDigest, MalformedDocument
 from auditor.model.digest import Digest
 from auditor.model.go_json import fold
 from auditor.model.oci_json import (
+    NOTHING,
     DescriptorFields,
     IndexFields,
     LooseDescriptorFields,
@@ -25,6 +26,7 @@ from auditor.model.oci_json import (
     decode,
     decode_config,
 )
+from auditor.model.ordinary_json import OrdinaryDescriptor, read_index, read_manifest
 from auditor.model.platforms import Platform, is_usual, normalise
 
 #: Largest index or manifest that is read, in bytes. Registries take manifests of 4 MiB (OCI distribution-spec, "Pushing
@@ -269,8 +271,6 @@ def parse(raw: bytes, media_type: str, *, malformed_children: bool = False) -> D
             core/images/image.go `validateMediaType`).
 
     """
-    if media_type in SCHEMA1_TYPES:
-        raise MalformedDocument("Docker image manifest schema 1 is not supported by containerd since 2.1 nor here")
     if media_type in INDEX_TYPES:
         index = _index(raw)
         return index if malformed_children else _well_formed(index)
@@ -278,6 +278,8 @@ def parse(raw: bytes, media_type: str, *, malformed_children: bool = False) -> D
         return _manifest(raw)
     if media_type in CONFIG_TYPES:
         return _config(raw)
+    if media_type in SCHEMA1_TYPES:
+        raise MalformedDocument("Docker image manifest schema 1 is not supported by containerd since 2.1 nor here")
     raise MalformedDocument(f"documents of type {media_type[:100]!r} are not read")
 
 
@@ -293,7 +295,31 @@ def _sized(raw: bytes, what: str, limit: int = MAX_DOCUMENT) -> bytes:
 
 
 def _index(raw: bytes) -> Index:
-    wire = decode(_sized(raw, "index"), IndexFields, "index")
+    return _ordinary_index(_sized(raw, "index")) or _index_as_go_reads(raw)
+
+
+def _ordinary_index(raw: bytes) -> Index | None:
+    """Return an ordinary index; None where it is not, or where something in it is to be complained of."""
+    wire = read_index(raw)
+    if wire is None or wire.media_type in MANIFEST_TYPES or len(wire.manifests) > MAX_CHILDREN:
+        return None
+    try:
+        manifests = tuple([_ordinary_descriptor(child) for child in wire.manifests])
+    except InvalidDigest:
+        return None
+    return Index(manifests, media_type=wire.media_type, annotations=wire.annotations)
+
+
+def _ordinary_descriptor(wire: OrdinaryDescriptor) -> Descriptor:
+    digest = Digest.parse(wire.digest)
+    if wire.platform is None and not wire.annotations:
+        return Descriptor(wire.media_type, digest, wire.size)
+    platform, written = (None, "") if wire.platform is None else _short(*msgspec.structs.astuple(wire.platform))
+    return Descriptor(wire.media_type, digest, wire.size, platform, wire.annotations, written_platform=written)
+
+
+def _index_as_go_reads(raw: bytes) -> Index:
+    wire = decode(raw, IndexFields, "index")
     if _given(wire.fs_layers):
         raise MalformedDocument("the index is a Docker schema 1 manifest, which is not supported")
     if _given(wire.config) or _given(wire.layers) or wire.media_type in MANIFEST_TYPES:
@@ -317,7 +343,7 @@ def _children(listed: Sequence[LooseDescriptorFields]) -> tuple[list[Descriptor]
             children.append(_child(wire))
         except InvalidDigest as error:
             detail = f"descriptor {number} of the index: {error.message}"
-            platform = _platform(wire.platform) if wire.platform is not None else None
+            platform = _platform(wire.platform)[0] if wire.platform is not None else None
             malformed.append(MalformedChild(len(children), detail, platform))
     return children, malformed
 
@@ -343,7 +369,7 @@ def _well_formed(index: Index) -> Index:
 
 def _given(raw: msgspec.Raw) -> bool:
     """Whether a field is present, even as `null` or `[]`; containerd core/images/image.go `validateMediaType`."""
-    return len(bytes(raw)) > 0
+    return raw is not NOTHING
 
 
 def _annotations(wire: dict[str, str | None] | None) -> dict[str, str]:
@@ -351,7 +377,24 @@ def _annotations(wire: dict[str, str | None] | None) -> dict[str, str]:
 
 
 def _manifest(raw: bytes) -> Manifest:
-    wire = decode(_sized(raw, "manifest"), ManifestFields, "manifest")
+    return _ordinary_manifest(_sized(raw, "manifest")) or _manifest_as_go_reads(raw)
+
+
+def _ordinary_manifest(raw: bytes) -> Manifest | None:
+    """Return an ordinary manifest; None where it is not, or where something in it is to be complained of."""
+    wire = read_manifest(raw)
+    if wire is None or wire.media_type in INDEX_TYPES or len(wire.layers) > MAX_LAYERS:
+        return None
+    try:
+        config = _ordinary_descriptor(wire.config)
+        layers = tuple([_ordinary_descriptor(layer) for layer in wire.layers])
+    except InvalidDigest:
+        return None
+    return Manifest(config, layers, media_type=wire.media_type, annotations=wire.annotations)
+
+
+def _manifest_as_go_reads(raw: bytes) -> Manifest:
+    wire = decode(raw, ManifestFields, "manifest")
     if _given(wire.fs_layers):
         raise MalformedDocument("the manifest is of Docker schema 1, which is not supported")
     if _given(wire.manifests) or wire.media_type in INDEX_TYPES:
@@ -361,7 +404,7 @@ def _manifest(raw: bytes) -> Manifest:
     layers = _bounded(wire.layers or (), MAX_LAYERS, "layers")
     return Manifest(
         config=_descriptor(wire.config, wire.config.digest, wire.config.size),
-        layers=tuple(_descriptor(layer, layer.digest, layer.size) for layer in layers),
+        layers=tuple([_descriptor(layer, layer.digest, layer.size) for layer in layers]),
         media_type=wire.media_type or "",
         artifact_type=wire.artifact_type or "",
         subject=_subject(wire.subject),
@@ -373,7 +416,7 @@ def _config(raw: bytes) -> ImageConfig:
     wire = decode_config(_sized(raw, "config", MAX_CONFIG))
     rootfs = wire.rootfs
     return ImageConfig(
-        platform=_platform(wire),
+        platform=_platform(wire)[0],
         diff_ids=tuple(_bounded((rootfs and rootfs.diff_ids) or (), MAX_LAYERS, "diff_ids")),
     )
 
@@ -388,51 +431,48 @@ def _bounded(items: Sequence[_Item], limit: int, what: str) -> Sequence[_Item]:
 
 
 def _descriptor(wire: DescriptorFields | LooseDescriptorFields, digest: Digest, size: int) -> Descriptor:
+    platform, written = (None, "") if wire.platform is None else _platform(wire.platform)
     return Descriptor(
         media_type=wire.media_type or "",
         digest=digest,
         size=size,
-        platform=_platform(wire.platform) if wire.platform is not None else None,
-        annotations=_annotations(wire.annotations),
-        urls=tuple(wire.urls or ()),
+        platform=platform,
+        annotations=_annotations(wire.annotations) if wire.annotations else {},
+        urls=tuple(wire.urls) if wire.urls else (),
         artifact_type=wire.artifact_type or "",
-        embedded=_embedded(wire.data, digest, size),
-        written_platform=_written(wire.platform),
+        embedded=wire.data is not None and len(wire.data) == size and digest.is_of(wire.data),
+        written_platform=written,
     )
 
 
 def _subject(wire: LooseDescriptorFields | None) -> Descriptor | None:
     """Return a subject; None where its descriptor leads to nothing, which containerd does not mind."""
+    if wire is None or not wire.digest:
+        return None
     try:
-        digest = Digest.parse((wire and wire.digest) or "")
+        digest = Digest.parse(wire.digest)
     except InvalidDigest:
         return None
-    return Descriptor((wire and wire.media_type) or "", digest, max(0, (wire and wire.size) or 0))
+    return Descriptor(wire.media_type or "", digest, max(0, wire.size or 0))
 
 
-def _embedded(data: bytes | None, digest: Digest, size: int) -> bool:
-    return data is not None and len(data) == size and Digest.of(data, algorithm=digest.algorithm) == digest
+def _platform(wire: PlatformFields) -> tuple[Platform, str]:
+    """Return a platform's normalised form, and how it is written; empty where that is its usual name."""
+    os, architecture, variant = wire.os or "", wire.architecture or "", wire.variant or ""
+    if wire.os_version or wire.os_features:
+        features = tuple(feature or "" for feature in wire.os_features or ())
+        return _named(Platform(os, architecture, variant, wire.os_version or "", features))
+    return _short(os, architecture, variant)
 
 
-def _platform(wire: PlatformFields) -> Platform:
-    return normalise(_as_written(wire))
+@lru_cache(maxsize=128)
+def _short(os: str, architecture: str, variant: str) -> tuple[Platform, str]:
+    """Return what `_platform` does, for platforms without the version and the features that few have; cached."""
+    return _named(Platform(os, architecture, variant))
 
 
-def _as_written(wire: PlatformFields) -> Platform:
-    return Platform(
-        os=wire.os or "",
-        architecture=wire.architecture or "",
-        variant=wire.variant or "",
-        os_version=wire.os_version or "",
-        os_features=tuple(feature or "" for feature in wire.os_features or ()),
-    )
-
-
-def _written(wire: PlatformFields | None) -> str:
-    """Return a platform as written; empty where that is its usual name."""
-    if wire is None or is_usual(_as_written(wire)):
-        return ""
-    return str(_as_written(wire))
+def _named(platform: Platform) -> tuple[Platform, str]:
+    return normalise(platform), "" if is_usual(platform) else str(platform)
 
 
 def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:

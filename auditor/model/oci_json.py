@@ -29,7 +29,7 @@ _Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Annotations = dict[str, _AnyText]
 #: A field whose presence alone matters, or that is checked apart.
 _Raw = msgspec.Raw
-_NOTHING = msgspec.Raw()
+NOTHING: Final = msgspec.Raw()
 #: RFC 3339; a decoded time may still lack the letters that Go wants, see `_SHORTENED_TIME`.
 _Time = Annotated[datetime, msgspec.Meta(tz=True)] | None
 
@@ -43,7 +43,7 @@ class PlatformFields(msgspec.Struct, forbid_unknown_fields=True):
     os_version: Text = msgspec.field(name="os.version", default=None)
     os_features: list[Text] | None = msgspec.field(name="os.features", default=None)
     #: Docker's manifest lists have it; of no meaning.
-    features: _Raw = _NOTHING
+    features: _Raw = NOTHING
 
 
 class _AnyDescriptor(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -78,9 +78,9 @@ class IndexFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     artifact_type: Text = None
     subject: LooseDescriptorFields | None = None
     annotations: Annotations | None = None
-    config: _Raw = _NOTHING
-    layers: _Raw = _NOTHING
-    fs_layers: _Raw = _NOTHING
+    config: _Raw = NOTHING
+    layers: _Raw = NOTHING
+    fs_layers: _Raw = NOTHING
 
 
 class ManifestFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -93,8 +93,8 @@ class ManifestFields(msgspec.Struct, rename="camel", forbid_unknown_fields=True)
     artifact_type: Text = None
     subject: LooseDescriptorFields | None = None
     annotations: Annotations | None = None
-    manifests: _Raw = _NOTHING
-    fs_layers: _Raw = _NOTHING
+    manifests: _Raw = NOTHING
+    fs_layers: _Raw = NOTHING
 
 
 class _RootFS(msgspec.Struct, forbid_unknown_fields=True):
@@ -123,18 +123,18 @@ class _Execution(msgspec.Struct, rename="pascal", forbid_unknown_fields=True):
     labels: Annotations | None = None
     stop_signal: _AnyText = None
     args_escaped: bool | None = None
-    hostname: _Raw = _NOTHING
-    domainname: _Raw = _NOTHING
-    attach_stdin: _Raw = _NOTHING
-    attach_stdout: _Raw = _NOTHING
-    attach_stderr: _Raw = _NOTHING
-    tty: _Raw = _NOTHING
-    open_stdin: _Raw = _NOTHING
-    stdin_once: _Raw = _NOTHING
-    image: _Raw = _NOTHING
-    on_build: _Raw = _NOTHING
-    healthcheck: _Raw = _NOTHING
-    shell: _Raw = _NOTHING
+    hostname: _Raw = NOTHING
+    domainname: _Raw = NOTHING
+    attach_stdin: _Raw = NOTHING
+    attach_stdout: _Raw = NOTHING
+    attach_stderr: _Raw = NOTHING
+    tty: _Raw = NOTHING
+    open_stdin: _Raw = NOTHING
+    stdin_once: _Raw = NOTHING
+    image: _Raw = NOTHING
+    on_build: _Raw = NOTHING
+    healthcheck: _Raw = NOTHING
+    shell: _Raw = NOTHING
 
 
 class _Step(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -153,12 +153,12 @@ class _AnyConfig(PlatformFields):
     rootfs: _RootFS | None = None
     created: _Time = None
     author: _AnyText = None
-    container: _Raw = _NOTHING
-    container_config: _Raw = _NOTHING
-    docker_version: _Raw = _NOTHING
-    id: _Raw = _NOTHING
-    parent: _Raw = _NOTHING
-    comment: _Raw = _NOTHING
+    container: _Raw = NOTHING
+    container_config: _Raw = NOTHING
+    docker_version: _Raw = NOTHING
+    id: _Raw = NOTHING
+    parent: _Raw = NOTHING
+    comment: _Raw = NOTHING
 
 
 class ConfigFields(_AnyConfig):
@@ -171,8 +171,8 @@ class ConfigFields(_AnyConfig):
 class LargeConfigFields(_AnyConfig):
     """A config that may have more objects than there is memory for."""
 
-    config: _Raw = _NOTHING
-    history: _Raw = _NOTHING
+    config: _Raw = NOTHING
+    history: _Raw = NOTHING
 
 
 class _AnyExecution(_Execution, forbid_unknown_fields=False):
@@ -281,32 +281,30 @@ def _first_level(raw: bytes, kind: type[msgspec.Struct]) -> bytes:
     return msgspec.json.encode({names[fold(key)]: value for key, value in fields.items() if fold(key) in names})
 
 
+#: As a number: `in` looks for a byte without an exception of its own.
+_BACKSLASH: Final = ord("\\")
 #: An escape that stands for a letter.
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:[467][0-9a-fA-F]|5[0-9aA])")
 
 
-def _repeated(raw: bytes, fields: msgspec.Struct) -> bool:
+def _repeated(raw: bytes, fields: IndexFields | ManifestFields | _AnyConfig) -> bool:
     """Whether a key may occur more often than it was decoded, of those whose last value is not all that counts."""
-    if b"\\u" in raw and _ESCAPED_LETTER.search(raw):
+    if _BACKSLASH in raw and _ESCAPED_LETTER.search(raw):
         return True
-    match fields:
-        case IndexFields():
-            below = [each for each in fields.manifests or () if each is not None]
-            platforms = sum([each.platform is not None for each in below])
-            return (
-                raw.count(b'"manifests"') > 1
-                or raw.count(b'"platform"') > platforms
-                or _repeated_below(raw, fields, below)
-            )
-        case ManifestFields():
-            own = [] if fields.config is None else [fields.config]
-            return (
-                raw.count(b'"layers"') > 1
-                or raw.count(b'"config"') > len(own)
-                or _repeated_below(raw, fields, [*own, *(fields.layers or ())])
-            )
-        case _:
-            return raw.count(b'"rootfs"') > 1
+    if isinstance(fields, _AnyConfig):
+        return raw.count(b'"rootfs"') > 1
+    if isinstance(fields, IndexFields):
+        below = [each for each in fields.manifests or () if each is not None]
+        platforms = sum([each.platform is not None for each in below])
+        return (
+            raw.count(b'"manifests"') > 1 or raw.count(b'"platform"') > platforms or _repeated_below(raw, fields, below)
+        )
+    own = [] if fields.config is None else [fields.config]
+    return (
+        raw.count(b'"layers"') > 1
+        or raw.count(b'"config"') > len(own)
+        or _repeated_below(raw, fields, [*own, *(fields.layers or ())])
+    )
 
 
 def _repeated_below(
@@ -325,7 +323,7 @@ def _repeated_below(
 
 def _valid_unicode(raw: bytes) -> bytes:
     """Replace invalid Unicode with U+FFFD as Go does: containerd runs images that contain it."""
-    if b"\\ud" in raw or b"\\uD" in raw:
+    if _BACKSLASH in raw and (b"\\ud" in raw or b"\\uD" in raw):
         raw = _ESCAPE.sub(lambda found: _whole(found.group()), raw)
     return raw
 
