@@ -135,10 +135,11 @@ class ContainerdStore:
         )
 
     def _described(self) -> tuple[StoreInfo, ContentRoot | None]:
-        with self._lock:
-            if self._known is None:
-                self._known = self._describe()
-            return self._known
+        known = self._known
+        if known is None:
+            with self._lock:
+                known = self._known = self._known or self._describe()
+        return known
 
     def _describe(self) -> tuple[StoreInfo, ContentRoot | None]:
         description = plugins.describe(self._connection)
