@@ -160,22 +160,24 @@ class ContentRoot(msgspec.Struct, frozen=True):
         return {**found, **{digest: self.state(digest) for digest in self.spare}}
 
 
-def _states(entries: Iterator[os.DirEntry[str]], algorithm: str, length: int) -> Iterator[tuple[Digest, FileState]]:
+def _states(entries: Iterator[os.DirEntry[str]], algorithm: str, length: int) -> Mapping[Digest, FileState]:
+    found: dict[Digest, FileState] = {}
+    regular = FileKind.REGULAR  # Python 3.11 takes a microsecond to find a member of an enumeration
     for entry in entries:
-        if len(entry.name) != length:
+        name = entry.name
+        if len(name) != length:
             continue
         try:
-            digest = Digest.parse(f"{algorithm}:{entry.name}")
+            digest = Digest.parse(f"{algorithm}:{name}")
             looked = entry.stat(follow_symlinks=False)
         except (InvalidDigest, FileNotFoundError):
             continue
         except OSError as error:
-            yield digest, FileState(FileKind.UNREADABLE, error=error.strerror or str(error))
+            found[digest] = FileState(FileKind.UNREADABLE, error=error.strerror or str(error))
             continue
-        if stat.S_ISREG(looked.st_mode):
-            yield digest, FileState(FileKind.REGULAR, looked.st_size)
-        else:
-            yield digest, FileState(kind_of(looked.st_mode))
+        mode = looked.st_mode
+        found[digest] = FileState(regular, looked.st_size) if stat.S_ISREG(mode) else FileState(kind_of(mode))
+    return found
 
 
 def kind_of(mode: int) -> FileKind:

@@ -307,7 +307,7 @@ def _ordinary_index(raw: bytes) -> Index | None:
         manifests = tuple([_ordinary_descriptor(child) for child in wire.manifests])
     except InvalidDigest:
         return None
-    return Index(manifests, media_type=wire.media_type, annotations=wire.annotations)
+    return Index(manifests, media_type=wire.media_type, annotations=wire.annotations or {})
 
 
 def _ordinary_descriptor(wire: OrdinaryDescriptor) -> Descriptor:
@@ -315,7 +315,7 @@ def _ordinary_descriptor(wire: OrdinaryDescriptor) -> Descriptor:
     if wire.platform is None and not wire.annotations:
         return Descriptor(wire.media_type, digest, wire.size)
     platform, written = (None, "") if wire.platform is None else _short(*msgspec.structs.astuple(wire.platform))
-    return Descriptor(wire.media_type, digest, wire.size, platform, wire.annotations, written_platform=written)
+    return Descriptor(wire.media_type, digest, wire.size, platform, wire.annotations or {}, written_platform=written)
 
 
 def _index_as_go_reads(raw: bytes) -> Index:
@@ -390,7 +390,7 @@ def _ordinary_manifest(raw: bytes) -> Manifest | None:
         layers = tuple([_ordinary_descriptor(layer) for layer in wire.layers])
     except InvalidDigest:
         return None
-    return Manifest(config, layers, media_type=wire.media_type, annotations=wire.annotations)
+    return Manifest(config, layers, media_type=wire.media_type, annotations=wire.annotations or {})
 
 
 def _manifest_as_go_reads(raw: bytes) -> Manifest:

@@ -32,7 +32,7 @@ class OrdinaryDescriptor(msgspec.Struct, rename="camel", forbid_unknown_fields=T
     digest: str
     size: _Size
     platform: OrdinaryPlatform | None = None
-    annotations: dict[str, str] = {}
+    annotations: dict[str, str] | None = None
 
 
 class OrdinaryIndex(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
@@ -41,7 +41,7 @@ class OrdinaryIndex(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
     schema_version: int
     manifests: list[OrdinaryDescriptor]
     media_type: _Text = ""
-    annotations: dict[str, str] = {}
+    annotations: dict[str, str] | None = None
 
 
 class OrdinaryManifest(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
@@ -51,7 +51,7 @@ class OrdinaryManifest(msgspec.Struct, rename="camel", forbid_unknown_fields=Tru
     config: OrdinaryDescriptor
     layers: list[OrdinaryDescriptor]
     media_type: _Text = ""
-    annotations: dict[str, str] = {}
+    annotations: dict[str, str] | None = None
 
 
 _INDEX: Final = msgspec.json.Decoder(OrdinaryIndex)
@@ -94,7 +94,9 @@ def _once(
 
     """
     # Of a descriptor: `mediaType`, `digest`, the digest's own, and `size`.
-    colons = keys + (found.media_type != "") + _of_annotations(found.annotations) + 4 * len(descriptors)
+    colons = keys + (found.media_type != "") + 4 * len(descriptors)
+    if found.annotations:
+        colons += _of_annotations(found.annotations)
     for each in descriptors:
         if each.platform is not None:
             colons += 4 if each.platform.variant else 3
@@ -104,7 +106,5 @@ def _once(
 
 
 def _of_annotations(annotations: dict[str, str]) -> int:
-    """Return the number of colons in annotations and behind their keys; none where they are empty, as if absent."""
-    if not annotations:
-        return 0
+    """Return the number of colons in annotations, behind their keys and behind the key that leads to them."""
     return 1 + len(annotations) + "".join([*annotations, *annotations.values()]).count(":")

@@ -55,6 +55,7 @@ def test_each_known_algorithm_round_trips(algorithm: str) -> None:
     assert Digest.parse(str(digest)) == digest
     assert digest.hex == hashlib.new(algorithm, b"layer").hexdigest()
     assert digest.short == f"{algorithm}:{digest.hex[:12]}"
+    assert (digest.is_of(b"layer"), digest.is_of(b"layers")) == (True, False)
 
 
 @pytest.mark.parametrize(
