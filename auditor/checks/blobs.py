@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from auditor.checks import layer_content, lost_file
-from auditor.checks.blob_case import Case, audited_blobs, cases, described
+from auditor.checks.blob_case import Case, audited_blobs, cases
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref, uses
 from auditor.checks.rule import Hit, Rule
 from auditor.model.digest import EMPTY, Digest
@@ -66,8 +66,7 @@ RULES = (BLOB_FILE_MISSING, SIZE_MISMATCH, DIGEST_MISMATCH, BLOB_UNREADABLE, REA
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Check each audited blob, once for all namespaces that have a record of it."""
     for view in evidence.views:
-        for graph in view.graphs:
-            yield from _other_sizes(view, graph)
+        yield from _other_sizes(view)
     flaws = _document_flaws(evidence)
     only = None if evidence.verify in (Verify.LAYERS, Verify.SNAPSHOTS) else _doubtful(evidence) | flaws.keys()
     for digest, case in cases(evidence, only).items():
@@ -92,15 +91,17 @@ def _doubtful(evidence: Evidence) -> set[Digest]:
         for digest, verification in evidence.verifications.items()
         if verification.kind is not VerificationKind.SOUND
     }
-    sizes: dict[Digest, int] = {}
-    for view in evidence.views:
-        blobs = view.inventory.blobs
-        for digest in audited_blobs(view):
-            size, state = blobs[digest].size, evidence.files.get(digest)
-            if sizes.setdefault(digest, size) != size or (state is not None and not _as_recorded(state, size)):
-                found.add(digest)
-    for view in evidence.views:
-        found.update(d.digest for d in described(view) if sizes.get(d.digest, d.size) != d.size)
+    recorded = {
+        (digest, view.inventory.blobs[digest].size) for view in evidence.views for digest in audited_blobs(view)
+    }
+    sizes = dict(recorded)
+    described = {(descriptor.digest, descriptor.size) for view in evidence.views for descriptor in view.described}
+    found.update(digest for digest, _ in (recorded | described).difference(sizes.items()) if digest in sizes)
+    regular = {(digest, state.size) for digest, state in evidence.files.items() if state.kind is FileKind.REGULAR}
+    # Few files have another size, so that rules look at these only; those of blobs that are gone were not looked at.
+    for digest, size in recorded - regular:
+        if digest in evidence.files and not _as_recorded(evidence.files[digest], size):
+            found.add(digest)
     return found
 
 
@@ -203,11 +204,13 @@ DISAGREE = "records-disagree"
 DISAGREE_HINT = "Pull the image again, which writes its record; if the sizes still differ, ask the image's publisher."
 
 
-def _other_sizes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+def _other_sizes(view: NamespaceView) -> Iterator[Hit]:
     """Yield the image records that give the target another size than the first: containerd cannot export by them."""
-    for record in graph.group.records:
-        if record.target.size != graph.group.target.size:
-            yield _other_size(view, graph, record)
+    for graph in view.graphs:
+        size = graph.group.target.size
+        for record in graph.group.records:
+            if record.target.size != size:
+                yield _other_size(view, graph, record)
 
 
 def _other_size(view: NamespaceView, graph: ImageGraph, record: Image) -> Hit:

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import cached_property
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 
@@ -113,7 +113,7 @@ def reachable(inventory: Inventory, *, now: datetime) -> Reach:
 
     """
     tables: _Tables = {
-        Place("content"): inventory.blobs,
+        Place("content"): cast("Mapping[str, Blob]", inventory.blobs),  # a digest compares as its text
         Place("image"): {image.name: image for image in inventory.images},
         **{Place("snapshot", name): held for name, held in inventory.snapshots.items()},
     }
