@@ -134,6 +134,11 @@ class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
         return tuple(sorted(s for s, held in self.inventory.snapshots.items() if chain_id in held))
 
     @cached_property
+    def snapshotters(self) -> tuple[tuple[str, Mapping[str, Snapshot]], ...]:
+        """The snapshotters that have snapshots, sorted, each with them."""
+        return tuple((name, held) for name, held in sorted(self.inventory.snapshots.items()) if held)
+
+    @cached_property
     def snapshot_names(self) -> frozenset[str]:
         """The names of the snapshots of all snapshotters."""
         return frozenset().union(*self.inventory.snapshots.values())
