@@ -77,7 +77,7 @@ class Status(enum.StrEnum):
     def worst(cls, states: Iterable[Status]) -> Status:
         """Return the most severe: damaged, then unknown, then sound."""
         found = set(states)
-        return next((state for state in (cls.DAMAGED, cls.UNKNOWN) if state in found), cls.SOUND)
+        return cls.DAMAGED if cls.DAMAGED in found else cls.UNKNOWN if cls.UNKNOWN in found else cls.SOUND
 
 
 class Subject(msgspec.Struct, frozen=True, order=True, omit_defaults=True, kw_only=True):

@@ -170,10 +170,11 @@ def _follow(records: Iterable[_Record], place: Place, forward: Mapping[str, Plac
     elif place.kind == "image":
         targets = (each.target.digest for each in records if isinstance(each, Image))
         waiting[Place("content", flat=place.flat)].update(targets)
+    below = {label: waiting[to] for label, to in forward.items()}
     for record in () if place.flat else records:
         for label, name in record.labels.items():
-            if label in forward:
-                waiting[forward[label]].add(name)
+            if label in below:
+                below[label].add(name)
 
 
 def _back_references(

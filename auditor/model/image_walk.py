@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -30,11 +30,13 @@ class _Found(msgspec.Struct):
     manifests: list[tuple[Descriptor, tuple[Digest, ...]]]
     others: list[Descriptor]
     too_deep: list[Descriptor]
+    #: With the index that lists them.
+    malformed: list[tuple[Descriptor, MalformedChild]]
 
 
 def _visit(target: Descriptor, root: Family, documents: Documents) -> _Found:
     """Visit a target, which is a document of the family `root`, and all below it."""
-    found, seen = _Found([], [], [], []), set[tuple[Digest, Platform | None]]()
+    found, seen = _Found([], [], [], [], []), set[tuple[Digest, Platform | None]]()
     waiting: list[tuple[Descriptor, tuple[Digest, ...]]] = [(target, ())]
     while waiting:
         descriptor, path = waiting.pop()
@@ -53,8 +55,10 @@ def _visit(target: Descriptor, root: Family, documents: Documents) -> _Found:
         else:
             found.indexes.append(descriptor)
             document = documents.get((descriptor.digest, Family.INDEX))
-            below = (*path, descriptor.digest)
-            waiting += [(child, below) for child in reversed(document.manifests if isinstance(document, Index) else ())]
+            if isinstance(document, Index):
+                below = (*path, descriptor.digest)
+                waiting += [(child, below) for child in reversed(document.manifests)]
+                found.malformed += [(descriptor, child) for child in document.malformed]
     return found
 
 
@@ -87,7 +91,7 @@ def walk(image: Group, documents: Documents, matcher: Matcher) -> ImageGraph:
                 if end.malformed is None and _unmatched(end.path, documents, one)
             ]
         ),
-        malformed=tuple(_malformed_nodes(found.indexes, followed, documents, matcher)),
+        malformed=tuple([_malformed_node(index, child, followed, matcher) for index, child in found.malformed]),
     )
 
 
@@ -138,14 +142,11 @@ def _unmatched(path: Sequence[Descriptor], documents: Documents, matcher: Matche
     return len(path) <= oci.MAX_DEPTH and isinstance(documents.get((last.digest, Family.INDEX)), Index)
 
 
-def _malformed_nodes(
-    indexes: Iterable[Descriptor], followed: Sequence[_Followed], documents: Documents, matcher: Matcher
-) -> Iterator[MalformedNode]:
-    for descriptor in indexes:
-        document = documents.get((descriptor.digest, Family.INDEX))
-        for child in document.malformed if isinstance(document, Index) else ():
-            taken = any((end.path[-1].digest, end.malformed) == (descriptor.digest, child) for end in followed)
-            yield MalformedNode(descriptor, child, matcher.everything or taken)
+def _malformed_node(
+    index: Descriptor, child: MalformedChild, followed: Sequence[_Followed], matcher: Matcher
+) -> MalformedNode:
+    taken = any((end.path[-1].digest, end.malformed) == (index.digest, child) for end in followed)
+    return MalformedNode(index, child, matcher.everything or taken)
 
 
 _Listed = TypeVar("_Listed", bound=Descriptor | MalformedChild)

@@ -242,11 +242,14 @@ class Matcher(msgspec.Struct, frozen=True, dict=True):
     def best(self, platforms: Sequence[Platform]) -> int | None:
         """Return the index of the platform of the lowest rank; among equals, of the one with the most OS features."""
         ranks = [self.rank(platform) for platform in platforms]
-        lowest = min((rank for rank in ranks if rank is not None), default=None)
-        if lowest is None:
+        known = [rank for rank in ranks if rank is not None]
+        if not known:
             return None
+        lowest = min(known)
+        if self.legacy or known.count(lowest) == 1:
+            return ranks.index(lowest)
         same = [i for i, rank in enumerate(ranks) if rank == lowest]
-        return same[0] if self.legacy else max(same, key=lambda i: len(normalise(platforms[i]).os_features))
+        return max(same, key=lambda i: len(normalise(platforms[i]).os_features))
 
     def _same(self, wanted: Platform, found: Platform) -> bool:
         """Whether `found` equals `wanted`; platforms.go `Match`. An empty OS is the daemon's, which is Linux."""
