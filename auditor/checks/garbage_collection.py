@@ -159,7 +159,7 @@ def _lost_labels(view: NamespaceView, ref: ImageRef, parent: Digest, lost: list[
 
 
 def _orphans(view: NamespaceView) -> Iterator[Hit]:
-    for digest in view.inventory.blobs.keys() - view.named - view.reach.blobs:
+    for digest in sorted(view.inventory.blobs.keys() - view.named - view.reach.blobs):
         size = view.inventory.blobs[digest].size
         text = f"blob {digest.short} ({size} bytes): no reference in namespace {view.name}"
         yield ORPHAN_BLOB.hit(view.name, blob_subject("blob", digest), text, facts={"size": size})
