@@ -91,17 +91,15 @@ def _doubtful(evidence: Evidence) -> set[Digest]:
         for digest, verification in evidence.verifications.items()
         if verification.kind is not VerificationKind.SOUND
     }
-    recorded = {
-        (digest, view.inventory.blobs[digest].size) for view in evidence.views for digest in audited_blobs(view)
-    }
-    sizes = dict(recorded)
-    described = {(descriptor.digest, descriptor.size) for view in evidence.views for descriptor in view.described}
-    found.update(digest for digest, _ in (recorded | described).difference(sizes.items()) if digest in sizes)
-    regular = {(digest, state.size) for digest, state in evidence.files.items() if state.kind is FileKind.REGULAR}
-    # Few files have another size, so that rules look at these only; those of blobs that are gone were not looked at.
-    for digest, size in recorded - regular:
-        if digest in evidence.files and not _as_recorded(evidence.files[digest], size):
-            found.add(digest)
+    sizes: dict[Digest, int] = {}
+    for view in evidence.views:
+        recorded = {digest: view.inventory.blobs[digest].size for digest in audited_blobs(view)}
+        found.update(digest for digest in sizes.keys() & recorded.keys() if sizes[digest] != recorded[digest])
+        sizes |= recorded
+    described = (descriptor for view in evidence.views for descriptor in view.described)
+    found.update([each.digest for each in described if sizes.get(each.digest, each.size) != each.size])
+    files = evidence.files.items()
+    found.update([digest for digest, state in files if digest in sizes and not _as_recorded(state, sizes[digest])])
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 
 from auditor.checks.evidence import Evidence, NamespaceView
@@ -27,6 +28,7 @@ from auditor.model.findings import (
     count,
 )
 from auditor.model.image_graph import Broken, ImageGraph, ManifestNode
+from auditor.model.platforms import Platform
 from auditor.model.store import ENCRYPTED, FileKind, VerificationKind
 from auditor.version import __version__
 
@@ -117,6 +119,10 @@ def _damage(findings: Sequence[Finding]) -> Mapping[_Key, list[tuple[str, Status
     return damage
 
 
+#: The text of a platform; a node has a handful, in thousands of images.
+_words = lru_cache(maxsize=256)(Platform.__str__)
+
+
 def _image_state(view: NamespaceView, graph: ImageGraph, damage: Mapping[_Key, list[tuple[str, Status]]]) -> ImageState:
     states = damage.get((view.name, graph.group.target.digest), [])
     shown = [node for node in graph.manifests if not node.attestation and (node.wanted or _pulled(view, node))]
@@ -124,7 +130,7 @@ def _image_state(view: NamespaceView, graph: ImageGraph, damage: Mapping[_Key, l
     nothing_here = graph.indexes and not graph.others and not shown
     platforms = [
         PlatformState(
-            platform=str(node.platform) if node.platform is not None else "",
+            platform=_words(node.platform) if node.platform is not None else "",
             manifest=str(node.digest),
             status=Status.worst([status for manifest, status in states if manifest in ("", node.digest)]),
             unpacked=_unpacked(view, node),
