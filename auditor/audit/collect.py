@@ -246,16 +246,17 @@ def _files(
     A file that is missing or has an unexpected size in the content root is also read through the daemon, because the
     visible folder may not be the daemon's own. A blob whose records disappear meanwhile is left out: it was removed.
     """
-    wanted: dict[Digest, list[Blob]] = {}
-    for view in views:
-        for digest in view.named & view.inventory.blobs.keys() if view.selected else view.inventory.blobs:
-            wanted.setdefault(digest, []).append(view.inventory.blobs[digest])
-    found = {digest: seen[digest] for digest in wanted if digest in seen}
-    odd = {
-        digest: records
-        for digest, records in wanted.items()
-        if digest not in found or (found[digest].kind is FileKind.REGULAR and found[digest].size != records[0].size)
+    held = [_audited(view) for view in views]
+    first: dict[Digest, Blob] = {}
+    for blobs in reversed(held):
+        first.update(blobs)
+    found = {digest: seen[digest] for digest in first if digest in seen}
+    expected = {
+        digest
+        for digest, state in found.items()
+        if state.kind is not FileKind.REGULAR or state.size == first[digest].size
     }
+    odd = {digest: [blobs[digest] for blobs in held if digest in blobs] for digest in first.keys() - expected}
     probed = pool.map(lambda records: _probe(store, records), odd.values())
     for done, (digest, state) in enumerate(zip(odd, probed, strict=True), 1):
         on_progress("checking blob files", done, len(odd))
@@ -263,6 +264,12 @@ def _files(
         if state is not None:
             found[digest] = _reconciled(on_disk, state)
     return found
+
+
+def _audited(view: NamespaceView) -> Mapping[Digest, Blob]:
+    """Return the records of the audited blobs: those of the selected images, else all of the namespace."""
+    blobs = view.inventory.blobs
+    return {digest: blobs[digest] for digest in view.named & blobs.keys()} if view.selected else blobs
 
 
 def _probe(store: Store, records: Sequence[Blob]) -> FileState | None:

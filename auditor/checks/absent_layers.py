@@ -100,7 +100,7 @@ _BY_STATE = {
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Report each absent layer, except those of platforms that were not pulled."""
     for view in evidence.views:
-        for graph, node in view.manifests():
+        for graph, node in view.not_whole:
             if node.attestation:
                 continue
             found = absences(evidence, view, graph, node)

@@ -11,7 +11,6 @@ from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model.digest import Digest
 from auditor.model.findings import Fact, ImageRef
-from auditor.model.oci import Descriptor
 
 _Item = TypeVar("_Item")
 
@@ -107,7 +106,7 @@ def cases(evidence: Evidence, only: AbstractSet[Digest] | None = None) -> dict[D
     if not found:
         return found
     for view in evidence.views:
-        for descriptor in described(view):
+        for descriptor in view.described:
             if descriptor.digest in found:
                 case = found[descriptor.digest]
                 case.descriptors = _with(case.descriptors, descriptor.size)
@@ -124,20 +123,6 @@ def _with(held: AbstractSet[_Item], item: _Item) -> set[_Item]:
     found = held if isinstance(held, set) else set(held)
     found.add(item)
     return found
-
-
-def described(view: NamespaceView) -> Iterator[Descriptor]:
-    """Yield every descriptor of the audited images, repeated once per use."""
-    for graph in view.graphs:
-        yield graph.group.target
-        yield from graph.indexes
-        yield from graph.others
-    for _, node in view.manifests():
-        yield node.descriptor
-        inside = view.content(node.digest)
-        if inside is not None:
-            yield inside.manifest.config
-            yield from inside.manifest.layers
 
 
 def _uses(view: NamespaceView) -> Iterator[tuple[Digest, Use]]:

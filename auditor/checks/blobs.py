@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from auditor.checks import layer_content, lost_file
-from auditor.checks.blob_case import Case, audited_blobs, cases, described
+from auditor.checks.blob_case import Case, audited_blobs, cases
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref, uses
 from auditor.checks.rule import Hit, Rule
 from auditor.model.digest import EMPTY, Digest
@@ -66,8 +66,7 @@ RULES = (BLOB_FILE_MISSING, SIZE_MISMATCH, DIGEST_MISMATCH, BLOB_UNREADABLE, REA
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Check each audited blob, once for all namespaces that have a record of it."""
     for view in evidence.views:
-        for graph in view.graphs:
-            yield from _other_sizes(view, graph)
+        yield from _other_sizes(view)
     flaws = _document_flaws(evidence)
     only = None if evidence.verify in (Verify.LAYERS, Verify.SNAPSHOTS) else _doubtful(evidence) | flaws.keys()
     for digest, case in cases(evidence, only).items():
@@ -94,13 +93,13 @@ def _doubtful(evidence: Evidence) -> set[Digest]:
     }
     sizes: dict[Digest, int] = {}
     for view in evidence.views:
-        blobs = view.inventory.blobs
-        for digest in audited_blobs(view):
-            size, state = blobs[digest].size, evidence.files.get(digest)
-            if sizes.setdefault(digest, size) != size or (state is not None and not _as_recorded(state, size)):
-                found.add(digest)
-    for view in evidence.views:
-        found.update(d.digest for d in described(view) if sizes.get(d.digest, d.size) != d.size)
+        recorded = {digest: view.inventory.blobs[digest].size for digest in audited_blobs(view)}
+        found.update(digest for digest in sizes.keys() & recorded.keys() if sizes[digest] != recorded[digest])
+        sizes |= recorded
+    described = (descriptor for view in evidence.views for descriptor in view.described)
+    found.update([each.digest for each in described if sizes.get(each.digest, each.size) != each.size])
+    files = evidence.files.items()
+    found.update([digest for digest, state in files if digest in sizes and not _as_recorded(state, sizes[digest])])
     return found
 
 
@@ -203,11 +202,13 @@ DISAGREE = "records-disagree"
 DISAGREE_HINT = "Pull the image again, which writes its record; if the sizes still differ, ask the image's publisher."
 
 
-def _other_sizes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+def _other_sizes(view: NamespaceView) -> Iterator[Hit]:
     """Yield the image records that give the target another size than the first: containerd cannot export by them."""
-    for record in graph.group.records:
-        if record.target.size != graph.group.target.size:
-            yield _other_size(view, graph, record)
+    for graph in view.graphs:
+        size = graph.group.target.size
+        for record in graph.group.records:
+            if record.target.size != size:
+                yield _other_size(view, graph, record)
 
 
 def _other_size(view: NamespaceView, graph: ImageGraph, record: Image) -> Hit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from auditor.checks.absent_layers import PULL_IN_PROGRESS
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
@@ -15,6 +16,7 @@ from auditor.model.digest import Digest
 from auditor.model.findings import Fact, ImageRef, Severity, Subject
 from auditor.model.image_graph import Broken, Content, Family, Flaw, ImageGraph, ManifestNode, family, key, key_of_root
 from auditor.model.oci import Descriptor, Index, Manifest
+from auditor.model.store import Image
 
 MISSING_MANIFEST = Rule(
     code="missing-manifest",
@@ -100,32 +102,59 @@ RULES = (
 
 
 LACKS = "not in the archive"
+#: The documents that state their type.
+_TYPED = (Index, Manifest)
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Check the documents of each audited image."""
     for view in evidence.views:
+        doubtful = _doubtful(view)
         for graph in view.graphs:
-            yield from _indexes(view, graph)
-            yield from _target(view, graph)
-            yield from _names(view, graph)
-            yield from _record_types(view, graph)
-            for node in graph.manifests:
-                if not node.attestation:
-                    yield from _manifest(evidence, view, graph, node)
+            for descriptor in graph.indexes:
+                if descriptor.digest in doubtful:
+                    yield from _index(view, graph, descriptor)
+            for descriptor in graph.too_deep:
+                yield _too_deep(view, graph, descriptor)
+            if graph.others:
+                yield from _target(view, graph)
+        yield from _names(view)
+        yield from _record_types(view)
+        for graph, node in view.naming(doubtful):
+            if not node.attestation:
+                yield from _manifest(evidence, view, graph, node)
 
 
-def _indexes(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
-    for descriptor in graph.indexes:
-        if not view.has(descriptor.digest) and descriptor not in graph.passed_over:
-            yield from _missing(view, descriptor, "index", image_ref(graph.group, "index"))
-        yield from _flaws(view, graph, descriptor, "index")
-    for descriptor in graph.too_deep:
-        text = f"nested more than {oci.MAX_DEPTH} indexes deep"
-        ref = image_ref(graph.group, "index")
-        subject = blob_subject("index", descriptor.digest)
-        yield MALFORMED_MANIFEST.hit(view.name, subject, text, part="index", images=(ref,))
+def _doubtful(view: NamespaceView) -> AbstractSet[Digest]:
+    """Return all absent content, and the documents that may have a fault; on most nodes these are few.
+
+    Of a document that is read as what its descriptor says, and that states the same type, `_flaws` finds nothing, nor
+    of a config that is read.
+    """
+    typed = {
+        (digest, loaded.media_type)
+        for (digest, kind), loaded in view.documents.items()
+        if isinstance(loaded, _TYPED) and family(loaded.media_type) is kind
+    }
+    stated = {(node.digest, node.descriptor.media_type) for _, node in view.manifests()}
+    stated.update([(index.digest, index.media_type) for graph in view.graphs for index in graph.indexes])
+    unread = {inside.manifest.config.digest for _, _, inside in view.readable if inside.config is None}
+    miscounted = {node.digest for _, node, inside in view.readable if inside.counts_differ}
+    return view.absent | unread | miscounted | {digest for digest, _ in stated - typed}
+
+
+def _index(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor) -> Iterator[Hit]:
+    if not view.has(descriptor.digest) and descriptor not in graph.passed_over:
+        yield from _missing(view, descriptor, "index", image_ref(graph.group, "index"))
+    yield from _flaws(view, graph, descriptor, "index")
+
+
+def _too_deep(view: NamespaceView, graph: ImageGraph, descriptor: Descriptor) -> Hit:
+    text = f"nested more than {oci.MAX_DEPTH} indexes deep"
+    ref = image_ref(graph.group, "index")
+    subject = blob_subject("index", descriptor.digest)
+    return MALFORMED_MANIFEST.hit(view.name, subject, text, part="index", images=(ref,))
 
 
 def _target(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
@@ -167,33 +196,51 @@ def _no_image(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Hit
     return NOT_AN_IMAGE.hit(view.name, subject, text, part="", images=(ref,), facts=facts)
 
 
-def _names(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+def _names(view: NamespaceView) -> Iterator[Hit]:
     """Yield the names that state a digest or an image id other than the image's."""
+    ids: set[tuple[str, str]] = {
+        (graph.group.target.digest, inside.manifest.config.digest)
+        for graph, node, inside in view.readable
+        if not node.attestation
+    }
+    for graph in view.graphs:
+        target = graph.group.target.digest
+        for name in graph.group.names:
+            if name.endswith(target) or (target, name) in ids:
+                continue
+            stated = name if name.startswith("sha256:") else name.rpartition("@")[2] if "@" in name else ""
+            if _SHA256.fullmatch(stated) and target.algorithm == "sha256":
+                yield from _name(view, graph, name, stated)
+
+
+def _name(view: NamespaceView, graph: ImageGraph, name: str, stated: str) -> Iterator[Hit]:
+    """Yield a name that states another digest than its target's, unless it may be the image's id."""
     target = graph.group.target.digest
-    for name in graph.group.names:
-        stated = name if name.startswith("sha256:") else name.rpartition("@")[2] if "@" in name else ""
-        if not _SHA256.fullmatch(stated) or stated == target or target.algorithm != "sha256":
-            continue
-        if name == stated and _may_be_id(view, graph, stated):
-            continue
-        text = f"its name states {stated[:19]}, and leads to {target.short}"
-        facts: dict[str, Fact] = {"stated": stated, "target": str(target)}
-        ref = image_ref(graph.group, "image")
-        yield NAME_MISMATCH.hit(view.name, Subject(kind="image", name=name), text, part="", images=(ref,), facts=facts)
+    if name == stated and _may_be_id(view, graph, stated):
+        return
+    text = f"its name states {stated[:19]}, and leads to {target.short}"
+    facts: dict[str, Fact] = {"stated": stated, "target": str(target)}
+    ref = image_ref(graph.group, "image")
+    yield NAME_MISMATCH.hit(view.name, Subject(kind="image", name=name), text, part="", images=(ref,), facts=facts)
 
 
-def _record_types(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+def _record_types(view: NamespaceView) -> Iterator[Hit]:
     """Yield the records that give the target another type than the records by which it is an image."""
-    target = graph.group.target
-    for record in graph.group.records:
-        given = record.target.media_type
-        if family(target.media_type) in (None, family(given)):
-            continue
-        text = f"its record gives the media type {given or 'none'}, another record of the target {target.media_type}"
-        facts: dict[str, Fact] = {"document": target.media_type, "descriptor": given, "target": str(target.digest)}
-        subject, ref = Subject(kind="image", name=record.name), image_ref(graph.group, "image")
-        message = f"{record.name}: {text}"
-        yield IMAGE_TYPE_UNKNOWN.hit(view.name, subject, message, images=(ref,), facts=facts)
+    for graph in view.graphs:
+        target = graph.group.target
+        for record in graph.group.records:
+            given = record.target.media_type
+            if given != target.media_type and family(target.media_type) not in (None, family(given)):
+                yield _record_type(view, graph, record)
+
+
+def _record_type(view: NamespaceView, graph: ImageGraph, record: Image) -> Hit:
+    target, given = graph.group.target, record.target.media_type
+    text = f"its record gives the media type {given or 'none'}, another record of the target {target.media_type}"
+    facts: dict[str, Fact] = {"document": target.media_type, "descriptor": given, "target": str(target.digest)}
+    subject, ref = Subject(kind="image", name=record.name), image_ref(graph.group, "image")
+    message = f"{record.name}: {text}"
+    return IMAGE_TYPE_UNKNOWN.hit(view.name, subject, message, images=(ref,), facts=facts)
 
 
 def _may_be_id(view: NamespaceView, graph: ImageGraph, stated: str) -> bool:

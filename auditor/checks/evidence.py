@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import msgspec
 from auditor.model.digest import Digest
 from auditor.model.findings import ImageRef, Verify
 from auditor.model.gc_reachability import Reach, reachable
-from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Layer, ManifestNode, children, content
+from auditor.model.image_graph import Content, Documents, Group, ImageGraph, Layer, ManifestNode, content
 from auditor.model.oci import Descriptor
 from auditor.model.platforms import Matcher
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
@@ -72,9 +73,11 @@ class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     def content(self, manifest: Digest) -> Content | None:
         """Return what a manifest names; None where this namespace has no record of it or it cannot be read."""
-        if manifest not in self._contents:
-            self._contents[manifest] = content(manifest, self.documents) if self.has(manifest) else None
-        return self._contents[manifest]
+        try:
+            return self._contents[manifest]
+        except KeyError:
+            found = self._contents[manifest] = content(manifest, self.documents) if self.has(manifest) else None
+            return found
 
     def manifests(self) -> Iterator[tuple[ImageGraph, ManifestNode]]:
         """Yield each manifest of each audited image."""
@@ -88,6 +91,38 @@ class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
             for node in graph.manifests:
                 yield graph, node
 
+    @cached_property
+    def readable(self) -> tuple[tuple[ImageGraph, ManifestNode, Content], ...]:
+        """The manifests of the audited images that can be read, each with what it names."""
+        found = ((graph, node, self.content(node.digest)) for graph, node in self.manifests())
+        return tuple((graph, node, inside) for graph, node, inside in found if inside is not None)
+
+    def naming(self, digests: AbstractSet[Digest]) -> Iterator[tuple[ImageGraph, ManifestNode]]:
+        """Yield the manifests that have one of these digests: their own, an index's above, their config's, a layer's.
+
+        On most nodes a rule asks for few digests or none, and looks at no other manifest.
+        """
+        for graph, node in self.manifests() if digests else ():
+            inside = self.content(node.digest)
+            named = () if inside is None else (inside.manifest.config, *inside.manifest.layers)
+            if not digests.isdisjoint([node.digest, *node.path, *[descriptor.digest for descriptor in named]]):
+                yield graph, node
+
+    @cached_property
+    def not_whole(self) -> tuple[tuple[ImageGraph, ManifestNode], ...]:
+        """The manifests that cannot be read, or of which the config or a layer has no record."""
+        found = ((graph, node, self.content(node.digest)) for graph, node in self.manifests())
+        return tuple(
+            (graph, node) for graph, node, inside in found if inside is None or (self.absent and not self.whole(inside))
+        )
+
+    def whole(self, inside: Content | None) -> bool:
+        """Whether a manifest's config and layers all have records."""
+        if inside is None:
+            return False
+        manifest = inside.manifest
+        return self.inventory.blobs.keys() >= {manifest.config.digest, *[layer.digest for layer in manifest.layers]}
+
     def snapshot(self, snapshotter: str, chain_id: Digest | None) -> Snapshot | None:
         """Return the record of a layer's snapshot; None where there is none, or the chainID is not known."""
         return self.inventory.snapshots.get(snapshotter, {}).get(chain_id) if chain_id is not None else None
@@ -98,16 +133,26 @@ class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
             return ()
         return tuple(sorted(s for s, held in self.inventory.snapshots.items() if chain_id in held))
 
+    @cached_property
+    def snapshotters(self) -> tuple[tuple[str, Mapping[str, Snapshot]], ...]:
+        """The snapshotters that have snapshots, sorted, each with them."""
+        return tuple((name, held) for name, held in sorted(self.inventory.snapshots.items()) if held)
+
+    @cached_property
+    def snapshot_names(self) -> frozenset[str]:
+        """The names of the snapshots of all snapshotters."""
+        return frozenset().union(*self.inventory.snapshots.values())
+
     def claims(self, config: Digest) -> Mapping[str, str]:
         """Return, by snapshotter, the chainID that the config's labels mark as unpacked.
 
         core/unpack/unpacker.go sets the label `containerd.io/gc.ref.snapshot.<snapshotter>` on the config.
         """
-        found = {}
-        for label, value in self.labels(config).items():
-            if label.startswith(UNPACKED_LABEL):
-                found[label.removeprefix(UNPACKED_LABEL).partition("/")[0]] = value
-        return found
+        return {
+            label.removeprefix(UNPACKED_LABEL).partition("/")[0]: value
+            for label, value in self.labels(config).items()
+            if label.startswith(UNPACKED_LABEL)
+        }
 
     @cached_property
     def reach(self) -> Reach:
@@ -117,16 +162,23 @@ class NamespaceView(msgspec.Struct, frozen=True, eq=False, dict=True):
     @cached_property
     def named(self) -> frozenset[Digest]:
         """All digests that the audited images reference, present or not."""
-        found: set[Digest] = set()
+        return frozenset([descriptor.digest for descriptor in self.described])
+
+    @cached_property
+    def absent(self) -> frozenset[Digest]:
+        """The digests that the audited images reference, and of which there is no record."""
+        return self.named - self.inventory.blobs.keys()
+
+    @cached_property
+    def described(self) -> tuple[Descriptor, ...]:
+        """Every descriptor of the audited images, repeated once per use."""
+        found: list[Descriptor] = []
         for graph in self.graphs:
-            found.update(d.digest for d in graph.indexes)
-            found.update(d.digest for d in graph.others)
-            for node in graph.manifests:
-                found.add(node.digest)
-                inside = self.content(node.digest)
-                if inside is not None:
-                    found.update(child.digest for child in children(inside.manifest))
-        return frozenset(found)
+            found += (graph.group.target, *graph.indexes, *graph.others)
+            found += [node.descriptor for node in graph.manifests]
+        for _, _, inside in self.readable:
+            found += (inside.manifest.config, *inside.manifest.layers)
+        return tuple(found)
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):

@@ -70,8 +70,7 @@ def check(evidence: Evidence) -> Iterator[Hit]:
     for view in evidence.views:
         if view.inventory.gaps:  # an object that could not be listed may protect any blob
             continue
-        for graph in view.graphs:
-            yield from _unprotected(view, graph)
+        yield from _unprotected(view)
         if not view.selected:
             yield from _orphans(view)
             yield from _leases(view)
@@ -79,8 +78,9 @@ def check(evidence: Evidence) -> Iterator[Hit]:
             yield from _ingests(view)
 
 
-def _unprotected(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
-    for node in graph.manifests:
+def _unprotected(view: NamespaceView) -> Iterator[Hit]:
+    """Look at the manifests that have a blob which is to be deleted, or an absent one: no other can lose anything."""
+    for graph, node in view.naming((view.inventory.blobs.keys() - view.reach.blobs) | view.absent):
         if not node.wanted or node.attestation or not view.has(node.digest):
             continue
         if not view.reach.blob(node.digest):
@@ -159,10 +159,10 @@ def _lost_labels(view: NamespaceView, ref: ImageRef, parent: Digest, lost: list[
 
 
 def _orphans(view: NamespaceView) -> Iterator[Hit]:
-    for digest, blob in view.inventory.blobs.items():
-        if digest not in view.named and not view.reach.blob(digest):
-            text = f"blob {digest.short} ({blob.size} bytes): no reference in namespace {view.name}"
-            yield ORPHAN_BLOB.hit(view.name, blob_subject("blob", digest), text, facts={"size": blob.size})
+    for digest in sorted(view.inventory.blobs.keys() - view.named - view.reach.blobs):
+        size = view.inventory.blobs[digest].size
+        text = f"blob {digest.short} ({size} bytes): no reference in namespace {view.name}"
+        yield ORPHAN_BLOB.hit(view.name, blob_subject("blob", digest), text, facts={"size": size})
 
 
 def _leases(view: NamespaceView) -> Iterator[Hit]:

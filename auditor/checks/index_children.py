@@ -11,7 +11,7 @@ from auditor.checks.documents import (
     unknown_type,
 )
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
-from auditor.checks.pulled_platforms import pulled_instead, whole
+from auditor.checks.pulled_platforms import pulled_instead
 from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model import oci
 from auditor.model.findings import Fact, ImageRef, Severity
@@ -62,13 +62,18 @@ def check(evidence: Evidence) -> Iterator[Hit]:
     """Check the children of the indexes of each audited image."""
     for view in evidence.views:
         for graph in view.graphs:
-            yield from _content(view, graph)
-            yield from _absent_by_design(evidence, view, graph)
+            if graph.others:
+                yield from _content(view, graph)
+            for descriptor in graph.passed_over:
+                if not view.has(descriptor.digest):
+                    yield _index_not_pulled(view, graph, descriptor)
             for child in graph.malformed:
                 yield _malformed(view, graph, child)
-            if not evidence.archive:
+            if graph.unmatched and not evidence.archive:
                 yield from _without_match(view, graph)
-                yield from _foreign_configs(evidence.matcher, view, graph)
+        yield from _absent_by_design(evidence, view)
+        if not evidence.archive:
+            yield from _foreign_configs(evidence.matcher, view)
 
 
 def _content(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
@@ -86,7 +91,7 @@ def _instead_of_manifest(view: NamespaceView, graph: ImageGraph, descriptor: Des
     """Whether a child of an index stands for an image, or before one, and the image was not pulled for others only."""
     nodes = [node for node in graph.manifests if not node.attestation]
     fits = any(node.alike or node.platform is None for node in nodes)
-    here = view.has(descriptor.digest) or not any(whole(view, view.content(node.digest)) for node in nodes)
+    here = view.has(descriptor.digest) or not any(view.whole(view.content(node.digest)) for node in nodes)
     return here and (fits or (descriptor.platform is not None and oci.is_misspelled_type(descriptor.media_type)))
 
 
@@ -104,14 +109,11 @@ def _unusable(view: NamespaceView, descriptor: Descriptor, ref: ImageRef) -> Hit
     )
 
 
-def _absent_by_design(evidence: Evidence, view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
-    for descriptor in graph.passed_over:
-        if not view.has(descriptor.digest):
-            yield _index_not_pulled(view, graph, descriptor)
-    for node in graph.manifests:
+def _absent_by_design(evidence: Evidence, view: NamespaceView) -> Iterator[Hit]:
+    for graph, node in view.not_whole:
         if node.attestation:
-            yield from _attestation(view, graph, node)
-        elif not whole(view, view.content(node.digest)) and _left_out(evidence, view, graph, node):
+            yield _attestation(view, graph, node)
+        elif _left_out(evidence, view, graph, node):
             yield _not_pulled(view, graph, node)
 
 
@@ -144,14 +146,11 @@ def _index_not_pulled(view: NamespaceView, graph: ImageGraph, descriptor: Descri
     )
 
 
-def _attestation(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Iterator[Hit]:
-    inside = view.content(node.digest)
-    if view.has(node.digest) and whole(view, inside):
-        return
+def _attestation(view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> Hit:
     ref = image_ref(graph.group, "attestation", node=node)
     subject = blob_subject("attestation", node.digest)
     text = f"an attestation of {graph.group.name} {_absent(view)}"
-    yield ATTESTATION_NOT_PULLED.hit(view.name, subject, text, images=(ref,))
+    return ATTESTATION_NOT_PULLED.hit(view.name, subject, text, images=(ref,))
 
 
 def _absent(view: NamespaceView) -> str:
@@ -186,13 +185,12 @@ def _without_match(view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
         )
 
 
-def _foreign_configs(matcher: Matcher, view: NamespaceView, graph: ImageGraph) -> Iterator[Hit]:
+def _foreign_configs(matcher: Matcher, view: NamespaceView) -> Iterator[Hit]:
     """Yield the manifests that containerd takes for the node and that are for another system or architecture."""
     runs = {(platform.os, platform.architecture) for vector in matcher.wanted for platform in vector}
     wanted = ", ".join(str(vector[0]) for vector in matcher.wanted)
-    for node in graph.manifests if runs else ():
-        inside = view.content(node.digest) if node.wanted else None
-        if inside is None or inside.config is None or not inside.container:
+    for graph, node, inside in view.readable if runs else ():
+        if inside.config is None or not (node.wanted and inside.container):
             continue
         own = inside.config.platform
         if not own.os or not own.architecture or (own.os, own.architecture) in runs:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from auditor.checks.evidence import Evidence, NamespaceView, image_ref
 from auditor.checks.rule import Hit, Rule, blob_subject
 from auditor.model import oci
-from auditor.model.digest import Digest
 from auditor.model.findings import Severity
 from auditor.model.image_graph import ImageGraph, Layer, ManifestNode
 
@@ -27,9 +26,9 @@ RULES = (LAYER_TYPE_UNSUPPORTED,)
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Check the present layers of wanted images that are not unpacked; where the differs are unknown, nothing."""
     for view in evidence.views if evidence.info.differs else ():
-        for graph, node in view.manifests():
-            inside = view.content(node.digest)
-            if inside is None or not (node.wanted and inside.container) or view.unpacked_on(_top(inside.chain)):
+        for graph, node, inside in view.readable:
+            unpacked = inside.chain and inside.chain[-1] in view.snapshot_names
+            if unpacked or not (node.wanted and inside.container):
                 continue
             for layer in inside.layers:
                 if view.has(layer.descriptor.digest) and not _supported(layer, evidence.info.differs):
@@ -46,10 +45,6 @@ def _hit(view: NamespaceView, graph: ImageGraph, node: ManifestNode, layer: Laye
         images=(image_ref(graph.group, "layer", node=node, layer=layer.index),),
         facts={"media_type": kind, "differs": names},
     )
-
-
-def _top(chain: tuple[Digest, ...]) -> Digest | None:
-    return chain[-1] if chain else None
 
 
 def _supported(layer: Layer, differs: Collection[str]) -> bool:

@@ -21,13 +21,6 @@ def unpacked(view: NamespaceView, inside: Content) -> bool:
     )
 
 
-def whole(view: NamespaceView, inside: Content | None) -> bool:
-    """Whether a manifest's config and layers all have records."""
-    if inside is None or not view.has(inside.manifest.config.digest):
-        return False
-    return all(view.has(layer.descriptor.digest) for layer in inside.layers)
-
-
 def pulled_instead(evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode) -> bool:
     """Whether other platforms were pulled and this one was not, although it is the node's own.
 
@@ -45,7 +38,7 @@ def pulled_instead(evidence: Evidence, view: NamespaceView, graph: ImageGraph, n
     if evidence.platforms_asked_for or not node.path:
         return False
     others = [n for n in graph.manifests if not n.attestation and n.digest != node.digest and not n.alike]
-    here = [inside for n in others if whole(view, inside := view.content(n.digest)) and inside is not None]
+    here = [inside for n in others if view.whole(inside := view.content(n.digest)) and inside is not None]
     here = [inside for inside in here if inside.container and inside.layers]
     if not here or (len(here) == len(others) > 1):  # all but one are complete: all were pulled, and one was lost
         return False
@@ -91,4 +84,4 @@ def only_choice(view: NamespaceView, graph: ImageGraph, inside: Content) -> bool
     if not any(view.has(layer.descriptor.digest) for layer in inside.layers):
         return False
     real = [node for node in graph.manifests if not node.attestation]
-    return not any(node.wanted or whole(view, view.content(node.digest)) for node in real)
+    return not any(node.wanted or view.whole(view.content(node.digest)) for node in real)

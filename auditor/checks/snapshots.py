@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Final
 
 from auditor.checks.documents import LAYER_COUNT_MISMATCH
@@ -47,12 +48,32 @@ _NOT_HERE = frozenset({State.INCOMPLETE, State.IN_PROGRESS, State.NOT_PULLED, St
 def check(evidence: Evidence) -> Iterator[Hit]:
     """Check the snapshots of each manifest whose chainIDs are known."""
     for view in evidence.views:
-        if not view.inventory.snapshots:
-            continue
-        for graph, node in view.manifests():
-            inside = view.content(node.digest)
-            if inside is not None and inside.chain and view.has(inside.manifest.config.digest):
+        snapshots = view.inventory.snapshots
+        links = {of: {(each.parent, name) for name, each in held.items()} for of, held in snapshots.items() if held}
+        for graph, node, inside in view.readable if snapshots else ():
+            if inside.chain and view.has(inside.manifest.config.digest) and not _unpacked(view, inside, links):
                 yield from _manifest(evidence, view, graph, node, inside)
+
+
+def _unpacked(view: NamespaceView, inside: Content, links: Mapping[str, set[tuple[str, str]]]) -> bool:
+    """Whether an image is unpacked, and nothing is wrong with its snapshots.
+
+    Its top snapshot exists; the snapshotters that have it have each snapshot of the chain, with its parent, so that
+    `_broken` finds nothing; and each snapshot that the config's labels name exists, so that `_missing` finds nothing.
+
+    Args:
+        view: The image's namespace.
+        inside: What the manifest names.
+        links: By snapshotter, each snapshot after its parent.
+
+    """
+    top, chain = inside.chain[-1], tuple(pairwise(("", *inside.chain)))
+    claims, snapshots = view.claims(inside.manifest.config.digest), view.inventory.snapshots
+    return (
+        top in view.snapshot_names
+        and all(known.issuperset(chain) for of, known in links.items() if top in snapshots[of])
+        and all(name in snapshots.get(of, {name}) for of, name in claims.items())
+    )
 
 
 def _manifest(

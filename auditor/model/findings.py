@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -74,10 +74,10 @@ class Status(enum.StrEnum):
     UNKNOWN = "unknown"
 
     @classmethod
-    def worst(cls, states: Iterable[Status]) -> Self:
+    def worst(cls, states: Iterable[Status]) -> Status:
         """Return the most severe: damaged, then unknown, then sound."""
         found = set(states)
-        return cls(next((s for s in (cls.DAMAGED, cls.UNKNOWN) if s in found), cls.SOUND))
+        return cls.DAMAGED if cls.DAMAGED in found else cls.UNKNOWN if cls.UNKNOWN in found else cls.SOUND
 
 
 class Subject(msgspec.Struct, frozen=True, order=True, omit_defaults=True, kw_only=True):

@@ -6,10 +6,13 @@ core/metadata/gc.go: roots are unexpired images and leases, containers, and obje
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
-from functools import lru_cache
-from typing import Literal, cast
+from functools import cached_property
+from itertools import chain
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 
@@ -29,30 +32,32 @@ Kind = Literal["content", "image", "snapshot", "container"]
 _NAMED: Mapping[str, Kind] = {"content": "content", "image": "image", "container": "container"}
 
 
-class Node(msgspec.Struct, frozen=True, gc=False):
-    """An object of the namespace; `flat`: kept without the objects that its labels reference, as by a flat lease."""
+class Place(NamedTuple):
+    """Objects of one kind and snapshotter; `flat`: kept without what their labels reference, as by a flat lease."""
 
     kind: Kind
-    name: str
     snapshotter: str = ""
     flat: bool = False
 
 
-class Reach(msgspec.Struct, frozen=True):
-    """The objects that a collection keeps."""
+class Reach(msgspec.Struct, frozen=True, dict=True):
+    """The objects that a collection keeps: their names by place. A blob's name is its digest."""
 
-    nodes: frozenset[Node]
+    kept: Mapping[Place, AbstractSet[str]]
+
+    @cached_property
+    def blobs(self) -> AbstractSet[str]:
+        """The digests of the blobs that are kept."""
+        whole, flat = (self.kept.get(Place("content", flat=flat), frozenset()) for flat in (False, True))
+        return whole | flat if flat else whole
 
     def blob(self, digest: Digest) -> bool:
         """Whether the blob is kept."""
-        return self._has("content", digest)
+        return digest in self.blobs
 
     def snapshot(self, snapshotter: str, name: str) -> bool:
         """Whether the snapshot is kept."""
-        return self._has("snapshot", name, snapshotter)
-
-    def _has(self, kind: Kind, name: str, snapshotter: str = "") -> bool:
-        return Node(kind, name, snapshotter) in self.nodes or Node(kind, name, snapshotter, True) in self.nodes
+        return any(name in self.kept.get(Place("snapshot", snapshotter, flat), ()) for flat in (False, True))
 
 
 def _has_expired(labels: Labels, now: datetime) -> bool:
@@ -74,28 +79,29 @@ def expired(lease: Lease, now: datetime) -> bool:
 
 def references(labels: Labels) -> Iterator[tuple[str, str]]:
     """Return the blobs (as `("", digest)`) and the snapshots (as `(snapshotter, name)`) that labels protect."""
-    return ((node.snapshotter, node.name) for node in _referenced(labels, _REF) if node.kind in ("content", "snapshot"))
+    places = _places(_REF, labels).items()
+    return ((to.snapshotter, labels[label]) for label, to in places if to.kind in ("content", "snapshot"))
 
 
-def _referenced(labels: Labels, prefix: str) -> list[Node]:
-    """Return the objects that labels reference; the part of the label after a further `.` or `/` is ignored."""
-    return [
-        Node(parsed[0], value, parsed[1])
-        for label, value in labels.items()
-        if (parsed := _parse_label(prefix, label)) is not None
-    ]
+def _places(prefix: str, labels: Iterable[str]) -> dict[str, Place]:
+    """Return the labels that reference objects, and where; what follows a further `.` or `/` in them is ignored."""
+    found = {}
+    for label in labels:
+        if not label.startswith(prefix):
+            continue
+        rest = label.removeprefix(prefix)
+        if rest.startswith(_SNAPSHOT):
+            found[label] = Place("snapshot", rest.removeprefix(_SNAPSHOT).partition("/")[0])
+        elif (kind := _NAMED.get(rest.partition(".")[0].partition("/")[0])) is not None:
+            found[label] = Place(kind)
+    return found
 
 
-@lru_cache(maxsize=4096)
-def _parse_label(prefix: str, label: str) -> tuple[Kind, str] | None:
-    """Return the kind and the snapshotter of the object that a label references; cached, since labels recur."""
-    if not label.startswith(prefix):
-        return None
-    rest = label.removeprefix(prefix)
-    if rest.startswith(_SNAPSHOT):
-        return "snapshot", rest.removeprefix(_SNAPSHOT).partition("/")[0]
-    kind = _NAMED.get(rest.partition(".")[0].partition("/")[0])
-    return None if kind is None else (kind, "")
+_Record = Blob | Snapshot | Image
+#: By place, the records by name.
+_Tables = Mapping[Place, Mapping[str, _Record]]
+#: By place, names of objects whose references are to be followed.
+_Waiting = defaultdict[Place, set[str]]
 
 
 def reachable(inventory: Inventory, *, now: datetime) -> Reach:
@@ -106,95 +112,80 @@ def reachable(inventory: Inventory, *, now: datetime) -> Reach:
         now: The time of the collection, in UTC.
 
     """
-    back = _back_references(inventory, now)
-    images = {image.name: image for image in inventory.images}
-    todo = list(_roots(inventory, now))
-    done: set[Node] = set()
-    while todo:
-        node = todo.pop()
-        if node in done:
+    tables: _Tables = {
+        Place("content"): cast("Mapping[str, Blob]", inventory.blobs),  # a digest compares as its text
+        Place("image"): {image.name: image for image in inventory.images},
+        **{Place("snapshot", name): held for name, held in inventory.snapshots.items()},
+    }
+    # Thousands of records share a few labels, so that each label is parsed once.
+    labels = set(chain.from_iterable(record.labels for table in tables.values() for record in table.values()))
+    forward = {label: to for label, to in _places(_REF, labels).items() if to.kind != "container"}
+    back = _back_references(tables, _places(_BACK, labels), now)
+    waiting = _roots(inventory, tables, {label for label in labels if label.startswith(_ROOT)}, now)
+    kept: defaultdict[Place, set[str]] = defaultdict(set)
+    while waiting:
+        place, names = waiting.popitem()
+        names -= kept[place]
+        if not names:
             continue
-        done.add(node)
-        todo += _references_of(inventory, images, node)
-        if back:
-            todo += back.get(node, ())
-    return Reach(nodes=frozenset(done))
+        kept[place] |= names
+        table = tables.get(place._replace(flat=False), {})
+        _follow([table[name] for name in names if name in table], place, forward, waiting)
+        for name in names & back.get(place, {}).keys():
+            for other, leaning in back[place][name]:
+                waiting[other].add(leaning)
+    return Reach(kept=kept)
 
 
-def _roots(inventory: Inventory, now: datetime) -> Iterator[Node]:
-    yield from (Node("image", image.name) for image in inventory.images if not _has_expired(image.labels, now))
+def _roots(inventory: Inventory, tables: _Tables, root_labels: AbstractSet[str], now: datetime) -> _Waiting:
+    found: _Waiting = defaultdict(set)
+    found[Place("image")].update(image.name for image in inventory.images if not _has_expired(image.labels, now))
     for container in inventory.containers:
-        yield Node("container", container.id)
-        yield Node("snapshot", container.snapshot_key, container.snapshotter)
+        found[Place("container")].add(container.id)
+        found[Place("snapshot", container.snapshotter)].add(container.snapshot_key)
     for lease in inventory.leases:
-        if not expired(lease, now):
-            yield from _lease_resources(lease)
-    yield from (Node("content", blob.digest) for blob in inventory.blobs.values() if _has_label(blob.labels, _ROOT))
-    yield from (_snapshot_node(snapshot) for snapshot in _snapshots(inventory) if _has_label(snapshot.labels, _ROOT))
+        for place, name in () if expired(lease, now) else _lease_resources(lease):
+            found[place].add(name)
+    for place, table in tables.items() if root_labels else ():
+        if place.kind != "image":
+            found[place].update(name for name, record in table.items() if not root_labels.isdisjoint(record.labels))
+    return found
 
 
-def _has_label(labels: Labels, prefix: str) -> bool:
-    for label in labels:  # noqa: SIM110 - any() takes several times as long, and this runs for each record
-        if label.startswith(prefix):
-            return True
-    return False
-
-
-def _snapshots(inventory: Inventory) -> Iterator[Snapshot]:
-    return (snapshot for held in inventory.snapshots.values() for snapshot in held.values())
-
-
-def _snapshot_node(snapshot: Snapshot) -> Node:
-    return Node("snapshot", snapshot.name, snapshot.snapshotter)
-
-
-def _lease_resources(lease: Lease) -> Iterator[Node]:
+def _lease_resources(lease: Lease) -> Iterator[tuple[Place, str]]:
     flat = _FLAT in lease.labels
     for resource in lease.resources or ():
         if resource.type == "content":
-            yield Node("content", resource.id, flat=flat)
+            yield Place("content", flat=flat), resource.id
         elif resource.type == "images":
-            yield Node("image", resource.id, flat=flat)
+            yield Place("image", flat=flat), resource.id
         elif resource.type.startswith(_SNAPSHOTS):
-            yield Node("snapshot", resource.id, resource.type.removeprefix(_SNAPSHOTS), flat)
+            yield Place("snapshot", resource.type.removeprefix(_SNAPSHOTS), flat), resource.id
 
 
-def _references_of(inventory: Inventory, images: Mapping[str, Image], node: Node) -> Iterable[Node]:
-    """Return the objects that a node references, by its record and, unless flat, by its labels; gc.go `references`."""
-    record: Blob | Snapshot | Image | None = None
-    found: list[Node] = []
-    if node.kind == "content":
-        record = inventory.blobs.get(cast("Digest", node.name))  # compares as its text
-    elif node.kind == "snapshot":
-        record = inventory.snapshots.get(node.snapshotter, {}).get(node.name)
-        if record is not None and record.parent:
-            found.append(Node("snapshot", record.parent, node.snapshotter, node.flat))
-    elif node.kind == "image":
-        record = images.get(node.name)
-        if record is not None:
-            found.append(Node("content", record.target.digest, "", node.flat))
-    if record is not None and record.labels and not node.flat:
-        found += [each for each in _referenced(record.labels, _REF) if each.kind != "container"]
-    return found
+def _follow(records: Iterable[_Record], place: Place, forward: Mapping[str, Place], waiting: _Waiting) -> None:
+    """Add what records of a place reference by themselves and, unless flat, by their labels; gc.go `references`."""
+    if place.kind == "snapshot":
+        waiting[place].update(each.parent for each in records if isinstance(each, Snapshot) and each.parent)
+    elif place.kind == "image":
+        targets = (each.target.digest for each in records if isinstance(each, Image))
+        waiting[Place("content", flat=place.flat)].update(targets)
+    below = {label: waiting[to] for label, to in forward.items()}
+    for record in () if place.flat else records:
+        for label, name in record.labels.items():
+            if label in below:
+                below[label].add(name)
 
 
-def _back_references(inventory: Inventory, now: datetime) -> Mapping[Node, list[Node]]:
+def _back_references(
+    tables: _Tables, labels: Mapping[str, Place], now: datetime
+) -> Mapping[Place, Mapping[str, list[tuple[Place, str]]]]:
     """Return, by referenced object, the objects kept together with it; of images only the expired ones."""
-    found: dict[Node, list[Node]] = {}
-    for node, labels in _with_back_references(inventory, now):
-        for target in _referenced(labels, _BACK):
-            found.setdefault(target, []).append(node)
+    found: dict[Place, dict[str, list[tuple[Place, str]]]] = {}
+    for place, table in tables.items() if labels else ():
+        for name, record in table.items():
+            for label in labels.keys() & record.labels.keys():
+                if place.kind != "image" or _has_expired(record.labels, now):
+                    leaning = found.setdefault(labels[label], {}).setdefault(record.labels[label], [])
+                    leaning.append((place, name))
     return found
-
-
-def _with_back_references(inventory: Inventory, now: datetime) -> Iterator[tuple[Node, Labels]]:
-    """Yield the few objects that have such labels."""
-    for blob in inventory.blobs.values():
-        if _has_label(blob.labels, _BACK):
-            yield Node("content", blob.digest), blob.labels
-    for snapshot in _snapshots(inventory):
-        if _has_label(snapshot.labels, _BACK):
-            yield _snapshot_node(snapshot), snapshot.labels
-    for image in inventory.images:
-        if _has_label(image.labels, _BACK) and _has_expired(image.labels, now):
-            yield Node("image", image.name), image.labels

@@ -132,14 +132,16 @@ def group(images: Iterable[Image]) -> tuple[Group, ...]:
 
 
 def _grouped(namespace: str, records: list[Image]) -> Group:
-    records.sort(key=lambda image: _name_order(image.name))
+    if len(records) > 1:
+        records.sort(key=_record_order)
     names = tuple(image.name for image in records)
     typed = (record.target for record in records if family(record.target.media_type) is not None)
     target = next(typed, records[0].target)
     return Group(namespace=namespace, names=names, target=target, records=tuple(records))
 
 
-def _name_order(name: str) -> tuple[bool, bool, str]:
+def _record_order(record: Image) -> tuple[bool, bool, str]:
+    name = record.name
     return (name.startswith("sha256:"), "@" in name, name)
 
 
@@ -219,6 +221,10 @@ class Content(msgspec.Struct, frozen=True):
     counts_differ: bool = False
 
 
+#: The diffID and the chainID of a layer that is not unpacked, or whose config does not tell them.
+_NO_IDS: tuple[Digest | None, Digest | None] = (None, None)
+
+
 def content(digest: Digest, documents: Documents) -> Content | None:
     """Return the config and layers of the manifest `digest`; None where it cannot be parsed."""
     manifest = documents.get((digest, Family.MANIFEST))
@@ -226,17 +232,24 @@ def content(digest: Digest, documents: Documents) -> Content | None:
         return None
     loaded = documents.get((manifest.config.digest, Family.CONFIG)) if manifest.names_image else None
     config = loaded if isinstance(loaded, ImageConfig) else None
-    unpackable = [layer for layer in manifest.layers if oci.is_layer(layer.media_type)]
+    taken = {kind for kind in {layer.media_type for layer in manifest.layers} if oci.is_layer(kind)}
+    unpackable = [layer for layer in manifest.layers if layer.media_type in taken]
     container = manifest.names_image and not _artifact(manifest, config, unpackable)
     counted = len(unpackable) or _passed_over(manifest)
     differ = container and config is not None and counted != len(config.diff_ids)
-    diff_ids = config.diff_ids if config is not None and container and not differ else ()
-    layers = _layers(manifest.layers, diff_ids)
+    diff_ids = config.diff_ids if config is not None and container and unpackable and not differ else ()
+    chain = oci.chain_ids(diff_ids)
+    ids = iter(zip(diff_ids, chain, strict=True))
     return Content(
         manifest=manifest,
         config=config,
-        layers=layers,
-        chain=tuple(layer.chain_id for layer in layers if layer.chain_id is not None),
+        layers=tuple(
+            [
+                Layer(i, layer, *(next(ids, _NO_IDS) if layer.media_type in taken else _NO_IDS))
+                for i, layer in enumerate(manifest.layers)
+            ]
+        ),
+        chain=chain,
         container=container,
         counts_differ=differ,
     )
@@ -244,7 +257,7 @@ def content(digest: Digest, documents: Documents) -> Content | None:
 
 def _artifact(manifest: Manifest, config: ImageConfig | None, unpackable: list[Descriptor]) -> bool:
     """Whether a manifest with an image config is an artifact: BuildKit caches, attestations, `{}` of old ORAS."""
-    if _passed_over(manifest) and not manifest.artifact_type:
+    if not unpackable and not manifest.artifact_type and _passed_over(manifest):
         return config is not None and not config.diff_ids
     if not unpackable and not manifest.artifact_type and config is not None and _built_as_image(manifest, config):
         return False
@@ -261,17 +274,6 @@ def _built_as_image(manifest: Manifest, config: ImageConfig) -> bool:
 
 
 def _passed_over(manifest: Manifest) -> int:
-    """Return the number of layers where each is an image's by its type, and containerd takes none for a layer."""
-    types = [layer.media_type for layer in manifest.layers]
-    passed = all(oci.is_image_layer(each) for each in types) and not any(map(oci.is_layer, types))
-    return len(types) if passed else 0
-
-
-def _layers(descriptors: tuple[Descriptor, ...], diff_ids: tuple[Digest, ...]) -> tuple[Layer, ...]:
-    chain = oci.chain_ids(diff_ids)
-    ids = iter(zip(diff_ids, chain, strict=True))
-    layers = []
-    for i, descriptor in enumerate(descriptors):
-        diff_id, chain_id = next(ids, (None, None)) if oci.is_layer(descriptor.media_type) else (None, None)
-        layers.append(Layer(i, descriptor, diff_id, chain_id))
-    return tuple(layers)
+    """Return the number of layers, of which containerd takes none for one, where each is an image's by its type."""
+    passed = all(oci.is_image_layer(layer.media_type) for layer in manifest.layers)
+    return len(manifest.layers) if passed else 0

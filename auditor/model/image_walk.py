@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -23,41 +23,43 @@ from auditor.model.oci import Descriptor, ImageConfig, Index, MalformedChild, Ma
 from auditor.model.platforms import Matcher, Platform
 
 
-class _Walk(msgspec.Struct):
-    indexes: list[Descriptor] = []
-    manifests: list[tuple[Descriptor, tuple[Digest, ...]]] = []
-    others: list[Descriptor] = []
-    too_deep: list[Descriptor] = []
-    seen: set[tuple[Digest, Platform | None]] = set()
+class _Found(msgspec.Struct):
+    """The descriptors below a target, each once, in the order of the documents; manifests with the indexes above."""
 
-    def start(self, target: Descriptor, documents: Documents) -> None:
-        """Visit a target and all below it, in the order of the documents."""
-        waiting: list[tuple[Descriptor, tuple[Digest, ...]]] = [(target, ())]
-        while waiting:
-            descriptor, path = waiting.pop()
-            below = (*path, descriptor.digest)
-            waiting += [(child, below) for child in reversed(self._visit(descriptor, path, documents))]
+    indexes: list[Descriptor]
+    manifests: list[tuple[Descriptor, tuple[Digest, ...]]]
+    others: list[Descriptor]
+    too_deep: list[Descriptor]
+    #: With the index that lists them.
+    malformed: list[tuple[Descriptor, MalformedChild]]
 
-    def _visit(self, descriptor: Descriptor, path: tuple[Digest, ...], documents: Documents) -> tuple[Descriptor, ...]:
-        """Add a descriptor, unless it was; return its children if it is an index."""
-        kind = family(descriptor.media_type) if path else key_of_root(descriptor, documents)[1]
+
+def _visit(target: Descriptor, root: Family, documents: Documents) -> _Found:
+    """Visit a target, which is a document of the family `root`, and all below it."""
+    found, seen = _Found([], [], [], [], []), set[tuple[Digest, Platform | None]]()
+    waiting: list[tuple[Descriptor, tuple[Digest, ...]]] = [(target, ())]
+    while waiting:
+        descriptor, path = waiting.pop()
+        kind = family(descriptor.media_type) if path else root
         # Data-only images list one manifest for several platforms, each of which may be the wanted one.
         once = (descriptor.digest, descriptor.platform if kind is Family.MANIFEST else None)
-        if once in self.seen:
-            return ()
-        self.seen.add(once)
-        match kind:
-            case Family.MANIFEST:
-                self.manifests.append((descriptor, path))
-            case Family.INDEX if len(path) >= oci.MAX_DEPTH:
-                self.too_deep.append(descriptor)
-            case Family.INDEX:
-                self.indexes.append(descriptor)
-                document = documents.get((descriptor.digest, Family.INDEX))
-                return document.manifests if isinstance(document, Index) else ()
-            case _:
-                self.others.append(descriptor)
-        return ()
+        if once in seen:
+            continue
+        seen.add(once)
+        if kind is Family.MANIFEST:
+            found.manifests.append((descriptor, path))
+        elif kind is not Family.INDEX:
+            found.others.append(descriptor)
+        elif len(path) >= oci.MAX_DEPTH:
+            found.too_deep.append(descriptor)
+        else:
+            found.indexes.append(descriptor)
+            document = documents.get((descriptor.digest, Family.INDEX))
+            if isinstance(document, Index):
+                below = (*path, descriptor.digest)
+                waiting += [(child, below) for child in reversed(document.manifests)]
+                found.malformed += [(descriptor, child) for child in document.malformed]
+    return found
 
 
 def walk(image: Group, documents: Documents, matcher: Matcher) -> ImageGraph:
@@ -69,26 +71,27 @@ def walk(image: Group, documents: Documents, matcher: Matcher) -> ImageGraph:
         matcher: The wanted platforms.
 
     """
-    found = _Walk(indexes=[], manifests=[], others=[], too_deep=[], seen=set())
-    found.start(image.target, documents)
-    single = [msgspec.structs.replace(matcher, wanted=(vector,)) for vector in matcher.wanted]
-    followed = [_followed(image.target, documents, one) for one in single]
-    taken = tuple(each.path[-1] for each in followed)
-    above = {each.digest for one in followed for each in one.path}
+    root = key_of_root(image.target, documents)[1]
+    found = _visit(image.target, root, documents)
+    followed = [_follow(image.target, root, documents, one) for one in matcher.each]
+    taken = [end.path[-1] for end in followed]
+    above = {each.digest for end in followed for each in end.path}
     return ImageGraph(
         group=image,
         indexes=tuple(found.indexes),
         manifests=_manifest_nodes(found.manifests, taken, documents, matcher),
         others=tuple(found.others),
         too_deep=tuple(found.too_deep),
-        unusable=tuple(each for each in found.others if found.indexes and each in taken),
-        passed_over=() if matcher.everything else tuple(each for each in found.indexes if each.digest not in above),
+        unusable=tuple([each for each in found.others if found.indexes and each in taken]),
+        passed_over=() if matcher.everything else tuple([each for each in found.indexes if each.digest not in above]),
         unmatched=tuple(
-            one.wanted[0][0]
-            for one, end in zip(single, followed, strict=True)
-            if end.malformed is None and _unmatched(end.path, documents, one)
+            [
+                one.wanted[0][0]
+                for one, end in zip(matcher.each, followed, strict=True)
+                if end.malformed is None and _unmatched(end.path, documents, one)
+            ]
         ),
-        malformed=tuple(_malformed_nodes(found.indexes, followed, documents, matcher)),
+        malformed=tuple([_malformed_node(index, child, followed, matcher) for index, child in found.malformed]),
     )
 
 
@@ -98,33 +101,36 @@ class _Followed(msgspec.Struct, frozen=True):
     `malformed`: the child that it takes from the last index, and that cannot be read.
     """
 
-    path: tuple[Descriptor, ...]
+    path: Sequence[Descriptor]
     malformed: MalformedChild | None = None
 
 
-def _followed(target: Descriptor, documents: Documents, matcher: Matcher) -> _Followed:
+def _follow(target: Descriptor, root: Family, documents: Documents, matcher: Matcher) -> _Followed:
     """Follow the best child of each index, as far as there is one; core/images/image.go `Manifest`.
 
     Args:
         target: An image's target.
+        root: The family of its document.
         documents: The documents by key.
         matcher: One platform.
 
     """
-    path, kind = [target], key_of_root(target, documents)[1]
+    path, kind = [target], root
     for _ in range(oci.MAX_DEPTH):
         document = documents.get((path[-1].digest, Family.INDEX)) if kind is Family.INDEX else None
-        child = _best(document.listed, matcher) if isinstance(document, Index) else None
+        if not isinstance(document, Index):
+            break
+        child = _best(document.listed if document.malformed else document.manifests, matcher)
         if child is None:
             break
         if isinstance(child, MalformedChild):
-            return _Followed(tuple(path), child)
+            return _Followed(path, child)
         path.append(child)
         kind = family(child.media_type) or Family.UNTYPED
-    return _Followed(tuple(path))
+    return _Followed(path)
 
 
-def _unmatched(path: tuple[Descriptor, ...], documents: Documents, matcher: Matcher) -> bool:
+def _unmatched(path: Sequence[Descriptor], documents: Documents, matcher: Matcher) -> bool:
     """Whether containerd ends with `no match for platform`; core/images/image.go `Manifest`.
 
     It does not compare the platform of a target that is a manifest.
@@ -136,14 +142,11 @@ def _unmatched(path: tuple[Descriptor, ...], documents: Documents, matcher: Matc
     return len(path) <= oci.MAX_DEPTH and isinstance(documents.get((last.digest, Family.INDEX)), Index)
 
 
-def _malformed_nodes(
-    indexes: Iterable[Descriptor], followed: Sequence[_Followed], documents: Documents, matcher: Matcher
-) -> Iterator[MalformedNode]:
-    taken = {(end.path[-1].digest, end.malformed) for end in followed}
-    for descriptor in indexes:
-        document = documents.get((descriptor.digest, Family.INDEX))
-        for child in document.malformed if isinstance(document, Index) else ():
-            yield MalformedNode(descriptor, child, matcher.everything or (descriptor.digest, child) in taken)
+def _malformed_node(
+    index: Descriptor, child: MalformedChild, followed: Sequence[_Followed], matcher: Matcher
+) -> MalformedNode:
+    taken = any((end.path[-1].digest, end.malformed) == (index.digest, child) for end in followed)
+    return MalformedNode(index, child, matcher.everything or taken)
 
 
 _Listed = TypeVar("_Listed", bound=Descriptor | MalformedChild)
@@ -155,51 +158,37 @@ def _best(below: Sequence[_Listed], matcher: Matcher) -> _Listed | None:
     core/images/handlers.go `LimitManifests`, with a limit of 1.
     """
     known = [child for child in below if child.platform is not None]
-    chosen = matcher.choose([child.platform for child in known if child.platform is not None])
-    return known[chosen[0]] if chosen else next((child for child in below if child.platform is None), None)
+    best = matcher.best([child.platform for child in known if child.platform is not None])
+    return known[best] if best is not None else next((child for child in below if child.platform is None), None)
 
 
 def _manifest_nodes(
     found: list[tuple[Descriptor, tuple[Digest, ...]]],
-    taken: tuple[Descriptor, ...],
+    taken: Sequence[Descriptor],
     documents: Documents,
     matcher: Matcher,
 ) -> tuple[ManifestNode, ...]:
+    """Return a node for each manifest, once; of several platforms, the wanted one."""
     if len(found) == 1 and not found[0][1]:  # containerd does not filter the target by platform
         descriptor, path = found[0]
         return (ManifestNode(descriptor, platform_of(descriptor, documents), wanted=True, alike=True, path=path),)
-    platforms = [None if d.attestation else platform_of(d, documents) for d, _ in found]
     chosen = {(each.digest, each.platform) for each in taken}
-    return _each_once(
-        ManifestNode(
-            d,
-            platform,
-            wanted=not d.attestation
-            and (matcher.everything or ((d.digest, d.platform) in chosen and _fits(platform, matcher))),
-            alike=_matches(platform, matcher),
-            path=path,
-        )
-        for (d, path), platform in zip(found, platforms, strict=True)
-    )
-
-
-def _each_once(nodes: Iterable[ManifestNode]) -> tuple[ManifestNode, ...]:
-    """Keep each manifest once; of several platforms, the wanted one."""
     best: dict[Digest, ManifestNode] = {}
-    for node in nodes:
-        held = best.get(node.digest)
-        if held is None or (node.wanted, node.alike) > (held.wanted, held.alike):
-            best[node.digest] = node
+    for descriptor, path in found:
+        attestation = descriptor.attestation
+        platform = None if attestation else platform_of(descriptor, documents)
+        alike = _matches(platform, matcher)
+        # Without a platform, containerd reads the config, which may be absent.
+        fits = (descriptor.digest, descriptor.platform) in chosen and (platform is None or alike)
+        wanted = not attestation and (matcher.everything or fits)
+        held = best.get(descriptor.digest)
+        if held is None or (wanted, alike) > (held.wanted, held.alike):
+            best[descriptor.digest] = ManifestNode(descriptor, platform, wanted=wanted, alike=alike, path=path)
     return tuple(best.values())
 
 
 def _matches(platform: Platform | None, matcher: Matcher) -> bool:
     return platform is not None and matcher.rank(platform) is not None
-
-
-def _fits(platform: Platform | None, matcher: Matcher) -> bool:
-    """Whether containerd uses a manifest that it takes; without a platform it reads the config, which may be absent."""
-    return platform is None or _matches(platform, matcher)
 
 
 def platform_of(descriptor: Descriptor, documents: Documents) -> Platform | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -49,13 +50,17 @@ class Platform(msgspec.Struct, frozen=True, order=True):
         return "/".join(part for part in (os or "unknown", self.architecture or "unknown", self.variant) if part)
 
 
-def normalise(platform: Platform) -> Platform:
+def _normalise(platform: Platform) -> Platform:
     """Return the normalised form of a platform; containerd platforms/database.go `normalizeOS`, `normalizeArch`."""
     os = platform.os.lower()
     os = "darwin" if os == "macos" else os
     arch, variant = _normalise_arch(platform.architecture.lower(), platform.variant.lower())
     features = tuple(sorted(set(platform.os_features)))
     return Platform(os=os, architecture=arch, variant=variant, os_version=platform.os_version, os_features=features)
+
+
+#: The images of a node are for a handful of platforms.
+normalise = lru_cache(maxsize=256)(_normalise)
 
 
 def is_usual(platform: Platform) -> bool:
@@ -188,7 +193,7 @@ def _with(platform: Platform, arch: str, variant: str) -> Platform:
     return msgspec.structs.replace(platform, architecture=arch, variant=variant)
 
 
-class Matcher(msgspec.Struct, frozen=True):
+class Matcher(msgspec.Struct, frozen=True, dict=True):
     """The wanted platforms, each with the platforms that run on it, best first; an empty tuple means all platforms.
 
     `legacy`: by the rules of containerd 1.x, which compares neither `os.features` nor, on Linux, versions of Windows.
@@ -204,9 +209,25 @@ class Matcher(msgspec.Struct, frozen=True):
 
     def rank(self, platform: Platform) -> int | None:
         """Return the rank of `platform` among the wanted ones, 0 being the best; None where it does not match."""
-        found = normalise(platform)
+        if self.everything:
+            return 0
+        if platform not in self._ranks:
+            self._ranks[platform] = self._rank(normalise(platform))
+        return self._ranks[platform]
+
+    @cached_property
+    def _ranks(self) -> dict[Platform, int | None]:
+        """The ranks of the platforms that were asked for: a handful, for thousands of manifests."""
+        return {}
+
+    def _rank(self, found: Platform) -> int | None:
         ranks = [i for vector in self.wanted for i, p in enumerate(vector) if self._same(p, found)]
-        return min(ranks) if ranks else (0 if self.everything else None)
+        return min(ranks, default=None)
+
+    @cached_property
+    def each(self) -> tuple[Matcher, ...]:
+        """A matcher of each wanted platform by itself."""
+        return tuple(Matcher((vector,), self.legacy) for vector in self.wanted)
 
     def choose(self, platforms: Sequence[Platform]) -> list[int]:
         """Return the indexes that a pull selects: the best match of each wanted platform.
@@ -215,17 +236,20 @@ class Matcher(msgspec.Struct, frozen=True):
         """
         if self.everything:
             return list(range(len(platforms)))
-        found = [normalise(p) for p in platforms]
-        chosen = {self._best(vector, found) for vector in self.wanted}
+        chosen = {one.best(platforms) for one in self.each}
         return sorted(i for i in chosen if i is not None)
 
-    def _best(self, vector: tuple[Platform, ...], found: list[Platform]) -> int | None:
-        """Return the index of the best match; among equals, of the one with the most OS features."""
-        for candidate in vector:
-            same = [i for i, platform in enumerate(found) if self._same(candidate, platform)]
-            if same:
-                return same[0] if self.legacy else max(same, key=lambda i: len(found[i].os_features))
-        return None
+    def best(self, platforms: Sequence[Platform]) -> int | None:
+        """Return the index of the platform of the lowest rank; among equals, of the one with the most OS features."""
+        ranks = [self.rank(platform) for platform in platforms]
+        known = [rank for rank in ranks if rank is not None]
+        if not known:
+            return None
+        lowest = min(known)
+        if self.legacy or known.count(lowest) == 1:
+            return ranks.index(lowest)
+        same = [i for i, rank in enumerate(ranks) if rank == lowest]
+        return max(same, key=lambda i: len(normalise(platforms[i]).os_features))
 
     def _same(self, wanted: Platform, found: Platform) -> bool:
         """Whether `found` equals `wanted`; platforms.go `Match`. An empty OS is the daemon's, which is Linux."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 
 from auditor.checks.evidence import Evidence, NamespaceView
@@ -27,6 +28,7 @@ from auditor.model.findings import (
     count,
 )
 from auditor.model.image_graph import Broken, ImageGraph, ManifestNode
+from auditor.model.platforms import Platform
 from auditor.model.store import ENCRYPTED, FileKind, VerificationKind
 from auditor.version import __version__
 
@@ -59,6 +61,7 @@ def report(
 
     """
     images = image_states(evidence, findings)
+    present = _present(evidence)
     incomplete = tuple(sorted({*evidence.incomplete, *_unread(findings)}))
     return Report(
         tool=TOOL,
@@ -72,8 +75,8 @@ def report(
         incomplete=incomplete,
         summary=Summary(
             images=_count_images(images),
-            blobs=_count_blobs(evidence, findings),
-            bytes=_count_bytes(evidence),
+            blobs=_count_blobs(evidence, present, findings),
+            bytes=_count_bytes(evidence, present),
             snapshots=_count_snapshots(evidence, findings),
             findings=count(findings),
         ),
@@ -116,32 +119,31 @@ def _damage(findings: Sequence[Finding]) -> Mapping[_Key, list[tuple[str, Status
     return damage
 
 
+#: The text of a platform; a node has a handful, in thousands of images.
+_words = lru_cache(maxsize=256)(Platform.__str__)
+
+
 def _image_state(view: NamespaceView, graph: ImageGraph, damage: Mapping[_Key, list[tuple[str, Status]]]) -> ImageState:
-    states = damage.get((view.name, str(graph.group.target.digest)), [])
+    states = damage.get((view.name, graph.group.target.digest), [])
+    shown = [node for node in graph.manifests if not node.attestation and (node.wanted or _pulled(view, node))]
+    # As a pull for a platform that the index lacks leaves an image.
+    nothing_here = graph.indexes and not graph.others and not shown
     platforms = [
         PlatformState(
-            platform=str(node.platform) if node.platform is not None else "",
+            platform=_words(node.platform) if node.platform is not None else "",
             manifest=str(node.digest),
-            status=Status.worst(status for manifest, status in states if manifest in ("", node.digest)),
+            status=Status.worst([status for manifest, status in states if manifest in ("", node.digest)]),
             unpacked=_unpacked(view, node),
         )
-        for node in graph.manifests
-        if not node.attestation and (node.wanted or _pulled(view, node))
+        for node in shown
     ]
     return ImageState(
         namespace=view.name,
         names=graph.group.names,
         target=str(graph.group.target.digest),
-        status=Status.worst((*(status for _, status in states), *_nothing_here(view, graph))),
+        status=Status.worst([*[status for _, status in states], *([Status.UNKNOWN] if nothing_here else [])]),
         platforms=tuple(sorted(platforms)) if len(platforms) > 1 else tuple(platforms),
     )
-
-
-def _nothing_here(view: NamespaceView, graph: ImageGraph) -> Iterator[Status]:
-    """Yield unknown for an image of which no platform is here, as a pull for one that its index lacks leaves it."""
-    nodes = [node for node in graph.manifests if not node.attestation]
-    if graph.indexes and not graph.others and not any(node.wanted or _pulled(view, node) for node in nodes):
-        yield Status.UNKNOWN
 
 
 def _pulled(view: NamespaceView, node: ManifestNode) -> bool:
@@ -156,7 +158,7 @@ def _unpacked(view: NamespaceView, node: ManifestNode) -> dict[str, bool]:
     inside = view.content(node.digest)
     if inside is None or not inside.chain:
         return {}
-    return {name: inside.chain[-1] in held for name, held in sorted(view.inventory.snapshots.items()) if held}
+    return {name: inside.chain[-1] in held for name, held in view.snapshotters}
 
 
 def _count_images(images: Sequence[ImageState]) -> ImageCounts:
@@ -167,9 +169,8 @@ def _count_images(images: Sequence[ImageState]) -> ImageCounts:
     )
 
 
-def _count_blobs(evidence: Evidence, findings: Sequence[Finding]) -> BlobCounts:
-    present = _present(evidence)
-    absent = {digest for view in evidence.views for digest in view.named} | _without_file(evidence)
+def _count_blobs(evidence: Evidence, present: Mapping[Digest, int], findings: Sequence[Finding]) -> BlobCounts:
+    absent = set[Digest]().union(*(view.named for view in evidence.views), _without_file(evidence))
     absent -= present.keys()
     by_code = {code: set[str]() for code in ("digest-mismatch", "size-mismatch", "blob-unreadable")}
     for finding in findings:
@@ -210,9 +211,9 @@ def _without_file(evidence: Evidence) -> set[Digest]:
     return {digest for digest, state in evidence.files.items() if state.kind not in here}
 
 
-def _count_bytes(evidence: Evidence) -> ByteCounts:
+def _count_bytes(evidence: Evidence, present: Mapping[Digest, int]) -> ByteCounts:
     read = sum(verification.size for verification in evidence.verifications.values() if verification.fresh)
-    return ByteCounts(present=sum(_present(evidence).values()), read=evidence.bytes_read + read)
+    return ByteCounts(present=sum(present.values()), read=evidence.bytes_read + read)
 
 
 def _count_snapshots(evidence: Evidence, findings: Sequence[Finding]) -> SnapshotCounts:

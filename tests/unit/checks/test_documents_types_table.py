@@ -96,6 +96,7 @@ def mistyped(says: str, given: str, of: Document, role: str) -> Finding:
 
 
 UNSAID, UNSAID_INDEX = image(BASE, mediaType=""), index(APP, mediaType="")
+PLAIN, PLAIN_INDEX = image(BASE, mediaType=OCTETS), index(APP, mediaType=OCTETS)
 TARGETS = {
     "a manifest as plain bytes": Row(
         (pull(APP), retarget(media_type=OCTETS)),
@@ -111,6 +112,16 @@ TARGETS = {
         (pull(UNSAID_INDEX), retarget(media_type=OCTETS)),
         (mistyped("", OCTETS, UNSAID_INDEX, "index"),),
         (f"index of {NAME}: its media type is an index, in its descriptor {OCTETS}",),
+    ),
+    "a manifest that states the unknown type of its record": Row(
+        (pull(PLAIN), retarget(media_type=OCTETS)),
+        (mistyped(OCTETS, OCTETS, PLAIN, "manifest"),),
+        (f"manifest of {NAME} (linux/amd64): its media type is {OCTETS}, in its descriptor {OCTETS}",),
+    ),
+    "an index that states the unknown type of its record": Row(
+        (pull(PLAIN_INDEX), retarget(media_type=OCTETS)),
+        (mistyped(OCTETS, OCTETS, PLAIN_INDEX, "index"),),
+        (f"index of {NAME}: its media type is {OCTETS}, in its descriptor {OCTETS}",),
     ),
 }
 
@@ -295,6 +306,7 @@ INDEXES = {
 
 OTHER = Digest.of(b"other")
 ARM_CONFIG = str(ARM_IMAGE.config.digest)
+SECOND = image(Layer("second"))
 
 
 def stated(name: str, digest: str, whole: Document) -> Finding:
@@ -336,6 +348,12 @@ NAMES = {
     "an id, that of the config": Row((pull(APP, name=str(APP.config.digest)),)),
     "an id, that of the target": Row((pull(APP, name=str(APP.digest)),)),
     "an id of something else": misnamed(name=str(OTHER)),
+    "an id of another image's config": misnamed(
+        pull(SECOND, name="b:1"), name=str(SECOND.config.digest), digest=SECOND.config.digest
+    ),
+    "an id of another image's target": misnamed(
+        pull(SECOND, name="b:1"), name=str(SECOND.digest), digest=SECOND.digest
+    ),
     "an id of an attestation's config": misnamed(
         name=str(NOTE.config.digest), of=index(APP, NOTE), digest=NOTE.config.digest
     )._replace(steps=(pull(index(APP, NOTE), AMD, UNKNOWN, name=str(NOTE.config.digest)),)),

@@ -273,7 +273,7 @@ def ingests(*made: Ingest) -> Step:
 OLD = Ingest("k8s.io", "old", 5, updated_at=NOW - DAY)
 WHOLE = {
     "an orphan": Row((PULL, do(World.put, b"orphan")), (orphan(b"orphan"),)),
-    "two orphans": Row((PULL, do(World.put, b"a"), do(World.put, b"b")), (orphan(b"a"), orphan(b"b"))),
+    "two orphans": Row((PULL, do(World.put, b"a"), do(World.put, b"b")), (orphan(b"b"), orphan(b"a"))),
     "content that a root label keeps": Row((PULL, do(World.put, b"a", **{"containerd.io/gc.root": ""}))),
     "content that a lease holds": Row((PULL, do(World.put, b"a"), held("l", Resource("content", Digest.of(b"a"))))),
     "content that an image names and nothing keeps is no orphan": Row((PULL, unlabel(APP.config)), of_app(APP.config)),

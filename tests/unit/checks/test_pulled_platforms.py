@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from auditor.checks.pulled_platforms import only_choice, pulled_instead, unpacked, whole
+from auditor.checks.pulled_platforms import only_choice, pulled_instead, unpacked
 from tests.unit.build import APP, BASE, MIDDLE, OVERLAY, TOP, Document, Layer, World, attestation, image, index
 from tests.unit.cases import Step, add_labels, build, collected, do, find, lose
 
@@ -66,7 +66,7 @@ WHOLE: dict[str, tuple[Document, tuple[Step, ...], bool]] = {
 @pytest.mark.parametrize(("manifest", "steps", "expected"), WHOLE.values(), ids=WHOLE)
 def test_whole_is_a_config_with_all_layers(manifest: Document, steps: tuple[Step, ...], expected: bool) -> None:
     view, _, node = find(collected(build(steps)), manifest)
-    assert whole(view, view.content(node.digest)) is expected
+    assert view.whole(view.content(node.digest)) is expected
 
 
 # The node's platform was left out.
@@ -120,7 +120,7 @@ PAIR = index(APP, ARM_IMAGE)
 FROM = add_labels(PAIR.digest, **REPOSITORY)
 INSTEAD = {
     "another platform is whole": arm(instead=True),
-    "another platform is whole, documents of this one": arm(*documents(APP), instead=True),
+    "another platform is documents of this one": arm(*documents(APP), instead=True),
     "another platform is whole and unpacked": arm(instead=True, unpack=True),
     "nothing was pulled": Left((APP, ARM_IMAGE), (), (), instead=False),
     "another platform lacks a layer": arm(lose(ARM_IMAGE.layers[0]), instead=False),

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from auditor.model.digest import Digest
-from auditor.model.gc_reachability import Node, Reach, expired, reachable, references
+from auditor.model.gc_reachability import Place, Reach, expired, reachable, references
 from auditor.model.oci import OCI_INDEX, Descriptor
 from auditor.model.store import Blob, Container, Image, Inventory, Labels, Lease, Resource, Snapshot
 from tests.unit.build import NOW
@@ -49,20 +49,23 @@ def snapshot(name: str, parent: str = "", *, of: str = "overlayfs", labels: Labe
     return Snapshot("n", of, name, parent, labels=labels or {})
 
 
+Node = tuple[Place, str]
+
+
 def blob(digest: Digest, *, flat: bool = False) -> Node:
-    return Node("content", digest, flat=flat)
+    return Place("content", flat=flat), digest
 
 
 def named(name: str = "i", *, flat: bool = False) -> Node:
-    return Node("image", name, flat=flat)
+    return Place("image", flat=flat), name
 
 
 def unpacked(name: str, of: str = "overlayfs", *, flat: bool = False) -> Node:
-    return Node("snapshot", name, of, flat)
+    return Place("snapshot", of, flat), name
 
 
 RUNNING = Container("n", "c", "i", "overlayfs", "top")
-STARTED = {Node("container", "c"), unpacked("top")}
+STARTED: set[Node] = {(Place("container"), "c"), unpacked("top")}
 HOLDS = Resource("content", A)
 ROWS: dict[str, tuple[Inventory, set[Node]]] = {
     "nothing": (store({A: {}}), set()),
@@ -232,17 +235,18 @@ ROWS: dict[str, tuple[Inventory, set[Node]]] = {
 
 @pytest.mark.parametrize(("inventory", "nodes"), ROWS.values(), ids=ROWS)
 def test_a_collection_keeps_exactly_these(inventory: Inventory, nodes: set[Node]) -> None:
-    assert reachable(inventory, now=NOW) == Reach(frozenset(nodes))
+    reach = reachable(inventory, now=NOW)
+    assert {(place, name) for place, names in reach.kept.items() for name in names} == nodes
 
 
 def test_what_is_kept_does_not_change_any_more() -> None:
     with pytest.raises(AttributeError):
-        reachable(store(), now=NOW).nodes = frozenset()  # type: ignore[misc]
+        reachable(store(), now=NOW).kept = {}  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("flat", [False, True])
 def test_what_is_kept_flat_is_kept(flat: bool) -> None:
-    reach = Reach(frozenset({blob(A, flat=flat), unpacked("top", flat=flat), Node("image", B)}))
+    reach = Reach({place: {name} for place, name in (blob(A, flat=flat), unpacked("top", flat=flat), named(B))})
     assert [reach.blob(each) for each in (A, B)] == [True, False]
     asked = (("overlayfs", "top"), ("native", "top"), ("overlayfs", "base"), ("", A))
     assert [reach.snapshot(*each) for each in asked] == [True, False, False, False]

@@ -316,6 +316,23 @@ def test_features_decide_among_equals(offered: list[Platform], chosen: list[int]
     assert only([featured("a", "b")]).choose(offered) == chosen
 
 
+def test_ranks_of_one_matcher_do_not_depend_on_what_it_was_asked_before() -> None:
+    matcher = only([LINUX])
+    asked = [of("Linux/x86_64"), LINUX, of("linux/386"), of("linux/arm64"), LINUX, of("linux/arm64"), of("linux/386")]
+    assert [matcher.rank(each) for each in asked] == [0, 0, 1, None, 0, None, 1]
+
+
+def test_each_wanted_platform_by_itself() -> None:
+    both = only([LINUX, of("linux/arm64")], legacy=True)
+    assert both.each == (only([LINUX], legacy=True), only([of("linux/arm64")], legacy=True))
+    assert EVERYTHING.each == ()
+
+
+def test_repeated_features_count_once() -> None:
+    offered = [featured("a", "a"), featured("b", "a")]
+    assert only([featured("a", "b")]).choose(offered) == [1]
+
+
 def test_the_matcher_of_some_platforms_and_of_all() -> None:
     assert only([LINUX]) == Matcher(wanted=((LINUX, of("linux/386")),))
     assert EVERYTHING == Matcher(wanted=()) == only([])
