@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
 import msgspec
 
-from auditor.bbolt.pages import BRANCH, BUCKET_HEADER, Buffer, Database, Meta, Page, PageDamaged, inline, metas
+from auditor.bbolt.pages import (
+    BRANCH,
+    BUCKET_HEADER,
+    Buffer,
+    Database,
+    Meta,
+    Page,
+    PageDamaged,
+    inline,
+    inline_values,
+    metas,
+)
 
 #: The deepest nesting of buckets; containerd's is 8.
 MAX_DEPTH: Final = 32
@@ -15,6 +26,7 @@ MAX_DEPTH: Final = 32
 MAX_LOST: Final = 10_000
 
 Path = tuple[bytes, ...]
+_Read = TypeVar("_Read")
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -47,24 +59,47 @@ class Bucket:
 
         A walk visits each page once: iterate each bucket once, and start a new walk to iterate it again.
         """
-        walk = self._walk
-        for key, is_bucket, value in walk.entries(self):
+        for key, is_bucket, value in self._walk.entries(self):
             if not is_bucket:
                 yield key, value
-            elif len(value) < BUCKET_HEADER.size:
-                walk.lose((*self.path, key), self.root, "the bucket's header is too short")
-            elif len(self.path) >= MAX_DEPTH:
-                walk.lose((*self.path, key), self.root, f"buckets are nested deeper than {MAX_DEPTH}")
+            elif (held := self._held(key, value)) is not None:
+                yield key, held
+
+    def values(self) -> dict[bytes, bytes]:
+        """Return the values by key, without sub-buckets; as `items`."""
+        if self.is_inline:
+            return self._walk.inline(self, inline_values) or {}
+        found = {}
+        for key, is_bucket, value in self._walk.entries(self):
+            if is_bucket:
+                self._held(key, value)
             else:
-                yield key, Bucket(walk, (*self.path, key), value)
+                found[key] = value
+        return found
+
+    def _held(self, key: bytes, value: bytes) -> Bucket | None:
+        """Return a sub-bucket; None where its header is not valid, which is recorded in the walk."""
+        path = (*self.path, key)
+        if len(value) < BUCKET_HEADER.size:
+            self._walk.lose(path, self.root, "the bucket's header is too short")
+        elif len(self.path) >= MAX_DEPTH:
+            self._walk.lose(path, self.root, f"buckets are nested deeper than {MAX_DEPTH}")
+        else:
+            return Bucket(self._walk, path, value)
+        return None
 
     def keys(self) -> Iterator[bytes]:
         """Yield keys, in order; as `items`."""
         return (key for key, _ in self.items())
 
-    def inline_entries(self) -> list[tuple[bytes, bool, bytes]]:
-        """Return the elements of an inline bucket. Raises PageDamaged."""
-        return inline(self._value)
+    @property
+    def is_inline(self) -> bool:
+        """Whether it has no pages of its own."""
+        return not self.root and bool(self.path)
+
+    def read_inline(self, read: Callable[[bytes], _Read]) -> _Read:
+        """Return what `read` makes of the value of an inline bucket. Raises PageDamaged."""
+        return read(self._value)
 
 
 class Walk:
@@ -103,13 +138,15 @@ class Walk:
 
     def entries(self, bucket: Bucket) -> Iterable[tuple[bytes, bool, bytes]]:
         """Return the elements of a bucket, in order."""
-        if bucket.root or not bucket.path:
-            return self._paged(bucket)
+        return (self.inline(bucket, inline) or ()) if bucket.is_inline else self._paged(bucket)
+
+    def inline(self, bucket: Bucket, read: Callable[[bytes], _Read]) -> _Read | None:
+        """Read an inline bucket; None where it is damaged, which is recorded."""
         try:
-            return bucket.inline_entries()
+            return bucket.read_inline(read)
         except PageDamaged as error:
             self.lose(bucket.path, 0, str(error))
-            return ()
+            return None
 
     def _paged(self, bucket: Bucket) -> Iterator[tuple[bytes, bool, bytes]]:
         waiting = [bucket.root]

@@ -13,26 +13,23 @@ _YEAR_ONE: Final = 62_135_596_800
 _PARTS: Final = struct.Struct(">xqi")
 #: Length: version, seconds, nanoseconds, zone.
 _LENGTH: Final = 15
+_VERSIONS: Final = (1, 2)
 
 
 def nanoseconds(data: bytes) -> int:
     """Decode a time, in ns since 1970; 0 where it is unset or not valid."""
-    seconds, rest = _parts(data)
+    if len(data) < _LENGTH or data[0] not in _VERSIONS:
+        return 0
+    seconds, rest = _PARTS.unpack_from(data)
     return (seconds - _YEAR_ONE) * 10**9 + rest if seconds else 0
 
 
 def moment(data: bytes) -> datetime | None:
     """Decode a time; None where it is unset or not valid."""
-    seconds, rest = _parts(data)
+    if len(data) < _LENGTH or data[0] not in _VERSIONS:
+        return None
+    seconds, rest = _PARTS.unpack_from(data)
     try:
         return _START + timedelta(seconds=seconds, microseconds=rest // 1000) if seconds else None
     except OverflowError:
         return None
-
-
-def _parts(data: bytes) -> tuple[int, int]:
-    """Return the seconds since the year 1, and the nanoseconds; zeros where the time is not valid."""
-    if len(data) < _LENGTH or data[0] not in {1, 2}:
-        return 0, 0
-    seconds, rest = _PARTS.unpack_from(data)
-    return seconds, rest

@@ -8,7 +8,9 @@ gap (`WriteInodeToPage`), so that a wrong number of elements is found.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from operator import lt
 from typing import Final
 
 import msgspec
@@ -20,6 +22,8 @@ BRANCH, LEAF, META, FREELIST = 1, 2, 4, 16
 NO_FREELIST: Final = (1 << 64) - 1
 #: The count of a freelist page whose first element is the count.
 _COUNTED: Final = 0xFFFF
+#: A leaf page with so few elements is one of many of the same layout.
+_FEW: Final = 16
 #: A leaf element with this flag has a bucket as value.
 BUCKET: Final = 1
 PAGE_HEADER: Final = struct.Struct("<QHHI")
@@ -173,7 +177,7 @@ class Database:
             PageDamaged: An element lies outside the page, or the keys are not in order.
 
         """
-        return _leaf(self.data, page.start, page.end, page.count, f"page {page.id}")
+        return list(zip(*_leaf(self.data, page.start, page.end, page.count, f"page {page.id}"), strict=True))
 
     def _elements(
         self, layout: struct.Struct, start: int, end: int, count: int, number: int
@@ -196,35 +200,67 @@ class Database:
             yield key, size, child
 
 
-def _leaf(
-    data: bytes, start: int, end: int, count: int, name: str, *, most: int = BUCKET
-) -> list[tuple[bytes, bool, bytes]]:
-    """Return the elements of a leaf page; `most` is the largest value of their flags."""
+_Elements = tuple[Sequence[bytes], Sequence[bool], Sequence[bytes]]
+
+
+class _Layout(msgspec.Struct, frozen=True):
+    """The elements of a leaf page by their heads: one field for each key and value, and which values are buckets."""
+
+    fields: struct.Struct
+    buckets: tuple[bool, ...]
+
+
+def _layout(heads: bytes) -> _Layout | None:
+    """Return what the heads of a leaf page's elements say; None where an element is not valid."""
+    sizes: list[int] = []
+    buckets: list[bool] = []
+    at, behind = 0, len(heads)
+    for flags, position, size, length in LEAF_ELEMENT.iter_unpack(heads):
+        if at + position != behind or flags > BUCKET:
+            return None
+        sizes += (size, length)
+        buckets.append(flags == BUCKET)
+        behind += size + length
+        at += LEAF_ELEMENT.size
+    return _Layout(struct.Struct("s".join(map(str, sizes)) + "s" if sizes else ""), tuple(buckets))
+
+
+#: The records of one kind have the same few layouts.
+_layout_of_few: Final = lru_cache(maxsize=256)(_layout)
+
+
+def _leaf(data: bytes, start: int, end: int, count: int, name: str, *, nested: bool = True) -> _Elements:
+    """Return keys, which values are buckets, and values of a leaf page; `nested`: there may be buckets."""
     at = start + PAGE_HEADER.size
     behind = at + count * LEAF_ELEMENT.size
     if behind > end:
         raise PageDamaged(f"{name} has more elements than fit")
-    found: list[tuple[bytes, bool, bytes]] = []
-    previous = b""
-    for flags, position, size, length in LEAF_ELEMENT.iter_unpack(data[at:behind]):
-        value_at = behind + size
-        if at + position != behind or value_at + length > end or flags > most:
-            raise PageDamaged(f"{name} has an element that is not valid")
-        key = data[behind:value_at]
-        if key <= previous and found:
-            raise PageDamaged(f"{name} has keys that are not in order")
-        previous = key
-        behind = value_at + length
-        found.append((key, flags == BUCKET, data[value_at:behind]))
-        at += LEAF_ELEMENT.size
-    return found
+    heads = data[at:behind]
+    layout = _layout_of_few(heads) if count <= _FEW else _layout(heads)
+    if layout is None or behind + layout.fields.size > end or (True in layout.buckets and not nested):
+        raise PageDamaged(f"{name} has an element that is not valid")
+    fields = layout.fields.unpack_from(data, behind)
+    keys = fields[::2]
+    if not all(map(lt, keys, keys[1:])):
+        raise PageDamaged(f"{name} has keys that are not in order")
+    return keys, layout.buckets, fields[1::2]
 
 
 def inline(value: bytes) -> list[tuple[bytes, bool, bytes]]:
     """Return the elements of an inline bucket, as `Database.entries`; it has no bucket inside."""
+    return list(zip(*_inline(value), strict=True))
+
+
+def inline_values(value: bytes) -> dict[bytes, bytes]:
+    """Return the values of an inline bucket by key; raises as `inline`."""
+    keys, _, values = _inline(value)
+    return dict(zip(keys, values, strict=True))
+
+
+def _inline(value: bytes) -> _Elements:
     if len(value) < BUCKET_HEADER.size + PAGE_HEADER.size:
         raise PageDamaged("an inline bucket is too short")
     _, kind, count, _ = PAGE_HEADER.unpack_from(value, BUCKET_HEADER.size)
     if kind != LEAF:
         raise PageDamaged(f"an inline bucket has the type {kind:#x}, not leaf")
-    return _leaf(value, BUCKET_HEADER.size, len(value), count, "an inline bucket", most=0)
+    return _leaf(value, BUCKET_HEADER.size, len(value), count, "an inline bucket", nested=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from sys import intern
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,11 +20,9 @@ from auditor.containerd._proto import (
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor
 from auditor.model.platforms import Platform, normalise
-from auditor.model.store import Blob, Container, Image, Ingest, Labels, Lease, Snapshot, Snapshotter
+from auditor.model.store import Blob, Container, Image, Ingest, Labels, Lease, Snapshot, Snapshotter, utc
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Go's zero time, which some releases send for an unset time.
-_GO_ZERO = -62_135_596_800
+_SECOND = 10**9
 _NO_LABELS: Labels = {}
 _KINDS = {
     snapshots_pb2.UNKNOWN: "unknown",
@@ -39,14 +37,8 @@ _REMOTE = "enable_remote_snapshot_annotations"
 
 
 def moment(timestamp: Timestamp) -> datetime | None:
-    """Convert a time to UTC, truncated to microseconds; None where it is unset or out of range."""
-    seconds = timestamp.seconds
-    if seconds in (0, _GO_ZERO):
-        return None
-    try:
-        return _EPOCH + timedelta(0, seconds, timestamp.nanos // 1000)
-    except OverflowError:
-        return None
+    """Convert a time to UTC, as `utc`."""
+    return utc(timestamp.seconds * _SECOND + timestamp.nanos)
 
 
 def labels_of(labels: Mapping[str, str]) -> Labels:
@@ -55,21 +47,25 @@ def labels_of(labels: Mapping[str, str]) -> Labels:
     return {intern(key): labels[key] for key in labels} if labels else _NO_LABELS
 
 
-def blob(namespace: str, info: content_pb2.Info) -> Blob:
-    """Convert a content record.
+def blobs(namespace: str, infos: Iterable[content_pb2.Info]) -> list[Blob]:
+    """Convert content records.
 
     Raises:
-        InvalidDigest: Its digest is invalid.
+        InvalidDigest: The digest of one is invalid.
 
     """
-    return Blob(
-        namespace,
-        Digest.parse(info.digest),
-        info.size,
-        labels_of(info.labels),
-        moment(info.created_at),
-        moment(info.updated_at),
-    )
+    parse = Digest.parse
+    return [
+        Blob(
+            namespace,
+            parse(info.digest),
+            info.size,
+            labels_of(info.labels),
+            (created := info.created_at).seconds * _SECOND + created.nanos,
+            (updated := info.updated_at).seconds * _SECOND + updated.nanos,
+        )
+        for info in infos
+    ]
 
 
 def to_image(record: Image) -> images_pb2.Image:
@@ -83,24 +79,26 @@ def to_image(record: Image) -> images_pb2.Image:
     return images_pb2.Image(name=record.name, labels=dict(record.labels), target=target)
 
 
-def image(namespace: str, record: images_pb2.Image) -> Image:
-    """Convert an image record.
+def images(namespace: str, records: Iterable[images_pb2.Image]) -> list[Image]:
+    """Convert image records. CRI makes three of an image, with one target.
 
     Raises:
-        InvalidDigest: Its target's digest is invalid.
+        InvalidDigest: The digest of a target is invalid.
 
     """
-    return Image(
-        namespace,
-        record.name,
-        _target(record.target),
-        labels_of(record.labels),
-    )
+    targets: dict[bytes, Descriptor] = {}
+    found = []
+    for record in records:
+        written = record.target.SerializeToString()
+        target = targets.get(written) or targets.setdefault(written, _target(record.target))
+        found.append(Image(namespace, record.name, target, labels_of(record.labels)))
+    return found
 
 
 def _target(target: types_pb2.Descriptor) -> Descriptor:
-    annotations = dict(target.annotations) if target.annotations else {}
-    return Descriptor(intern(target.media_type), Digest.parse(target.digest), target.size, annotations=annotations)
+    annotations = target.annotations
+    copied = {intern(key): annotations[key] for key in annotations}
+    return Descriptor(intern(target.media_type), Digest.parse(target.digest), target.size, None, copied)
 
 
 def snapshot(namespace: str, snapshotter: str, info: snapshots_pb2.Info) -> Snapshot:

@@ -1,11 +1,10 @@
-"""List the records of a namespace: one list call for each kind, in parallel; no call for single blobs."""
+"""List the records of a namespace: one list call for each kind, all at once; no call for single blobs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from auditor.concurrency import workers
 from auditor.containerd import convert
@@ -26,7 +25,9 @@ _Message = TypeVar("_Message")
 _Noun = TypeVar("_Noun")
 #: Records of a listing, and its gaps, one sentence each.
 _Listed = tuple[_Noun, tuple[str, ...]]
-#: Parallel calls for one namespace.
+#: Waits for the answer to a request that was sent.
+_Answer = Callable[[], _Listed[_Noun]]
+#: Snapshotters that are waited for at a time.
 _WORKERS = 6
 
 
@@ -37,14 +38,13 @@ def namespaces(connection: Connection) -> dict[str, Labels]:
         StoreError: They cannot be listed.
 
     """
-    with translated("list the namespaces"):
-        request = namespaces_pb2.ListNamespacesRequest()
-        answer = connection.namespaces.List(request, timeout=connection.timeout)
-    return {n.name: convert.labels_of(n.labels) for n in sorted(answer.namespaces, key=lambda n: n.name)}
+    return _namespaces(connection)()
 
 
 def inventory(connection: Connection, namespace: str, *, snapshotters: Sequence[str]) -> Inventory:
     """List the records of a namespace. Kinds that cannot be listed are gaps, except images and content.
+
+    All requests are sent before the first answer is read.
 
     Args:
         connection: The daemon.
@@ -56,24 +56,37 @@ def inventory(connection: Connection, namespace: str, *, snapshotters: Sequence[
 
     """
     with workers(_WORKERS, name="list") as pool:
-        content = pool.submit(_content, connection, namespace)
-        chains = {name: pool.submit(_or_gap, connection, _snapshots, namespace, name) for name in snapshotters}
-        images = pool.submit(_images, connection, namespace)
-        leases = pool.submit(_or_gap, connection, _leases, namespace)
-        ingests = pool.submit(_or_gap, connection, _ingests, namespace)
-        containers = pool.submit(_or_gap, connection, _containers, namespace)
-        labels = pool.submit(_or_gap, connection, _labels, namespace)
-    listings: tuple[Future[Any], ...] = (images, content, leases, ingests, containers, labels, *chains.values())
+        content = _content(connection, namespace)
+        # Each in a thread, since a snapshotter that hangs is waited for.
+        chains = {
+            name: pool.submit(_or_gap, connection, _snapshots(connection, namespace, name)) for name in snapshotters
+        }
+        images = _images(connection, namespace)
+        leases = _leases(connection, namespace)
+        ingests = _ingests(connection, namespace)
+        containers = _containers(connection, namespace)
+        labels = _labels(connection, namespace)
+        try:
+            blobs, odd_blobs = content()
+        except AuditorError:
+            images()  # where both fail, the error is that of the images
+            raise
+        images_found, odd_images = images()
+        leases_found, no_leases = _or_gap(connection, leases)
+        ingests_found, no_ingests = _or_gap(connection, ingests)
+        containers_found, no_containers = _or_gap(connection, containers)
+        labels_found, no_labels = _or_gap(connection, labels)
+    no_snapshots = (gap for found in chains.values() for gap in found.result()[1])
     return Inventory(
         namespace=namespace,
-        images=images.result()[0],
-        blobs={blob.digest: blob for blob in content.result()[0]},
+        images=images_found,
+        blobs={blob.digest: blob for blob in blobs},
         snapshots=_by_name(chains),
-        leases=leases.result()[0],
-        ingests=ingests.result()[0],
-        containers=containers.result()[0],
-        labels=next(iter(labels.result()[0]), {}),
-        gaps=tuple(chain.from_iterable(listing.result()[1] for listing in listings)),
+        leases=leases_found,
+        ingests=ingests_found,
+        containers=containers_found,
+        labels=next(iter(labels_found), {}),
+        gaps=(*odd_images, *odd_blobs, *no_leases, *no_ingests, *no_containers, *no_labels, *no_snapshots),
     )
 
 
@@ -104,18 +117,17 @@ def guards(connection: Connection, namespace: str) -> tuple[tuple[Lease, ...], t
         StoreError: They cannot be listed.
 
     """
-    return _leases(connection, namespace)[0], _ingests(connection, namespace)[0]
+    leases, ingests = _leases(connection, namespace), _ingests(connection, namespace)
+    return leases()[0], ingests()[0]
 
 
-def _or_gap(
-    connection: Connection, listing: Callable[..., _Listed[tuple[_Noun, ...]]], namespace: str, *more: str
-) -> _Listed[tuple[_Noun, ...]]:
-    """Run an optional listing; its failure is a gap, unless the daemon itself does not answer.
+def _or_gap(connection: Connection, answer: _Answer[tuple[_Noun, ...]]) -> _Listed[tuple[_Noun, ...]]:
+    """Wait for an optional listing; its failure is a gap, unless the daemon itself does not answer.
 
     A proxy snapshotter is a process of its own: it can fail while the daemon works.
     """
     try:
-        return listing(connection, namespace, *more)
+        return answer()
     except (StoreUnreachable, StoreTimeout) as error:
         if not connection.answers():
             raise
@@ -124,80 +136,119 @@ def _or_gap(
         return (), (error.message,)
 
 
-def _images(connection: Connection, namespace: str) -> _Listed[tuple[Image, ...]]:
-    with translated(f"list the images of {namespace}"):
-        request = images_pb2.ListImagesRequest()
-        answer = connection.images.List(request, timeout=connection.timeout, metadata=namespaced(namespace))
-    return _taken(
-        answer.images,
-        lambda record: convert.image(namespace, record),
-        lambda record: f"image {record.name!r} of {namespace} points to {record.target.digest!r}",
-    )
+# Each function below sends a request and returns a function that waits for the answer.
 
 
-def _content(connection: Connection, namespace: str) -> _Listed[tuple[Blob, ...]]:
+def _namespaces(connection: Connection) -> Callable[[], dict[str, Labels]]:
+    call = connection.namespaces.List.future(namespaces_pb2.ListNamespacesRequest(), timeout=connection.timeout)
+
+    def answer() -> dict[str, Labels]:
+        with translated("list the namespaces"):
+            found = call.result().namespaces
+        return {n.name: convert.labels_of(n.labels) for n in sorted(found, key=lambda n: n.name)}
+
+    return answer
+
+
+def _labels(connection: Connection, namespace: str) -> _Answer[tuple[Labels, ...]]:
+    listed = _namespaces(connection)
+    return lambda: ((listed().get(namespace, {}),), ())
+
+
+def _images(connection: Connection, namespace: str) -> _Answer[tuple[Image, ...]]:
+    request = images_pb2.ListImagesRequest()
+    call = connection.images.List.future(request, timeout=connection.timeout, metadata=namespaced(namespace))
+
+    def answer() -> _Listed[tuple[Image, ...]]:
+        bad: list[images_pb2.Image] = []
+        with translated(f"list the images of {namespace}"):
+            records = call.result().images
+        images = _well_formed(records, lambda some: convert.images(namespace, some), bad)
+        return tuple(images), _gap(bad, lambda r: f"image {r.name!r} of {namespace} points to {r.target.digest!r}")
+
+    return answer
+
+
+def _content(connection: Connection, namespace: str) -> _Answer[tuple[Blob, ...]]:
     doing = f"list the content of {namespace}"
-    with translated(doing):
-        call = connection.content.List(content_pb2.ListContentRequest(), metadata=namespaced(namespace))
-        batches = connection.watch.messages(call, doing)
-        return _taken(
-            (info for batch in batches for info in batch.info),
-            lambda info: convert.blob(namespace, info),
-            lambda info: f"a content record of {namespace} is named {info.digest!r}",
-        )
+    call = connection.content.List(content_pb2.ListContentRequest(), metadata=namespaced(namespace))
+
+    def answer() -> _Listed[tuple[Blob, ...]]:
+        blobs: list[Blob] = []
+        bad: list[content_pb2.Info] = []
+        with translated(doing):
+            for batch in connection.watch.messages(call, doing):
+                blobs += _well_formed(batch.info, lambda some: convert.blobs(namespace, some), bad)
+        return tuple(blobs), _gap(bad, lambda info: f"a content record of {namespace} is named {info.digest!r}")
+
+    return answer
 
 
-def _snapshots(connection: Connection, namespace: str, snapshotter: str) -> _Listed[tuple[Snapshot, ...]]:
+def _snapshots(connection: Connection, namespace: str, snapshotter: str) -> _Answer[tuple[Snapshot, ...]]:
     doing = f"list the snapshots of {snapshotter} in {namespace}"
-    with translated(doing):
-        request = snapshots_pb2.ListSnapshotsRequest(snapshotter=snapshotter)
-        call = connection.snapshots.List(request, metadata=namespaced(namespace))
-        batches = connection.watch.messages(call, doing)
-        return tuple(convert.snapshot(namespace, snapshotter, info) for batch in batches for info in batch.info), ()
+    request = snapshots_pb2.ListSnapshotsRequest(snapshotter=snapshotter)
+    call = connection.snapshots.List(request, metadata=namespaced(namespace))
+
+    def answer() -> _Listed[tuple[Snapshot, ...]]:
+        with translated(doing):
+            batches = connection.watch.messages(call, doing)
+            return tuple(convert.snapshot(namespace, snapshotter, info) for batch in batches for info in batch.info), ()
+
+    return answer
 
 
-def _leases(connection: Connection, namespace: str) -> _Listed[tuple[Lease, ...]]:
-    with translated(f"list the leases of {namespace}"):
-        request = leases_pb2.ListRequest()
-        answer = connection.leases.List(request, timeout=connection.timeout, metadata=namespaced(namespace))
-    return tuple(convert.lease(namespace, record) for record in answer.leases), ()
+def _leases(connection: Connection, namespace: str) -> _Answer[tuple[Lease, ...]]:
+    request = leases_pb2.ListRequest()
+    call = connection.leases.List.future(request, timeout=connection.timeout, metadata=namespaced(namespace))
+
+    def answer() -> _Listed[tuple[Lease, ...]]:
+        with translated(f"list the leases of {namespace}"):
+            return tuple(convert.lease(namespace, record) for record in call.result().leases), ()
+
+    return answer
 
 
-def _ingests(connection: Connection, namespace: str) -> _Listed[tuple[Ingest, ...]]:
-    with translated(f"list the ingests of {namespace}"):
-        request = content_pb2.ListStatusesRequest()
-        answer = connection.content.ListStatuses(request, timeout=connection.timeout, metadata=namespaced(namespace))
-    return tuple(convert.ingest(namespace, status) for status in answer.statuses), ()
+def _ingests(connection: Connection, namespace: str) -> _Answer[tuple[Ingest, ...]]:
+    request = content_pb2.ListStatusesRequest()
+    call = connection.content.ListStatuses.future(request, timeout=connection.timeout, metadata=namespaced(namespace))
+
+    def answer() -> _Listed[tuple[Ingest, ...]]:
+        with translated(f"list the ingests of {namespace}"):
+            return tuple(convert.ingest(namespace, status) for status in call.result().statuses), ()
+
+    return answer
 
 
-def _containers(connection: Connection, namespace: str) -> _Listed[tuple[Container, ...]]:
-    with translated(f"list the containers of {namespace}"):
-        request = containers_pb2.ListContainersRequest()
-        answer = connection.containers.List(request, timeout=connection.timeout, metadata=namespaced(namespace))
-    return tuple(convert.container(namespace, record) for record in answer.containers), ()
+def _containers(connection: Connection, namespace: str) -> _Answer[tuple[Container, ...]]:
+    request = containers_pb2.ListContainersRequest()
+    call = connection.containers.List.future(request, timeout=connection.timeout, metadata=namespaced(namespace))
+
+    def answer() -> _Listed[tuple[Container, ...]]:
+        with translated(f"list the containers of {namespace}"):
+            return tuple(convert.container(namespace, record) for record in call.result().containers), ()
+
+    return answer
 
 
-def _labels(connection: Connection, namespace: str) -> _Listed[tuple[Labels, ...]]:
-    return (namespaces(connection).get(namespace, {}),), ()
+def _well_formed(
+    messages: Sequence[_Message], converted: Callable[[Sequence[_Message]], list[_Noun]], bad: list[_Message]
+) -> list[_Noun]:
+    """Convert records; those with an invalid digest are left out, and appended to `bad`."""
+    try:
+        return converted(messages)
+    except InvalidDigest:
+        found = []
+        for message in messages:
+            try:
+                found += converted([message])
+            except InvalidDigest:
+                bad.append(message)
+        return found
 
 
-def _taken(
-    messages: Iterable[_Message], convert_one: Callable[[_Message], _Noun], named: Callable[[_Message], str]
-) -> _Listed[tuple[_Noun, ...]]:
-    """Convert records; those with an invalid digest are left out, and reported as a gap with one example."""
-    bad: list[_Message] = []
-    items = tuple(_converted(messages, convert_one, bad))
+def _gap(bad: Sequence[_Message], named: Callable[[_Message], str]) -> tuple[str, ...]:
+    """Return the gap of records that were left out, with one example."""
     if not bad:
-        return items, ()
+        return ()
     others = f", and {len(bad) - 1} more like it" if len(bad) > 1 else ""
-    return items, (f"{named(bad[0])}, which is not a digest{others}: not audited",)
-
-
-def _converted(
-    messages: Iterable[_Message], convert_one: Callable[[_Message], _Noun], bad: list[_Message]
-) -> Iterator[_Noun]:
-    for message in messages:
-        try:
-            yield convert_one(message)
-        except InvalidDigest:
-            bad.append(message)
+    return (f"{named(bad[0])}, which is not a digest{others}: not audited",)

@@ -28,7 +28,8 @@ class LookupContainerdStore(ContainerdStore):
                 )
         except NoRecord:
             return None
-        return convert.image(namespace, answer.image)
+        (image,) = convert.images(namespace, [answer.image])
+        return image
 
     def blob(self, namespace: str, digest: Digest) -> Blob | None:
         """Return a content record."""
@@ -40,7 +41,8 @@ class LookupContainerdStore(ContainerdStore):
                 )
         except NoRecord:
             return None
-        return convert.blob(namespace, answer.info)
+        (blob,) = convert.blobs(namespace, [answer.info])
+        return blob
 
     def snapshot(self, namespace: str, snapshotter: str, name: str) -> Snapshot | None:
         """Return a snapshot record."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
@@ -21,6 +21,21 @@ from auditor.model.snapshot_files import Row, SnapshotKey
 
 Labels = Mapping[str, str]
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: Seconds of Go's zero time, which some releases of containerd send for an unset time.
+_GO_ZERO: Final = -62_135_596_800
+
+
+def utc(nanoseconds: int) -> datetime | None:
+    """Convert a time in ns since 1970, truncated to microseconds; None where it is unset or out of range."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    if seconds in (0, _GO_ZERO):
+        return None
+    try:
+        return _EPOCH + timedelta(0, seconds, rest // 1000)
+    except OverflowError:
+        return None
+
 
 class Image(msgspec.Struct, frozen=True, gc=False):
     """An image record: a name in a namespace, and the descriptor of its target."""
@@ -32,14 +47,24 @@ class Image(msgspec.Struct, frozen=True, gc=False):
 
 
 class Blob(msgspec.Struct, frozen=True, gc=False):
-    """A content record; its file may be missing."""
+    """A content record; its file may be missing. Times are in ns since 1970, 0 where they are unset."""
 
     namespace: str
     digest: Digest
     size: int
     labels: Labels = {}
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    created: int = 0
+    updated: int = 0
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the record was made."""
+        return utc(self.created)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When the record was changed."""
+        return utc(self.updated)
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from itertools import chain, islice
 from sys import intern
 from typing import Final
@@ -76,9 +75,9 @@ def text(value: bytes | Bucket | None) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
 
 
-def moment(value: bytes | Bucket | None) -> datetime | None:
-    """Return a time that Go's Time.MarshalBinary wrote; None where it is unset or not valid."""
-    return go_time.moment(value) if isinstance(value, bytes) else None
+def nanoseconds(value: bytes | Bucket | None) -> int:
+    """Decode a time, in ns since 1970; 0 where it is unset."""
+    return go_time.nanoseconds(value) if isinstance(value, bytes) else 0
 
 
 def number(value: bytes | Bucket | None) -> int:
@@ -202,8 +201,8 @@ def _blob(found: Records, name: str, bucket: Bucket) -> None:
         digest,
         number(fields.get(b"size")),
         labels,
-        moment(fields.get(b"createdat")),
-        moment(fields.get(b"updatedat")),
+        nanoseconds(fields.get(b"createdat")),
+        nanoseconds(fields.get(b"updatedat")),
     )
 
 

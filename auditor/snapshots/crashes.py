@@ -80,8 +80,9 @@ def suspects(folders: Folders, ends: Iterable[int]) -> frozenset[bytes]:
     """Return the keys of the snapshots that were created in the last minute before the last write before a crash."""
     found: set[bytes] = set()
     for end in ends:
-        last = max((at for at in folders.writes if at < end), default=0)
-        found |= {key for key, at in folders.created.items() if last and last - _WINDOW <= at < end}
+        last = max([at for at in folders.writes if at < end], default=0)
+        if last:
+            found |= {key for key, at in folders.created.items() if last - _WINDOW <= at < end}
     return frozenset(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,22 +15,25 @@ from auditor.bbolt.bolt import Bucket, Walk
 from auditor.errors import AuditorError
 from auditor.model.snapshot_files import Row, SnapshotKey, Usage
 
-_COMMITTED: Final = 3
+_COMMITTED: Final = b"\3"
 
 
 class Folders(msgspec.Struct, frozen=True):
-    """A snapshotter's database, without containerd's names.
+    """A snapshotter's database, without containerd's names: by key, which containerd's record has in `name`.
 
-    `rows` has the committed snapshots by the key that containerd's record has in `name`. `created` has the time of
-    creation of these in ns since 1970, `writes` that of all snapshots, containers' ones included. `keys` are those of
-    all snapshots, `ids` the names of their directories.
+    `ids` has the names of the directories of all snapshots, containers' ones included, `writes` their times of creation
+    in ns since 1970. `created` has those of the committed snapshots, `usage` their size and inodes as written.
     """
 
-    rows: Mapping[bytes, Row]
-    created: Mapping[bytes, int] = {}
+    ids: Mapping[bytes, str] = {}
     writes: tuple[int, ...] = ()
-    keys: frozenset[bytes] = frozenset()
-    ids: frozenset[str] = frozenset()
+    created: Mapping[bytes, int] = {}
+    usage: Mapping[bytes, tuple[bytes, bytes]] = {}
+
+    def row(self, key: bytes) -> Row:
+        """Return the row of a committed snapshot."""
+        size, inodes = self.usage[key]
+        return Row(self.ids[key], Usage(varint.signed(size), varint.signed(inodes)))
 
 
 def read_folders(root: Path) -> Folders:
@@ -45,17 +48,16 @@ def read_folders(root: Path) -> Folders:
 
     """
     walk = _open(root / "metadata.db")
-    rows, created, writes, keys, ids = {}, {}, [], [], set()
+    ids, writes, created, usage = {}, [], {}, {}
     for key, held in _buckets(walk.top, b"v1", b"snapshots"):
-        fields = _values(held)
+        fields = held.values()
         at = go_time.nanoseconds(fields.get(b"createdat", b""))
+        ids[key] = str(varint.unsigned(fields.get(b"id", b"")))
         writes.append(at)
-        keys.append(key)
-        ids.add(str(varint.unsigned(fields.get(b"id", b""))))
-        if (row := _row(fields)) is not None:
-            rows[key], created[key] = row, at
+        if fields.get(b"kind", b"")[:1] == _COMMITTED and fields.get(b"id"):
+            created[key], usage[key] = at, (fields.get(b"size", b""), fields.get(b"inodes", b""))
     _refuse_damage(walk)
-    return Folders(rows, created, tuple(writes), frozenset(keys), frozenset(ids))
+    return Folders(ids, tuple(writes), created, usage)
 
 
 def named(metadata: Path, snapshotter: str, rows: Mapping[bytes, Row]) -> Mapping[SnapshotKey, Row]:
@@ -77,7 +79,7 @@ def named(metadata: Path, snapshotter: str, rows: Mapping[bytes, Row]) -> Mappin
     walk = _open(metadata)
     found = {}
     for key, record in _records(walk, snapshotter):
-        row = rows.get(_values(record).get(b"name", b""))
+        row = rows.get(record.values().get(b"name", b""))
         if row is not None:
             found[key] = row
     _refuse_damage(walk)
@@ -97,15 +99,16 @@ def read_rows(metadata: Path, snapshotter: str, root: Path) -> Mapping[SnapshotK
         OSError: A database cannot be read.
 
     """
-    return named(metadata, snapshotter, read_folders(root).rows)
+    folders = read_folders(root)
+    return named(metadata, snapshotter, {key: folders.row(key) for key in folders.created})
 
 
 def unpaired_records(metadata: Path, snapshotter: str, root: Path) -> frozenset[SnapshotKey]:
     """Return containerd's records of snapshots of which the snapshotter's database has no row; as `read_rows`."""
-    known = read_folders(root).keys
+    known = read_folders(root).ids
     walk = _open(metadata)
     found = frozenset(
-        key for key, record in _records(walk, snapshotter) if _values(record).get(b"name", b"") not in known
+        key for key, record in _records(walk, snapshotter) if record.values().get(b"name", b"") not in known
     )
     _refuse_damage(walk)
     return found
@@ -165,14 +168,14 @@ def _open(path: Path) -> Walk:
     return found[1]
 
 
-def _buckets(bucket: Bucket, *path: bytes) -> Iterator[tuple[bytes, Bucket]]:
-    """Yield the buckets in the bucket that `path` leads to; none where there is no such bucket."""
-    for key, held in bucket.items():
-        if isinstance(held, Bucket) and (not path or key == path[0]):
-            if path:
-                yield from _buckets(held, *path[1:])
-                return
-            yield key, held
+def _buckets(bucket: Bucket, *path: bytes) -> Iterable[tuple[bytes, Bucket]]:
+    """Return the buckets in the bucket that `path` leads to; none where there is no such bucket."""
+    for name in path:
+        inner = next((held for key, held in bucket.items() if key == name and isinstance(held, Bucket)), None)
+        if inner is None:
+            return ()
+        bucket = inner
+    return ((key, held) for key, held in bucket.items() if isinstance(held, Bucket))
 
 
 def _records(walk: Walk, snapshotter: str) -> Iterator[tuple[SnapshotKey, Bucket]]:
@@ -180,15 +183,3 @@ def _records(walk: Walk, snapshotter: str) -> Iterator[tuple[SnapshotKey, Bucket
     for namespace, buckets in _buckets(walk.top, b"v1"):
         for name, record in _buckets(buckets, b"snapshots", snapshotter.encode()):
             yield (namespace.decode(), snapshotter, name.decode(errors="replace")), record
-
-
-def _values(bucket: Bucket) -> dict[bytes, bytes]:
-    return {key: value for key, value in bucket.items() if isinstance(value, bytes)}
-
-
-def _row(fields: Mapping[bytes, bytes]) -> Row | None:
-    kind, number = fields.get(b"kind"), fields.get(b"id")
-    if not kind or kind[0] != _COMMITTED or not number:
-        return None
-    usage = Usage(varint.signed(fields.get(b"size", b"")), varint.signed(fields.get(b"inodes", b"")))
-    return Row(str(varint.unsigned(number)), usage)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ EROFS: Final = "erofs"
 #: Where snapshotters keep a snapshot's files, below the directory with its id.
 _PLACES: Final = {"overlayfs": "/fs", "native": "", EROFS: "/layer.erofs"}
 _METADATA: Final = Path("io.containerd.metadata.v1.bolt", "meta.db")
+
+_Key = TypeVar("_Key")
 
 
 class Needed(msgspec.Struct, frozen=True):
@@ -52,6 +54,11 @@ class Location(msgspec.Struct, frozen=True):
     metadata: Path
     root: Path
     known: Mapping[SnapshotKey, Row] | None = None
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """The path of a snapshot's files before and after its id."""
+        return f"{self.root}/snapshots/", _PLACES[self.name]
 
     def rows(self) -> Mapping[SnapshotKey, Row]:
         """Return its committed snapshots now; errors as of `read_rows`."""
@@ -141,7 +148,7 @@ def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None
         missing = _missing(place, place.known, evidence, pause)
         return Presence(missing, _doubted(place, folders, place.known, evidence, ends), {place.name: folders})
     folders = read_folders(place.root)
-    absent = frozenset(key for key, row in folders.rows.items() if _absent(place, row))
+    absent = frozenset(_absent(place, {key: folders.ids[key] for key in folders.created}))
     doubtful = suspects(folders, ends) - absent
     if not absent and not doubtful:
         return Presence(folders={place.name: folders})
@@ -159,14 +166,14 @@ def _doubted(
     place: Location, folders: Folders, rows: Mapping[SnapshotKey, Row], evidence: Evidence, ends: Sequence[int]
 ) -> Mapping[SnapshotKey, tuple[Needed, SnapshotFiles]]:
     """Return the snapshots of a stopped daemon's disk that a crash may have damaged."""
-    ids = {folders.rows[key].id for key in suspects(folders, ends)}
+    ids = {folders.ids[key] for key in suspects(folders, ends)}
     wanted = needed(evidence) if ids else {}
     looked = {key: look(place, row) for key, row in rows.items() if row.id in ids and key in wanted}
     return {key: (wanted[key], files) for key, files in looked.items() if not files.missing}
 
 
 def _of(place: Location, folders: Folders, keys: Collection[bytes]) -> Mapping[SnapshotKey, Row]:
-    return named(place.metadata, place.name, {key: folders.rows[key] for key in keys}) if keys else {}
+    return named(place.metadata, place.name, {key: folders.row(key) for key in keys}) if keys else {}
 
 
 def unpaired(evidence: Evidence, *, pause: Callable[[float], None]) -> frozenset[SnapshotKey]:
@@ -207,7 +214,7 @@ def unowned(evidence: Evidence, known: Mapping[str, Folders] = MappingProxyType(
         with suppress(OSError, ValueError):
             if place is not None:
                 folders, held = known.get(name) or read_folders(place.root), place.root / "snapshots"
-                spare = [name for name in listed(held) if name not in folders.ids]
+                spare = set(listed(held)).difference(folders.ids.values())
                 found.append(leftovers(LeftoverKind.SNAPSHOT, held, spare, evidence.now, owner=name))
     return tuple(each for each in found if each is not None)
 
@@ -226,7 +233,7 @@ def _lacking(evidence: Evidence) -> set[str]:
 def _missing(
     place: Location, rows: Mapping[SnapshotKey, Row], evidence: Evidence, pause: Callable[[float], None]
 ) -> Mapping[SnapshotKey, SnapshotFiles]:
-    gone = [key for key, row in rows.items() if _absent(place, row)]
+    gone = _absent(place, {key: row.id for key, row in rows.items()})
     wanted = needed(evidence) if gone else {}
     return still_missing(place, [key for key in gone if key in wanted], pause)
 
@@ -251,20 +258,23 @@ def still_missing(
 
 def look(place: Location, row: Row) -> SnapshotFiles:
     """Return what one lstat tells of a snapshot's directory. Raises OSError where nothing can be told."""
-    return SnapshotFiles(id=row.id, path=_path(place, row), missing=_absent(place, row), recorded=row.usage)
+    path = row.id.join(place.around)
+    return SnapshotFiles(id=row.id, path=path, missing=bool(_absent(place, {row.id: row.id})), recorded=row.usage)
 
 
-def _path(place: Location, row: Row) -> str:
-    return f"{place.root}/snapshots/{row.id}{_PLACES[place.name]}"
-
-
-def _absent(place: Location, row: Row) -> bool:
-    try:
-        mode = os.lstat(_path(place, row)).st_mode
-        return not (stat.S_ISREG(mode) if place.name == EROFS else stat.S_ISDIR(mode))
-    except FileNotFoundError:
-        (place.root / "snapshots").lstat()  # where the whole folder is out of sight, nothing is known
-        return True
+def _absent(place: Location, ids: Mapping[_Key, str]) -> list[_Key]:
+    """Return the snapshots whose directory, or image, is absent, by one lstat each. Raises OSError."""
+    expected = stat.S_IFREG if place.name == EROFS else stat.S_IFDIR
+    before, after = place.around
+    found = []
+    for key, number in ids.items():
+        try:
+            if stat.S_IFMT(os.lstat(before + number + after).st_mode) != expected:
+                found.append(key)
+        except FileNotFoundError:
+            (place.root / "snapshots").lstat()  # where the whole folder is out of sight, nothing is known
+            found.append(key)
+    return found
 
 
 def _needed(evidence: Evidence) -> Iterator[Needed]:

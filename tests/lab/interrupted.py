@@ -163,13 +163,13 @@ class _Clients:
 def inventories(store: Store) -> dict[str, Inventory]:
     """Return the records of all namespaces, in a form that can be compared.
 
-    Left out: a blob's updated_at, which 1.6 and 1.7 do not send; snapshotters without snapshots.
+    Left out: a blob's time of change, which 1.6 and 1.7 do not send; snapshotters without snapshots.
     """
     return {name: _comparable(store.inventory(name)) for name in store.namespaces()}
 
 
 def _comparable(found: Inventory) -> Inventory:
-    blobs = {d: msgspec.structs.replace(b, updated_at=None) for d, b in sorted(found.blobs.items())}
+    blobs = {d: msgspec.structs.replace(b, updated=0) for d, b in sorted(found.blobs.items())}
     return msgspec.structs.replace(
         found,
         images=tuple(sorted(found.images, key=lambda image: image.name)),

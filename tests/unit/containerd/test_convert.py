@@ -49,22 +49,40 @@ def test_label_keys_are_shared() -> None:
 
 def test_a_blob() -> None:
     info = content_pb2.Info(digest=DIGEST, size=1 << 40, labels={"a": "b"}, created_at=STAMP)
-    assert convert.blob("ns", info) == Blob("ns", DIGEST, 1 << 40, {"a": "b"}, WHEN, None)
+    (made,) = convert.blobs("ns", [info])
+    assert made == Blob("ns", DIGEST, 1 << 40, {"a": "b"}, 1_700_000_000_123_456_789, 0)
+    assert (made.created_at, made.updated_at) == (WHEN, None)
+    (changed,) = convert.blobs("ns", [content_pb2.Info(digest=DIGEST, updated_at=STAMP)])
+    assert (changed.created_at, changed.updated_at) == (None, WHEN)
 
 
 def test_an_image() -> None:
     target = types_pb2.Descriptor(media_type=OCI_MANIFEST, digest=DIGEST, size=7, annotations={"k": "v"})
     record = images_pb2.Image(name="n", target=target, labels={"a": "b"}, created_at=STAMP)
     wanted = Descriptor(OCI_MANIFEST, DIGEST, 7, annotations={"k": "v"})
-    assert convert.image("ns", record) == Image("ns", "n", wanted, {"a": "b"})
+    assert convert.images("ns", [record]) == [Image("ns", "n", wanted, {"a": "b"})]
+
+
+def test_images_share_a_target_that_is_the_same_in_all_fields() -> None:
+    first = types_pb2.Descriptor(media_type=OCI_MANIFEST, digest=DIGEST, size=7)
+    other = types_pb2.Descriptor(media_type=OCI_MANIFEST, digest=DIGEST, size=7, annotations={"k": "v"})
+    larger = types_pb2.Descriptor(media_type=OCI_MANIFEST, digest=DIGEST, size=8)
+    records = [images_pb2.Image(name=f"n{n}", target=t) for n, t in enumerate((first, other, first, larger))]
+    a, b, c, d = (image.target for image in convert.images("ns", records))
+    assert a is c
+    assert (a, b, d) == (
+        Descriptor(OCI_MANIFEST, DIGEST, 7),
+        Descriptor(OCI_MANIFEST, DIGEST, 7, annotations={"k": "v"}),
+        Descriptor(OCI_MANIFEST, DIGEST, 8),
+    )
 
 
 @pytest.mark.parametrize("text", ["", "sha256:zz", "../../etc/passwd", "sha256:" + "A" * 64])
 def test_malformed_digests_are_refused(text: str) -> None:
     with pytest.raises(InvalidDigest):
-        convert.blob("ns", content_pb2.Info(digest=text))
+        convert.blobs("ns", [content_pb2.Info(digest=text)])
     with pytest.raises(InvalidDigest):
-        convert.image("ns", images_pb2.Image(name="n", target=types_pb2.Descriptor(digest=text)))
+        convert.images("ns", [images_pb2.Image(name="n", target=types_pb2.Descriptor(digest=text))])
 
 
 @pytest.mark.parametrize(("number", "kind"), [(0, "unknown"), (1, "view"), (2, "active"), (3, "committed")])

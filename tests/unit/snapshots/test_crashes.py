@@ -7,10 +7,10 @@ import struct
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from auditor.bbolt import go_time
-from auditor.model.snapshot_files import Row, Usage
 from auditor.snapshots.crashes import crashes, crashes_of_disk, suspects
 from auditor.snapshots.folders import Folders
 
@@ -86,7 +86,7 @@ def test_the_start_of_the_daemon_is_when_its_socket_was_made(tmp_path: Path) -> 
 def folders(**seconds: int) -> Folders:
     """A database whose committed snapshots were created at these times."""
     created = {name.encode(): at * SECOND for name, at in seconds.items()}
-    return Folders({name: Row(name.decode(), Usage()) for name in created}, created, tuple(created.values()))
+    return Folders(created=created, writes=tuple(created.values()))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_suspects(table: Folders, ends: list[int], expected: set[bytes]) -> None
 
 def test_a_later_write_clears_a_snapshot_that_was_flushed_since() -> None:
     table = folders(old=100)
-    later = Folders(table.rows, table.created, (*table.writes, 1000 * SECOND))
+    later = msgspec.structs.replace(table, writes=(*table.writes, 1000 * SECOND))
     assert suspects(later, [1500 * SECOND]) == set()
 
 
