@@ -15,7 +15,6 @@ import msgspec
 
 from auditor.errors import DocumentTooLarge, InvalidDigest, MalformedDocument
 from auditor.model.digest import Digest
-from auditor.model.go_json import fold
 from auditor.model.oci_json import (
     DescriptorFields,
     IndexFields,
@@ -24,6 +23,7 @@ from auditor.model.oci_json import (
     PlatformFields,
     decode,
     decode_config,
+    fold,
 )
 from auditor.model.platforms import Platform, is_usual, normalise
 

@@ -14,7 +14,6 @@ import msgspec
 
 from auditor.errors import InvalidDigest, MalformedDocument
 from auditor.model.digest import Digest
-from auditor.model.go_json import as_go_reads, fold
 
 #: Largest text that is decoded to objects that no structure bounds, in bytes: a small text can become a great many.
 _MAX_FREE: Final = 1 << 20
@@ -270,8 +269,24 @@ def _as_containerd(raw: bytes, kind: type[Fields]) -> Fields:
     else:
         if not _repeated(raw, fields):
             return fields
-    known = as_go_reads(raw.decode(), kind, pointers=_POINTERS) if len(raw) <= _MAX_FREE else _first_level(raw, kind)
-    return decoder.decode(known)
+    return decoder.decode(_as_go_reads(raw, kind) if len(raw) <= _MAX_FREE else _first_level(raw, kind))
+
+
+def _as_go_reads(raw: bytes, kind: type[msgspec.Struct]) -> bytes:
+    try:
+        from auditor.model.go_json import as_go_reads  # noqa: PLC0415 - imports json; most documents do without
+    except ValueError as error:  # from a damaged file, not from the document
+        raise ImportError(str(error)) from error
+    return as_go_reads(raw.decode(), kind, pointers=_POINTERS)
+
+
+#: Letters that Go takes for `k` and `s` where case is disregarded: KELVIN SIGN and LATIN SMALL LETTER LONG S.
+_LIKE_ASCII: Final = str.maketrans({"\u212a": "k", "\u017f": "s"})
+
+
+def fold(key: str) -> str:
+    """Return the form in which keys are equal but for case; Go src/encoding/json/fold.go `foldName`."""
+    return key.translate(_LIKE_ASCII).lower()
 
 
 def _first_level(raw: bytes, kind: type[msgspec.Struct]) -> bytes:
