@@ -19,7 +19,7 @@ _OBJECTS = 200_000
 #: Signals that end the program.
 _ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM)
 #: What msgspec imports for functions that a check does not call.
-_UNUSED = ("textwrap", "msgspec.inspect", "msgspec.msgpack", "msgspec.toml", "msgspec.yaml")
+_UNUSED = ("ipaddress", "textwrap", "msgspec.inspect", "msgspec.msgpack", "msgspec.toml", "msgspec.yaml")
 
 
 def main() -> int:
@@ -93,6 +93,8 @@ def _import_msgspec() -> None:
         sys.modules[optional] = None  # type: ignore[assignment] # what the import system takes for "not installed"
         try:
             with stand_ins(*_UNUSED, **types):
+                import pathlib  # noqa: F401, PLC0415
+
                 import msgspec  # noqa: F401, PLC0415
         finally:
             del sys.modules[optional]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _socket as sockets  # `socket` takes milliseconds to load, for enumerations
 import errno
-import socket as sockets
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -189,7 +190,7 @@ def try_socket(address: Path, *, timeout: float) -> None:
                 f"the path of the socket is longer than {_MAX_PATH} bytes: {address}",
                 hint="create a symbolic link with a shorter path and give that",
             )
-        with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
+        with closing(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)) as probe:
             probe.settimeout(timeout)
             probe.connect(str(address))
     except (TimeoutError, BlockingIOError):

@@ -16,11 +16,15 @@ from auditor.import_stand_ins import stand_ins
 #: Modules that synchronous calls and the compiled protobuf do not use.
 UNUSED = (
     "asyncio",
+    "socket",
     "grpc.aio",
     "inspect",
     "pkgutil",
     "traceback",
+    "google.protobuf.descriptor_database",
+    "google.protobuf.internal.python_edition_defaults",
     "google.protobuf.internal.python_message",
+    "google.protobuf.text_encoding",
     "calendar",
 )
 #: What imports them.

@@ -297,12 +297,12 @@ def _first_level(raw: bytes, kind: type[msgspec.Struct]) -> bytes:
 
 
 #: An escape that stands for a letter.
-_ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:[467][0-9a-fA-F]|5[0-9aA])")
+_ESCAPED_LETTER: Final = rb"\\u00(?:[467][0-9a-fA-F]|5[0-9aA])"
 
 
 def _repeated(raw: bytes, fields: msgspec.Struct) -> bool:
     """Whether a key may occur more often than it was decoded, of those whose last value is not all that counts."""
-    if b"\\u" in raw and _ESCAPED_LETTER.search(raw):
+    if b"\\u" in raw and re.search(_ESCAPED_LETTER, raw):
         return True
     match fields:
         case IndexFields():
@@ -341,14 +341,12 @@ def _repeated_below(
 def _valid_unicode(raw: bytes) -> bytes:
     """Replace invalid Unicode with U+FFFD as Go does: containerd runs images that contain it."""
     if b"\\ud" in raw or b"\\uD" in raw:
-        raw = _ESCAPE.sub(lambda found: _whole(found.group()), raw)
+        raw = re.sub(_ESCAPE, lambda found: _whole(found.group()), raw)
     return raw
 
 
 #: One JSON escape, or a surrogate pair; an escaped backslash is consumed, so that it cannot begin another escape.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
-)
+_ESCAPE = rb"(?s)\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)"
 
 
 def _whole(escape: bytes) -> bytes:
