@@ -19,7 +19,7 @@ _OBJECTS = 200_000
 #: Signals that end the program.
 _ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM)
 #: What msgspec imports for functions that a check does not call.
-_UNUSED = ("ipaddress", "textwrap", "msgspec.inspect", "msgspec.msgpack", "msgspec.toml", "msgspec.yaml")
+_UNUSED = ("ntpath", "textwrap", "msgspec.inspect", "msgspec.msgpack", "msgspec.toml", "msgspec.yaml")
 
 
 def main() -> int:
@@ -80,8 +80,8 @@ class _NoType:
 def _import_msgspec() -> None:
     """Import msgspec without modules that are not used here.
 
-    Without the optional typing_extensions, which imports inspect, ast and dis, msgspec falls back to `typing`, which has
-    everything that the records here use. It takes the types UUID and Decimal from modules that take a millisecond each.
+    Without the optional typing_extensions, which imports inspect, ast and dis, msgspec falls back to `typing`, which
+    has everything that the records here use. It takes the types UUID and Decimal from modules that import more.
     """
     from types import SimpleNamespace  # noqa: PLC0415 - see above
 

@@ -17,7 +17,6 @@ from google.protobuf.empty_pb2 import Empty
 from auditor.containerd._proto import (
     containers_pb2_grpc,
     content_pb2_grpc,
-    diff_pb2_grpc,
     images_pb2_grpc,
     introspection_pb2_grpc,
     leases_pb2_grpc,
@@ -73,7 +72,6 @@ class Connection(msgspec.Struct, frozen=True):
     watch: StallWatch
     containers: containers_pb2_grpc.ContainersStub
     content: content_pb2_grpc.ContentStub
-    diff: diff_pb2_grpc.DiffStub
     images: images_pb2_grpc.ImagesStub
     introspection: introspection_pb2_grpc.IntrospectionStub
     leases: leases_pb2_grpc.LeasesStub
@@ -133,7 +131,6 @@ def open_connection(address: Path, *, timeout: float) -> Connection:
         watch=StallWatch(timeout),
         containers=containers_pb2_grpc.ContainersStub(channel),
         content=content_pb2_grpc.ContentStub(channel),
-        diff=diff_pb2_grpc.DiffStub(channel),
         images=images_pb2_grpc.ImagesStub(channel),
         introspection=introspection_pb2_grpc.IntrospectionStub(channel),
         leases=leases_pb2_grpc.LeasesStub(channel),

@@ -16,6 +16,7 @@ from auditor.import_stand_ins import stand_ins
 #: Modules that synchronous calls and the compiled protobuf do not use.
 UNUSED = (
     "asyncio",
+    "copy",
     "socket",
     "grpc.aio",
     "inspect",

@@ -2,12 +2,13 @@
 
 Every length that an attacker could choose is bounded. `null` equals an absent field, as in Go.
 """
-
-from __future__ import annotations
+# Annotations are no texts here: msgspec would take milliseconds of each start to evaluate the texts.
 
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
+from types import UnionType
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -182,10 +183,6 @@ class _AnyStep(_Step, forbid_unknown_fields=False):
     pass
 
 
-_EXECUTION: Final = msgspec.json.Decoder(_AnyExecution | None)
-_HISTORY: Final = msgspec.json.Decoder(list[_AnyStep | None] | None)
-
-
 def _decode_digest(_kind: type, value: object) -> Digest:
     """Decode a digest; Digest is the only custom type in these structures."""
     if not isinstance(value, str):
@@ -197,10 +194,13 @@ def _decode_digest(_kind: type, value: object) -> Digest:
 
 
 Fields = TypeVar("Fields", IndexFields, ManifestFields, ConfigFields, LargeConfigFields)
-_DECODERS: Final[dict[type, msgspec.json.Decoder[Any]]] = {
-    kind: msgspec.json.Decoder(kind, dec_hook=_decode_digest)
-    for kind in (IndexFields, ManifestFields, ConfigFields, LargeConfigFields)
-}
+
+
+@cache
+def _decoder(kind: type[Any] | UnionType) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind, dec_hook=_decode_digest)
+
+
 #: The objects that are pointers in containerd's structures: `null` removes them.
 _POINTERS: Final = frozenset({"platform", "subject"})
 
@@ -247,9 +247,9 @@ def decode_config(raw: bytes) -> ConfigFields | LargeConfigFields:
 
 
 def _check_types(large: LargeConfigFields) -> None:
-    for part, decoder in ((large.config, _EXECUTION), (large.history, _HISTORY)):
+    for part, kind in ((large.config, _AnyExecution | None), (large.history, list[_AnyStep | None] | None)):
         try:
-            decoder.decode(part or b"null")
+            _decoder(kind).decode(part or b"null")
         except (msgspec.DecodeError, RecursionError, ValueError) as error:
             raise MalformedDocument(f"the config is not what its type says: {_words(error)}") from None
 
@@ -260,7 +260,7 @@ _SHORTENED_TIME: Final = re.compile(rb'"created"\s*:\s*"[^"]{10}(?:[^T]|[^"]*z")
 
 def _as_containerd(raw: bytes, kind: type[Fields]) -> Fields:
     """Decode directly where each key is a field's own name, once; else by Go's rules."""
-    decoder: msgspec.json.Decoder[Fields] = _DECODERS[kind]
+    decoder: msgspec.json.Decoder[Fields] = _decoder(kind)
     try:
         fields = decoder.decode(raw)
     except msgspec.ValidationError as error:
