@@ -71,6 +71,13 @@ def _print_version() -> int:
     return 0
 
 
+def _quote(path: bytes) -> str:
+    """Quote a path of a URI, for pathlib."""
+    from urllib.parse import quote_from_bytes  # noqa: PLC0415 - imports ipaddress; a check makes no URIs of paths
+
+    return quote_from_bytes(path)
+
+
 class _NoType:
     """A type that no record here has."""
 
@@ -78,7 +85,7 @@ class _NoType:
 
 
 def _import_msgspec() -> None:
-    """Import msgspec without modules that are not used here.
+    """Import msgspec and pathlib without modules that are not used here.
 
     Without the optional typing_extensions, which imports inspect, ast and dis, msgspec falls back to `typing`, which
     has everything that the records here use. It takes the types UUID and Decimal from modules that import more.
@@ -88,11 +95,15 @@ def _import_msgspec() -> None:
     from auditor.import_stand_ins import stand_ins  # noqa: PLC0415 - see above
 
     optional = "typing_extensions"
-    types = {"uuid": SimpleNamespace(UUID=_NoType, SafeUUID=_NoType), "decimal": SimpleNamespace(Decimal=_NoType)}
+    others = {
+        "decimal": SimpleNamespace(Decimal=_NoType),
+        "urllib.parse": SimpleNamespace(quote_from_bytes=_quote),
+        "uuid": SimpleNamespace(UUID=_NoType, SafeUUID=_NoType),
+    }
     if optional not in sys.modules:
         sys.modules[optional] = None  # type: ignore[assignment] # what the import system takes for "not installed"
         try:
-            with stand_ins(*_UNUSED, **types):
+            with stand_ins(*_UNUSED, **others):
                 import pathlib  # noqa: F401, PLC0415
 
                 import msgspec  # noqa: F401, PLC0415
