@@ -136,7 +136,7 @@ def test_keys_that_are_given_once_are_read_once(
     text: str, kind: type[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second reading takes ten times as long."""
-    monkeypatch.setattr(oci_json, "as_go_reads", None)
+    monkeypatch.setattr(oci_json, "_as_go_reads", None)
     assert isinstance(oci.parse(text.encode(), TYPES[kind]), kind)
 
 
