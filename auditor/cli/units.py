@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from auditor.errors import UsageError
+
+if TYPE_CHECKING:
+    from auditor.scrub.rate_limit import RateLimit
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 # Patterns are compiled at their first use: the defaults of a check have none of these values.
@@ -79,3 +84,12 @@ def rate(text: str) -> int:
     if not found:
         raise UsageError("the rate must not be zero", hint="write 50MiB for 50 MiB per second")
     return found
+
+
+def pace(text: str | None) -> RateLimit | None:
+    """Parse --limit-rate. Raises UsageError."""
+    if not text:
+        return None
+    from auditor.scrub.rate_limit import RateLimit
+
+    return RateLimit(rate(text), clock=time.monotonic)
