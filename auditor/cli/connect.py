@@ -142,6 +142,8 @@ def export_store(options: Common) -> Iterator[Store]:
 @contextmanager
 def connected_writable(options: Common) -> Iterator[WritableContainerdStore]:
     """The store that the options select, writable. Raises StoreUnreachable, UsageError."""
+    from auditor.model import go_json  # noqa: F401 - now: an upgrade during a repair must not mix two versions
+
     address = _discovered(options)
     root = content_root(options.content_root)
     with containerd.connect_writable(address, timeout=options.timeout, content_root=root) as store:
