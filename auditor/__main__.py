@@ -18,6 +18,8 @@ _COULD_NOT = 3
 _OBJECTS = 200_000
 #: Signals that end the program.
 _ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM)
+#: What msgspec imports for functions that a check does not call.
+_UNUSED = ("ntpath", "textwrap", "msgspec.inspect", "msgspec.msgpack", "msgspec.toml", "msgspec.yaml")
 
 
 def main() -> int:
@@ -69,18 +71,41 @@ def _print_version() -> int:
     return 0
 
 
-def _import_msgspec() -> None:
-    """Import msgspec without the optional typing_extensions, which imports inspect, ast and dis, and without textwrap.
+def _quote(path: bytes) -> str:
+    """Quote a path of a URI, for pathlib."""
+    from urllib.parse import quote_from_bytes  # noqa: PLC0415 - imports ipaddress; a check makes no URIs of paths
 
-    msgspec falls back to `typing`, which has everything that the records here use.
+    return quote_from_bytes(path)
+
+
+class _NoType:
+    """A type that no record here has."""
+
+    unknown = None
+
+
+def _import_msgspec() -> None:
+    """Import msgspec and pathlib without modules that are not used here.
+
+    Without the optional typing_extensions, which imports inspect, ast and dis, msgspec falls back to `typing`, which
+    has everything that the records here use. It takes the types UUID and Decimal from modules that import more.
     """
+    from types import SimpleNamespace  # noqa: PLC0415 - see above
+
     from auditor.import_stand_ins import stand_ins  # noqa: PLC0415 - see above
 
     optional = "typing_extensions"
+    others = {
+        "decimal": SimpleNamespace(Decimal=_NoType),
+        "urllib.parse": SimpleNamespace(quote_from_bytes=_quote),
+        "uuid": SimpleNamespace(UUID=_NoType, SafeUUID=_NoType),
+    }
     if optional not in sys.modules:
         sys.modules[optional] = None  # type: ignore[assignment] # what the import system takes for "not installed"
         try:
-            with stand_ins("textwrap"):
+            with stand_ins(*_UNUSED, **others):
+                import pathlib  # noqa: F401, PLC0415
+
                 import msgspec  # noqa: F401, PLC0415
         finally:
             del sys.modules[optional]

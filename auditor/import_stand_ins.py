@@ -17,27 +17,29 @@ class _StandIn(ModuleType):
     """Forwards to the module of the same name, imported at the first access to an attribute."""
 
     def __getattr__(self, name: str) -> object:
-        _remove(self)
+        _remove(self.__name__, self)
         return getattr(importlib.import_module(self.__name__), name)
 
 
-def _remove(stand_in: ModuleType) -> None:
-    if sys.modules.get(stand_in.__name__) is stand_in:
-        del sys.modules[stand_in.__name__]
+def _remove(name: str, stand_in: object) -> None:
+    if sys.modules.get(name) is stand_in:
+        del sys.modules[name]
 
 
 @contextmanager
-def stand_ins(*names: str) -> Iterator[None]:
+def stand_ins(*names: str, **others: object) -> Iterator[None]:
     """Replace modules by stand-ins during a block; after it, imports get the real modules.
 
     Args:
         names: Full names of modules; those already imported stay.
+        others: Objects to take the place of other modules, with the attributes that the block takes from them.
 
     """
-    made = [_StandIn(name) for name in names if name not in sys.modules]
-    sys.modules.update({each.__name__: each for each in made})
+    wanted = {name: _StandIn(name) for name in names} | others
+    made = {name: stand_in for name, stand_in in wanted.items() if name not in sys.modules}
+    sys.modules.update(made)  # type: ignore[arg-type] # imports return whatever is there
     try:
         yield
     finally:
-        for each in made:
-            _remove(each)
+        for name, stand_in in made.items():
+            _remove(name, stand_in)

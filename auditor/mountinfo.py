@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+
+import msgspec
 
 #: A space, tab, newline or backslash of a path; the kernel's fs/proc_namespace.c.
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
-class MountLine(NamedTuple):
+class MountLine(msgspec.Struct, frozen=True):
     """A line of mountinfo.
 
     Attributes:

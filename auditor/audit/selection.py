@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 
 from auditor.errors import NothingExamined
-from auditor.model import reference
 from auditor.model.image_graph import Group, ImageGraph
 from auditor.model.platforms import Platform, only
 from auditor.model.plural import plural
 from auditor.model.store import Inventory, Snapshotter
 
 #: The beginning of a digest; fewer digits could be a name.
-_PREFIX = re.compile(r"(?:sha256:)?(?P<digits>[0-9a-f]{6,64})", re.ASCII)
+_PREFIX = r"(?:sha256:)?(?P<digits>[0-9a-f]{6,64})"
 #: How alike a misspelt name and a suggested one are, by difflib's ratio.
 _ALIKE = 0.6
 _SUGGESTED = 3
@@ -75,12 +73,14 @@ def matches(group: Group, wanted: str) -> bool:
 
 
 def _is_named(group: Group, wanted: str) -> bool:
+    from auditor.model import reference  # noqa: PLC0415 - most audits select no images
+
     full = reference.find(wanted)
     return wanted in group.names or wanted == group.target.digest or (full is not None and str(full) in group.names)
 
 
 def _has_prefix(group: Group, wanted: str) -> bool:
-    prefix = _PREFIX.fullmatch(wanted)
+    prefix = re.fullmatch(_PREFIX, wanted)
     ids = [str(group.target.digest), *(name for name in group.names if name.startswith("sha256:"))]
     return prefix is not None and any(known.startswith(f"sha256:{prefix['digits']}") for known in ids)
 
@@ -109,6 +109,8 @@ def _repository(name: str) -> str:
 
 
 def _alike(one: str, other: str) -> float:
+    import difflib  # noqa: PLC0415 - for errors only
+
     return difflib.SequenceMatcher(a=other, b=one).ratio()
 
 
@@ -154,6 +156,8 @@ def require_platforms(graphs: Sequence[ImageGraph], wanted: Sequence[Platform], 
 
 
 def _suggest(name: str, known: Sequence[str], what: str) -> str:
+    import difflib  # noqa: PLC0415 - for errors only
+
     close = difflib.get_close_matches(name[:200], known, n=_SUGGESTED, cutoff=_ALIKE)
     if close:
         return f"did you mean {' or '.join(close)}?"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from copy import copy
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+import msgspec
 
 from auditor.checks.evidence import Evidence, NamespaceView
 from auditor.checks.rule import Hit, Rule, blob_subject
@@ -15,7 +16,7 @@ from auditor.model.findings import Fact, ImageRef
 _Item = TypeVar("_Item")
 
 
-class Use(NamedTuple):
+class Use(msgspec.Struct, frozen=True):
     """A manifest that names a layer, and the diffID and media type that it states."""
 
     manifest: str
@@ -53,6 +54,8 @@ class Case:
 
     def of_images(self, images: Container[ImageRef]) -> Case:
         """Return a copy that keeps only some of the images."""
+        from copy import copy  # noqa: PLC0415 - for findings only
+
         limited = copy(self)
         limited.images = tuple(image for image in self.images if image in images)
         return limited

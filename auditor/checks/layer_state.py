@@ -25,7 +25,7 @@ _BUILT_FROM_LABEL = "containerd.io/snapshot/cri.layer-digest"
 #: On the image records that CRI manages; internal/cri/labels/labels.go.
 _MANAGED_LABEL = "io.cri-containerd.image"
 _FETCHED_LABEL = "containerd.io/distribution.source."
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = r"sha256:[0-9a-f]{64}"
 _LAZY_LABELS = ("containerd.io/snapshot/nydus", "containerd.io/snapshot/overlaybd")
 #: containerd's own snapshotters, which unpack each layer.
 _LOCAL = frozenset({"aufs", "blockfile", "btrfs", "devmapper", "native", "overlayfs", "windows", "zfs"})
@@ -301,7 +301,7 @@ def _built_from(view: NamespaceView, base: LayerState) -> str:
     """Return the blob that the snapshot was built from, by the first snapshotter that has it; empty where unknown."""
     snapshot = view.snapshot(base.snapshotters[0], base.layer.chain_id)
     named = snapshot.labels.get(_BUILT_FROM_LABEL, "") if snapshot is not None else ""
-    return named if _DIGEST.fullmatch(named) else ""
+    return named if re.fullmatch(_DIGEST, named) else ""
 
 
 def faults(found: Sequence[LayerState]) -> tuple[LayerState, ...]:

@@ -31,11 +31,9 @@ UNPACKED: Final = frozenset(
 
 
 #: The beginning of a command that takes `--address`: a verb of auditor, or ctr; alone, or in a sentence after "`".
-_PROGRAM: Final = re.compile(
-    r"(?:^|(?<=`))(auditor (check|repair|export|tree|scrub|diagnose)|ctr)(?=[ `])(?! (--address|-a) )"
-)
+_PROGRAM: Final = r"(?:^|(?<=`))(auditor (check|repair|export|tree|scrub|diagnose)|ctr)(?=[ `])(?! (--address|-a) )"
 #: The beginning of a command that takes `--root`.
-_OFFLINE: Final = re.compile(r"(?:^|(?<=`))auditor (check|export|tree|scrub|diagnose)(?=[ `])(?! --root )")
+_OFFLINE: Final = r"(?:^|(?<=`))auditor (check|export|tree|scrub|diagnose)(?=[ `])(?! --root )"
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, rename={"impact": "matters", "remedy": "do"}):
@@ -121,7 +119,7 @@ def at_address(hint: str, address: str) -> str:
 
     """
     where = command("--address", address)
-    return _PROGRAM.sub(lambda found: f"{found[0]} {where}", hint)
+    return re.sub(_PROGRAM, lambda found: f"{found[0]} {where}", hint)
 
 
 def at_root(hint: str, root: str, *, while_running: bool = False) -> str:
@@ -136,7 +134,7 @@ def at_root(hint: str, root: str, *, while_running: bool = False) -> str:
     if "auditor repair" in hint:
         return OFFLINE_REMEDY
     where = command("--root", root, *(("--while-running",) if while_running else ()))
-    return _OFFLINE.sub(lambda found: f"{found[0]} {where}", hint)
+    return re.sub(_OFFLINE, lambda found: f"{found[0]} {where}", hint)
 
 
 def blob_subject(role: str, digest: Digest) -> Subject:

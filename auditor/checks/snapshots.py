@@ -110,12 +110,12 @@ def _not_unpacked(
     return LAYER_COUNT_MISMATCH.hit(view.name, subject, text, part="manifest", images=(ref,), facts=facts, hint=hint)
 
 
-_RELEASE: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+_RELEASE: Final = r"v?(\d+)\.(\d+)\.(\d+)"
 
 
 def _takes_all_for_layers(version: str) -> bool:
     """Whether a containerd unpacks whatever a manifest lists as a layer; image.go `getLayers` before 1.6.25, 1.7.7."""
-    found = _RELEASE.match(version)
+    found = re.match(_RELEASE, version)
     release = tuple(int(part) for part in found.groups()) if found is not None else ()
     return () < release < (1, 6, 25) or (1, 7) <= release < (1, 7, 7)
 

@@ -21,7 +21,7 @@ from auditor.cli.progress import Meter, progress
 from auditor.model.findings import Fact, Finding, Report, order
 from auditor.model.image_graph import Documents
 from auditor.model.store import SourceKind, Store, StoreInfo
-from auditor.report import build, image_tree
+from auditor.report import build
 
 
 def now() -> datetime:
@@ -104,7 +104,11 @@ def audited(
         seconds=time.monotonic() - clock,
         facts=_facts(evidence.info),
     )
-    return result, image_tree.add_trees(made, evidence, result.findings) if trees else made
+    if not trees:
+        return result, made
+    from auditor.report.image_tree import add_trees
+
+    return result, add_trees(made, evidence, result.findings)
 
 
 def _addressed(findings: tuple[Finding, ...], info: StoreInfo, options: Common) -> Iterator[Finding]:

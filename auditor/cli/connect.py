@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def connected(options: Common) -> Iterator[containerd.ContainerdStore]:
-    """The store that the options select. Raises StoreUnreachable, UsageError."""
+def connected(options: Common, *, ahead: bool = False) -> Iterator[containerd.ContainerdStore]:
+    """The store that the options select, listed `ahead`. Raises StoreUnreachable, UsageError."""
     root = content_root(options.content_root)
     address = _discovered(options)
     with containerd.connect(address, timeout=options.timeout, content_root=root) as store:
+        if ahead:
+            store.list_ahead(options.namespaces)
         if options.verbose:
             print_notes(store.info().notes)
         yield store
@@ -66,15 +68,18 @@ def print_notes(notes: Iterable[str]) -> None:
 
 
 @contextmanager
-def read_store(options: Common, *, without_records: bool = False, spare: bool = False) -> Iterator[Store]:
+def read_store(
+    options: Common, *, without_records: bool = False, spare: bool = False, ahead: bool = False
+) -> Iterator[Store]:
     """The daemon or the root of the options, for reading.
 
-    `without_records` takes a root whose meta.db is lost; `spare` reads blobs of a root from unfinished writes, too.
+    `without_records` takes a root whose meta.db is lost; `spare` reads blobs of a root from unfinished writes, too;
+    `ahead` lets a daemon list its records before they are asked for.
 
     Raises StoreError, UsageError.
     """
     if options.root is None:
-        with connected(options) as store:
+        with connected(options, ahead=ahead) as store:
             yield store
         return
     from auditor.offline.store import OfflineStore
@@ -137,6 +142,8 @@ def export_store(options: Common) -> Iterator[Store]:
 @contextmanager
 def connected_writable(options: Common) -> Iterator[WritableContainerdStore]:
     """The store that the options select, writable. Raises StoreUnreachable, UsageError."""
+    from auditor.model import go_json  # noqa: F401 - now: an upgrade during a repair must not mix two versions
+
     address = _discovered(options)
     root = content_root(options.content_root)
     with containerd.connect_writable(address, timeout=options.timeout, content_root=root) as store:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from auditor.cli.output import deliver
-from auditor.formats import ndjson
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -108,11 +107,15 @@ class LineMeter(Meter):
                 return
             self._what, self._last = what, clock
             what = f"{what} bytes" if in_bytes else what
+            from auditor.formats import ndjson
+
             deliver(ndjson.progress(what, done, total, time=datetime.now(UTC), host=self._host), None)
 
 
 @contextmanager
 def streaming(*, host: str) -> Iterator[Meter]:
     """Print the start line, and give a meter that prints lines."""
+    from auditor.formats import ndjson
+
     deliver(ndjson.begun(time=datetime.now(UTC), host=host), None)
     yield LineMeter(host=host)

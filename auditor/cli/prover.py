@@ -16,7 +16,6 @@ from auditor.audit.undeletable import undeletable
 from auditor.checks.evidence import Evidence
 from auditor.cli.audit import Reader
 from auditor.cli.progress import Meter
-from auditor.cli.units import rate
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
 from auditor.model.store import SourceKind, Store
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
 def default_jobs() -> int:
     """The number of cores that this process may use; hashing releases the interpreter lock."""
     return len(os.sched_getaffinity(0))
-
-
-def pace(text: str | None) -> RateLimit | None:
-    """Parse --limit-rate. Raises UsageError."""
-    if not text:
-        return None
-    from auditor.scrub.rate_limit import RateLimit
-
-    return RateLimit(rate(text), clock=time.monotonic)
 
 
 def reader(

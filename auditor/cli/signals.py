@@ -13,13 +13,18 @@ in a finalizer; one of a signal is raised again after it.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # the same functions; `signal` takes a millisecond to load, for enumerations
 
 #: Interrupts the main thread. Its default action is to be ignored.
 _NUDGE = signal.SIGURG

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _socket as sockets  # `socket` takes milliseconds to load, for enumerations
 import errno
-import socket as sockets
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,6 @@ from google.protobuf.empty_pb2 import Empty
 from auditor.containerd._proto import (
     containers_pb2_grpc,
     content_pb2_grpc,
-    diff_pb2_grpc,
     images_pb2_grpc,
     introspection_pb2_grpc,
     leases_pb2_grpc,
@@ -72,7 +72,6 @@ class Connection(msgspec.Struct, frozen=True):
     watch: StallWatch
     containers: containers_pb2_grpc.ContainersStub
     content: content_pb2_grpc.ContentStub
-    diff: diff_pb2_grpc.DiffStub
     images: images_pb2_grpc.ImagesStub
     introspection: introspection_pb2_grpc.IntrospectionStub
     leases: leases_pb2_grpc.LeasesStub
@@ -132,7 +131,6 @@ def open_connection(address: Path, *, timeout: float) -> Connection:
         watch=StallWatch(timeout),
         containers=containers_pb2_grpc.ContainersStub(channel),
         content=content_pb2_grpc.ContentStub(channel),
-        diff=diff_pb2_grpc.DiffStub(channel),
         images=images_pb2_grpc.ImagesStub(channel),
         introspection=introspection_pb2_grpc.IntrospectionStub(channel),
         leases=leases_pb2_grpc.LeasesStub(channel),
@@ -189,7 +187,7 @@ def try_socket(address: Path, *, timeout: float) -> None:
                 f"the path of the socket is longer than {_MAX_PATH} bytes: {address}",
                 hint="create a symbolic link with a shorter path and give that",
             )
-        with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
+        with closing(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)) as probe:
             probe.settimeout(timeout)
             probe.connect(str(address))
     except (TimeoutError, BlockingIOError):

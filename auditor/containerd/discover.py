@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _socket as sockets  # `socket` takes milliseconds to load, for enumerations
 import enum
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -176,7 +177,7 @@ def _not_containerd(environ: Mapping[str, str], root: Path) -> str:
 
 def _answer(path: Path) -> Answer:
     """What a socket answers; a daemon that does not accept in time counts as one that does."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with closing(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)) as probe:
         probe.settimeout(_PATIENCE)
         try:
             probe.connect(str(path))

@@ -94,6 +94,6 @@ def _readable(folder: Path) -> bool:
 
 def _identity(root: Path) -> str:
     try:
-        return (root.parent / _UUID).read_text("ascii").strip()
+        return (root.parent / _UUID).read_bytes().decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""

@@ -24,13 +24,13 @@ from auditor.errors import (
 _Code = grpc.StatusCode
 
 #: containerd plugins/content/local/store.go, `ReaderAt` and `OpenReader`; the database's error has neither phrase.
-_NO_FILE = re.compile(r"expected at .*: blob not found|blob not found")
+_NO_FILE = r"expected at .*: blob not found|blob not found"
 #: containerd plugins/content/local/locks.go; 1.6 writes "ref … locked for", older ones "ref … locked".
-_LOCKED = re.compile(r"\bref .* locked\b", re.DOTALL)
+_LOCKED = r"(?s)\bref .* locked\b"
 #: grpc's text, with code UNKNOWN, for a connection lost during a stream.
-_CUT = re.compile(r"\bstream removed\b", re.IGNORECASE)
+_CUT = r"(?i)\bstream removed\b"
 #: Start of grpc's text for a failed connection; a list of addresses follows.
-_REFUSED = re.compile(r"failed to connect to all addresses")
+_REFUSED = "failed to connect to all addresses"
 
 _SLOW = "the daemon may hang, or its disk be overloaded; a longer --timeout gives it more time"
 _GONE = "is containerd running? systemctl status containerd"
@@ -87,11 +87,11 @@ def translation(
 
     """
     kind, hint = _TABLE.get(code, (otherwise, ""))
-    if code is _Code.NOT_FOUND and _NO_FILE.search(words):
+    if code is _Code.NOT_FOUND and re.search(_NO_FILE, words):
         kind, hint = NoFile, "the database has a record of the blob, the disk has no file"
-    elif code is _Code.UNAVAILABLE and _LOCKED.search(words):
+    elif code is _Code.UNAVAILABLE and re.search(_LOCKED, words):
         kind, hint = Busy, "another client is writing to the same reference; try again when it has finished"
-    elif code is _Code.UNKNOWN and _CUT.search(words):
+    elif code is _Code.UNKNOWN and re.search(_CUT, words):
         kind, hint = StoreUnreachable, _GONE
     return kind(f"cannot {doing}: {_plain(code, words)}", hint=hint)
 
@@ -100,7 +100,7 @@ def _plain(code: grpc.StatusCode, words: str) -> str:
     """Return the daemon's message; messages of the gRPC library are replaced."""
     if code is _Code.DEADLINE_EXCEEDED:
         return "no answer in time"
-    if _REFUSED.match(words):
+    if words.startswith(_REFUSED):
         return "the connection to the daemon was refused"
     return words or code.name.lower().replace("_", " ")
 

@@ -27,7 +27,7 @@ _DIFFERS = "io.containerd.differ.v1"
 _DIFFER = (_DIFFERS, "walking")
 
 #: In the errors of snapshotters that the node has no file system or no configuration for (1.6 to 2.1).
-_UNUSED = re.compile("skip plugin|not configured")
+_UNUSED = "skip plugin|not configured"
 
 NO_DISCARD = "this containerd does not say whether it discards unpacked layers"
 
@@ -91,7 +91,7 @@ def _failed_snapshotters(plugins: Sequence[introspection_pb2.Plugin]) -> Iterato
     """Yield a sentence for each snapshotter that failed; those that this node is not made for are no failures."""
     for plugin in plugins:
         words = plugin.init_err.message
-        if plugin.type == _SNAPSHOTTER and plugin.HasField("init_err") and not _UNUSED.search(words):
+        if plugin.type == _SNAPSHOTTER and plugin.HasField("init_err") and not re.search(_UNUSED, words):
             yield f"the snapshotter {plugin.id} did not start, its snapshots are not known: {words}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
 from types import TracebackType
@@ -36,6 +37,7 @@ class ContainerdStore:
         self._option = content_root
         self._lock = threading.Lock()
         self._known: tuple[StoreInfo, ContentRoot | None] | None = None
+        self._ahead: Future[dict[str, Inventory]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -65,8 +67,26 @@ class ContainerdStore:
             snapshotters: Snapshotters to list, by default all that started; an unknown one is a gap.
 
         """
+        if snapshotters is None and self._ahead is not None and namespace in (ahead := self._ahead.result()):
+            return ahead.pop(namespace)
+        return self._inventory(namespace, snapshotters)
+
+    def _inventory(self, namespace: str, snapshotters: Sequence[str] | None) -> Inventory:
         names = tuple(s.name for s in self.info().snapshotters) if snapshotters is None else tuple(snapshotters)
         return listing.inventory(self._connection, namespace, snapshotters=names)
+
+    def list_ahead(self, namespaces: Sequence[str] = ()) -> None:
+        """Begin to list namespaces, by default all; the next `inventory` of each takes what was listed, or the error.
+
+        The daemon takes a while, in which the caller can do other work.
+        """
+        pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        self._ahead = pool.submit(self._list_ahead, namespaces)
+        pool.shutdown(wait=False)
+
+    def _list_ahead(self, namespaces: Sequence[str]) -> dict[str, Inventory]:
+        present = self.namespaces()
+        return {name: self._inventory(name, None) for name in namespaces or present if name in present}
 
     def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
         """Return the resources of a lease; empty where the lease is gone."""

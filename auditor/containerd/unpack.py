@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from auditor.containerd._proto import diff_pb2, snapshots_pb2, types_pb2
+from auditor.containerd._proto import diff_pb2, diff_pb2_grpc, snapshots_pb2, types_pb2
 from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.grpc_errors import translated
 from auditor.errors import NoRecord, StoreTimeout
@@ -62,8 +62,9 @@ def apply(connection: Connection, lease: LeaseHandle, layer: Descriptor, mounts:
         diff=types_pb2.Descriptor(media_type=layer.media_type, digest=layer.digest, size=layer.size),
         mounts=[types_pb2.Mount(type=m.type, source=m.source, options=m.options) for m in mounts],
     )
+    diff = diff_pb2_grpc.DiffStub(connection.channel)
     with translated(f"unpack {layer.digest}"):
-        call = connection.diff.Apply.future(request, metadata=namespaced(lease.namespace, lease=lease.id))
+        call = diff.Apply.future(request, metadata=namespaced(lease.namespace, lease=lease.id))
         return Digest.parse(_finished(connection, call, layer).applied.digest)
 
 

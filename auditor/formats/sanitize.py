@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 #: Control, format (bidi marks, zero-width), surrogate, private, unassigned; and the line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 #: Characters that may need an escape in JSON; new lines are its layout.
-_NOT_PLAIN = re.compile(r"[^\n -~]+")
+_NOT_PLAIN = r"[^\n -~]+"
 
 
 def plain(text: str, *, width: int | None = None) -> str:
@@ -19,6 +18,8 @@ def plain(text: str, *, width: int | None = None) -> str:
 
 
 def _shown(char: str) -> str:
+    import unicodedata  # noqa: PLC0415 - most texts are ASCII
+
     if unicodedata.category(char) not in _HIDDEN:
         return char
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
@@ -26,7 +27,7 @@ def _shown(char: str) -> str:
 
 def json_plain(text: str) -> str:
     """Escape control and invisible characters of a JSON text by JSON's own escapes; its meaning stays the same."""
-    return text if text.isascii() and "\x7f" not in text else _NOT_PLAIN.sub(_escaped, text)
+    return text if text.isascii() and "\x7f" not in text else re.sub(_NOT_PLAIN, _escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -39,7 +39,7 @@ _NAME_WIDTH = 100
 INCOMPLETE = "No problems found, but not everything could be checked."
 _COLOURS = {Severity.CRITICAL: "1;31", Severity.ERROR: "31", Severity.WARNING: "33", Severity.INFO: "2"}
 #: A word of a shell command, with its quoted parts.
-_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"(?:[^"\\]|\\.)*")+|['"]""")
+_WORD = r"""(?:[^\s'"]|'[^']*'|"(?:[^"\\]|\\.)*")+|['"]"""
 
 
 class Style(msgspec.Struct, frozen=True):
@@ -281,7 +281,7 @@ def wrapped(label: str, text: str, width: int) -> Iterator[str]:
 
 def _command(label: str, text: str, width: int) -> Iterator[str]:
     r"""A command that can be pasted: lines end with `\` between words; quoted parts stay whole."""
-    return _filled(label, _WORD.findall(text), width - 2, end=" \\")
+    return _filled(label, re.findall(_WORD, text), width - 2, end=" \\")
 
 
 def _filled(label: str, words: Sequence[str], width: int, *, end: str) -> Iterator[str]:

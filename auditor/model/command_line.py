@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable
 from typing import Final
 
 #: A client of a daemon at the beginning of a command, of which a line may have several.
-_CLIENT: Final = re.compile(r"(?:^|(?<=; )|(?<=&& ))(ctr|crictl) ")
+_CLIENT: Final = r"(?:^|(?<=; )|(?<=&& ))(ctr|crictl) "
 #: How each client is given the daemon's address.
 _PLACE: Final = {"ctr": ("-a", "{}"), "crictl": ("-r", "unix://{}")}
 
 
 def command(*words: str, names: Iterable[str] = ()) -> str:
     """Return a command line; names are untrusted input: they are quoted, and those with a dash follow `--`."""
+    import shlex  # noqa: PLC0415 - for findings only
+
     last = tuple(names)
     return shlex.join((*words, *(("--",) if any(name.startswith("-") for name in last) else ()), *last))
 
@@ -26,7 +27,7 @@ def path(name: str) -> str:
 
 def clients_at(line: str, address: str) -> str:
     """Return a line of commands with the daemon's address in each command of ctr and crictl."""
-    return _CLIENT.sub(lambda found: f"{command(found[1], *(x.format(address) for x in _PLACE[found[1]]))} ", line)
+    return re.sub(_CLIENT, lambda found: f"{command(found[1], *(x.format(address) for x in _PLACE[found[1]]))} ", line)
 
 
 def is_command(hint: str) -> bool:

@@ -17,12 +17,12 @@ from typing import Final
 import msgspec
 from msgspec import inspect
 
+from auditor.model.oci_json import fold
+
 #: An object: its keys and values in their order, repeated keys too. A tuple, since lists are JSON arrays.
 _Pairs = tuple[tuple[str, object], ...]
 #: The value of a field that did not occur.
 _ABSENT: Final = object()
-#: Letters that Go takes for `k` and `s` where case is disregarded: KELVIN SIGN and LATIN SMALL LETTER LONG S.
-_LIKE_ASCII: Final = str.maketrans({"\u212a": "k", "\u017f": "s"})
 _SCALARS: Final[Mapping[type[inspect.Type], tuple[type, ...]]] = {
     inspect.StrType: (str,),
     inspect.CustomType: (str,),
@@ -35,11 +35,6 @@ _SCALARS: Final[Mapping[type[inspect.Type], tuple[type, ...]]] = {
 }
 #: What `null` makes empty; it changes no other value.
 _EMPTIED: Final = (inspect.BytesType, inspect.DictType, inspect.ListType)
-
-
-def fold(key: str) -> str:
-    """Return the form in which keys are equal but for case; fold.go `foldName`."""
-    return key.translate(_LIKE_ASCII).lower()
 
 
 def as_go_reads(text: str, kind: type[msgspec.Struct], *, pointers: frozenset[str]) -> bytes:

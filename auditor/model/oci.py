@@ -15,7 +15,6 @@ import msgspec
 
 from auditor.errors import DocumentTooLarge, InvalidDigest, MalformedDocument
 from auditor.model.digest import Digest
-from auditor.model.go_json import fold
 from auditor.model.oci_json import (
     NOTHING,
     DescriptorFields,
@@ -25,6 +24,7 @@ from auditor.model.oci_json import (
     PlatformFields,
     decode,
     decode_config,
+    fold,
 )
 from auditor.model.ordinary_json import OrdinaryDescriptor, read_index, read_manifest
 from auditor.model.platforms import Platform, is_usual, normalise

@@ -2,19 +2,19 @@
 
 Every length that an attacker could choose is bounded. `null` equals an absent field, as in Go.
 """
-
-from __future__ import annotations
+# Annotations are no texts here: msgspec would take milliseconds of each start to evaluate the texts.
 
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
+from types import UnionType
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from auditor.errors import InvalidDigest, MalformedDocument
 from auditor.model.digest import Digest
-from auditor.model.go_json import as_go_reads, fold
 
 #: Largest text that is decoded to objects that no structure bounds, in bytes: a small text can become a great many.
 _MAX_FREE: Final = 1 << 20
@@ -183,10 +183,6 @@ class _AnyStep(_Step, forbid_unknown_fields=False):
     pass
 
 
-_EXECUTION: Final = msgspec.json.Decoder(_AnyExecution | None)
-_HISTORY: Final = msgspec.json.Decoder(list[_AnyStep | None] | None)
-
-
 def _decode_digest(_kind: type, value: object) -> Digest:
     """Decode a digest; Digest is the only custom type in these structures."""
     if not isinstance(value, str):
@@ -198,10 +194,13 @@ def _decode_digest(_kind: type, value: object) -> Digest:
 
 
 Fields = TypeVar("Fields", IndexFields, ManifestFields, ConfigFields, LargeConfigFields)
-_DECODERS: Final[dict[type, msgspec.json.Decoder[Any]]] = {
-    kind: msgspec.json.Decoder(kind, dec_hook=_decode_digest)
-    for kind in (IndexFields, ManifestFields, ConfigFields, LargeConfigFields)
-}
+
+
+@cache
+def _decoder(kind: type[Any] | UnionType) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind, dec_hook=_decode_digest)
+
+
 #: The objects that are pointers in containerd's structures: `null` removes them.
 _POINTERS: Final = frozenset({"platform", "subject"})
 
@@ -248,9 +247,9 @@ def decode_config(raw: bytes) -> ConfigFields | LargeConfigFields:
 
 
 def _check_types(large: LargeConfigFields) -> None:
-    for part, decoder in ((large.config, _EXECUTION), (large.history, _HISTORY)):
+    for part, kind in ((large.config, _AnyExecution | None), (large.history, list[_AnyStep | None] | None)):
         try:
-            decoder.decode(part or b"null")
+            _decoder(kind).decode(part or b"null")
         except (msgspec.DecodeError, RecursionError, ValueError) as error:
             raise MalformedDocument(f"the config is not what its type says: {_words(error)}") from None
 
@@ -261,7 +260,7 @@ _SHORTENED_TIME: Final = re.compile(rb'"created"\s*:\s*"[^"]{10}(?:[^T]|[^"]*z")
 
 def _as_containerd(raw: bytes, kind: type[Fields]) -> Fields:
     """Decode directly where each key is a field's own name, once; else by Go's rules."""
-    decoder: msgspec.json.Decoder[Fields] = _DECODERS[kind]
+    decoder: msgspec.json.Decoder[Fields] = _decoder(kind)
     try:
         fields = decoder.decode(raw)
     except msgspec.ValidationError as error:
@@ -270,8 +269,24 @@ def _as_containerd(raw: bytes, kind: type[Fields]) -> Fields:
     else:
         if not _repeated(raw, fields):
             return fields
-    known = as_go_reads(raw.decode(), kind, pointers=_POINTERS) if len(raw) <= _MAX_FREE else _first_level(raw, kind)
-    return decoder.decode(known)
+    return decoder.decode(_as_go_reads(raw, kind) if len(raw) <= _MAX_FREE else _first_level(raw, kind))
+
+
+def _as_go_reads(raw: bytes, kind: type[msgspec.Struct]) -> bytes:
+    try:
+        from auditor.model.go_json import as_go_reads  # noqa: PLC0415 - imports json; most documents do without
+    except ValueError as error:  # from a damaged file, not from the document
+        raise ImportError(str(error)) from error
+    return as_go_reads(raw.decode(), kind, pointers=_POINTERS)
+
+
+#: Letters that Go takes for `k` and `s` where case is disregarded: KELVIN SIGN and LATIN SMALL LETTER LONG S.
+_LIKE_ASCII: Final = str.maketrans({"\u212a": "k", "\u017f": "s"})
+
+
+def fold(key: str) -> str:
+    """Return the form in which keys are equal but for case; Go src/encoding/json/fold.go `foldName`."""
+    return key.translate(_LIKE_ASCII).lower()
 
 
 def _first_level(raw: bytes, kind: type[msgspec.Struct]) -> bytes:
@@ -284,12 +299,12 @@ def _first_level(raw: bytes, kind: type[msgspec.Struct]) -> bytes:
 #: As a number: `in` looks for a byte without an exception of its own.
 _BACKSLASH: Final = ord("\\")
 #: An escape that stands for a letter.
-_ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:[467][0-9a-fA-F]|5[0-9aA])")
+_ESCAPED_LETTER: Final = rb"\\u00(?:[467][0-9a-fA-F]|5[0-9aA])"
 
 
 def _repeated(raw: bytes, fields: IndexFields | ManifestFields | _AnyConfig) -> bool:
     """Whether a key may occur more often than it was decoded, of those whose last value is not all that counts."""
-    if _BACKSLASH in raw and _ESCAPED_LETTER.search(raw):
+    if _BACKSLASH in raw and re.search(_ESCAPED_LETTER, raw):
         return True
     if isinstance(fields, _AnyConfig):
         return raw.count(b'"rootfs"') > 1
@@ -324,14 +339,12 @@ def _repeated_below(
 def _valid_unicode(raw: bytes) -> bytes:
     """Replace invalid Unicode with U+FFFD as Go does: containerd runs images that contain it."""
     if _BACKSLASH in raw and (b"\\ud" in raw or b"\\uD" in raw):
-        raw = _ESCAPE.sub(lambda found: _whole(found.group()), raw)
+        raw = re.sub(_ESCAPE, lambda found: _whole(found.group()), raw)
     return raw
 
 
 #: One JSON escape, or a surrogate pair; an escaped backslash is consumed, so that it cannot begin another escape.
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
-)
+_ESCAPE = rb"(?s)\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)"
 
 
 def _whole(escape: bytes) -> bytes:

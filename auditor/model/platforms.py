@@ -11,12 +11,13 @@ import msgspec
 
 from auditor.errors import UsageError
 
-_PART = re.compile(r"[A-Za-z0-9_.-]+\Z", re.ASCII)
-_OS_PART = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?\Z", re.ASCII)
-_ARM64 = re.compile(r"v(8|9(?!\.[89]))(?:\.([0-9]))?\Z", re.ASCII)
+# Patterns are compiled at their first use: most audits do without these.
+_PART = r"[A-Za-z0-9_.-]+\Z"
+_OS_PART = r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?\Z"
+_ARM64 = r"v(8|9(?!\.[89]))(?:\.([0-9]))?\Z"
 #: No variant has three digits; the bound keeps `compatible` from building a huge list.
-_NUMBER = re.compile(r"[0-9]{1,2}\Z", re.ASCII)
-_BUILD = re.compile(r"[0-9]{1,5}\Z", re.ASCII)
+_NUMBER = r"[0-9]{1,2}\Z"
+_BUILD = r"[0-9]{1,5}\Z"
 _KNOWN_OS = frozenset(
     "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows "
     "zos".split()
@@ -118,9 +119,9 @@ def parse(text: str, *, default: Platform | None = None) -> Platform:
     """
     base = default or host()
     parts = text.split("/")
-    if not 1 <= len(parts) <= 3 or not all(_PART.match(part) for part in parts[1:]):  # noqa: PLR2004 - os/arch/variant
+    if not 1 <= len(parts) <= 3 or not all(re.match(_PART, part) for part in parts[1:]):  # noqa: PLR2004 - os/arch/variant
         raise _bad(text)
-    match = _OS_PART.match(parts[0])
+    match = re.match(_OS_PART, parts[0])
     if match is None:
         raise _bad(text)
     os = Platform(os=match[1], os_version=match[2] or "", os_features=_features(match[3] or ""))
@@ -170,7 +171,7 @@ def _arm64(wanted: Platform) -> list[Platform]:
 
     compare.go `arm64variantToVersion` ends at v8.9 and v9.7. A later variant matches nothing there, and itself here.
     """
-    known = _ARM64.match(wanted.variant or "v8")
+    known = re.match(_ARM64, wanted.variant or "v8")
     if known is None:
         return [wanted]
     level = int(known[2] or "0")
@@ -186,7 +187,7 @@ def _arm(wanted: Platform, level: int) -> list[Platform]:
 
 def _level(variant: str) -> int:
     digits = variant.removeprefix("v")
-    return int(digits) if _NUMBER.match(digits) else 1
+    return int(digits) if re.match(_NUMBER, digits) else 1
 
 
 def _with(platform: Platform, arch: str, variant: str) -> Platform:
@@ -279,7 +280,7 @@ def _runs_windows(host: str, image: str) -> bool:
 
 def _windows_version(text: str) -> tuple[int, int, int]:
     """Return major, minor and build; zeros where the text has not all three, which match any host's."""
-    parts = [int(part) for part in text.split(".")[:3] if _BUILD.match(part)]
+    parts = [int(part) for part in text.split(".")[:3] if re.match(_BUILD, part)]
     return (parts[0], parts[1], parts[2]) if len(parts) == 3 else (0, 0, 0)  # noqa: PLR2004 - major.minor.build
 
 

@@ -65,10 +65,11 @@ def scrub(
     """
     from auditor.audit.collect import Request
     from auditor.cli import connect, prover
+    from auditor.cli.metrics_files import failure_told, metrics_places
     from auditor.cli.output import check_target, echo_limits, refuse_below
-    from auditor.cli.publish import failure_told, metrics_places, publish
+    from auditor.cli.publish import publish
     from auditor.cli.runs import scrub as run
-    from auditor.cli.units import duration, shown, size
+    from auditor.cli.units import duration, pace, shown, size
     from auditor.formats import sanitize
     from auditor.model import findings
 
@@ -91,7 +92,7 @@ def scrub(
     budget = run.Budget(
         max_age=duration(max_age),
         max_duration=duration(max_duration) if max_duration else None,
-        pace=prover.pace(limit_rate),
+        pace=pace(limit_rate),
         jobs=jobs or prover.default_jobs(),
         max_layer=size(max_layer_size) if max_layer_size else None,
         known_bad=known_bad,

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from auditor.audit.audit import AuditResult
-from auditor.audit.collect import Request
-from auditor.cli import audit, connect, prover
+from auditor.cli import connect
 from auditor.cli.choices import CheckVerify, FailOn, ReportFormat
+from auditor.cli.metrics_files import failure_told, metrics_places
 from auditor.cli.options import Common
 from auditor.cli.output import echo_limits
-from auditor.cli.publish import failure_told, metrics_places, publish
-from auditor.cli.render import tells_trees
-from auditor.cli.units import size
+from auditor.cli.units import pace, size
 from auditor.errors import UsageError
 from auditor.formats import sanitize
 from auditor.model import findings
@@ -23,6 +20,8 @@ from auditor.model.findings import Report, Verify
 from auditor.model.platforms import Platform
 
 if TYPE_CHECKING:
+    from auditor.audit.audit import AuditResult
+    from auditor.audit.collect import Request
     from auditor.scrub.rate_limit import RateLimit
 
 
@@ -78,20 +77,36 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a check, parsed."""
 
     wish: Wish
-    request: Request
     limit: RateLimit | None
     max_layer: int | None
     fail_on: findings.FailOn
 
     def audit(self, common: Common) -> Report:
         """Audit one store. Raises AuditorError."""
-        with connect.read_store(common, without_records=True) as store:
-            reader = prover.reader(
-                store, self.request.verify, jobs=self.wish.jobs, limit=self.limit, max_layer=self.max_layer
-            )
-            trees = tells_trees(self.wish.output_format)
-            result, report = audit.audited(store, self.request, common, reader=reader, trees=trees)
-        return _with_readiness(report, result, self.wish)
+        wish = self.wish
+        with connect.read_store(common, without_records=True, ahead=not wish.snapshotters) as store:
+            from auditor.cli import audit, prover  # takes about as long as the daemon takes to list
+            from auditor.cli.render import tells_trees
+
+            reader = prover.reader(store, wish.verify, jobs=wish.jobs, limit=self.limit, max_layer=self.max_layer)
+            trees = tells_trees(wish.output_format)
+            result, report = audit.audited(store, self.request(common), common, reader=reader, trees=trees)
+        return _with_readiness(report, result, wish)
+
+    def request(self, common: Common) -> Request:
+        """The part of the store to audit, and the verification level."""
+        from auditor.audit.collect import Request
+
+        wish = self.wish
+        return Request(
+            verify=wish.verify,
+            namespaces=common.namespaces,
+            images=wish.images,
+            platforms=wish.platforms,
+            all_platforms=wish.all_platforms,
+            snapshotters=wish.snapshotters,
+            allow_empty=wish.allow_empty,
+        )
 
     def once(self, common: Common) -> tuple[Report, int]:
         """Audit one store and publish its report; a failure is recorded in the metrics. Raises AuditorError."""
@@ -99,6 +114,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         places = metrics_places(common, wish.output_format, wish.textfile)
         with failure_told(places, command="check", address=common.address or ""):
             report = self.audit(common)
+        from auditor.cli.publish import publish
+
         status = findings.exit_status(report, self.fail_on)
         return report, publish(
             report, common, wish.output_format, status=status, fail_on=self.fail_on, textfile=wish.textfile
@@ -112,22 +129,13 @@ def prepare(common: Common, wish: Wish) -> Check:
         UsageError: A limit is invalid.
 
     """
-    limit, bound = prover.pace(wish.limit_rate), size(wish.max_layer_size) if wish.max_layer_size else None
+    limit, bound = pace(wish.limit_rate), size(wish.max_layer_size) if wish.max_layer_size else None
     echo_limits(
         quiet=common.quiet,
         reading=f"{sanitize.size(limit.rate)}/s" if limit else None,
         layers=sanitize.size(bound) if bound else None,
     )
-    request = Request(
-        verify=wish.verify,
-        namespaces=common.namespaces,
-        images=wish.images,
-        platforms=wish.platforms,
-        all_platforms=wish.all_platforms,
-        snapshotters=wish.snapshotters,
-        allow_empty=wish.allow_empty,
-    )
-    return Check(wish=wish, request=request, limit=limit, max_layer=bound, fail_on=findings.FailOn(wish.fail_on))
+    return Check(wish=wish, limit=limit, max_layer=bound, fail_on=findings.FailOn(wish.fail_on))
 
 
 def _with_readiness(report: Report, result: AuditResult, wish: Wish) -> Report:

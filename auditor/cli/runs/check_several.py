@@ -8,9 +8,10 @@ import msgspec
 
 from auditor.cli import audit, render
 from auditor.cli.choices import ReportFormat
+from auditor.cli.metrics_files import COULD_NOT, earlier, metrics_places, write_metrics
 from auditor.cli.options import Common
 from auditor.cli.output import deliver, print_error
-from auditor.cli.publish import COULD_NOT, earlier, metrics_places, style, write_metrics
+from auditor.cli.publish import style
 from auditor.cli.render import RenderOptions
 from auditor.cli.runs.check import Check
 from auditor.errors import AuditorError, OutputError, UsageError
@@ -60,7 +61,7 @@ def _checked(check: Check, daemon: Common) -> Checked:
         why = error.message if address in error.message else f"{address}: {error.message}"
         print_error(AuditorError(why, hint=error.hint))
         info = StoreInfo(kind=SourceKind.CONTAINERD, address=address)
-        report = audit.empty(info, check.request, findings=(), incomplete=(why,))
+        report = audit.empty(info, check.request(daemon), findings=(), incomplete=(why,))
         return Checked(address=address, report=report, status=COULD_NOT, failed=True)
     return Checked(address=address, report=report, status=exit_status(report, check.fail_on))
 

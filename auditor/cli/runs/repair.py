@@ -16,10 +16,11 @@ from auditor.audit.collect import Request
 from auditor.cli import audit, prover, render, sources
 from auditor.cli.choices import Format
 from auditor.cli.connect import connected_writable
+from auditor.cli.metrics_files import COULD_NOT
 from auditor.cli.options import Common
 from auditor.cli.output import deliver, print_error, print_message
 from auditor.cli.progress_bars import bars
-from auditor.cli.publish import COULD_NOT, style
+from auditor.cli.publish import style
 from auditor.cli.repair_watchdog import Watchdog
 from auditor.cli.runs.repair_scope import named_blobs, only_blobs, unread
 from auditor.cli.sources import Choice

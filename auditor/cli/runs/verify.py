@@ -25,10 +25,11 @@ from auditor.audit import collect
 from auditor.checks.archive_faults import INCOMPLETE
 from auditor.cli import audit
 from auditor.cli.choices import ReportFormat
+from auditor.cli.metrics_files import COULD_NOT
 from auditor.cli.options import Common
 from auditor.cli.output import deliver, print_error
 from auditor.cli.progress import progress
-from auditor.cli.publish import COULD_NOT, publish, style
+from auditor.cli.publish import publish, style
 from auditor.cli.render import RenderOptions, many
 from auditor.errors import AuditorError, NothingExamined, OutputError, UsageError
 from auditor.layers import LayerInspector

@@ -18,9 +18,9 @@ from auditor.audit.collect import Request
 from auditor.cli import prover, render
 from auditor.cli.audit import audited, host, now
 from auditor.cli.connect import content_root
+from auditor.cli.metrics_files import write_metrics
 from auditor.cli.options import Common
 from auditor.cli.output import deliver, print_error, print_message
-from auditor.cli.publish import write_metrics
 from auditor.cli.runs.every import stoppable
 from auditor.cli.runs.metrics_server import Board, serving
 from auditor.cli.signals import Terminated

@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from auditor.cli.choices import ReportFormat
+from auditor.cli.metrics_files import failure_told, metrics_places
 from auditor.cli.options import Common
-from auditor.cli.publish import failure_told, metrics_places, publish
+from auditor.cli.publish import publish
 from auditor.errors import StoreUnreachable, UsageError
 from tests.unit import reports
 

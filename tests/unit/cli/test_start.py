@@ -89,6 +89,22 @@ def test_a_module_that_cannot_be_read_is_named(module: str, what: str, tmp_path:
         assert hint.startswith("hint: install it again")
 
 
+def test_the_modules_that_the_start_leaves_out_can_be_imported() -> None:
+    code = (
+        "from auditor.__main__ import _import_msgspec; _import_msgspec()\n"
+        "import decimal, ntpath, pathlib, sys, urllib.parse, uuid, msgspec\n"
+        "print('typing_extensions' in sys.modules, decimal.Decimal(7), uuid.UUID(int=7).int, ntpath.sep)\n"
+        "print(urllib.parse.quote('ä'), pathlib.Path('/a b').as_uri(), pathlib.PureWindowsPath('a') / 'b')\n"
+        "print(msgspec.inspect.type_info(int), msgspec.json.schema(int), msgspec.toml.decode('a = 1'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "False 7 7 \\",
+        "%C3%A4 file:///a%20b a\\b",
+        "IntType(gt=None, ge=None, lt=None, le=None, multiple_of=None) {'type': 'integer'} {'a': 1}",
+    ]
+
+
 def test_a_second_process_is_not_reached_by_the_signals_of_a_terminal(tmp_path: Path) -> None:
     script = tmp_path / "second.py"
     script.write_text("import os; print(os.getpgid(0) == os.getsid(0) == os.getpid(), os.getcwd())")

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from auditor.containerd.grpc_import import BOUND, UNUSED
+
 ASYNCHRONOUS = """
 import asyncio, grpc
 async def call():
@@ -42,7 +44,7 @@ def run(code: str) -> str:
 
 
 def test_what_synchronous_calls_do_not_need_is_not_loaded() -> None:
-    unused = {"ssl", "asyncio", "grpc.aio", "google.protobuf.internal.python_message", "calendar", "pkgutil"}
+    unused = {*UNUSED, *BOUND, "ssl"} - {"copy", "inspect", "traceback"}
     assert run(f"print(sorted({unused!r} & set(sys.modules)))") == "[]"
 
 
@@ -66,6 +68,10 @@ def test_protobuf_in_python_works_where_the_compiled_one_is_not_wanted(monkeypat
         ASYNCHRONOUS,
         "import asyncio\nprint(getattr(asyncio, 'nothing', 7))",
         "import grpc\nprint(7 if grpc.aio.insecure_channel else 0)",
+        "import socket\nprint(7 if socket.socketpair() else 0)",
+        "import grpc._typing\nprint(7 if grpc._typing.MetadataType else 0)",
+        "from grpc._simple_stubs import unary_unary\nprint(7 if unary_unary.__doc__ else 0)",
+        "from google.protobuf.text_encoding import CUnescape as c\nprint(int(c('7')))",
         THREADS,
         TIMESTAMP,
     ],

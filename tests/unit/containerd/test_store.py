@@ -13,7 +13,7 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
-from auditor.containerd import ContainerdStore, connect
+from auditor.containerd import ContainerdStore, connect, listing
 from auditor.containerd._proto import images_pb2, introspection_pb2, snapshots_pb2, types_pb2
 from auditor.containerd.channel import open_connection
 from auditor.containerd.find_content_root import ContentRootOption
@@ -159,6 +159,41 @@ def test_a_snapshotter_that_hangs_is_a_gap(daemon: Daemon) -> None:
 
 def test_namespace_labels_are_in_the_inventory(daemon: Daemon) -> None:
     assert daemon.store().inventory(NAMESPACE).labels == {"team": "a"}
+
+
+def ahead(daemon: Daemon, *namespaces: str) -> ContainerdStore:
+    """A store that has listed an image, which then was removed."""
+    store = daemon.store()
+    store.list_ahead(namespaces)
+    assert store._ahead is not None
+    store._ahead.result(30)
+    daemon.world.images.clear()
+    return store
+
+
+@pytest.mark.parametrize("namespaces", [(), (NAMESPACE, "absent")])
+def test_what_was_listed_ahead_is_taken_once(daemon: Daemon, namespaces: tuple[str, ...]) -> None:
+    store = ahead(daemon, *namespaces)
+    assert [len(store.inventory(NAMESPACE).images) for _ in range(2)] == [1, 0]
+
+
+def test_what_was_listed_ahead_is_not_taken_for_another_selection(daemon: Daemon) -> None:
+    assert not ahead(daemon, "absent").inventory(NAMESPACE).images
+    assert not ahead(daemon).inventory(NAMESPACE, snapshotters=[]).images
+
+
+def test_the_error_of_listing_ahead_is_that_of_the_inventory(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise StoreUnreachable("containerd is gone")
+
+    store = daemon.store()
+    monkeypatch.setattr(listing, "inventory", gone)
+    store.list_ahead()
+    assert store._ahead is not None
+    assert store._ahead.exception(30) is not None
+    monkeypatch.undo()
+    with pytest.raises(StoreUnreachable, match="containerd is gone"):
+        store.inventory(NAMESPACE)
 
 
 # Streams

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
 
 from auditor.errors import MalformedDocument
-from auditor.model import oci, oci_json
+from auditor.model import go_json, oci, oci_json
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor, Document, ImageConfig, Index, Manifest
 from auditor.model.platforms import Platform
@@ -136,8 +137,26 @@ def test_keys_that_are_given_once_are_read_once(
     text: str, kind: type[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second reading takes ten times as long."""
-    monkeypatch.setattr(oci_json, "as_go_reads", None)
+    monkeypatch.setattr(oci_json, "_as_go_reads", None)
     assert isinstance(oci.parse(text.encode(), TYPES[kind]), kind)
+
+
+class Damaged:
+    """Finds a module as Python 3.11.2 does whose file is full of NUL."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == go_json.__name__:
+            raise ValueError("source code string cannot contain null bytes")
+
+
+def test_a_damaged_program_is_no_malformed_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = listed().replace('"size"', '"SIZE"')
+    assert oci.parse(text.encode(), TYPES[Index])
+    monkeypatch.delitem(sys.modules, go_json.__name__)
+    monkeypatch.setattr(sys, "meta_path", [Damaged, *sys.meta_path])
+    with pytest.raises(ImportError, match="null bytes"):
+        oci.parse(text.encode(), TYPES[Index])
 
 
 # Documents of more than a mebibyte.
