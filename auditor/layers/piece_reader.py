@@ -34,13 +34,15 @@ class PieceReader:
             return piece[at:end]
         return self._gathered(size)
 
-    def skip_to(self, position: int) -> int:
-        """Go forward to a position; return how many bytes are missing at the end."""
-        at = position - self._start
-        if at <= len(self.piece):
-            self.at = at
-            return 0
-        return self.skip(at - self.at)
+    def read_at(self, position: int, size: int) -> bytes:
+        """Go forward to a position, and return the `size` bytes from there, fewer at the end."""
+        piece, at = self.piece, position - self._start
+        end = at + size
+        if end <= len(piece):
+            self.at = end
+            return piece[at:end]
+        self.skip(at - self.at)
+        return self.read(size)
 
     def skip(self, size: int) -> int:
         """Pass over the next `size` bytes; return how many are missing at the end."""

@@ -134,8 +134,8 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
 
     """
     extended: _Extended | None = None
-    at = 0
-    while len(block := stream.read(BLOCK)) == BLOCK:
+    at = padding = 0
+    while len(block := stream.read_at(at, BLOCK)) == BLOCK:
         if not block[0] and block == ZERO:
             _expect_end(stream, at)
             return
@@ -150,7 +150,7 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
         elif (kind := block[156:157]) in SPECIAL:
             extended = extended or _Extended()
             extended.take(kind, _special(stream, size, at - BLOCK), at - BLOCK)
-            at = stream.tell()
+            at, padding = stream.tell(), 0
             continue
         else:
             size = _size(kind, size, extended, at - BLOCK)
@@ -158,9 +158,9 @@ def entries(stream: PieceReader) -> Iterator[Entry]:
             extended = None
         padding = -size % BLOCK
         at += size + padding
-        missing = stream.skip_to(at)
-        if missing > padding:
-            raise TarUnreadable(cut_off(missing - padding))
+    missing = at - stream.tell() - padding
+    if missing > 0:
+        raise TarUnreadable(cut_off(missing))
     if block:
         raise TarUnreadable(cut_header(at))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from auditor.snapshots.tree import Node, Seen
+from auditor.snapshots.tree import Node
 
 #: Called before bytes of a blob or a file are read, with their number; waits for a rate limit, and counts progress.
 Admit = Callable[[int], None]
@@ -78,42 +78,20 @@ class Beside:
             os.close(self._root)
             self._root = -1
 
-    def equal(self, node: Node, place: Place, data: bytes) -> bool:
-        """Return whether a file has exactly these bytes, and set `seen` of its node then."""
-        opened = self._opened(node, place)
-        if opened is None:
-            return False
-        descriptor, seen = opened
-        try:
-            if self._read(descriptor, node.size) != data:
-                return False
-        finally:
-            os.close(descriptor)
-        node.seen = seen
-        return True
+    def equal(self, node: Node, place: Place, parts: Iterable[bytes]) -> bool | None:
+        """Return whether a file has exactly these bytes, and set `seen` of its node then.
 
-    def equal_parts(self, node: Node, place: Place, parts: Iterator[bytes]) -> bool:
-        """Return whether a file has these bytes, as `equal`; False before any part is taken if it cannot have them.
+        This runs for each file of a layer: it calls as little as it can.
 
-        Raises:
-            Unsettled: A part differs.
+        Args:
+            node: The file.
+            place: Its directory's path and its name.
+            parts: As many bytes as the node has.
+
+        Returns:
+            None, before a part is taken, where there is no regular file of this size that can be opened.
 
         """
-        opened = self._opened(node, place)
-        if opened is None:
-            return False
-        descriptor, seen = opened
-        try:
-            for part in parts:
-                if self._read(descriptor, len(part)) != part:
-                    raise Unsettled
-        finally:
-            os.close(descriptor)
-        node.seen = seen
-        return True
-
-    def _opened(self, node: Node, place: Place) -> tuple[int, Seen] | None:
-        """Open a regular file that has the node's size."""
         parent, name = place
         if parent is not self._parent and parent != self._parent:
             self._enter(parent)
@@ -125,20 +103,30 @@ class Beside:
             if info.st_size != node.size or info.st_mode & _TYPE != stat.S_IFREG:
                 return None
             try:
-                opened = os.open(name, _UNTOUCHED, dir_fd=at)
+                descriptor = os.open(name, _UNTOUCHED, dir_fd=at)
             except PermissionError:
-                opened = os.open(name, _FILE, dir_fd=at)
+                descriptor = os.open(name, _FILE, dir_fd=at)
         except (OSError, ValueError):
             return None  # a name with a zero byte is no file's
-        return opened, (info.st_ino, info.st_ctime_ns, _attributes_equal(node, info) and _bare(opened))
-
-    def _read(self, descriptor: int, size: int) -> bytes:
-        """Return up to `size` bytes of a file; none where it cannot be read."""
-        self._admit(size)
         try:
-            return os.read(descriptor, size)
-        except OSError:
-            return b""
+            for part in parts:
+                self._admit(len(part))
+                if _read(descriptor, len(part)) != part:
+                    return False
+            bare = _bare(descriptor)
+        finally:
+            os.close(descriptor)
+        same = (
+            bare
+            and info.st_mtime_ns == node.mtime
+            and info.st_mode & _PERMISSIONS == node.mode
+            and info.st_uid == node.uid
+            and info.st_gid == node.gid
+            and info.st_nlink == 1
+            and not node.xattrs
+        )
+        node.seen = info.st_ino, info.st_ctime_ns, same
+        return True
 
     def _enter(self, parent: list[bytes]) -> None:
         self._leave()
@@ -161,16 +149,12 @@ class Beside:
         self._descriptor, self._parent = -1, None
 
 
-def _attributes_equal(node: Node, info: os.stat_result) -> bool:
-    """Return whether a regular file has the attributes of its node, to the nanosecond, and no other name."""
-    return (
-        info.st_mtime_ns == node.mtime
-        and info.st_mode & _PERMISSIONS == node.mode
-        and info.st_uid == node.uid
-        and info.st_gid == node.gid
-        and info.st_nlink == 1
-        and not node.xattrs
-    )
+def _read(descriptor: int, size: int) -> bytes:
+    """Return up to `size` bytes of a file; none where it cannot be read."""
+    try:
+        return os.read(descriptor, size)
+    except OSError:
+        return b""
 
 
 def _bare(descriptor: int) -> bool:
@@ -179,7 +163,7 @@ def _bare(descriptor: int) -> bool:
         names = os.listxattr(descriptor)
     except OSError:
         return False
-    return not names or NOT_COMPARED.issuperset(names)
+    return NOT_COMPARED.issuperset(names)
 
 
 def readable(path: bytes, flags: int, *, at: int | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import Final
 
 from auditor.layers.piece_reader import PieceReader
 from auditor.layers.tar_entries import Entry
-from auditor.snapshots.beside import Beside, Place
+from auditor.snapshots.beside import Beside, Place, Unsettled
 from auditor.snapshots.tree import Node
 
 _CHUNK: Final = 1 << 20
@@ -53,10 +53,14 @@ def fill_beside(node: Node, entry: Entry, place: Place, stream: PieceReader, fil
         fill_content(node, entry, stream)
     elif node.size <= _CHUNK:
         data = _data(stream, node.size)
-        if not files.equal(node, place, data):
+        if not files.equal(node, place, (data,)):
             node.digest = hashlib.sha256(data).digest()
-    elif not files.equal_parts(node, place, _parts(stream, entry.size)):
-        fill_content(node, entry, stream)
+    else:
+        equal = files.equal(node, place, _parts(stream, node.size))
+        if equal is None:
+            fill_content(node, entry, stream)
+        elif not equal:
+            raise Unsettled
 
 
 def _parts(stream: PieceReader, size: int) -> Iterator[bytes]:

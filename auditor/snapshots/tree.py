@@ -29,12 +29,13 @@ class NodeKind(enum.StrEnum):
     WHITEOUT = "whiteout"
 
 
-class Node(msgspec.Struct, eq=False):
+class Node(msgspec.Struct, eq=False, gc=False):
     """A file, as an inode: hard links are one node under several names.
 
     `digest` is the SHA-256 of a regular file's content; empty where the content equals that of the inode `seen`.
     `implicit`: a parent directory without an entry of its own, which gets the attributes of a lower layer. `mtime` is
-    in ns, or `UNKNOWN`. `links` is the number of names of this node in the layer. Only directories have `children`.
+    in ns, or `UNKNOWN`. `links` is the number of names of this node in the layer. Only directories have `children`. A
+    tree has no cycles: the cycle collection need not look at some hundred thousand nodes.
     """
 
     kind: NodeKind

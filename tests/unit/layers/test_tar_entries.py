@@ -148,12 +148,16 @@ def test_sparse_files_of_gnu_tar(tmp_path: Path, version: str) -> None:
     assert bytes(whole) == path.read_bytes()
 
 
-def test_data_that_is_left_is_skipped() -> None:
+@pytest.mark.parametrize("size", [1, 700, 1200, 1536, 1600, 1 << 20])
+def test_data_that_is_left_is_skipped(size: int) -> None:
+    """In pieces that end in a header, in the data, in the padding and between two of them."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name in ("a", "b"):
             tar.addfile(header(name, size=1000), io.BytesIO(os.urandom(1000)))
-    assert [entry.path for entry in entries(PieceReader([out.getvalue()]))] == [b"a", b"b"]
+    data = out.getvalue()
+    pieces = (data[at : at + size] for at in range(0, len(data), size))
+    assert [entry.path for entry in entries(PieceReader(pieces))] == [b"a", b"b"]
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,11 @@ def rewritten(path: Path, data: bytes) -> None:
     os.utime(path, ns=(NS, NS))
 
 
+def linked(path: Path) -> None:
+    """Give a file another name outside the snapshot."""
+    (path.parents[2] / "other").hardlink_to(path)
+
+
 def test_equal_files_are_read_once_and_hashed_never(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("auditor.snapshots.contents.hashlib.sha256")
     monkeypatch.setattr("auditor.snapshots.compare._measured", None)
@@ -135,6 +140,10 @@ def test_equal_files_are_read_once_and_hashed_never(snapshot: Snapshot, monkeypa
         (lambda root: rewritten(root / "usr/big", BIG[:-1]), [(b"usr/big", Kind.TRUNCATED)], 1),
         (lambda root: rewritten(root / "usr/big", BIG + b"!"), [(b"usr/big", Kind.LONGER)], 1),
         (lambda root: (root / "small").chmod(0o600), [(b"small", Kind.MODE)], 1),
+        (lambda root: (root / "usr/big").chmod(0o600), [(b"usr/big", Kind.MODE)], 1),
+        (lambda root: os.utime(root / "usr/big", ns=(NS, NS + 1)), [(b"usr/big", Kind.MTIME)], 1),
+        (lambda root: os.setxattr(root / "usr/big", "user.x", b"1"), [(b"usr/big", Kind.XATTR)], 1),
+        (lambda root: linked(root / "usr/big"), [(b"usr/big", Kind.HARD_LINK)], 1),
     ],
 )
 def test_damage(
@@ -142,6 +151,19 @@ def test_damage(
 ) -> None:
     damage(snapshot.root)
     assert (snapshot.found(), snapshot.reads) == (found, reads)
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"uid": os.getuid() + 1}, Kind.OWNER),
+        ({"gid": os.getgid() + 1}, Kind.OWNER),
+        ({"pax_headers": {"mtime": f"{NS // 10**9}.{NS % 10**9:09}", "SCHILY.xattr.user.x": "1"}}, Kind.XATTR),
+    ],
+)
+def test_an_entry_with_other_attributes(root: Path, fields: dict[str, object], found: Kind) -> None:
+    tree = beside(root, *FILES[:2], (entry("usr/big", **fields), BIG), FILES[3])
+    assert [(item.path, item.kind) for item in compare(tree, root).items] == [(b"usr/big", found)]
 
 
 def test_a_file_that_is_no_regular_one_is_not_opened(snapshot: Snapshot) -> None:
