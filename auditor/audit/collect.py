@@ -254,7 +254,7 @@ def _files(
     expected = {
         digest
         for digest, state in found.items()
-        if state.kind is not FileKind.REGULAR or state.size == first[digest].size
+        if state.size == first[digest].size or state.kind is not FileKind.REGULAR
     }
     odd = {digest: [blobs[digest] for blobs in held if digest in blobs] for digest in first.keys() - expected}
     probed = pool.map(lambda records: _probe(store, records), odd.values())

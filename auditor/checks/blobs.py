@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,8 @@ from auditor.model.findings import Fact, Severity, Subject, Verify
 from auditor.model.image_graph import Broken, Family, Flaw, ImageGraph
 from auditor.model.store import FileKind, FileState, Image, Verification, VerificationKind
 
+#: Members of an enum class are looked up slowly by Python 3.11.
+_REGULAR: Final = FileKind.REGULAR
 _RESTORE = "`auditor repair` restores the file and changes neither the record nor labels nor snapshots."
 BLOB_FILE_MISSING = Rule(
     code="blob-file-missing",
@@ -104,7 +107,7 @@ def _doubtful(evidence: Evidence) -> set[Digest]:
 
 
 def _as_recorded(state: FileState, size: int) -> bool:
-    return state.kind is FileKind.REGULAR and (state.size == size or (state.at_least and (state.size or 0) >= size))
+    return state.kind is _REGULAR and (state.size == size or (state.at_least and (state.size or 0) >= size))
 
 
 def _judge(evidence: Evidence, case: Case, flaw: Broken | None) -> Iterator[Hit]:

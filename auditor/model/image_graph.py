@@ -29,6 +29,9 @@ class Family(enum.StrEnum):
     #: The target of an image whose type is unknown.
     UNTYPED = "untyped"
 
+    #: Enum's own is written in Python, and every look-up of a document hashes a family.
+    __hash__ = str.__hash__
+
 
 _FAMILIES: Final = {
     **dict.fromkeys(oci.INDEX_TYPES, Family.INDEX),

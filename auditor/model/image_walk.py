@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -21,6 +21,12 @@ from auditor.model.image_graph import (
 )
 from auditor.model.oci import Descriptor, ImageConfig, Index, MalformedChild, Manifest
 from auditor.model.platforms import Matcher, Platform
+
+#: Members of an enum class are looked up slowly by Python 3.11.
+_INDEX: Final = Family.INDEX
+_MANIFEST: Final = Family.MANIFEST
+_CONFIG: Final = Family.CONFIG
+_UNTYPED: Final = Family.UNTYPED
 
 
 class _Found(msgspec.Struct):
@@ -42,19 +48,19 @@ def _visit(target: Descriptor, root: Family, documents: Documents) -> _Found:
         descriptor, path = waiting.pop()
         kind = family(descriptor.media_type) if path else root
         # Data-only images list one manifest for several platforms, each of which may be the wanted one.
-        once = (descriptor.digest, descriptor.platform if kind is Family.MANIFEST else None)
+        once = (descriptor.digest, descriptor.platform if kind is _MANIFEST else None)
         if once in seen:
             continue
         seen.add(once)
-        if kind is Family.MANIFEST:
+        if kind is _MANIFEST:
             found.manifests.append((descriptor, path))
-        elif kind is not Family.INDEX:
+        elif kind is not _INDEX:
             found.others.append(descriptor)
         elif len(path) >= oci.MAX_DEPTH:
             found.too_deep.append(descriptor)
         else:
             found.indexes.append(descriptor)
-            document = documents.get((descriptor.digest, Family.INDEX))
+            document = documents.get((descriptor.digest, _INDEX))
             if isinstance(document, Index):
                 below = (*path, descriptor.digest)
                 waiting += [(child, below) for child in reversed(document.manifests)]
@@ -117,7 +123,7 @@ def _follow(target: Descriptor, root: Family, documents: Documents, matcher: Mat
     """
     path, kind = [target], root
     for _ in range(oci.MAX_DEPTH):
-        document = documents.get((path[-1].digest, Family.INDEX)) if kind is Family.INDEX else None
+        document = documents.get((path[-1].digest, _INDEX)) if kind is _INDEX else None
         if not isinstance(document, Index):
             break
         child = _best(document.listed if document.malformed else document.manifests, matcher)
@@ -126,7 +132,7 @@ def _follow(target: Descriptor, root: Family, documents: Documents, matcher: Mat
         if isinstance(child, MalformedChild):
             return _Followed(path, child)
         path.append(child)
-        kind = family(child.media_type) or Family.UNTYPED
+        kind = family(child.media_type) or _UNTYPED
     return _Followed(path)
 
 
@@ -136,10 +142,10 @@ def _unmatched(path: Sequence[Descriptor], documents: Documents, matcher: Matche
     It does not compare the platform of a target that is a manifest.
     """
     last, kind = path[-1], family(path[-1].media_type)
-    if len(path) > 1 and kind is not Family.INDEX:
-        config = _config(last, documents) if kind is Family.MANIFEST and last.platform is None else None
+    if len(path) > 1 and kind is not _INDEX:
+        config = _config(last, documents) if kind is _MANIFEST and last.platform is None else None
         return config is not None and not _matches(config.platform, matcher)
-    return len(path) <= oci.MAX_DEPTH and isinstance(documents.get((last.digest, Family.INDEX)), Index)
+    return len(path) <= oci.MAX_DEPTH and isinstance(documents.get((last.digest, _INDEX)), Index)
 
 
 def _malformed_node(
@@ -200,6 +206,6 @@ def platform_of(descriptor: Descriptor, documents: Documents) -> Platform | None
 
 
 def _config(descriptor: Descriptor, documents: Documents) -> ImageConfig | None:
-    manifest = documents.get((descriptor.digest, Family.MANIFEST))
-    config = documents.get((manifest.config.digest, Family.CONFIG)) if isinstance(manifest, Manifest) else None
+    manifest = documents.get((descriptor.digest, _MANIFEST))
+    config = documents.get((manifest.config.digest, _CONFIG)) if isinstance(manifest, Manifest) else None
     return config if isinstance(config, ImageConfig) else None
