@@ -11,8 +11,9 @@ import pytest
 from auditor.errors import MalformedDocument
 from auditor.model import oci
 from auditor.model.digest import Digest
-from auditor.model.go_json import as_go_reads, fold
+from auditor.model.go_json import as_go_reads
 from auditor.model.oci import Manifest
+from auditor.model.oci_json import fold
 from auditor.model.platforms import Platform
 
 CONFIG, LAYER = (Digest.of(name) for name in (b"config", b"layer"))
