@@ -2,7 +2,7 @@
 
 `auditor check` and `ctr images check` of the same containerd 1.7 run as whole processes in turns, on a node of images
 of eight layers and on one of images of two small layers; then auditor alone on nodes of growing size. Exit status 1 if
-a goal is missed. Run nothing else at the same time.
+a goal is missed. auditor is installed as users have it, see `installed`. Run nothing else at the same time.
 
 What each does: ctr answers from the database alone, for each of the names reads index, manifest and config through the
 daemon, asks for each layer's record, and whether the top snapshot exists. auditor lists the records, reads each
@@ -15,11 +15,13 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.installed import install, interpreter
 from tests.bench.node import Shape, fill, image, node, small_image
 from tests.bench.peers import cores
 from tests.lab.kit.daemon import Containerd
@@ -61,19 +63,21 @@ def fastest(runs: Sequence[Run]) -> Run:
     return min(runs, key=lambda each: each.wall)
 
 
-def ours(daemon: Containerd) -> list[str | Path]:
-    """The command line of auditor, as its users have it."""
-    return [Path(sys.executable).with_name("auditor"), "check", "--address", daemon.socket]
+#: The program of the environment that runs this.
+OWN = Path(sys.executable).with_name("auditor")
 
 
-def beside(daemon: Containerd, *, rounds: int) -> bool:
+def ours(daemon: Containerd, auditor: Path = OWN) -> list[str | Path]:
+    """The command line of auditor."""
+    return [auditor, "check", "--address", daemon.socket]
+
+
+def beside(auditor: Path, daemon: Containerd, *, rounds: int) -> bool:
     """Time both sides in turns and print; whether the goals are met."""
+    our_command, their_command = ours(daemon, auditor), daemon.ctr_command("images", "check")
     bytecode = daemon.base / "bytecode"
-    run(ours(daemon), bytecode=bytecode)
-    turns = [
-        (run(ours(daemon), bytecode=bytecode), run(daemon.ctr_command("images", "check"), bytecode=bytecode))
-        for _ in range(rounds)
-    ]
+    run(our_command, bytecode=bytecode)
+    turns = [(run(our_command, bytecode=bytecode), run(their_command, bytecode=bytecode)) for _ in range(rounds)]
     our, their = fastest([turn[0] for turn in turns]), fastest([turn[1] for turn in turns])
     ratio = their.wall / our.wall
     for name, best in (("auditor check", our), ("ctr images check", their)):
@@ -87,13 +91,13 @@ def describe(daemon: Containerd) -> str:
     return f"{len(daemon.images())} records, {len(daemon.blobs())} blobs, {len(daemon.snapshots())} snapshots"
 
 
-def growth(daemon: Containerd, sizes: Sequence[int], *, rounds: int) -> None:
+def growth(auditor: Path, daemon: Containerd, sizes: Sequence[int], *, rounds: int) -> None:
     """Check the same node as it grows."""
     done = 0
     for size in sorted(sizes):
         fill(daemon, range(done, size))
         done = size
-        best = fastest([run(ours(daemon), bytecode=daemon.base / "bytecode") for _ in range(rounds)])
+        best = fastest([run(ours(daemon, auditor), bytecode=daemon.base / "bytecode") for _ in range(rounds)])
         print(f"{size} images ({describe(daemon)}): {best.wall:.2f} s, {best.cpu:.2f} s cpu, {best.memory:.0f} MiB")
 
 
@@ -103,16 +107,18 @@ def main() -> int:
     parser.add_argument("--growth", type=int, nargs="*", default=[100, 1000, 5000], metavar="IMAGES")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    print(f"{cores()} cores, load {os.getloadavg()[0]:.1f}, containerd {VERSION}")
     met = True
-    for name, shape in SHAPES.items():
-        with node(VERSION) as daemon:
-            fill(daemon, range(IMAGES), shape=shape)
-            print(f"{IMAGES} images of {name}: {describe(daemon)}")
-            met = beside(daemon, rounds=options.rounds) and met
-    if options.growth:
-        with node(VERSION) as daemon:
-            growth(daemon, options.growth, rounds=options.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        auditor = install(Path(folder))
+        print(f"{cores()} cores, load {os.getloadavg()[0]:.1f}, containerd {VERSION}, {interpreter()}")
+        for name, shape in SHAPES.items():
+            with node(VERSION) as daemon:
+                fill(daemon, range(IMAGES), shape=shape)
+                print(f"{IMAGES} images of {name}: {describe(daemon)}")
+                met = beside(auditor, daemon, rounds=options.rounds) and met
+        if options.growth:
+            with node(VERSION) as daemon:
+                growth(auditor, daemon, options.growth, rounds=options.rounds)
     return 0 if met else 1
 
 
