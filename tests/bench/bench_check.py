@@ -43,10 +43,11 @@ class Run:
     status: int
 
 
-def run(command: Sequence[str | Path], *, bytecode: Path) -> Run:
-    """Run a command; Python keeps its bytecode in `bytecode`, as an installed program has it."""
+def run(command: Sequence[str | Path], *, bytecode: Path | None = None) -> Run:
+    """Run a command; a program that is not installed has its bytecode in `bytecode`."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    env["PYTHONPYCACHEPREFIX"] = str(bytecode)
+    if bytecode is not None:
+        env["PYTHONPYCACHEPREFIX"] = str(bytecode)
     start = time.perf_counter()
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, env=env)
     _, status, usage = os.wait4(process.pid, 0)
@@ -75,9 +76,8 @@ def ours(daemon: Containerd, auditor: Path = OWN) -> list[str | Path]:
 def beside(auditor: Path, daemon: Containerd, *, rounds: int) -> bool:
     """Time both sides in turns and print; whether the goals are met."""
     our_command, their_command = ours(daemon, auditor), daemon.ctr_command("images", "check")
-    bytecode = daemon.base / "bytecode"
-    run(our_command, bytecode=bytecode)
-    turns = [(run(our_command, bytecode=bytecode), run(their_command, bytecode=bytecode)) for _ in range(rounds)]
+    run(our_command)
+    turns = [(run(our_command), run(their_command)) for _ in range(rounds)]
     our, their = fastest([turn[0] for turn in turns]), fastest([turn[1] for turn in turns])
     ratio = their.wall / our.wall
     for name, best in (("auditor check", our), ("ctr images check", their)):
@@ -97,7 +97,7 @@ def growth(auditor: Path, daemon: Containerd, sizes: Sequence[int], *, rounds: i
     for size in sorted(sizes):
         fill(daemon, range(done, size))
         done = size
-        best = fastest([run(ours(daemon, auditor), bytecode=daemon.base / "bytecode") for _ in range(rounds)])
+        best = fastest([run(ours(daemon, auditor)) for _ in range(rounds)])
         print(f"{size} images ({describe(daemon)}): {best.wall:.2f} s, {best.cpu:.2f} s cpu, {best.memory:.0f} MiB")
 
 
