@@ -97,7 +97,9 @@ def test_an_image_without_the_nodes_platform_is_information(target: Document, te
         THING,
         index(THING, platforms=False),
     ],
-    ids=["it", "both", "386", "without", "nested", "v3", "no platform", "no system", "no architecture", "unread", "an artifact", "an index of artifacts"],
+    ids=(
+        "it|both|386|without|nested|v3|no platform|no system|no architecture|unread|an artifact|an index of artifacts"
+    ).split("|"),
 )
 def test_nothing_is_said_of_an_image_that_has_the_platform_or_is_none(target: Document) -> None:
     assert findings(target) == []
