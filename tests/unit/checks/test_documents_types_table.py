@@ -97,6 +97,7 @@ def mistyped(says: str, given: str, of: Document, role: str) -> Finding:
 
 UNSAID, UNSAID_INDEX = image(BASE, mediaType=""), index(APP, mediaType="")
 
+
 def unmatched(whole: Document, listed: str) -> Finding:
     facts = {"wanted": AMD, "found": listed}
     return finding("no-matching-platform", "index", whole.digest, ref("index", None, target=whole), facts=facts)
