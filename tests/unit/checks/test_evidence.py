@@ -105,13 +105,13 @@ def test_the_role_of_each_blob_in_an_image() -> None:
     note, chart = attestation(APP), Document({}, "application/x-chart")
     whole = index(ARM_IMAGE, APP, note, chart)
     users = collected(build((pull(whole, AMD, ARM, "unknown/unknown"), spoil(ARM_IMAGE)))).users
-    assert {digest: [use.role for use in uses] for digest, uses in users.items()} == {
-        whole.digest: ["index"],
-        chart.digest: ["content"],
-        **dict.fromkeys((ARM_IMAGE.digest, APP.digest), ["manifest"]),
-        note.digest: ["attestation"],
-        **dict.fromkeys((APP.config.digest, note.config.digest), ["config"]),
-        **dict.fromkeys([layer.digest for layer in (*APP.layers, *note.layers)], ["layer"]),
+    assert {digest: " ".join(use.role for use in uses) for digest, uses in users.items()} == {
+        whole.digest: "index",
+        chart.digest: "content",
+        **dict.fromkeys((ARM_IMAGE.digest, APP.digest), "manifest"),
+        note.digest: "attestation",
+        **dict.fromkeys((APP.config.digest, note.config.digest), "config"),
+        **dict.fromkeys([layer.digest for layer in (*APP.layers, *note.layers)], "layer"),
     }
 
 
