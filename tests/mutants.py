@@ -29,7 +29,7 @@ LEAST = 90
 MEMORY = 2 << 30
 #: Each module that is mutated, and the tests that protect it, below tests/unit.
 MODULES: Mapping[str, tuple[str, ...]] = {
-    "auditor.model.platforms": ("model/test_platforms_table.py",),
+    "auditor.model.platforms": ("model/test_platforms.py", "model/test_platforms_table.py"),
     "auditor.model.gc_reachability": ("model/test_gc_reachability_table.py",),
     "auditor.model.go_json": ("model/test_go_json.py",),
     "auditor.model.ordinary_json": ("model/test_ordinary_json.py",),

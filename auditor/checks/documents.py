@@ -244,13 +244,12 @@ def _record_type(view: NamespaceView, graph: ImageGraph, record: Image) -> Hit:
 
 
 def _may_be_id(view: NamespaceView, graph: ImageGraph, stated: str) -> bool:
-    """Whether an id may be the digest of a config of the image; manifests that cannot be read may name it."""
-    known = [(node, view.content(node.digest)) for node in graph.manifests if not node.attestation]
-    configs = {inside.manifest.config.digest for _, inside in known if inside is not None}
-    if not configs or stated in configs:
+    """Whether an id of no known config may be that of a config: manifests that cannot be read may name it."""
+    nodes = [node for node in graph.manifests if not node.attestation]
+    unread = [node for node in nodes if view.content(node.digest) is None]
+    if len(unread) == len(nodes) or any(node.wanted for node in unread):
         return True
-    unread = [node for node, inside in known if inside is None]
-    return any(node.wanted for node in unread) or (bool(unread) and view.has(Digest(stated)))
+    return bool(unread) and view.has(Digest(stated))
 
 
 def _missing(view: NamespaceView, descriptor: Descriptor, role: str, ref: ImageRef) -> Iterator[Hit]:

@@ -96,6 +96,14 @@ def mistyped(says: str, given: str, of: Document, role: str) -> Finding:
 
 
 UNSAID, UNSAID_INDEX = image(BASE, mediaType=""), index(APP, mediaType="")
+
+
+def unmatched(whole: Document, listed: str) -> Finding:
+    facts = {"wanted": AMD, "found": listed}
+    return finding("no-matching-platform", "index", whole.digest, ref("index", None, target=whole), facts=facts)
+
+
+CONFIGURED = image(BASE, config={"manifests": []}, config_type=OCTETS)
 PLAIN, PLAIN_INDEX = image(BASE, mediaType=OCTETS), index(APP, mediaType=OCTETS)
 TARGETS = {
     "a manifest as plain bytes": Row(
@@ -117,6 +125,14 @@ TARGETS = {
         (pull(PLAIN), retarget(media_type=OCTETS)),
         (mistyped(OCTETS, OCTETS, PLAIN, "manifest"),),
         (f"manifest of {NAME} (linux/amd64): its media type is {OCTETS}, in its descriptor {OCTETS}",),
+    ),
+    "the config of an artifact, which is the target of another record": Row(
+        (pull(CONFIGURED, name="b:1"), do(World.name, CONFIGURED.config, NAME)),
+        (mistyped("", OCTETS, CONFIGURED.config, "index"), unmatched(CONFIGURED.config, "")),
+        (
+            f"index of {NAME}: its media type is an index, in its descriptor {OCTETS}",
+            f"{NAME}: no manifest for linux/amd64; its index lists no image",
+        ),
     ),
     "an index that states the unknown type of its record": Row(
         (pull(PLAIN_INDEX), retarget(media_type=OCTETS)),
@@ -334,6 +350,7 @@ def named(found: Finding, name: str) -> Finding:
     return msgspec.structs.replace(found, images=images)
 
 
+ID = str(OTHER)
 ID_ARM_ABSENT = named(not_pulled(ARM_IMAGE, BOTH), ARM_CONFIG)
 SHA512 = Digest.of(APP.data, algorithm="sha512")
 NAMES = {
@@ -381,6 +398,11 @@ NAMES = {
         (pull(BOTH, name=ARM_CONFIG),),
         (stated(ARM_CONFIG, ARM_CONFIG, BOTH), ID_ARM_ABSENT),
         (leads(ARM_CONFIG, ARM_CONFIG, BOTH), f"linux/arm64 of {ARM_CONFIG} was not pulled"),
+    ),
+    "an id, and only another platform's manifest is listed, which is absent": Row(
+        (pull(OF_ARM, name=ID),),
+        tuple(named(each, ID) for each in (unmatched(OF_ARM, ARM), not_pulled(ARM_IMAGE, OF_ARM))),
+        (f"{ID}: no manifest for linux/amd64; its index has linux/arm64", f"linux/arm64 of {ID} was not pulled"),
     ),
     "an id of something that is here, all manifests are known": misnamed(do(World.put, b"other"), name=str(OTHER)),
     "another digest than a target of sha512": Row(

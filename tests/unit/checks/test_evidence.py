@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from auditor.checks.evidence import NamespaceView
-from tests.unit.build import APP, BASE, OVERLAY, TOP, Document, Layer, World, image, index
-from tests.unit.cases import Step, build, collected, do, lose, pull
+from tests.unit.build import APP, BASE, OVERLAY, TOP, Document, Layer, World, attestation, image, index
+from tests.unit.cases import Step, add_labels, build, collected, do, lose, pull
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 ARM_IMAGE = image(BASE, Layer("arm"), platform=ARM)
@@ -91,6 +91,34 @@ def test_the_images_that_are_not_audited_have_no_part() -> None:
     assert [graph.group.name for graph, _ in found.not_whole] == ["b:1"]
     assert found.absent == {Layer("lone").digest}
     assert not list(found.naming({TOP.digest}))
+
+
+def test_a_manifest_is_whole_with_its_config_and_layers() -> None:
+    inside = view(pull(APP)).content(APP.digest)
+    assert view(pull(APP), lose(APP)).whole(inside)
+    for absent in (APP.config, BASE, TOP):
+        assert not view(pull(APP), lose(APP, absent)).whole(inside)
+    assert not view(pull(APP)).whole(None)
+
+
+def test_the_role_of_each_blob_in_an_image() -> None:
+    note, chart = attestation(APP), Document({}, "application/x-chart")
+    whole = index(ARM_IMAGE, APP, note, chart)
+    users = collected(build((pull(whole, AMD, ARM, "unknown/unknown"), spoil(ARM_IMAGE)))).users
+    assert {digest: " ".join(use.role for use in uses) for digest, uses in users.items()} == {
+        whole.digest: "index",
+        chart.digest: "content",
+        **dict.fromkeys((ARM_IMAGE.digest, APP.digest), "manifest"),
+        note.digest: "attestation",
+        **dict.fromkeys((APP.config.digest, note.config.digest), "config"),
+        **dict.fromkeys([layer.digest for layer in (*APP.layers, *note.layers)], "layer"),
+    }
+
+
+def test_the_snapshots_that_a_config_names() -> None:
+    label = "containerd.io/gc.ref.snapshot"
+    named = add_labels(APP.config.digest, **{f"{label}.zfs/x": "a", f"{label}.btrfs": "b", f"x.{label}.native": "c"})
+    assert view(pull(APP), named).claims(APP.config.digest) == {"zfs": "a", "btrfs": "b"}
 
 
 def unpack(snapshotter: str) -> Step:

@@ -168,6 +168,16 @@ PROTECTION = {
         (exposed(APP, *of(TOP), ref=ref("manifest", APP, target=UNREAD)),),
         {"all_platforms": True},
     ),
+    "a manifest that is kept and cannot be read before one that loses a layer, below an index that goes": Row(
+        (
+            do(World.name, UNREAD, NAME, labels={EXPIRE: AT[-1]}),
+            do(World._fetch, UNREAD, ("linux/amd64", "linux/arm64"), unpack=True),
+            *(add_labels(each.digest, **{"containerd.io/gc.root": ""}) for each in UNREAD.below),
+            UNLABEL_TOP,
+        ),
+        (exposed(APP, *of(TOP), ref=ref("manifest", APP, target=UNREAD)),),
+        {"all_platforms": True},
+    ),
     "a manifest that is absent below an index that its index does not label": Row(
         (do(World.pull, OUTER), unlabel(INNER, of=OUTER), do(World.drop, APP.digest)), request={"images": (NAME,)}
     ),

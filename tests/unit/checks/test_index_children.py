@@ -11,8 +11,9 @@ import pytest
 from auditor.checks import index_children
 from auditor.model import oci
 from auditor.model.findings import Finding
+from auditor.model.store import SourceKind
 from tests.unit.build import APP, Document, Layer, World, attestation, image, index
-from tests.unit.cases import NAME, build, collected, do, finding, ref, worded
+from tests.unit.cases import NAME, build, change_info, collected, do, finding, ref, worded
 
 AMD, ARM = "linux/amd64", "linux/arm64"
 ARM_IMAGE = image(Layer("arm"), platform=ARM)
@@ -20,7 +21,8 @@ THING = image(Layer("thing", "text", "application/x-thing"), config_type="applic
 NOTHING = {"config": {}, "rootfs": {"type": "layers", "diff_ids": [ARM_IMAGE.layers[0].diff_id]}}
 UNNAMED = image(*ARM_IMAGE.layers, platform="", config=NOTHING)
 SIX = ("arm64", "loong64", "mips64", "ppc64le", "riscv64", "s390x")
-MANY = index(*(image(Layer(name), platform=f"linux/{name}") for name in SIX))
+MANY, FIVE = (index(*(image(Layer(name), platform=f"linux/{name}") for name in SIX[:n])) for n in (6, 5))
+IDS = {"rootfs": {"type": "layers", "diff_ids": [Layer("x").diff_id]}}
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -55,6 +57,10 @@ UNMATCHED = {
     "no platform at all": (index(UNNAMED), "no manifest for linux/amd64; its index names no platform"),
     "a nested index": (index(index(ARM_IMAGE)), "no manifest for linux/amd64; its index has linux/arm64"),
     "a descriptor that lies": (index(lying(APP, ARM)), "no manifest for linux/amd64; its index has linux/arm64"),
+    "as many as are told": (
+        FIVE,
+        f"no manifest for linux/amd64; its index has {', '.join(f'linux/{name}' for name in SIX[:5])}",
+    ),
     "many": (
         MANY,
         f"no manifest for linux/amd64; its index has {', '.join(f'linux/{name}' for name in SIX[:5])}, …",
@@ -84,11 +90,16 @@ def test_an_image_without_the_nodes_platform_is_information(target: Document, te
         index(APP, platforms=False),
         index(index(APP)),
         image(Layer("x"), platform="linux/amd64/v3"),
-        image(Layer("x"), platform="", config={"rootfs": {"type": "layers", "diff_ids": [Layer("x").diff_id]}}),
+        image(Layer("x"), platform="", config=IDS),
+        image(Layer("x"), platform="", config={"architecture": "arm64", **IDS}),
+        image(Layer("x"), platform="", config={"os": "linux", **IDS}),
+        index(APP, replace(ARM_IMAGE, raw=b"{}")),
         THING,
         index(THING, platforms=False),
     ],
-    ids=["it", "both", "386", "without", "nested", "v3", "no platform", "an artifact", "an index of artifacts"],
+    ids=(
+        "it|both|386|without|nested|v3|no platform|no system|no architecture|unread|an artifact|an index of artifacts"
+    ).split("|"),
 )
 def test_nothing_is_said_of_an_image_that_has_the_platform_or_is_none(target: Document) -> None:
     assert findings(target) == []
@@ -107,6 +118,19 @@ def test_each_platform_that_was_asked_for_is_looked_for() -> None:
         {"wanted": "linux/s390x", "found": AMD},
     ]
     assert findings(index(ARM_IMAGE), all_platforms=True) == []
+
+
+def test_an_archive_is_for_any_node() -> None:
+    everything = {"platforms": (ARM,), "unpack": False}
+    steps = do(World.pull, index(ARM_IMAGE), **everything), change_info(kind=SourceKind.ARCHIVE)
+    assert worded(index_children.check(collected(build(steps)))) == []
+
+
+def test_all_platforms_are_told() -> None:
+    (found,) = findings(image(Layer("z"), platform="linux/s390x"), platforms=(AMD, ARM))
+    assert found.facts == {"wanted": f"{AMD}, {ARM}", "found": "linux/s390x"}
+    found, *_ = findings(MANY)
+    assert found.facts == {"wanted": AMD, "found": ", ".join(f"linux/{name}" for name in SIX)}
 
 
 #: Pulls of 1.6 and 1.7 succeed with these for a platform that is not wanted; all releases mount and export the image.
@@ -129,6 +153,8 @@ def test_a_malformed_child_is_critical_where_it_is_taken(change: Change, text: s
     (found,) = findings(malformed(change, child=0))
     assert (found.code, found.severity.value) == ("malformed-manifest", "critical")
     assert found.message.endswith(f"malformed: descriptor 1 of the index: {text}")
+    (bare,) = findings(malformed(lambda child: [change(child), child.pop("platform")], child=1))
+    assert (bare.code, bare.facts) == ("malformed-descriptor", {})
     everything = findings(malformed(change, child=1), all_platforms=True)
     assert [each.code for each in everything] == ["malformed-manifest"]
 

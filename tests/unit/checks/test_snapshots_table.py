@@ -95,6 +95,19 @@ BROKEN = {
         (PULL, do(World.snapshot, "c", TWO), do(World.snapshot, THREE, "c")), (broken(2),)
     ),
     "on the second snapshotter": Row((PULL, also("second"), drop_in("second", ONE)), (broken(0, of="second"),)),
+    "only the top on the second snapshotter": Row(
+        (PULL, do(World.snapshot, THREE, TWO, snapshotter="second")), (broken(0, of="second"),)
+    ),
+    "one layer": Row((do(World.pull, image(APP.layers[0])),)),
+    "the only label names a snapshotter that lacks it": Row(
+        (
+            FETCH,
+            also(OVERLAY),
+            do(World.snapshot, "x", snapshotter="second"),
+            add_labels(APP.config.digest, **{f"{CLAIM}second": THREE}),
+        ),
+        (missing(of="second"),),
+    ),
     "on two snapshotters, by name": Row((PULL, also("first"), gone(ONE)), (broken(0, of="first"), broken(0))),
     "a snapshotter without the image before one that breaks it": Row(
         (PULL, do(World.snapshot, "x", snapshotter="first"), gone(ONE)), (broken(0),)

@@ -80,6 +80,10 @@ ROWS: dict[str, tuple[Inventory, set[Node]]] = {
         {named(), blob(A)},
     ),
     "image with an expiry that is none": (store({A: {}}, image(labels={EXPIRE: "soon"})), {named(), blob(A)}),
+    "image past its expiry with a root label, which counts for content and snapshots": (
+        store({A: {}}, image(labels={EXPIRE: PAST, ROOT: ""})),
+        set(),
+    ),
     "image past its expiry beside another": (
         store({A: {}}, image(name="old", labels={EXPIRE: PAST}), image()),
         {named(), blob(A)},

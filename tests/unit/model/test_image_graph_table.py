@@ -19,6 +19,7 @@ from auditor.model.image_graph import (
     Group,
     ImageGraph,
     Layer,
+    MalformedNode,
     ManifestNode,
     children,
     content,
@@ -28,7 +29,7 @@ from auditor.model.image_graph import (
     key_of_root,
 )
 from auditor.model.image_walk import platform_of, walk
-from auditor.model.oci import Descriptor, ImageConfig, Index, Manifest
+from auditor.model.oci import Descriptor, ImageConfig, Index, MalformedChild, Manifest
 from auditor.model.platforms import EVERYTHING, Matcher, Platform, only
 from auditor.model.store import Image
 
@@ -162,6 +163,14 @@ GROUPS: dict[str, tuple[list[Image], list[Group]]] = {
     "the first name's descriptor": (
         [record("b:1"), Image("n", "a:1", index("a"))],
         [grouped(Image("n", "a:1", index("a")), record("b:1"))],
+    ),
+    "the first descriptor of a known type": (
+        [record("b:1"), Image("n", "a:1", untyped("a"))],
+        [Group("n", ("a:1", "b:1"), manifest("a"), (Image("n", "a:1", untyped("a")), record("b:1")))],
+    ),
+    "no descriptor of a known type": (
+        [Image("n", "b:1", layer("a")), Image("n", "a:1", untyped("a"))],
+        [grouped(Image("n", "a:1", untyped("a")), Image("n", "b:1", layer("a")))],
     ),
     "tags by name": ([record("b:1"), record("a:1")], [grouped(record("a:1"), record("b:1"))]),
     "a digest before an id whatever the letters": (
@@ -379,6 +388,35 @@ WALKS = {
         index("i"),
         {"i": (Descriptor(oci.OCI_INDEX, digest("j"), 1, ARM), Descriptor(oci.OCI_INDEX, digest("j"), 1, AMD))},
         found={"indexes": (index("i"), Descriptor(oci.OCI_INDEX, digest("j"), 1, ARM))},
+    ),
+    "a manifest by its descriptor, and an index elsewhere": listing(
+        manifest("j", AMD),
+        more={(digest("j"), Family.INDEX): Index((A,))},
+        nodes=(node(manifest("j", AMD), "i", wanted=True, alike=True),),
+    ),
+    "malformed children of two indexes": Walk(
+        index("i"),
+        more={
+            (digest("i"), Family.INDEX): Index((index("j"),), (MalformedChild(1, "outer"),)),
+            (digest("j"), Family.INDEX): Index((A,), (MalformedChild(1, "inner"),)),
+        },
+        found={
+            "indexes": (index("i"), index("j")),
+            "manifests": (node(A, "i", "j", wanted=True, alike=True),),
+            "malformed": (
+                MalformedNode(index("i"), MalformedChild(1, "outer"), taken=False),
+                MalformedNode(index("j"), MalformedChild(1, "inner"), taken=False),
+            ),
+        },
+    ),
+    "as deep as is followed, and nothing for the platform": Walk(
+        index("0"),
+        {**{f"{n}": (index(f"{n + 1}"),) for n in range(oci.MAX_DEPTH - 1)}, f"{oci.MAX_DEPTH - 1}": (B,)},
+        found={
+            "indexes": tuple(index(f"{n}") for n in range(oci.MAX_DEPTH)),
+            "manifests": (node(B, *(f"{n}" for n in range(oci.MAX_DEPTH)), wanted=False, alike=False),),
+            "unmatched": (AMD,),
+        },
     ),
     "too deep": Walk(
         index("0"),

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from auditor.errors import UsageError
-from auditor.model.platforms import EVERYTHING, Matcher, Platform, compatible, host, normalise, only, parse
+from auditor.model.platforms import EVERYTHING, Matcher, Platform, compatible, host, is_usual, normalise, only, parse
 
 HOST = Platform("plan9", "arm64", "v9")
 HINT = "write os/arch or os/arch/variant, such as linux/arm64"
@@ -79,6 +79,29 @@ def test_text_and_unknown(platform: Platform, text: str, unknown: bool) -> None:
 )
 def test_one_spelling(given: str, wanted: str) -> None:
     assert normalise(of(given)) == of(wanted)
+
+
+@pytest.mark.parametrize(
+    ("written", "usual"),
+    [
+        ("linux/amd64/", True),
+        ("linux/x86_64/", False),
+        ("Linux/amd64/", False),
+        ("macos/arm64/", False),
+        ("linux/amd64/v2", True),
+        ("linux/arm64/v8", True),
+        ("linux/arm64/8", False),
+        ("linux/arm64/9", False),
+        ("linux/aarch64/v8", False),
+        ("linux/arm/v7", True),
+        ("linux/arm/", True),
+        ("linux/amd64/v1", False),
+        ("linux/arm/7", False),
+        ("linux/armhf/v7", False),
+    ],
+)
+def test_usual_spellings(written: str, usual: bool) -> None:
+    assert is_usual(of(written)) is usual
 
 
 def test_version_is_kept_and_features_are_sorted_once_each() -> None:
