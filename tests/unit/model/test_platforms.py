@@ -277,6 +277,8 @@ def test_containerd_1_compares_no_features_and_no_versions_and_knows_no_arm64_v9
     names = [str(each) for each in compatible(parse("linux/arm64/v9"), legacy=True)]
     assert names == ["linux/arm64/v9", "linux/arm/v8", "linux/arm/v7", "linux/arm/v6", "linux/arm/v5"]
     assert compatible(parse("linux/arm64"), legacy=True) == compatible(parse("linux/arm64"))
+    assert only([parse("linux/arm64/v9")], legacy=True).rank(parse("linux/arm64/v8")) is None
+    assert only([parse("linux/arm64/v9")]).rank(parse("linux/arm64/v8")) is not None
 
 
 def test_the_host_is_a_platform_in_its_one_spelling() -> None:
