@@ -179,7 +179,8 @@ def called(names: Mapping[str, Sequence[str]]) -> None:
         for name in files:
             size = os.lstat(name, dir_fd=at).st_size
             descriptor = os.open(name, flags, dir_fd=at)
-            os.read(descriptor, size + 1)
+            for _ in range(0, size + 1, PIECE):
+                os.read(descriptor, min(size + 1, PIECE))
             os.listxattr(descriptor)
             os.close(descriptor)
         for name in files:
@@ -313,7 +314,7 @@ def main() -> int:
     parser.add_argument("--tiny", type=int, nargs="*", default=[200_000])
     parser.add_argument("--from", dest="sources", nargs="*", default=["/usr/bin", "/usr/lib/python3", "/usr/share/doc"])
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--each", type=int, default=8000, help="files of each of the four layers for two cores")
+    parser.add_argument("--each", type=int, default=20_000, help="files of each of the four layers for two cores")
     parser.add_argument("--one", nargs=2, metavar=("BLOB", "FILES"))
     parser.add_argument("--several", nargs=2, metavar=("JOBS", "FOLDER"))
     given = parser.parse_args()
