@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from auditor.concurrency import workers
@@ -197,37 +198,40 @@ def _snapshots(connection: Connection, namespace: str, snapshotter: str) -> _Ans
     return answer
 
 
+def _converted(
+    doing: str, records: Callable[[], Iterable[_Message]], convert_one: Callable[[_Message], _Noun]
+) -> _Answer[tuple[_Noun, ...]]:
+    """Return a function that waits for records and converts them, all or none."""
+
+    def answer() -> _Listed[tuple[_Noun, ...]]:
+        with translated(doing):
+            return tuple(map(convert_one, records())), ()
+
+    return answer
+
+
 def _leases(connection: Connection, namespace: str) -> _Answer[tuple[Lease, ...]]:
     request = leases_pb2.ListRequest()
     call = connection.leases.List.future(request, timeout=connection.timeout, metadata=namespaced(namespace))
-
-    def answer() -> _Listed[tuple[Lease, ...]]:
-        with translated(f"list the leases of {namespace}"):
-            return tuple(convert.lease(namespace, record) for record in call.result().leases), ()
-
-    return answer
+    return _converted(
+        f"list the leases of {namespace}", lambda: call.result().leases, partial(convert.lease, namespace)
+    )
 
 
 def _ingests(connection: Connection, namespace: str) -> _Answer[tuple[Ingest, ...]]:
     request = content_pb2.ListStatusesRequest()
     call = connection.content.ListStatuses.future(request, timeout=connection.timeout, metadata=namespaced(namespace))
-
-    def answer() -> _Listed[tuple[Ingest, ...]]:
-        with translated(f"list the ingests of {namespace}"):
-            return tuple(convert.ingest(namespace, status) for status in call.result().statuses), ()
-
-    return answer
+    return _converted(
+        f"list the ingests of {namespace}", lambda: call.result().statuses, partial(convert.ingest, namespace)
+    )
 
 
 def _containers(connection: Connection, namespace: str) -> _Answer[tuple[Container, ...]]:
     request = containers_pb2.ListContainersRequest()
     call = connection.containers.List.future(request, timeout=connection.timeout, metadata=namespaced(namespace))
-
-    def answer() -> _Listed[tuple[Container, ...]]:
-        with translated(f"list the containers of {namespace}"):
-            return tuple(convert.container(namespace, record) for record in call.result().containers), ()
-
-    return answer
+    return _converted(
+        f"list the containers of {namespace}", lambda: call.result().containers, partial(convert.container, namespace)
+    )
 
 
 def _well_formed(

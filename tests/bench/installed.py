@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.program import ROOT
 
 #: Most nodes have this Python. Distributions build theirs with profile-guided optimisation; a Python that was
-#: configured without it, as tools that manage versions do, takes a third longer.
+#: configured without it, as tools that manage versions do, takes about a sixth longer.
 SYSTEM = Path("/usr/bin/python3")
 #: What the package is built from.
 SOURCE = ("auditor", "pyproject.toml", "README.md", "LICENSE")
