@@ -308,3 +308,49 @@ def test_the_nesting_of_brackets_is_refused_in_words() -> None:
     with pytest.raises(MalformedDocument) as refused:
         oci.parse(text, oci.OCI_MANIFEST)
     assert refused.value.message.startswith("the manifest is not what its type says: ")
+
+
+# A key that is given twice is noticed by itself, whatever else the document has: the first value counts as well.
+
+NOTE = '"annotations": {"a": "b"}'
+ENTRY = f'"mediaType": "{oci.OCI_MANIFEST}", "digest": "{ONE}", "size": 3'
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "part"),
+    [
+        (f'{{"manifests": [{{{NOTE}}}], "manifests": [{{{ENTRY}}}]}}', oci_json.IndexFields, "manifests"),
+        (f'{{"layers": [{{{NOTE}}}], "layers": [{{{ENTRY}}}]}}', oci_json.ManifestFields, "layers"),
+        (f'{{"config": {{{NOTE}}}, "config": {{{ENTRY}}}}}', oci_json.ManifestFields, "config"),
+    ],
+    ids=["manifests", "layers", "config"],
+)
+def test_a_list_that_is_given_twice_is_merged(text: str, kind: Any, part: str) -> None:
+    found = getattr(oci_json.decode(text.encode(), kind, "document"), part)
+    (entry,) = found if isinstance(found, list) else (found,)
+    assert (entry.digest, entry.size, entry.annotations) == (ONE, 3, {"a": "b"})
+
+
+@pytest.mark.parametrize("name", ["digest", "size"])
+def test_a_null_after_a_value_leaves_the_value(name: str) -> None:
+    text = f'{{"manifests": [{{{ENTRY}, "{name}": null}}]}}'
+    found = oci_json.decode(text.encode(), oci_json.IndexFields, "document").manifests
+    assert [entry and (entry.digest, entry.size) for entry in found or ()] == [(ONE, 3)]
+
+
+def test_a_config_of_the_largest_free_size_is_decoded_whole() -> None:
+    text = b'{"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}'
+    exact = text + b" " * (oci_json._MAX_FREE - len(text))
+    assert isinstance(oci_json.decode_config(exact), oci_json.ConfigFields)
+    assert isinstance(oci_json.decode_config(exact + b" "), oci_json.LargeConfigFields)
+
+
+def test_a_large_config_that_is_refused_says_where() -> None:
+    text = b'{"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers"}, "config": {"Env": 7}}'
+    with pytest.raises(MalformedDocument, match=r"the config is not what its type says: .*\$"):
+        oci_json.decode_config(text + b" " * oci_json._MAX_FREE)
+
+
+def test_a_refusal_of_invalid_unicode_names_the_document() -> None:
+    with pytest.raises(MalformedDocument, match="the index is not what"):
+        oci_json.decode(b'{"mediaType": "\xff", "manifests": 7}', oci_json.IndexFields, "index")

@@ -278,3 +278,17 @@ def test_what_labels_protect(labels: dict[str, str], wanted: tuple[Resource, ...
 def test_the_media_type_is_the_descriptors() -> None:
     (made,), _ = assessed(pulled(), finding("digest-mismatch", APP.config.digest))
     assert (made.media_type, made.size) == (oci.OCI_CONFIG, len(APP.config.data))
+
+
+@pytest.mark.parametrize(
+    ("more", "misrecorded"), [((), False), ((0,), False), ((0, 0), False), ((0, 1), True), ((1,), True)]
+)
+def test_a_record_of_another_size_is_told(more: tuple[int, ...], *, misrecorded: bool) -> None:
+    made = need()
+    holders = tuple(Held(namespace=f"n{number}", size=made.size + each) for number, each in enumerate(more))
+    assert msgspec.structs.replace(made, holders=holders).misrecorded is misrecorded
+
+
+@pytest.mark.parametrize("codes", [(), ("blob-discarded",), ("incomplete-image", "blob-discarded"), ("blob-lazy",)])
+def test_a_discarded_blob_is_told(codes: tuple[str, ...]) -> None:
+    assert msgspec.structs.replace(need(), codes=codes).discarded is ("blob-discarded" in codes)

@@ -88,3 +88,15 @@ def test_files_that_an_artifact_calls_layers_are_hashed_and_not_decompressed() -
     targets = wanted(evidence(store))
     assert file.digest in {target.digest for target in targets}
     assert not any(target.layer for target in targets)
+
+
+def test_content_of_another_type_hides_no_layer_after_it() -> None:
+    other = images.raw_layer(b"a text", GZIP.diff_id, media_type="text/plain")
+    mixed = images.image([other, GZIP])
+    store = MemoryStore()
+    for data in mixed.blobs.values():
+        store.add(data, "default")
+    target = Descriptor(media_type=mixed.target.media_type, digest=Digest(mixed.digest), size=mixed.target.size)
+    image = Image(namespace="default", name="docker.io/library/a:1", target=target)
+    store.put(msgspec.structs.replace(store.inventory_of("default"), images=(image,)))
+    assert {target.digest for target in wanted(evidence(store)) if target.layer} == {GZIP.digest}
