@@ -6,11 +6,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Generic, Self, TypeVar
+from itertools import chain
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from auditor.errors import AuditorError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 #: Bytes to ask for at a time.
 CHUNK = 1 << 20
@@ -18,6 +21,7 @@ CHUNK = 1 << 20
 AHEAD = 4
 
 _Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @contextmanager
@@ -27,6 +31,8 @@ def workers(count: int, *, name: str = "") -> Iterator[Executor]:
     ThreadPoolExecutor itself always waits, so that neither Ctrl-C nor a dead daemon would end the program while a
     thread waits for an answer. Such a thread ends when the owner of the connection closes it.
     """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - imports logging; not every command needs it
+
     pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     try:
         yield pool
@@ -34,6 +40,16 @@ def workers(count: int, *, name: str = "") -> Iterator[Executor]:
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
+
+
+def parallel(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], *, jobs: int, name: str = ""
+) -> Iterator[_Result]:
+    """Call `work` with each item in a pool of `jobs` threads, see `workers`; yield the results in order."""
+    rest = iter(items)
+    for first in rest:  # without any there is no pool
+        with workers(jobs, name=name) as pool:
+            yield from pool.map(work, chain((first,), rest))
 
 
 class Channel(Generic[_Item]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
 from auditor.audit.collect import no_progress
@@ -33,8 +32,7 @@ def documents_of(
 
     """
     documents = dict(known)
-    with ThreadPoolExecutor(1) as pool:
-        load_documents(store, [inventory], groups, known=documents, pool=pool, on_progress=no_progress)
+    load_documents(store, [inventory], groups, known=documents, jobs=1, on_progress=no_progress)
     return documents
 
 

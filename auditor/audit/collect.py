@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import datetime
 from types import MappingProxyType
@@ -11,7 +10,7 @@ from types import MappingProxyType
 import msgspec
 
 from auditor.audit.document_loader import load_documents
-from auditor.audit.leftovers import in_content_root
+from auditor.audit.leftovers import in_content_root, stray_names
 from auditor.audit.selection import (
     choose_images,
     choose_namespaces,
@@ -20,7 +19,7 @@ from auditor.audit.selection import (
     require_platforms,
 )
 from auditor.checks.evidence import Evidence, NamespaceView
-from auditor.concurrency import workers
+from auditor.concurrency import parallel
 from auditor.errors import NoRecord, NothingExamined
 from auditor.model import platforms
 from auditor.model.digest import Digest
@@ -99,24 +98,25 @@ def collect(
     """
     info = store.info()
     matcher = matcher_for(request, info)
+    # Files before records: a daemon may be listing those meanwhile.
+    seen = store.files() or {}
+    strays = stray_names(info.content_root) if info.content_root is not None else ()
     inventories = list(_inventories(store, request, info, on_progress))
     if leases:
         inventories = [_with_resources(store, inventory, now) for inventory in inventories]
     every = [g for i in inventories for g in group(i.images)]
-    unnamed = not every and bool(_unrecorded(info, request, inventories, store.files() or {}))
+    unnamed = not every and bool(_unrecorded(info, request, inventories, seen))
     lost = unnamed or (bool(info.gaps or info.damage) and not every)
     groups = () if lost else _chosen(every, request.images, info)
     if not lost and not (request.allow_empty and request.everything):
         require_content(inventories, groups, request.namespaces)
-    with workers(request.jobs, name="look") as pool:
-        read = load_documents(store, inventories, every, known=known, pool=pool, on_progress=on_progress)
-        apart = {target: platforms.only(wanted) for target, wanted in request.of_image.items()}
-        views = _views(inventories, groups, known, matcher, apart=apart, selected=bool(request.images), now=now)
-        views = tuple(_in_context(view, every, before) for view in views)
-        graphs = [graph for view in views for graph in view.graphs]
-        require_platforms(graphs, request.platforms, legacy=info.containerd_1)
-        seen = store.files() or {}
-        files = _files(store, views, seen, pool, on_progress)
+    read = load_documents(store, inventories, every, known=known, jobs=request.jobs, on_progress=on_progress)
+    apart = {target: platforms.only(wanted) for target, wanted in request.of_image.items()}
+    views = _views(inventories, groups, known, matcher, apart=apart, selected=bool(request.images), now=now)
+    views = tuple(_in_context(view, every, before) for view in views)
+    graphs = [graph for view in views for graph in view.graphs]
+    require_platforms(graphs, request.platforms, legacy=info.containerd_1)
+    files = _files(store, views, seen, request.jobs, on_progress)
     return Evidence(
         info=info,
         verify=request.verify,
@@ -125,7 +125,7 @@ def collect(
         documents=dict(known),
         files=files,
         unrecorded=_unrecorded(info, request, inventories, seen),
-        leftovers=_leftovers(info, request, inventories, now),
+        leftovers=_leftovers(info, request, inventories, strays, now),
         now=now,
         incomplete=(
             *info.gaps,
@@ -225,20 +225,20 @@ def _unrecorded(
 
 
 def _leftovers(
-    info: StoreInfo, request: Request, inventories: Sequence[Inventory], now: datetime
+    info: StoreInfo, request: Request, inventories: Sequence[Inventory], strays: Sequence[str], now: datetime
 ) -> tuple[Leftovers, ...]:
     """Return the files of the content store that no record leads to; none where some records were not listed."""
     partial = info.gaps or info.partial or any(inventory.gaps for inventory in inventories)
     if info.content_root is None or partial or not request.everything:
         return ()
-    return in_content_root(info.content_root, inventories, now)
+    return in_content_root(info.content_root, inventories, now, strays=strays)
 
 
 def _files(
     store: Store,
     views: Sequence[NamespaceView],
     seen: Mapping[Digest, FileState],
-    pool: Executor,
+    jobs: int,
     on_progress: Progress,
 ) -> Mapping[Digest, FileState]:
     """Return the file states of the recorded blobs, from the listing `seen` or one by one from the daemon.
@@ -257,7 +257,7 @@ def _files(
         if state.size == first[digest].size or state.kind is not FileKind.REGULAR
     }
     odd = {digest: [blobs[digest] for blobs in held if digest in blobs] for digest in first.keys() - expected}
-    probed = pool.map(lambda records: _probe(store, records), odd.values())
+    probed = parallel(lambda records: _probe(store, records), odd.values(), jobs=jobs, name="probe")
     for done, (digest, state) in enumerate(zip(odd, probed, strict=True), 1):
         on_progress("checking blob files", done, len(odd))
         on_disk = found.pop(digest, None)

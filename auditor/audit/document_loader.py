@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from itertools import chain, islice
 
 import msgspec
 
+from auditor.concurrency import parallel
 from auditor.errors import DocumentTooLarge, MalformedDocument, NoFile, NoRecord, ReadFailed
 from auditor.model.digest import Digest
 from auditor.model.image_graph import Broken, Family, Flaw, Group, Key, Loaded, children, family, key_of_root
@@ -41,7 +41,7 @@ def load_documents(
     groups: Iterable[Group],
     *,
     known: dict[Key, Loaded],
-    pool: Executor,
+    jobs: int,
     on_progress: Callable[[str, int, int], None],
 ) -> int:
     """Add every document that the images reference to `known`.
@@ -53,7 +53,7 @@ def load_documents(
         inventories: The records of the namespaces.
         groups: The images.
         known: Documents by key; changed in place.
-        pool: Threads for reads that may block.
+        jobs: Number of threads for reads that may block.
         on_progress: Progress callback.
 
     Returns:
@@ -73,7 +73,7 @@ def load_documents(
     level = [*_jobs(roots, holders, seen), *_untyped_jobs(roots, holders, seen)]
     while level:
         fresh = [job for job in level if job.key not in known]
-        for batch in _spread(pool, lambda jobs: _load_batch(store, jobs), _batches(fresh), near=near):
+        for batch in _spread(lambda some: _load_batch(store, some), _batches(fresh), near=near, jobs=jobs):
             for where, loaded, size in batch:
                 read += size
                 if loaded is not None:
@@ -125,20 +125,20 @@ def _parsed_as(untyped: Key, loaded: Loaded) -> Family:
 
 
 def _spread(
-    pool: Executor, load: Callable[[list[_Job]], _Batch], batches: Iterator[list[_Job]], *, near: bool
+    load: Callable[[list[_Job]], _Batch], batches: Iterator[list[_Job]], *, near: bool, jobs: int
 ) -> Iterator[_Batch]:
-    """Load files (`near`) in this thread as long as reads do not block; the rest in the pool.
+    """Load files (`near`) in this thread as long as reads do not block; the rest in a pool.
 
-    A cached file is read faster than a thread is woken. Reads from a disk or a daemon run in parallel, and in the pool
+    A cached file is read faster than a thread is woken. Reads from a disk or a daemon run in parallel, and in a pool
     they do not delay an interrupt of the main thread. The kernel counts how often this thread blocked; time on the
     clock also passes while other programs have the processor.
     """
-    for jobs in batches if near else ():
+    for batch in batches if near else ():
         before = _blocked()
-        yield load(jobs)
-        if _blocked() - before > len(jobs) * _BLOCKING:
+        yield load(batch)
+        if _blocked() - before > len(batch) * _BLOCKING:
             break
-    yield from pool.map(load, batches)
+    yield from parallel(load, batches, jobs=jobs, name="look")
 
 
 def _blocked() -> int:

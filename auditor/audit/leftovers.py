@@ -22,22 +22,24 @@ SETTLED: Final = 60
 _ENTRIES: Final = 100_000
 #: Bytes of the file `ref` of an ingest that are read.
 _LONGEST: Final = 4096
-_HEX: Final = re.compile(r"[0-9a-f]+")
 
 
-def in_content_root(root: Path, inventories: Iterable[Inventory], now: datetime) -> tuple[Leftovers, ...]:
+def in_content_root(
+    root: Path, inventories: Iterable[Inventory], now: datetime, *, strays: Iterable[str]
+) -> tuple[Leftovers, ...]:
     """Return the files of a content store that no record leads to.
 
     Args:
         root: The content root.
         inventories: The records of all namespaces, listed before.
         now: The current time; names that changed in the last minute are left out.
+        strays: The names that `stray_names` returned.
 
     """
     ingests = root / "ingest"
     dead = _dead_ingests(ingests, {(i.namespace, ingest.ref) for i in inventories for ingest in i.ingests})
     found = [leftovers(LeftoverKind.INGEST, ingests, dead, now)]
-    found.append(leftovers(LeftoverKind.STRAY, root / "blobs", _stray(root / "blobs"), now))
+    found.append(leftovers(LeftoverKind.STRAY, root / "blobs", strays, now))
     return tuple(each for each in found if each is not None)
 
 
@@ -62,20 +64,25 @@ def leftovers(
 
 def listed(folder: Path) -> tuple[str, ...]:
     """Return the names in a folder; empty where it cannot be listed."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        return tuple(entry.name for entry in entries)
+    with suppress(OSError):
+        return tuple(os.listdir(folder))  # noqa: PTH208 - iterdir makes a path of each name
     return ()
 
 
+def stray_names(root: Path) -> tuple[str, ...]:
+    """Return the names below blobs/ of a content root that are neither an algorithm nor a digest of it."""
+    return tuple(_stray(root / "blobs"))
+
+
 def _stray(blobs: Path) -> Iterator[str]:
-    """Yield the names below blobs/ that are neither an algorithm nor a digest of it."""
     for algorithm in listed(blobs):
         length = HEX_LENGTH.get(algorithm)
         if length is None or not stat.S_ISDIR(_mode(blobs / algorithm)):
             yield algorithm
             continue
+        is_digest = re.compile(rf"[0-9a-f]{{{length}}}").fullmatch
         for name in listed(blobs / algorithm):
-            if len(name) != length or not _HEX.fullmatch(name):
+            if not is_digest(name):
                 yield f"{algorithm}/{name}"
 
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,8 +77,7 @@ def planned(
     inventory = store.inventory(namespace)
     groups = image_graph.group(image for image in inventory.images if image.name in names)
     documents: dict[image_graph.Key, image_graph.Loaded] = {}
-    with ThreadPoolExecutor(2) as pool:
-        load_documents(store, [inventory], groups, known=documents, pool=pool, on_progress=collect.no_progress)
+    load_documents(store, [inventory], groups, known=documents, jobs=2, on_progress=collect.no_progress)
     return plan(
         groups,
         documents=documents,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -55,8 +54,5 @@ def test_reads_that_block_run_in_the_pool(
     store = WatchedStore(wait, content_root=content_root)
     texts = [f'{{"manifests": [], "annotations": {{"n": "{n}"}}}}'.encode() for n in range(DOCUMENTS)]
     groups = [Group("default", ("i",), Descriptor(OCI_INDEX, store.add(text), len(text))) for text in texts]
-    with ThreadPoolExecutor(2) as pool:
-        read = load_documents(
-            store, [store.inventory("default")], groups, known={}, pool=pool, on_progress=lambda *_: None
-        )
+    read = load_documents(store, [store.inventory("default")], groups, known={}, jobs=2, on_progress=lambda *_: None)
     assert (read, store.by_main_thread) == (sum(map(len, texts)), by_main_thread)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auditor.audit.leftovers import SETTLED, in_content_root, leftovers
+from auditor.audit.leftovers import SETTLED, in_content_root, leftovers, stray_names
 from auditor.model.digest import Digest
 from auditor.model.store import Ingest, Inventory, LeftoverKind, Leftovers
 
@@ -34,7 +34,8 @@ def ingest(root: Path, key: str, data: bytes, *, ref: str | None = None) -> str:
 
 def found(root: Path, *known: Ingest, after: timedelta = LATER) -> dict[LeftoverKind, Leftovers]:
     inventory = Inventory("k8s.io", ingests=known)
-    return {each.kind: each for each in in_content_root(root, [inventory], datetime.now(UTC) + after)}
+    now = datetime.now(UTC) + after
+    return {each.kind: each for each in in_content_root(root, [inventory], now, strays=stray_names(root))}
 
 
 def test_a_store_without_leftovers_has_none(root: Path) -> None:
