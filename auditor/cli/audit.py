@@ -88,6 +88,7 @@ def audited(
     """
     started, clock = now(), time.monotonic()
     with _meter(options) as meter, _without_collection():
+        facts = _facts(store.info())
         read = partial(reader, meter) if reader is not None else None
         result = audit.audit(
             store, request, clock=now, pause=time.sleep, documents=documents, read=read, on_progress=meter
@@ -102,7 +103,7 @@ def audited(
         started=started,
         finished=now(),
         seconds=time.monotonic() - clock,
-        facts=_facts(evidence.info),
+        facts=facts,
     )
     if not trees:
         return result, made

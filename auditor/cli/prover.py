@@ -18,11 +18,16 @@ from auditor.cli.audit import Reader
 from auditor.cli.progress import Meter
 from auditor.model.findings import Verify
 from auditor.model.snapshot_files import SnapshotFiles, SnapshotKey
-from auditor.model.store import SourceKind, Store
+from auditor.model.store import SourceKind, Store, StoreInfo
 
 if TYPE_CHECKING:
     from auditor.scrub.rate_limit import RateLimit
     from auditor.snapshots.layer_files import LayerFiles, LayerTask
+    from auditor.snapshots.presence import Looked
+
+
+#: The levels that compare the files of snapshots; the others look at their directories.
+COMPARING = (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK)
 
 
 def default_jobs() -> int:
@@ -38,6 +43,7 @@ def reader(
     limit: RateLimit | None = None,
     max_layer: int | None = None,
     intact: Mapping[SnapshotKey, SnapshotFiles] = MappingProxyType({}),
+    look: SnapshotLook | None = None,
 ) -> Reader:
     """Return the function that reads the audited blobs and examines the snapshots' files.
 
@@ -48,12 +54,20 @@ def reader(
         limit: Rate limit.
         max_layer: Largest decompressed size of a layer, in bytes, that is checked.
         intact: Snapshots that were compared before and are not compared again.
+        look: What `look_at_snapshots` found a moment ago.
 
     """
 
     def files(meter: Meter, evidence: Evidence) -> Reading:
         reading = _snapshots(
-            store, meter, evidence, limit=limit, max_layer=max_layer, intact=intact, jobs=jobs or default_jobs()
+            store,
+            meter,
+            evidence,
+            limit=limit,
+            max_layer=max_layer,
+            intact=intact,
+            look=look,
+            jobs=jobs or default_jobs(),
         )
         root = evidence.info.content_root
         if root is None or evidence.archive or any(view.selected for view in evidence.views):
@@ -85,6 +99,22 @@ def reader(
     return read
 
 
+class SnapshotLook(msgspec.Struct, frozen=True):
+    """When the machine or the daemon ended, in ns since 1970, and what the directories of snapshotters look like."""
+
+    ends: tuple[int, ...]
+    directories: Mapping[str, Looked]
+
+
+def look_at_snapshots(info: StoreInfo) -> SnapshotLook:
+    """Look at the directories of all snapshots; to be used at once."""
+    from auditor.snapshots.crashes import crashes, crashes_of_disk
+    from auditor.snapshots.presence import look_at_all
+
+    offline = info.kind is SourceKind.OFFLINE
+    return SnapshotLook(crashes_of_disk(Path(info.address)) if offline else crashes(info.address), look_at_all(info))
+
+
 def _snapshots(
     store: Store,
     meter: Meter,
@@ -93,6 +123,7 @@ def _snapshots(
     limit: RateLimit | None,
     max_layer: int | None,
     intact: Mapping[SnapshotKey, SnapshotFiles],
+    look: SnapshotLook | None,
     jobs: int,
 ) -> Reading:
     """Return what is found of the snapshots' files, and the verifications of the layers that were read for it."""
@@ -103,8 +134,8 @@ def _snapshots(
     if not any(view.inventory.snapshots for view in evidence.views):
         return Reading(leftovers=unowned(evidence))
     admit = _admit(meter, limit)
-    if evidence.verify not in (Verify.SNAPSHOTS, Verify.SNAPSHOTS_QUICK):
-        return _presence(store, evidence, admit)
+    if evidence.verify not in COMPARING:
+        return _presence(store, evidence, admit, look or look_at_snapshots(evidence.info))
     from auditor.snapshots.examine import examine
     from auditor.snapshots.presence import unpaired
 
@@ -137,18 +168,14 @@ def _admit(meter: Meter, limit: RateLimit | None) -> Callable[[int], None]:
     return admit
 
 
-def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None]) -> Reading:
+def _presence(store: Store, evidence: Evidence, admit: Callable[[int], None], look: SnapshotLook) -> Reading:
     """Look for missing directories and the damage of a crash.
 
     A check of nothing else is incomplete without them; any other only where the disk does not answer.
     """
-    from auditor.snapshots.crashes import crashes, crashes_of_disk
     from auditor.snapshots.presence import presence, unowned, unpaired
 
-    info = evidence.info
-    offline = info.kind is SourceKind.OFFLINE
-    ends = crashes_of_disk(Path(info.address)) if offline else crashes(info.address)
-    found = presence(evidence, pause=time.sleep, ends=ends)
+    found = presence(evidence, pause=time.sleep, ends=look.ends, looked=look.directories)
     incomplete = found.incomplete if evidence.verify is Verify.SINCE_CRASH else found.failed
     files = found.files
     if found.suspects:

@@ -286,7 +286,7 @@ def _lost_children(evidence: Evidence) -> Mapping[SnapshotKey, str]:
     """Return the snapshots with a child that has no record; none where containerd's database is not visible."""
     found: dict[SnapshotKey, str] = {}
     for name in {name for view in evidence.views for name in view.inventory.snapshots}:
-        place = location(evidence, name)
+        place = location(evidence.info, name)
         with suppress(OSError, ValueError):
             found |= lost_children(place.metadata, name) if place is not None else {}
     return found

@@ -192,7 +192,7 @@ def _suspected(layers: Layers, needed: Needed, files: SnapshotFiles) -> Snapshot
 def _directories(
     evidence: Evidence, name: str, wanted: Mapping[SnapshotKey, Needed], pause: Callable[[float], None]
 ) -> dict[SnapshotKey, SnapshotFiles]:
-    place = location(evidence, name)
+    place = location(evidence.info, name)
     if place is None:
         return _unexamined(evidence, name, wanted)
     rows = place.rows()

@@ -16,7 +16,7 @@ from auditor.audit.leftovers import leftovers, listed
 from auditor.checks.evidence import Evidence
 from auditor.model.image_graph import Layer
 from auditor.model.snapshot_files import Row, SnapshotFiles, SnapshotKey
-from auditor.model.store import LeftoverKind, Leftovers, Snapshot, SourceKind
+from auditor.model.store import LeftoverKind, Leftovers, Snapshot, SourceKind, StoreInfo
 from auditor.snapshots.crashes import suspects
 from auditor.snapshots.folders import Folders, named, read_folders, read_rows, unpaired_records
 
@@ -55,10 +55,9 @@ class Location(msgspec.Struct, frozen=True):
     root: Path
     known: Mapping[SnapshotKey, Row] | None = None
 
-    @property
-    def around(self) -> tuple[str, str]:
-        """The path of a snapshot's files before and after its id."""
-        return f"{self.root}/snapshots/", _PLACES[self.name]
+    def path(self, number: str) -> str:
+        """Return the path of the files of a snapshot, by its id."""
+        return f"{self.root}/snapshots/{number}{_PLACES[self.name]}"
 
     def rows(self) -> Mapping[SnapshotKey, Row]:
         """Return its committed snapshots now; errors as of `read_rows`."""
@@ -70,9 +69,9 @@ def needed(evidence: Evidence) -> Mapping[SnapshotKey, Needed]:
     return {each.key: each for each in _needed(evidence)}
 
 
-def location(evidence: Evidence, name: str) -> Location | None:
+def location(info: StoreInfo, name: str) -> Location | None:
     """Return where a snapshotter's directories are; None where it has none, or they are not visible."""
-    known, content = evidence.snapshotter(name), evidence.info.content_root
+    known, content = next((s for s in info.snapshotters if s.name == name), None), info.content_root
     if known is None or not known.root or content is None or name not in _PLACES:
         return None
     return Location(name, content.parent / _METADATA, Path(known.root), known.rows)
@@ -103,7 +102,36 @@ class Presence(msgspec.Struct, frozen=True):
         )
 
 
-def presence(evidence: Evidence, *, pause: Callable[[float], None], ends: Sequence[int] = ()) -> Presence:
+class Looked(msgspec.Struct, frozen=True):
+    """A snapshotter's database, and the keys of the committed snapshots in it whose directory was absent."""
+
+    folders: Folders
+    absent: frozenset[bytes]
+
+
+def look_at_all(info: StoreInfo) -> Mapping[str, Looked]:
+    """Look at the directories of snapshotters, by name; without those that are not visible, or cannot be read now."""
+    found = {}
+    for name in (each.name for each in info.snapshotters):
+        with suppress(OSError, ValueError):
+            if (place := location(info, name)) is not None and place.known is None:
+                found[name] = _look_at(place)
+    return found
+
+
+def _look_at(place: Location) -> Looked:
+    """Look at the directory of each committed snapshot. Raises OSError, ValueError."""
+    folders = read_folders(place.root)
+    return Looked(folders, frozenset(_absent(place, {key: folders.ids[key] for key in folders.created})))
+
+
+def presence(
+    evidence: Evidence,
+    *,
+    pause: Callable[[float], None],
+    ends: Sequence[int] = (),
+    looked: Mapping[str, Looked] = MappingProxyType({}),
+) -> Presence:
     """Return the needed snapshots whose directory is missing, and those that a crash may have damaged.
 
     Nothing is written, and the daemon is not asked: its databases are read as files.
@@ -112,22 +140,29 @@ def presence(evidence: Evidence, *, pause: Callable[[float], None], ends: Sequen
         evidence: The first look of an audit.
         pause: Sleeps for a number of seconds.
         ends: When the machine or the daemon ended, from `crashes`; empty: there are no suspects.
+        looked: What `look_at_all` found a moment ago, by snapshotter.
 
     """
     found = Presence()
     if evidence.info.kind is SourceKind.ARCHIVE:
         return found
     for name in sorted({name for view in evidence.views for name, held in view.inventory.snapshots.items() if held}):
-        found = found.joined(_looked(evidence, name, pause, ends))
+        found = found.joined(_looked(evidence, name, pause, ends, looked.get(name)))
     return found
 
 
-def _looked(evidence: Evidence, name: str, pause: Callable[[float], None], ends: Sequence[int]) -> Presence:
-    place = location(evidence, name)
+def _looked(
+    evidence: Evidence,
+    name: str,
+    pause: Callable[[float], None],
+    ends: Sequence[int],
+    looked: Looked | None,
+) -> Presence:
+    place = location(evidence.info, name)
     if place is None:
         return Presence(incomplete=(f"the files of snapshots on {name} are not visible or not known",))
     try:
-        return _presence(place, evidence, pause, ends)
+        return _presence(place, looked, evidence, pause, ends)
     except (OSError, ValueError) as error:
         why = (f"the files of snapshots on {name} could not be examined: {words(error)}",)
         out_of_sight = isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError | ValueError)
@@ -141,14 +176,20 @@ def words(error: OSError | ValueError) -> str:
     return f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
-def _presence(place: Location, evidence: Evidence, pause: Callable[[float], None], ends: Sequence[int]) -> Presence:
+def _presence(
+    place: Location,
+    looked: Looked | None,
+    evidence: Evidence,
+    pause: Callable[[float], None],
+    ends: Sequence[int],
+) -> Presence:
     """Look at each directory; containerd's own database is read only where one is missing or suspect."""
     if place.known is not None:
         folders = read_folders(place.root)
         missing = _missing(place, place.known, evidence, pause)
         return Presence(missing, _doubted(place, folders, place.known, evidence, ends), {place.name: folders})
-    folders = read_folders(place.root)
-    absent = frozenset(_absent(place, {key: folders.ids[key] for key in folders.created}))
+    looked = looked or _look_at(place)
+    folders, absent = looked.folders, looked.absent
     doubtful = suspects(folders, ends) - absent
     if not absent and not doubtful:
         return Presence(folders={place.name: folders})
@@ -191,7 +232,7 @@ def unpaired(evidence: Evidence, *, pause: Callable[[float], None]) -> frozenset
     if evidence.info.kind is not SourceKind.CONTAINERD:
         return frozenset()
     for name in sorted(_lacking(evidence)):
-        place = location(evidence, name)
+        place = location(evidence.info, name)
         with suppress(OSError, ValueError):
             if place is not None and (first := unpaired_records(place.metadata, name, place.root)):
                 pause(PAUSE)
@@ -210,7 +251,7 @@ def unowned(evidence: Evidence, known: Mapping[str, Folders] = MappingProxyType(
     found = []
     whole = not any(view.selected for view in evidence.views)
     for name in (each.name for each in evidence.info.snapshotters if whole):
-        place = location(evidence, name)
+        place = location(evidence.info, name)
         with suppress(OSError, ValueError):
             if place is not None:
                 folders, held = known.get(name) or read_folders(place.root), place.root / "snapshots"
@@ -258,18 +299,18 @@ def still_missing(
 
 def look(place: Location, row: Row) -> SnapshotFiles:
     """Return what one lstat tells of a snapshot's directory. Raises OSError where nothing can be told."""
-    path = row.id.join(place.around)
-    return SnapshotFiles(id=row.id, path=path, missing=bool(_absent(place, {row.id: row.id})), recorded=row.usage)
+    return SnapshotFiles(
+        id=row.id, path=place.path(row.id), missing=bool(_absent(place, {row.id: row.id})), recorded=row.usage
+    )
 
 
 def _absent(place: Location, ids: Mapping[_Key, str]) -> list[_Key]:
     """Return the snapshots whose directory, or image, is absent, by one lstat each. Raises OSError."""
     expected = stat.S_IFREG if place.name == EROFS else stat.S_IFDIR
-    before, after = place.around
     found = []
     for key, number in ids.items():
         try:
-            if stat.S_IFMT(os.lstat(before + number + after).st_mode) != expected:
+            if stat.S_IFMT(os.lstat(place.path(number)).st_mode) != expected:
                 found.append(key)
         except FileNotFoundError:
             (place.root / "snapshots").lstat()  # where the whole folder is out of sight, nothing is known
