@@ -19,7 +19,7 @@ _OBJECTS = 200_000
 #: Signals that end the program.
 _ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM)
 #: What msgspec imports for functions that a check does not call.
-_UNUSED = ("ntpath", "textwrap", "msgspec.inspect", "msgspec.msgpack", "msgspec.toml", "msgspec.yaml")
+_UNUSED = ("textwrap", "msgspec.inspect", "msgspec.msgpack", "msgspec.toml", "msgspec.yaml")
 
 
 def main() -> int:
@@ -27,6 +27,12 @@ def main() -> int:
     try:
         if sys.argv[1:] == ["--version"]:
             return _print_version()
+        _import_pathlib()
+        lists = _asks_daemon(sys.argv[1:])
+        if lists:
+            from auditor import containerd  # noqa: PLC0415 - see above
+
+            containerd.prepare()
         _import_msgspec()
         from auditor.cli import app  # noqa: PLC0415 - see above
     except Exception as error:
@@ -35,7 +41,16 @@ def main() -> int:
         _print_error(f"auditor: the program cannot be loaded: {error}")
         _print_error("hint: install it again; if that does not help, check its disk (dmesg)")
         return _COULD_NOT
-    return app.main(ends=True)
+    status = app.main(ends=True)
+    if lists:
+        containerd.dismiss()
+    return status
+
+
+def _asks_daemon(words: list[str]) -> bool:
+    """Whether a command line is a check of a daemon, by the look of it."""
+    others = ("-h", "--help", "--root")
+    return words[:1] == ["check"] and not any(word in others or word.startswith("--root=") for word in words)
 
 
 def _set_handlers() -> None:
@@ -84,8 +99,18 @@ class _NoType:
     unknown = None
 
 
+def _import_pathlib() -> None:
+    """Import pathlib without what it needs for paths of Windows and for URIs."""
+    from types import SimpleNamespace  # noqa: PLC0415 - see above
+
+    from auditor.import_stand_ins import stand_ins  # noqa: PLC0415 - see above
+
+    with stand_ins("ntpath", **{"urllib.parse": SimpleNamespace(quote_from_bytes=_quote)}):
+        import pathlib  # noqa: F401, PLC0415
+
+
 def _import_msgspec() -> None:
-    """Import msgspec and pathlib without modules that are not used here.
+    """Import msgspec without modules that are not used here.
 
     Without the optional typing_extensions, which imports inspect, ast and dis, msgspec falls back to `typing`, which
     has everything that the records here use. It takes the types UUID and Decimal from modules that import more.
@@ -97,15 +122,12 @@ def _import_msgspec() -> None:
     optional = "typing_extensions"
     others = {
         "decimal": SimpleNamespace(Decimal=_NoType),
-        "urllib.parse": SimpleNamespace(quote_from_bytes=_quote),
         "uuid": SimpleNamespace(UUID=_NoType, SafeUUID=_NoType),
     }
     if optional not in sys.modules:
         sys.modules[optional] = None  # type: ignore[assignment] # what the import system takes for "not installed"
         try:
             with stand_ins(*_UNUSED, **others):
-                import pathlib  # noqa: F401, PLC0415
-
                 import msgspec  # noqa: F401, PLC0415
         finally:
             del sys.modules[optional]

@@ -15,21 +15,31 @@ from auditor.cli.options import EVERY, Common
 from auditor.cli.output import print_message
 from auditor.cli.progress import progress
 from auditor.errors import UsageError
-from auditor.model import platforms
-from auditor.model.store import Store
 
 if TYPE_CHECKING:
+    from auditor.containerd.store import ContainerdStore
     from auditor.containerd.writable_store import WritableContainerdStore
+    from auditor.model.platforms import Platform
+    from auditor.model.store import Store
 
 
 @contextmanager
-def connected(options: Common, *, ahead: bool = False) -> Iterator[containerd.ContainerdStore]:
-    """The store that the options select, listed `ahead`. Raises StoreUnreachable, UsageError."""
+def connected(options: Common) -> Iterator[ContainerdStore]:
+    """The store that the options select. Raises StoreUnreachable, UsageError."""
     root = content_root(options.content_root)
     address = _discovered(options)
     with containerd.connect(address, timeout=options.timeout, content_root=root) as store:
-        if ahead:
-            store.list_ahead(options.namespaces)
+        if options.verbose:
+            print_notes(store.info().notes)
+        yield store
+
+
+@contextmanager
+def _listed(options: Common) -> Iterator[Store]:
+    """The store that the options select, whose records are being listed. Raises StoreUnreachable, UsageError."""
+    root = content_root(options.content_root)
+    address, names = _discovered(options), options.namespaces
+    with containerd.connect_listed(address, timeout=options.timeout, content_root=root, namespaces=names) as store:
         if options.verbose:
             print_notes(store.info().notes)
         yield store
@@ -74,12 +84,17 @@ def read_store(
     """The daemon or the root of the options, for reading.
 
     `without_records` takes a root whose meta.db is lost; `spare` reads blobs of a root from unfinished writes, too;
-    `ahead` lets a daemon list its records before they are asked for.
+    `ahead` lists a daemon's records, all that are asked for, in a process of its own.
 
     Raises StoreError, UsageError.
     """
+    if options.root is None and ahead:
+        with _listed(options) as store:
+            yield store
+        return
+    containerd.dismiss()
     if options.root is None:
-        with connected(options, ahead=ahead) as store:
+        with connected(options) as store:
             yield store
         return
     from auditor.offline.store import OfflineStore
@@ -123,8 +138,10 @@ def content_root(text: str) -> Literal["auto"] | Path | None:
     return path
 
 
-def wanted_platforms(texts: list[str] | None) -> tuple[platforms.Platform, ...]:
+def wanted_platforms(texts: list[str] | None) -> tuple[Platform, ...]:
     """Parse --platform. Raises UsageError."""
+    from auditor.model import platforms
+
     return tuple(platforms.parse(text) for text in texts or ())
 
 

@@ -8,11 +8,7 @@ import stat
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Final
-
-import grpc
-import msgspec
-from google.protobuf.empty_pb2 import Empty
+from typing import Final, NamedTuple
 
 from auditor.containerd._proto import (
     containers_pb2_grpc,
@@ -25,6 +21,8 @@ from auditor.containerd._proto import (
     version_pb2_grpc,
 )
 from auditor.containerd.grpc_errors import translated
+from auditor.containerd.grpc_import import grpc
+from auditor.containerd.protobuf_import import Empty
 from auditor.containerd.stream_timeout import StallWatch
 from auditor.errors import StoreError, StoreTimeout, StoreUnreachable, Unsupported
 
@@ -55,7 +53,7 @@ def namespaced(namespace: str, *, lease: str = "") -> Metadata:
     return (*headers, ("containerd-lease", lease)) if lease else headers
 
 
-class Connection(msgspec.Struct, frozen=True):
+class Connection(NamedTuple):
     """The stubs of one daemon; thread-safe.
 
     Attributes:

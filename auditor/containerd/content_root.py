@@ -149,8 +149,7 @@ class ContentRoot(msgspec.Struct, frozen=True):
         found: dict[Digest, FileState] = {}
         for algorithm, length in HEX_LENGTH.items():
             try:
-                with os.scandir(self.path / "blobs" / algorithm) as entries:
-                    found.update(_states(entries, algorithm, length))
+                found.update(_states(self.path / "blobs" / algorithm, algorithm, length))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
@@ -160,23 +159,29 @@ class ContentRoot(msgspec.Struct, frozen=True):
         return {**found, **{digest: self.state(digest) for digest in self.spare}}
 
 
-def _states(entries: Iterator[os.DirEntry[str]], algorithm: str, length: int) -> Mapping[Digest, FileState]:
+def _states(folder: Path, algorithm: str, length: int) -> Mapping[Digest, FileState]:
     found: dict[Digest, FileState] = {}
     regular = FileKind.REGULAR  # Python 3.11 takes a microsecond to find a member of an enumeration
-    for entry in entries:
-        name = entry.name
-        if len(name) != length:
-            continue
-        try:
-            digest = Digest.parse(f"{algorithm}:{name}")
-            looked = entry.stat(follow_symlinks=False)
-        except (InvalidDigest, FileNotFoundError):
-            continue
-        except OSError as error:
-            found[digest] = FileState(FileKind.UNREADABLE, error=error.strerror or str(error))
-            continue
-        mode = looked.st_mode
-        found[digest] = FileState(regular, looked.st_size) if stat.S_ISREG(mode) else FileState(kind_of(mode))
+    # By its descriptor: the kernel does not look up each folder of the path for each file.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                name = entry.name
+                if len(name) != length:
+                    continue
+                try:
+                    digest = Digest.parse(f"{algorithm}:{name}")
+                    looked = entry.stat(follow_symlinks=False)
+                except (InvalidDigest, FileNotFoundError):
+                    continue
+                except OSError as error:
+                    found[digest] = FileState(FileKind.UNREADABLE, error=error.strerror or str(error))
+                    continue
+                mode = looked.st_mode
+                found[digest] = FileState(regular, looked.st_size) if stat.S_ISREG(mode) else FileState(kind_of(mode))
+    finally:
+        os.close(descriptor)
     return found
 
 

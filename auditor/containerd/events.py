@@ -6,11 +6,10 @@ import threading
 from collections.abc import Iterable
 from typing import Final
 
-import grpc
-
 from auditor.containerd._proto import events_pb2, events_pb2_grpc
 from auditor.containerd.channel import Connection
 from auditor.containerd.grpc_errors import translated
+from auditor.containerd.grpc_import import grpc
 from auditor.containerd.stream_timeout import Streaming
 from auditor.errors import AuditorError, EventsLost, StoreUnreachable
 from auditor.model.store_event import EventKind, StoreEvent

@@ -23,6 +23,26 @@ NOT_VISIBLE = "the daemon's files are not visible here: content is read over the
 ANOTHER = "the files at the daemon's content root belong to another containerd: content is read over the API"
 
 
+def find(option: ContentRootOption, reported: Path | None, *, uuid: str, sample: Iterable[Blob]) -> ContentRoot | None:
+    """Return the content root that an option selects; None: the API alone.
+
+    Args:
+        option: "auto" for the one that the daemon reports, a path for the one that the user names, None for none.
+        reported: The path that the daemon reports.
+        uuid: The daemon's id; empty where it is unknown.
+        sample: Some records.
+
+    Raises:
+        UsageError: The named folder is no content root, or that of another daemon.
+
+    """
+    if option is None:
+        return None
+    if option != "auto":
+        return given(option, uuid=uuid)
+    return exported(reported, uuid=uuid, sample=sample) if reported is not None else None
+
+
 def given(path: Path, *, uuid: str) -> ContentRoot:
     """Return the content root that the user named.
 

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import grpc
-
+from auditor.containerd.grpc_import import grpc
 from auditor.errors import (
     AlreadyThere,
     AuditorError,

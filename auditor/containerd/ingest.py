@@ -11,12 +11,11 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from auditor.containerd._proto import content_pb2
 from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.content_root import ContentRoot
 from auditor.containerd.grpc_errors import translated
+from auditor.containerd.grpc_import import grpc
 from auditor.containerd.stream_timeout import StallWatch
 from auditor.errors import Busy, Conflict, NoRecord, StoreError
 from auditor.model.digest import Digest

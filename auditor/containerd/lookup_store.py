@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
-from auditor.containerd import convert, listing
+from auditor.containerd import convert, list_calls, rows
 from auditor.containerd._proto import content_pb2, images_pb2, snapshots_pb2
 from auditor.containerd.channel import namespaced, version_of
 from auditor.containerd.events import EventSubscription
@@ -28,7 +29,7 @@ class LookupContainerdStore(ContainerdStore):
                 )
         except NoRecord:
             return None
-        (image,) = convert.images(namespace, [answer.image])
+        (image,) = convert.images(namespace, rows.images([answer.image]))
         return image
 
     def blob(self, namespace: str, digest: Digest) -> Blob | None:
@@ -41,7 +42,7 @@ class LookupContainerdStore(ContainerdStore):
                 )
         except NoRecord:
             return None
-        (blob,) = convert.blobs(namespace, [answer.info])
+        (blob,) = convert.blobs(namespace, rows.blobs([answer.info]))
         return blob
 
     def snapshot(self, namespace: str, snapshotter: str, name: str) -> Snapshot | None:
@@ -54,11 +55,17 @@ class LookupContainerdStore(ContainerdStore):
                 )
         except NoRecord:
             return None
-        return convert.snapshot(namespace, snapshotter, answer.info)
+        (found,) = convert.snapshots(namespace, snapshotter, rows.snapshots([answer.info]))
+        return found
 
     def guards(self, namespace: str) -> tuple[Sequence[Lease], Sequence[Ingest]]:
         """Return the leases and ingests of a namespace."""
-        return listing.guards(self._connection, namespace)
+        leases = list_calls.leases(self._connection, namespace)
+        ingests = list_calls.ingests(self._connection, namespace)
+        return (
+            convert.leases(namespace, chain.from_iterable(leases())),
+            convert.ingests(namespace, chain.from_iterable(ingests())),
+        )
 
     def file(self, digest: Digest) -> FileState | None:
         """Return the state of one blob's file; None where files are not visible."""

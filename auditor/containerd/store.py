@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
 from types import TracebackType
 from typing import Self
 
-from auditor.containerd import api_read, find_content_root, listing, plugins
+from auditor.containerd import api_read, find_content_root, list_calls, listing, plugins
 from auditor.containerd.channel import Connection
 from auditor.containerd.content_root import Absent, ContentRoot
 from auditor.containerd.find_content_root import ContentRootOption
+from auditor.containerd.introspection import Introspection
 from auditor.errors import NoFile, NoRecord
 from auditor.model.digest import Digest
-from auditor.model.store import Blob, FileState, Inventory, Resource, SourceKind, StoreInfo, Verification
+from auditor.model.store import Blob, FileState, Inventory, Resource, StoreInfo, Verification
 
 
 class ContainerdStore:
@@ -37,7 +37,6 @@ class ContainerdStore:
         self._option = content_root
         self._lock = threading.Lock()
         self._known: tuple[StoreInfo, ContentRoot | None] | None = None
-        self._ahead: Future[dict[str, Inventory]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +56,8 @@ class ContainerdStore:
 
     def namespaces(self) -> Sequence[str]:
         """Return the names of all namespaces, sorted."""
-        return tuple(listing.namespaces(self._connection))
+        (found,) = list_calls.namespaces(self._connection)()
+        return tuple(sorted(name for name, _ in found))
 
     def inventory(self, namespace: str, *, snapshotters: Sequence[str] | None = None) -> Inventory:
         """List all records of a namespace with a few parallel calls.
@@ -67,33 +67,20 @@ class ContainerdStore:
             snapshotters: Snapshotters to list, by default all that started; an unknown one is a gap.
 
         """
-        if snapshotters is None and self._ahead is not None and namespace in (ahead := self._ahead.result()):
-            return ahead.pop(namespace)
-        return self._inventory(namespace, snapshotters)
-
-    def _inventory(self, namespace: str, snapshotters: Sequence[str] | None) -> Inventory:
         names = tuple(s.name for s in self.info().snapshotters) if snapshotters is None else tuple(snapshotters)
-        return listing.inventory(self._connection, namespace, snapshotters=names)
+        return self._listed(namespace, names)
 
-    def list_ahead(self, namespaces: Sequence[str] = ()) -> None:
-        """Begin to list namespaces, by default all; the next `inventory` of each takes what was listed, or the error.
-
-        The daemon takes a while, in which the caller can do other work.
-        """
-        pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
-        self._ahead = pool.submit(self._list_ahead, namespaces)
-        pool.shutdown(wait=False)
-
-    def _list_ahead(self, namespaces: Sequence[str]) -> dict[str, Inventory]:
-        present = self.namespaces()
-        return {name: self._inventory(name, None) for name in namespaces or present if name in present}
+    def _listed(self, namespace: str, snapshotters: Sequence[str]) -> Inventory:
+        with list_calls.list_calls(self._connection, namespace, snapshotters=snapshotters) as calls:
+            return listing.inventory(namespace, calls)
 
     def resources(self, namespace: str, lease: str) -> tuple[Resource, ...]:
         """Return the resources of a lease; empty where the lease is gone."""
         try:
-            return listing.resources(self._connection, namespace, lease)
+            found = list_calls.resources(self._connection, namespace, lease)
         except NoRecord:
             return ()
+        return tuple(sorted(Resource(resource.type, resource.id) for resource in found))
 
     def read(self, namespace: str, digest: Digest, *, limit: int) -> bytes:
         """Return a small blob, unverified."""
@@ -162,37 +149,16 @@ class ContainerdStore:
         return known
 
     def _describe(self) -> tuple[StoreInfo, ContentRoot | None]:
-        description = plugins.describe(self._connection)
-        root = self._find_root(description)
-        unseen = (
-            () if root is not None or self._option is None else (find_content_root.explain(description.content_root),)
+        asked = Introspection(self._connection)
+        description = plugins.read_plugins(asked.plugins(), uuid=asked.uuid())
+        root = find_content_root.find(
+            self._option, description.content_root, uuid=description.uuid, sample=self.sample()
         )
-        return StoreInfo(
-            kind=SourceKind.CONTAINERD,
-            address=str(self._connection.address),
-            version=self._connection.version,
-            id=description.uuid,
-            platform=description.platform,
-            content_root=root.path if root is not None else None,
-            snapshotters=description.snapshotters,
-            differs=description.differs,
-            policy=description.policy,
-            discards_layers=description.discards_layers,
-            notes=(*description.notes, *unseen),
-            gaps=description.gaps,
-        ), root
+        address, version = str(self._connection.address), self._connection.version
+        return plugins.store_info(description, address, version=version, root=root, option=self._option), root
 
-    def _find_root(self, description: plugins.SelfDescription) -> ContentRoot | None:
-        if self._option is None:
-            return None
-        if self._option != "auto":
-            return find_content_root.given(self._option, uuid=description.uuid)
-        if description.content_root is None:
-            return None
-        return find_content_root.exported(description.content_root, uuid=description.uuid, sample=self._sample())
-
-    def _sample(self) -> Iterator[Blob]:
-        """Yield some records of each namespace."""
+    def sample(self) -> Iterator[Blob]:
+        """Yield some content records of each namespace."""
         for namespace in self.namespaces():
-            blobs = listing.inventory(self._connection, namespace, snapshotters=()).blobs
+            blobs = self._listed(namespace, ()).blobs
             yield from islice(blobs.values(), find_content_root.SAMPLE)

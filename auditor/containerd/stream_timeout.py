@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol, TypeVar
 
-import grpc
-
+from auditor.containerd.grpc_import import grpc
 from auditor.errors import StoreTimeout
 
 _Message = TypeVar("_Message")

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-import grpc
-
 from auditor.containerd._proto import diff_pb2, diff_pb2_grpc, snapshots_pb2, types_pb2
 from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.grpc_errors import translated
+from auditor.containerd.grpc_import import grpc
 from auditor.errors import NoRecord, StoreTimeout
 from auditor.model.digest import Digest
 from auditor.model.oci import Descriptor

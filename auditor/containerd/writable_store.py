@@ -8,14 +8,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import grpc
-from google.protobuf.field_mask_pb2 import FieldMask
-
-from auditor.containerd import api_read, convert, ingest, replace_file, unpack
+from auditor.containerd import api_read, ingest, replace_file, rows, unpack
 from auditor.containerd._proto import content_pb2, images_pb2, leases_pb2
 from auditor.containerd.channel import Connection, namespaced
 from auditor.containerd.find_content_root import ContentRootOption
 from auditor.containerd.grpc_errors import translated
+from auditor.containerd.grpc_import import grpc
+from auditor.containerd.protobuf_import import FieldMask
 from auditor.containerd.replace_file import Staging
 from auditor.containerd.store import ContainerdStore
 from auditor.errors import AlreadyThere, AuditorError, Busy, NoRecord, StoreTimeout
@@ -322,7 +321,7 @@ class WritableContainerdStore(ContainerdStore):
             AlreadyThere: There is an image of this name; its target is not compared.
 
         """
-        request = images_pb2.CreateImageRequest(image=convert.to_image(image))
+        request = images_pb2.CreateImageRequest(image=rows.image_message(image))
         with translated(f"create the image {image.name!r}"):
             self._connection.images.Create(
                 request, timeout=self._connection.timeout, metadata=namespaced(lease.namespace, lease=lease.id)

@@ -6,7 +6,8 @@ a goal is missed. auditor is installed as users have it, see `installed`. Run no
 
 What each does: ctr answers from the database alone, for each of the names reads index, manifest and config through the
 daemon, asks for each layer's record, and whether the top snapshot exists. auditor lists the records, reads each
-document once and hashes it, looks at every blob's file, and judges chains, sizes, labels and garbage collection.
+document once and hashes it, looks at every blob's file, and judges chains, sizes, labels and garbage collection. Its
+memory is that of the larger of its two processes.
 """
 
 from __future__ import annotations

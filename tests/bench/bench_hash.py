@@ -21,8 +21,8 @@ from pathlib import Path
 
 import grpc
 
-from auditor.containerd import ContainerdStore
 from auditor.containerd._proto import content_pb2, content_pb2_grpc
+from auditor.containerd.store import ContainerdStore
 from auditor.model.digest import Digest
 from auditor.model.store import VerificationKind
 from auditor.scrub import verify_blobs

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from auditor.containerd import ContainerdStore
+from auditor.containerd.store import ContainerdStore
 from auditor.model.digest import Digest
 from auditor.model.store import LayerVerificationKind
 from auditor.scrub import verify_blobs

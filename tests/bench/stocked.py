@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from auditor import containerd
-from auditor.containerd import ContainerdStore
 from auditor.containerd.find_content_root import ContentRootOption
+from auditor.containerd.store import ContainerdStore
 from auditor.model.digest import Digest
 from auditor.scrub import Target, largest_first, targets_of
 from tests.lab.kit.binaries import VERSIONS

@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
-from auditor.containerd import ContainerdStore, connect, connect_writable, find_content_root, ingest
+from auditor.containerd import connect, connect_writable, find_content_root, ingest
 from auditor.containerd._proto import content_pb2
 from auditor.containerd.channel import open_connection
+from auditor.containerd.store import ContainerdStore
 from auditor.containerd.stream_timeout import StallWatch
 from auditor.containerd.writable_store import WritableContainerdStore
 from auditor.errors import (
@@ -282,7 +282,7 @@ def tasks(pid: int) -> list[Path]:
 def test_a_stopped_daemon_is_a_timeout_and_comes_back(pulled: Containerd) -> None:
     with closing(open_connection(pulled.socket, timeout=60)) as connection, closing(StallWatch(0.5)) as watch:
         patient = ContainerdStore(connection, content_root=None)
-        impatient = ContainerdStore(replace(connection, timeout=0.5, watch=watch), content_root=None)
+        impatient = ContainerdStore(connection._replace(timeout=0.5, watch=watch), content_root=None)
         assert drained(patient) == SIZE
         freeze(pulled.pid)
         try:

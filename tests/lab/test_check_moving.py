@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from auditor.audit import audit, collect
-from auditor.containerd import ContainerdStore
 from auditor.containerd.channel import open_connection
+from auditor.containerd.store import ContainerdStore
 from auditor.errors import NothingExamined
 from auditor.model.digest import Digest
 from auditor.model.findings import Finding

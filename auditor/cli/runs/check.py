@@ -17,11 +17,11 @@ from auditor.errors import UsageError
 from auditor.formats import sanitize
 from auditor.model import findings
 from auditor.model.findings import Report, Verify
-from auditor.model.platforms import Platform
 
 if TYPE_CHECKING:
     from auditor.audit.audit import AuditResult
     from auditor.audit.collect import Request
+    from auditor.model.platforms import Platform
     from auditor.scrub.rate_limit import RateLimit
 
 
@@ -85,10 +85,14 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         """Audit one store. Raises AuditorError."""
         wish = self.wish
         with connect.read_store(common, without_records=True, ahead=not wish.snapshotters) as store:
-            from auditor.cli import audit, prover  # takes about as long as the daemon takes to list
+            from auditor.cli import audit, prover, publish  # noqa: F401 - all that is needed, while the daemon lists
             from auditor.cli.render import tells_trees
 
-            reader = prover.reader(store, wish.verify, jobs=wish.jobs, limit=self.limit, max_layer=self.max_layer)
+            # Before the records: a daemon may be listing them meanwhile.
+            look = None if wish.verify in prover.COMPARING else prover.look_at_snapshots(store.info())
+            reader = prover.reader(
+                store, wish.verify, jobs=wish.jobs, limit=self.limit, max_layer=self.max_layer, look=look
+            )
             trees = tells_trees(wish.output_format)
             result, report = audit.audited(store, self.request(common), common, reader=reader, trees=trees)
         return _with_readiness(report, result, wish)

@@ -217,7 +217,9 @@ def test_a_check_starts_without_what_it_does_not_use() -> None:
         "urllib.parse",
         "uuid",
     }
-    assert loaded >= {"grpc._cython.cygrpc", "msgspec"}
+    if len(os.sched_getaffinity(0)) > 1:  # else there is no process that lists the records, which imports gRPC
+        unused |= {"grpc", "google.protobuf", "concurrent.futures", "logging"}
+    assert "msgspec" in loaded
     assert not loaded & unused
 
 

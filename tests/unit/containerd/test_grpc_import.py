@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from auditor.containerd import protobuf_import
 from auditor.containerd.grpc_import import BOUND, UNUSED
 
 ASYNCHRONOUS = """
@@ -37,14 +38,14 @@ print(len(found))
 
 def run(code: str) -> str:
     """Run Python code after the adapter was imported in a process of its own."""
-    program = f"import sys\nimport auditor.containerd\n{code}"
+    program = f"import sys\nimport auditor.containerd.channel\n{code}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def test_what_synchronous_calls_do_not_need_is_not_loaded() -> None:
-    unused = {*UNUSED, *BOUND, "ssl"} - {"copy", "inspect", "traceback"}
+    unused = {*UNUSED, *BOUND, *protobuf_import.UNUSED, "ssl", "logging"} - {"copy", "inspect", "traceback"}
     assert run(f"print(sorted({unused!r} & set(sys.modules)))") == "[]"
 
 
@@ -61,6 +62,7 @@ def test_protobuf_in_python_works_where_the_compiled_one_is_not_wanted(monkeypat
 @pytest.mark.parametrize(
     "code",
     [
+        "import logging\nprint(7 if logging.getLogger('grpc').name == 'grpc' else 0)",
         "import asyncio\nasync def f(): return 7\nprint(asyncio.run(f()))",
         "from asyncio import run\nasync def f(): return 7\nprint(run(f()))",
         "import asyncio.events as e, asyncio\nprint(7 if e.AbstractEventLoop is asyncio.AbstractEventLoop else 0)",
@@ -81,6 +83,7 @@ def test_the_deferred_modules_load_when_they_are_used(code: str) -> None:
 
 
 def test_modules_that_are_loaded_stay_as_they_are() -> None:
-    code = "import sys, asyncio\nbefore = asyncio\nimport auditor.containerd\nprint(sys.modules['asyncio'] is before)"
+    after = "import auditor.containerd.channel\nprint(sys.modules['asyncio'] is before)"
+    code = f"import sys, asyncio\nbefore = asyncio\n{after}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "True\n"

@@ -1,81 +1,21 @@
 from __future__ import annotations
 
 import os
-import random
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from msgspec.structs import replace
 
-from auditor.containerd import ContainerdStore, connect, listing
-from auditor.containerd._proto import images_pb2, introspection_pb2, snapshots_pb2, types_pb2
-from auditor.containerd.channel import open_connection
-from auditor.containerd.find_content_root import ContentRootOption
-from auditor.containerd.stream_timeout import StallWatch
+from auditor.containerd._proto import images_pb2, snapshots_pb2, types_pb2
+from auditor.containerd.store import ContainerdStore
 from auditor.errors import NoFile, NoRecord, ReadFailed, StoreUnreachable, UsageError
 from auditor.model.digest import EMPTY, Digest, measure
-from auditor.model.oci import OCI_MANIFEST
 from auditor.model.store import FileBacked, FileKind, FileState
-from tests.contract.small_containerd import SmallContainerd, World
+from tests.contract.daemon import BLOBS, LARGE, LAYER, NAMESPACE, SMALL, Daemon
 from tests.contract.store_contract import Known, StoreContract
-
-LARGE = random.Random(1).randbytes((3 << 20) + 5)
-SMALL = b"a manifest"
-BLOBS = {Digest.of(data): data for data in (LARGE, SMALL, b"")}
-NAMESPACE = "default"
-LAYER = Digest.of(LARGE)
-
-
-class Daemon:
-    """A small containerd with an image in it, and stores on it."""
-
-    def __init__(self, stack: ExitStack, folder: Path) -> None:
-        self.folder = folder
-        self.world = World()
-        for digest, data in BLOBS.items():
-            self.world.add(digest, data)
-        target = types_pb2.Descriptor(media_type=OCI_MANIFEST, digest=Digest.of(SMALL), size=len(SMALL))
-        self.world.images.append(images_pb2.Image(name="example/image:1", target=target))
-        self.root = folder / "root" / "io.containerd.content.v1.content"
-        self.export("io.containerd.content.v1", "content", root=str(self.root))
-        self.server = stack.enter_context(SmallContainerd(folder, self.world))
-        self._stack = stack
-
-    def export(self, kind: str, name: str, **exports: str) -> None:
-        self.world.plugins.append(introspection_pb2.Plugin(type=kind, id=name, exports=exports))
-
-    def store(self, *, content_root: ContentRootOption = "auto") -> ContainerdStore:
-        return self._stack.enter_context(connect(self.server.socket, content_root=content_root))
-
-    def impatient(self, seconds: float) -> ContainerdStore:
-        """A store that waits `seconds` for the next message of a stream, and for all else as long as it takes."""
-        connection = open_connection(self.server.socket, timeout=30)
-        self._stack.callback(connection.close)
-        watch = StallWatch(seconds)
-        self._stack.callback(watch.close)
-        return ContainerdStore(replace(connection, watch=watch))
-
-    def put_files(self, *, uuid: str | None = "the-one") -> None:
-        for digest, data in BLOBS.items():
-            path = self.root / "blobs" / digest.algorithm / digest.hex
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        if uuid is not None:
-            identity = self.folder / "root" / "io.containerd.grpc.v1.introspection" / "uuid"
-            identity.parent.mkdir()
-            identity.write_text(uuid)
-
-
-@pytest.fixture
-def daemon() -> Iterator[Daemon]:
-    with tempfile.TemporaryDirectory(prefix="a-") as folder, ExitStack() as stack:
-        yield Daemon(stack, Path(folder))
 
 
 class TestOverTheApi(StoreContract):
@@ -159,41 +99,6 @@ def test_a_snapshotter_that_hangs_is_a_gap(daemon: Daemon) -> None:
 
 def test_namespace_labels_are_in_the_inventory(daemon: Daemon) -> None:
     assert daemon.store().inventory(NAMESPACE).labels == {"team": "a"}
-
-
-def ahead(daemon: Daemon, *namespaces: str) -> ContainerdStore:
-    """A store that has listed an image, which then was removed."""
-    store = daemon.store()
-    store.list_ahead(namespaces)
-    assert store._ahead is not None
-    store._ahead.result(30)
-    daemon.world.images.clear()
-    return store
-
-
-@pytest.mark.parametrize("namespaces", [(), (NAMESPACE, "absent")])
-def test_what_was_listed_ahead_is_taken_once(daemon: Daemon, namespaces: tuple[str, ...]) -> None:
-    store = ahead(daemon, *namespaces)
-    assert [len(store.inventory(NAMESPACE).images) for _ in range(2)] == [1, 0]
-
-
-def test_what_was_listed_ahead_is_not_taken_for_another_selection(daemon: Daemon) -> None:
-    assert not ahead(daemon, "absent").inventory(NAMESPACE).images
-    assert not ahead(daemon).inventory(NAMESPACE, snapshotters=[]).images
-
-
-def test_the_error_of_listing_ahead_is_that_of_the_inventory(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(*_: object, **__: object) -> None:
-        raise StoreUnreachable("containerd is gone")
-
-    store = daemon.store()
-    monkeypatch.setattr(listing, "inventory", gone)
-    store.list_ahead()
-    assert store._ahead is not None
-    assert store._ahead.exception(30) is not None
-    monkeypatch.undo()
-    with pytest.raises(StoreUnreachable, match="containerd is gone"):
-        store.inventory(NAMESPACE)
 
 
 # Streams
