@@ -51,13 +51,15 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "checks/test_index_children.py",
     ),
     "auditor.checks.garbage_collection": ("checks/test_garbage_collection_table.py",),
+    "auditor.containerd.relay": ("containerd/test_relay.py", "containerd/test_documents_ahead.py"),
+    "auditor.containerd.documents_ahead": ("containerd/test_documents_ahead.py",),
     "auditor.repair.needs": ("repair/test_needs.py",),
     "auditor.repair.plan": ("repair/test_plan_table.py",),
     "auditor.scrub.schedule": ("scrub/test_schedule_table.py", "scrub/test_snapshots.py"),
     "auditor.scrub.targets": ("scrub/test_schedule_table.py", "scrub/test_snapshots.py", "scrub/test_targets.py"),
     "auditor.archive.tar_reader": ("archive/test_tar_reader.py", "archive/test_sparse.py"),
     "auditor.archive.tar_names": ("archive/test_tar_reader.py",),
-    "auditor.archive.tar_numbers": ("archive/test_tar_reader.py",),
+    "auditor.archive.tar_numbers": ("archive/test_tar_numbers.py",),
     "auditor.archive.sparse": ("archive/test_sparse.py", "archive/test_sparse_table.py"),
 }
 #: Plugins of pytest that these tests do not need; each mutant is a run of its own, half of which their start was.
