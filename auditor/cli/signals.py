@@ -126,13 +126,17 @@ class Handlers:
         """Raise what is pending."""
         error, self.pending = self.pending, None
         if error is not None:
+            self._end_if_over(error)
             self.raised = error
             raise error
 
-    def _raise(self, error: type[BaseException], frame: FrameType | None) -> None:
-        """Raise the exception now, or as soon as it breaks nothing; a second signal does not wait for an import."""
+    def _end_if_over(self, error: type[BaseException]) -> None:
         if self.over:
             os._exit(TERMINATED if error is Terminated else INTERRUPTED)
+
+    def _raise(self, error: type[BaseException], frame: FrameType | None) -> None:
+        """Raise the exception now, or as soon as it breaks nothing; a second signal does not wait for an import."""
+        self._end_if_over(error)
         self.handled += 1
         if _locking(frame) or (self.pending is None and _importing(frame)):
             self.pending = error

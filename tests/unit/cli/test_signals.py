@@ -16,7 +16,7 @@ import pytest
 
 from auditor.cli import app
 from auditor.cli.runs.every import stoppable
-from auditor.cli.signals import TERMINATED, Handlers, Terminated, prompt_signals
+from auditor.cli.signals import INTERRUPTED, TERMINATED, Handlers, Terminated, prompt_signals
 
 
 @pytest.fixture(autouse=True)
@@ -193,3 +193,28 @@ def test_other_errors_of_a_finalizer_are_reported(monkeypatch: pytest.MonkeyPatc
     with prompt_signals():
         Finalized()
     assert len(seen) == 1
+
+
+class Ended(Exception):
+    """The process would have ended."""
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, INTERRUPTED), (Terminated, TERMINATED)])
+def test_what_is_pending_after_the_command_ends_the_process(
+    error: type[BaseException], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+
+    def end(number: int) -> None:
+        ended.append(number)
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", end)
+    handlers = Handlers(ends=True)
+    handlers.over = True
+    handlers.pending = error
+    with pytest.raises(Ended):
+        handlers.nudge(signal.SIGURG, None)
+    with pytest.raises(Ended):
+        (handlers.terminate if error is Terminated else handlers.interrupt)(signal.SIGTERM, None)
+    assert ended == [status, status]
