@@ -62,6 +62,8 @@ _ENDED: Final = {signal.SIGINT: {130}, signal.SIGTERM: {143}, signal.SIGHUP: {14
 #: Commands that run until a signal, which ends them well.
 _LASTING: Final = ("check every", "watch")
 _BUGS: Final = ("Traceback", "a bug in auditor", "Fatal Python error", "Exception ignored")
+#: Two repairs of a round may meet; the later one is refused.
+_REFUSED, _ANOTHER = 3, "another repair of this daemon is running"
 #: Seconds in which a command ends after a signal on a busy machine.
 _PATIENCE: Final = 60.0
 
@@ -193,6 +195,8 @@ def _judged(run: _Run) -> str:
         raise Failed(f"did not end within {_PATIENCE:.0f} s\n{stacks}") from None
     said = run.folder.with_suffix(".log").read_text(errors="replace")
     ended = set().union(*(_ENDED[number] for number in run.numbers))
+    if status == _REFUSED and run.name.startswith("repair") and _ANOTHER in said:
+        return "refused beside another one"
     if any(bug in said for bug in _BUGS) or status not in ended | {0, 1}:
         raise Failed(f"status {status}: {said[-2000:]}")
     left = {path.name for path in run.folder.iterdir()} - _OUTPUTS
