@@ -33,6 +33,8 @@ _DELAYS = (0.02, 0.1, 0.5)
 #: Seconds between interruptions while a signal waits, at first and at most. gRPC begins its wait of 0.2 s, after which
 #: it lets handlers run, anew at each interruption.
 _POLL, _LONGEST_POLL = 0.005, 0.5
+#: Seconds after which a further signal interrupts an import: it may hang, as on a dead disk.
+_IMPATIENCE = 0.5
 _IMPORT = "<frozen importlib._bootstrap>"
 #: Methods of `threading.Condition` in which its lock changes hands.
 _LOCKING = frozenset({"__enter__", "__exit__", "_release_save", "_acquire_restore"})
@@ -99,6 +101,7 @@ class Handlers:
         self.pending: type[BaseException] | None = None
         self.raised: type[BaseException] | None = None
         self.handled = 0
+        self._since = 0.0
         self.ends = ends
         self.over = False
 
@@ -135,10 +138,13 @@ class Handlers:
             os._exit(TERMINATED if error is Terminated else INTERRUPTED)
 
     def _raise(self, error: type[BaseException], frame: FrameType | None) -> None:
-        """Raise the exception now, or as soon as it breaks nothing; a second signal does not wait for an import."""
+        """Raise the exception now, or as soon as it breaks nothing; after a while no signal waits for an import."""
         self._end_if_over(error)
         self.handled += 1
-        if _locking(frame) or (self.pending is None and _importing(frame)):
+        now = time.monotonic()
+        waits = self.pending is None or now - self._since < _IMPATIENCE
+        if _locking(frame) or (waits and _importing(frame)):
+            self._since = now if self.pending is None else self._since
             self.pending = error
             return
         self.pending, self.raised = None, error

@@ -92,11 +92,24 @@ def test_a_signal_during_the_last_import_is_raised_at_the_end(tmp_path: Path, mo
     assert "last_module" in sys.modules
 
 
-def test_a_second_signal_does_not_wait_for_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = (
-        f"import os, time\nfor _ in range(2):\n    os.kill(os.getpid(), {int(signal.SIGINT)})\n    time.sleep(0.01)\n"
-    )
-    (tmp_path / "slow_module.py").write_text(code + "time.sleep(60)\n")
+def signals(count: int, pause: float) -> str:
+    """The code of a module that gets signals while it is imported."""
+    kill = f"os.kill(os.getpid(), {int(signal.SIGINT)})"
+    return f"import os, time\nfor _ in range({count}):\n    {kill}\n    time.sleep({pause})\n"
+
+
+def test_further_signals_at_once_wait_for_the_import_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shaken_module.py").write_text(signals(5, 0.002) + "done = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), prompt_signals():
+        wait(lambda: importlib.import_module("shaken_module"))
+    assert sys.modules.pop("shaken_module").done
+
+
+def test_a_signal_that_comes_later_does_not_wait_for_the_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_module.py").write_text(signals(2, 0.6) + "time.sleep(60)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(KeyboardInterrupt), prompt_signals():
         importlib.import_module("slow_module")
