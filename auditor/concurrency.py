@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import weakref
 from collections import deque
@@ -50,6 +51,11 @@ def parallel(
     for first in rest:  # without any there is no pool
         with workers(jobs, name=name) as pool:
             yield from pool.map(work, chain((first,), rest))
+
+
+def times_blocked() -> int:
+    """Return how often this thread has waited in the kernel, as for a disk; getrusage(2), `ru_nvcsw`."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 class Channel(Generic[_Item]):

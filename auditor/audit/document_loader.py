@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 
 import msgspec
 
-from auditor.concurrency import parallel
+from auditor.concurrency import parallel, times_blocked
 from auditor.errors import DocumentTooLarge, MalformedDocument, NoFile, NoRecord, ReadFailed
 from auditor.model.digest import Digest
 from auditor.model.image_graph import Broken, Family, Flaw, Group, Key, Loaded, children, family, key_of_root
@@ -134,16 +133,11 @@ def _spread(
     clock also passes while other programs have the processor.
     """
     for batch in batches if near else ():
-        before = _blocked()
+        before = times_blocked()
         yield load(batch)
-        if _blocked() - before > len(batch) * _BLOCKING:
+        if times_blocked() - before > len(batch) * _BLOCKING:
             break
     yield from parallel(load, batches, jobs=jobs, name="look")
-
-
-def _blocked() -> int:
-    """Return how often this thread has waited in the kernel, as for a disk; getrusage(2), `ru_nvcsw`."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 def _batches(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:

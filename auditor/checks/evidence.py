@@ -23,7 +23,6 @@ from auditor.model.store import (
     Inventory,
     Leftovers,
     Snapshot,
-    Snapshotter,
     SourceKind,
     StoreInfo,
     Verification,
@@ -219,10 +218,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     def archive(self) -> bool:
         """Whether the store is an archive: no records, no snapshots, no repair."""
         return self.info.kind is SourceKind.ARCHIVE
-
-    def snapshotter(self, name: str) -> Snapshotter | None:
-        """Return the record of a snapshotter; None where the store does not list it."""
-        return next((s for s in self.info.snapshotters if s.name == name), None)
 
     @cached_property
     def users(self) -> Mapping[Digest, tuple[ImageRef, ...]]:

@@ -251,7 +251,7 @@ class _Classifier:
         held = {s: found for s in self.used if (found := self.view.snapshot(s, chain_id)) is not None}
         if any(_remote(snapshot.labels.keys() - self._inherited(base, s)) for s, snapshot in held.items()):
             return State.LAZY
-        known = (self.evidence.snapshotter(s) for s in held)
+        known = (self.evidence.info.snapshotter(s) for s in held)
         proxies = {s.name for s in known if s is not None and s.proxy}
         if not proxies or proxies != held.keys():
             return None
@@ -266,7 +266,7 @@ class _Classifier:
 
         core/snapshots/snapshotter.go `FilterInheritedLabels` copies a layer's annotations to its snapshot.
         """
-        known = self.evidence.snapshotter(snapshotter)
+        known = self.evidence.info.snapshotter(snapshotter)
         local = snapshotter in _LOCAL and not (known is not None and known.proxy)
         return base.layer.descriptor.annotations.keys() if local else frozenset()
 

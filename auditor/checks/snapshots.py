@@ -145,7 +145,7 @@ def _broken(
     evidence: Evidence, view: NamespaceView, graph: ImageGraph, node: ManifestNode, inside: Content
 ) -> Iterator[Hit]:
     for snapshotter, held in sorted(view.inventory.snapshots.items()):
-        known = evidence.snapshotter(snapshotter)
+        known = evidence.info.snapshotter(snapshotter)
         if inside.chain[-1] not in held or (known is not None and known.lazy):
             continue
         fault = _first_fault(inside, held)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+
+from auditor.concurrency import times_blocked
 
 if TYPE_CHECKING:
     from auditor.containerd.relay import Answers
@@ -59,10 +60,10 @@ def _levels(folder: int, targets: Iterable[str], labels: Mapping[str, Mapping[st
     seen = set(level)
     while level:
         for start in range(0, len(level), BATCH):
-            before = _blocked()
+            before = times_blocked()
             batch = level[start : start + BATCH]
             yield [(digest, data) for digest in batch if (data := _read(folder, digest)) is not None]
-            if _blocked() - before > _BLOCKING:
+            if times_blocked() - before > _BLOCKING:
                 return
         below = (child for digest in level for child in _children(labels.get(digest, {})) if child in labels)
         level = [child for child in dict.fromkeys(below) if child not in seen]
@@ -88,11 +89,6 @@ def _read(folder: int, digest: str) -> bytes | None:
         finally:
             os.close(descriptor)
     return None
-
-
-def _blocked() -> int:
-    """Return how often this thread has waited in the kernel, as for a disk; getrusage(2), `ru_nvcsw`."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 class DocumentsAhead:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from auditor.containerd import convert
 from auditor.errors import AuditorError, InvalidDigest, StoreTimeout, StoreUnreachable
-from auditor.model.store import Blob, Image, Inventory, Snapshot
+from auditor.model.store import Inventory, Snapshot
 
 if TYPE_CHECKING:
     from auditor.containerd.relay import Answer, ListCalls
-    from auditor.containerd.rows import BlobRow, ImageRow
 
 _Row = TypeVar("_Row")
 _Noun = TypeVar("_Noun")
@@ -32,8 +31,16 @@ def inventory(namespace: str, calls: ListCalls) -> Inventory:
         StoreError: Images or content cannot be listed.
 
     """
-    images, odd_images = _images(namespace, calls.images())
-    blobs, odd_blobs = _blobs(namespace, calls.content())
+    images, odd_images = _listed(
+        calls.images(),
+        partial(convert.images, namespace),
+        lambda row: f"image {row[0]!r} of {namespace} points to {row[2][1]!r}",
+    )
+    blobs, odd_blobs = _listed(
+        calls.content(),
+        partial(convert.blobs, namespace),
+        lambda row: f"a content record of {namespace} is named {row[0]!r}",
+    )
     leases, no_leases = _or_gap(calls, calls.leases, partial(convert.leases, namespace))
     ingests, no_ingests = _or_gap(calls, calls.ingests, partial(convert.ingests, namespace))
     containers, no_containers = _or_gap(calls, calls.containers, partial(convert.containers, namespace))
@@ -73,20 +80,15 @@ def _or_gap(calls: ListCalls, answer: Answer[_Row], converted: Callable[[list[_R
         return [], (error.message,)
 
 
-def _images(namespace: str, answer: Iterable[list[ImageRow]]) -> _Listed[Image]:
-    bad: list[ImageRow] = []
-    found: list[Image] = []
+def _listed(
+    answer: Iterable[list[_Row]], converted: Callable[[Sequence[_Row]], list[_Noun]], named: Callable[[_Row], str]
+) -> _Listed[_Noun]:
+    """Convert an answer batch by batch; rows with an invalid digest are a gap, whose example is `named`."""
+    bad: list[_Row] = []
+    found: list[_Noun] = []
     for rows in answer:
-        found += _well_formed(rows, partial(convert.images, namespace), bad)
-    return found, _gap(bad, lambda row: f"image {row[0]!r} of {namespace} points to {row[2][1]!r}")
-
-
-def _blobs(namespace: str, answer: Iterable[list[BlobRow]]) -> _Listed[Blob]:
-    bad: list[BlobRow] = []
-    found: list[Blob] = []
-    for rows in answer:
-        found += _well_formed(rows, partial(convert.blobs, namespace), bad)
-    return found, _gap(bad, lambda row: f"a content record of {namespace} is named {row[0]!r}")
+        found += _well_formed(rows, converted, bad)
+    return found, _gap(bad, named)
 
 
 def _well_formed(

@@ -228,6 +228,10 @@ class StoreInfo(msgspec.Struct, frozen=True):
     #: The namespaces in which some records are lost: nothing follows there from the absence of a record.
     partial: frozenset[str] = frozenset()
 
+    def snapshotter(self, name: str) -> Snapshotter | None:
+        """Return the record of a snapshotter; None where the store does not list it."""
+        return next((each for each in self.snapshotters if each.name == name), None)
+
     @property
     def containerd_1(self) -> bool:
         """Whether the daemon is a containerd 1.x."""

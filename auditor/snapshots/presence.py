@@ -71,7 +71,7 @@ def needed(evidence: Evidence) -> Mapping[SnapshotKey, Needed]:
 
 def location(info: StoreInfo, name: str) -> Location | None:
     """Return where a snapshotter's directories are; None where it has none, or they are not visible."""
-    known, content = next((s for s in info.snapshotters if s.name == name), None), info.content_root
+    known, content = info.snapshotter(name), info.content_root
     if known is None or not known.root or content is None or name not in _PLACES:
         return None
     return Location(name, content.parent / _METADATA, Path(known.root), known.rows)

@@ -123,7 +123,7 @@ def test_only_what_a_batch_waits_for_counts(
     waits = itertools.count(1000)
     # Read before and after each batch.
     counts = (value for number in waits for value in (number * 1000, number * 1000 + each))
-    monkeypatch.setattr(documents_ahead, "_blocked", lambda: next(counts))
+    monkeypatch.setattr(documents_ahead, "times_blocked", lambda: next(counts))
     assert len(root.read(*targets)) == batches
 
 
